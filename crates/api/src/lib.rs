@@ -1,1 +1,17 @@
+//! The Kubernetes API as pure functions: kinds, schema, decoding, defaulting, validation, patches,
+//! selectors, quantities, tables, errors.
 //!
+//! Nothing here does I/O, reads a clock or draws a random number. Objects travel as
+//! [`serde_json::Value`] on the write path and as encoded bytes everywhere else.
+
+pub mod discovery;
+pub mod kinds;
+pub mod openapi;
+pub mod resource;
+pub mod schema;
+pub mod status;
+pub mod table;
+pub mod write;
+
+pub use resource::Resource;
+pub use status::Status;
