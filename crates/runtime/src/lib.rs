@@ -1,1 +1,91 @@
+//! Runs one WebAssembly workload as if it were a process.
 //!
+//! The crate knows nothing of pods or clusters: a [`Workload`] is a module with arguments, an
+//! environment, mounts, outputs and limits; a [`Running`] is waited for, terminated or killed; an
+//! [`Exit`] says how it ended. [`Scripted`] plays a script on tokio's clock and is what simulations
+//! use.
+//!
+//! A capability of the guests passes through three phases: once a process (the engine: compiler,
+//! pool, guest threads), once a module ([`Runtime::prepare`]: compiled or taken from the cache,
+//! imports resolved), once a start ([`Runtime::start`]: arguments, mounts, limits).
+
+mod metrics;
+pub mod output;
+mod running;
+pub mod scripted;
+mod workload;
+
+use async_trait::async_trait;
+
+pub use metrics::Metrics;
+pub use output::Output;
+pub use running::{Exit, Running, Usage};
+pub use scripted::Scripted;
+pub use workload::{Module, ModuleSource, Mount, Stdin, Workload};
+
+/// Why a module cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    /// The bytes are no module that can run here; the text says what they are instead.
+    #[error("{0}")]
+    Invalid(String),
+    /// The file's bytes do not have the digest that was promised.
+    #[error("the module's bytes have digest {actual}, not {expected}")]
+    Digest {
+        /// What was promised.
+        expected: String,
+        /// What was found.
+        actual: String,
+    },
+    /// The module or its compiled form could not be read or written.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done, with the path.
+        what: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The runtime is being torn down.
+    #[error("the runtime is shutting down")]
+    ShuttingDown,
+}
+
+/// Why a workload could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A mount or the working directory could not be set up.
+    #[error("cannot mount {guest}: {source}")]
+    Mount {
+        /// The path as the guest would see it.
+        guest: String,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The specification cannot be meant; the text names the field.
+    #[error("{0}")]
+    Invalid(String),
+    /// This node runs as many guests as it can; the text names the bound.
+    #[error("{0}")]
+    Exhausted(String),
+}
+
+/// Something that runs workloads.
+#[async_trait]
+pub trait Runtime: Send + Sync + 'static {
+    /// Makes a module ready to start: loads its compiled form, or compiles it once, however many
+    /// ask at the same time.
+    ///
+    /// # Errors
+    /// When the bytes are no module that can run here, or cannot be read.
+    async fn prepare(&self, source: ModuleSource) -> Result<Module, PrepareError>;
+
+    /// Starts a workload. It returns at once; the guest runs on threads of its own.
+    ///
+    /// # Errors
+    /// When a mount cannot be set up or the node is full. What goes wrong later, inside the
+    /// guest, is an [`Exit`].
+    fn start(&self, workload: Workload) -> Result<Running, StartError>;
+
+    /// What this runtime has done so far.
+    fn metrics(&self) -> Metrics;
+}

@@ -1,0 +1,229 @@
+//! A node's network: which pod has which address.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+/// A range of IPv4 addresses, such as `10.128.0.0/18`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    base: u32,
+    length: u8,
+}
+
+impl Cidr {
+    fn size(self) -> u64 {
+        1 << (32 - u32::from(self.length))
+    }
+
+    /// Whether the address lies in this range.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        u64::from(u32::from(address).wrapping_sub(self.base)) < self.size()
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from(self.base), self.length)
+    }
+}
+
+impl std::str::FromStr for Cidr {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let malformed = || AddressError::Malformed(text.to_owned());
+        let (address, length) = text.split_once('/').ok_or_else(malformed)?;
+        let address: Ipv4Addr = address.parse().map_err(|_| malformed())?;
+        let length: u8 = length.parse().map_err(|_| malformed())?;
+        if length > 30 || u32::from(address).trailing_zeros() < 32 - u32::from(length) {
+            return Err(malformed());
+        }
+        Ok(Self {
+            base: address.into(),
+            length,
+        })
+    }
+}
+
+/// Why a pod got no address.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum AddressError {
+    /// Not an IPv4 range with its host bits clear and a length of at most 30.
+    #[error("{0:?} is not an IPv4 range like 10.128.0.0/18")]
+    Malformed(String),
+    /// Every address of the node's range is in use.
+    #[error("no free pod address in {0}")]
+    Exhausted(Cidr),
+    /// The address asked for lies outside the node's range, or is its first or last.
+    #[error("{0} is not a pod address of {1}")]
+    Foreign(Ipv4Addr, Cidr),
+    /// The address asked for belongs to a live pod.
+    #[error("pod address {0} is in use")]
+    Taken(Ipv4Addr),
+}
+
+#[derive(Debug, Default)]
+struct Pods {
+    by_address: BTreeMap<Ipv4Addr, Weak<Pod>>,
+    /// Where the search for a free address goes on: an address is reused as late as possible, so
+    /// that a late packet or a stale endpoint does not meet another pod.
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Node {
+    cidr: Cidr,
+    pods: Mutex<Pods>,
+}
+
+/// One node's network. Clones are handles to the same network.
+#[derive(Clone, Debug)]
+pub struct Network(Arc<Node>);
+
+#[derive(Debug)]
+struct Pod {
+    address: Ipv4Addr,
+    node: Arc<Node>,
+}
+
+/// A pod's place in the network. The address is free again once every clone is dropped.
+#[derive(Clone, Debug)]
+pub struct PodNet(Arc<Pod>);
+
+impl Network {
+    /// A network without pods, which gives out the addresses of `cidr`.
+    pub fn new(cidr: Cidr) -> Self {
+        Self(Arc::new(Node {
+            cidr,
+            pods: Mutex::default(),
+        }))
+    }
+
+    /// The range that this node's pods get their addresses from.
+    pub fn cidr(&self) -> Cidr {
+        self.0.cidr
+    }
+
+    /// Gives a new pod an address of its own.
+    ///
+    /// # Errors
+    /// [`AddressError::Exhausted`] when none is free.
+    pub fn join(&self) -> Result<PodNet, AddressError> {
+        let cidr = self.0.cidr;
+        let mut pods = self.0.pods.lock();
+        // The range's first and last address are nobody's, as on any subnet.
+        let usable = cidr.size() - 2;
+        for step in 0..usable {
+            let offset = (pods.next + step) % usable;
+            let address = Ipv4Addr::from(cidr.base + 1 + offset as u32);
+            if !pods.by_address.contains_key(&address) {
+                pods.next = offset + 1;
+                return Ok(self.admit(&mut pods, address));
+            }
+        }
+        Err(AddressError::Exhausted(cidr))
+    }
+
+    /// Gives a pod the address that it had before, after its agent was started again.
+    ///
+    /// # Errors
+    /// When the address is not one of this node's or belongs to a live pod.
+    pub fn rejoin(&self, address: Ipv4Addr) -> Result<PodNet, AddressError> {
+        let cidr = self.0.cidr;
+        let offset = u64::from(u32::from(address).wrapping_sub(cidr.base));
+        if offset == 0 || offset >= cidr.size() - 1 {
+            return Err(AddressError::Foreign(address, cidr));
+        }
+        let mut pods = self.0.pods.lock();
+        if pods.by_address.contains_key(&address) {
+            return Err(AddressError::Taken(address));
+        }
+        Ok(self.admit(&mut pods, address))
+    }
+
+    fn admit(&self, pods: &mut Pods, address: Ipv4Addr) -> PodNet {
+        let pod = Arc::new(Pod {
+            address,
+            node: self.0.clone(),
+        });
+        pods.by_address.insert(address, Arc::downgrade(&pod));
+        PodNet(pod)
+    }
+
+    /// How many pods hold an address.
+    pub fn pods(&self) -> usize {
+        self.0.pods.lock().by_address.len()
+    }
+}
+
+impl PodNet {
+    /// The pod's address.
+    pub fn address(&self) -> Ipv4Addr {
+        self.0.address
+    }
+}
+
+impl Drop for Pod {
+    fn drop(&mut self) {
+        self.node.pods.lock().by_address.remove(&self.address);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(cidr: &str) -> Network {
+        Network::new(cidr.parse().unwrap())
+    }
+
+    #[test]
+    fn addresses_are_unique_and_come_back_late() {
+        let network = network("10.128.0.0/29");
+        let mut pods: Vec<_> = (0..6).map(|_| network.join().unwrap()).collect();
+        assert_eq!(pods[0].address(), Ipv4Addr::new(10, 128, 0, 1));
+        assert_eq!(
+            network.join().unwrap_err(),
+            AddressError::Exhausted(network.cidr())
+        );
+        let freed = pods.remove(2).address();
+        assert_eq!(network.join().unwrap().address(), freed);
+        assert_eq!(network.pods(), 5);
+    }
+
+    #[test]
+    fn a_pod_keeps_its_address_over_a_restart() {
+        let network = network("10.128.64.0/18");
+        let address = Ipv4Addr::new(10, 128, 64, 9);
+        let pod = network.rejoin(address).unwrap();
+        assert_eq!(
+            network.rejoin(address).unwrap_err(),
+            AddressError::Taken(address)
+        );
+        drop(pod);
+        network.rejoin(address).unwrap();
+        for foreign in ["10.128.64.0", "10.128.127.255", "10.128.128.1"] {
+            let foreign = foreign.parse().unwrap();
+            assert!(matches!(
+                network.rejoin(foreign),
+                Err(AddressError::Foreign(..))
+            ));
+        }
+    }
+
+    #[test]
+    fn malformed_ranges_are_refused() {
+        for text in [
+            "10.0.0.0",
+            "10.0.0.1/24",
+            "10.0.0.0/31",
+            "x/8",
+            "10.0.0.0/-1",
+        ] {
+            assert!(text.parse::<Cidr>().is_err(), "{text}");
+        }
+    }
+}

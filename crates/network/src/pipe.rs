@@ -1,0 +1,335 @@
+//! A bounded one-way stream of bytes between two tasks of this process.
+//!
+//! Chunks are handed over by reference count, never copied. The writer is held back once
+//! [`capacity`](pipe) bytes wait; the reader sees the end once the writer has closed and every
+//! byte is read, or a reset as soon as either end has reset it.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::wakers::Wakers;
+
+/// What one waiting chunk costs beyond its bytes, so that a writer of single bytes is bounded too.
+const CHUNK_OVERHEAD: usize = 64;
+
+/// Why bytes can no longer move through a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    /// The other end is gone: written bytes would never be read.
+    #[error("broken pipe")]
+    Closed,
+    /// The stream was reset: bytes on their way are lost.
+    #[error("connection reset")]
+    Reset,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    chunks: VecDeque<Bytes>,
+    /// Bytes waiting, with each chunk's overhead.
+    used: usize,
+    write_closed: bool,
+    read_closed: bool,
+    reset: bool,
+    readers: Wakers,
+    writers: Wakers,
+}
+
+impl State {
+    fn wake_all(&mut self) {
+        self.readers.wake();
+        self.writers.wake();
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    capacity: usize,
+}
+
+/// The end that writes. Dropping it closes the stream in order: what was written stays readable.
+#[derive(Debug)]
+pub struct Writer(Arc<Shared>);
+
+/// The end that reads. Dropping it makes every later write fail with [`Broken::Closed`].
+#[derive(Debug)]
+pub struct Reader(Arc<Shared>);
+
+/// Makes a pipe that holds back its writer once `capacity` bytes wait (at least one chunk always
+/// goes through).
+pub fn pipe(capacity: usize) -> (Writer, Reader) {
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State::default()),
+        capacity: capacity.max(1),
+    });
+    (Writer(shared.clone()), Reader(shared))
+}
+
+impl Writer {
+    /// How many bytes may be written now: 0 means that the pipe is full.
+    ///
+    /// # Errors
+    /// When the reader is gone or the stream was reset.
+    pub fn room(&self) -> Result<usize, Broken> {
+        self.room_of(&self.0.state.lock())
+    }
+
+    fn room_of(&self, state: &State) -> Result<usize, Broken> {
+        if state.reset {
+            return Err(Broken::Reset);
+        }
+        if state.read_closed || state.write_closed {
+            return Err(Broken::Closed);
+        }
+        Ok(self.0.capacity.saturating_sub(state.used))
+    }
+
+    /// Ready with the room there is once it is not 0.
+    ///
+    /// # Errors
+    /// When the reader is gone or the stream was reset.
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        let mut state = self.0.state.lock();
+        match self.room_of(&state) {
+            Ok(0) => {
+                state.writers.register(cx);
+                Poll::Pending
+            }
+            other => Poll::Ready(other),
+        }
+    }
+
+    /// Hands a chunk over. It never waits and takes the whole chunk even where it is longer than
+    /// the room: writers look at [`room`](Self::room) first.
+    ///
+    /// # Errors
+    /// When the reader is gone or the stream was reset; the chunk is dropped then.
+    pub fn write(&self, chunk: Bytes) -> Result<(), Broken> {
+        let mut state = self.0.state.lock();
+        self.room_of(&state)?;
+        if !chunk.is_empty() {
+            state.used += chunk.len() + CHUNK_OVERHEAD;
+            state.chunks.push_back(chunk);
+            state.readers.wake();
+        }
+        Ok(())
+    }
+
+    /// Waits for room, then writes the chunk, in parts where it is longer than the room.
+    ///
+    /// # Errors
+    /// When the reader is gone or the stream was reset.
+    pub async fn send(&self, mut chunk: Bytes) -> Result<(), Broken> {
+        while !chunk.is_empty() {
+            let room = poll_fn(|cx| self.poll_room(cx)).await?;
+            self.write(chunk.split_to(room.min(chunk.len())))?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream in order: the reader reads what is written, then the end.
+    pub fn close(&self) {
+        let mut state = self.0.state.lock();
+        state.write_closed = true;
+        state.wake_all();
+    }
+
+    /// Ends the stream at once: both ends see [`Broken::Reset`] and waiting bytes are dropped.
+    pub fn reset(&self) {
+        self.0.reset();
+    }
+
+    /// True once the reader has taken everything that was written, or is gone.
+    pub fn is_drained(&self) -> bool {
+        let state = self.0.state.lock();
+        state.chunks.is_empty() || state.read_closed
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn reset(&self) {
+        let mut state = self.state.lock();
+        state.reset = true;
+        state.used = 0;
+        state.chunks.clear();
+        state.wake_all();
+    }
+}
+
+impl Reader {
+    /// Takes up to `most` bytes: `None` at the end of the stream. Pending means that nothing waits.
+    ///
+    /// # Errors
+    /// When the stream was reset.
+    pub fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        most: usize,
+    ) -> Poll<Result<Option<Bytes>, Broken>> {
+        let mut state = self.0.state.lock();
+        let taken = Self::take(&mut state, most);
+        if taken.is_pending() {
+            state.readers.register(cx);
+        }
+        taken
+    }
+
+    /// What [`poll_read`](Self::poll_read) takes, without waiting for more.
+    ///
+    /// # Errors
+    /// When the stream was reset.
+    pub fn try_read(&self, most: usize) -> Poll<Result<Option<Bytes>, Broken>> {
+        Self::take(&mut self.0.state.lock(), most)
+    }
+
+    /// Ready once a read would not be pending.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.state.lock();
+        if state.reset || !state.chunks.is_empty() || state.write_closed || state.read_closed {
+            return Poll::Ready(());
+        }
+        state.readers.register(cx);
+        Poll::Pending
+    }
+
+    /// Waits for bytes and takes up to `most` of them: `None` at the end of the stream.
+    ///
+    /// # Errors
+    /// When the stream was reset.
+    pub async fn read(&self, most: usize) -> Result<Option<Bytes>, Broken> {
+        poll_fn(|cx| self.poll_read(cx, most)).await
+    }
+
+    fn take(state: &mut State, most: usize) -> Poll<Result<Option<Bytes>, Broken>> {
+        if state.reset {
+            return Poll::Ready(Err(Broken::Reset));
+        }
+        if state.read_closed {
+            return Poll::Ready(Ok(None));
+        }
+        let Some(first) = state.chunks.front_mut() else {
+            return match state.write_closed {
+                true => Poll::Ready(Ok(None)),
+                false => Poll::Pending,
+            };
+        };
+        let taken = first.split_to(most.min(first.len()));
+        state.used -= taken.len();
+        if first.is_empty() {
+            state.chunks.pop_front();
+            state.used -= CHUNK_OVERHEAD;
+        }
+        state.writers.wake();
+        Poll::Ready(Ok(Some(taken)))
+    }
+
+    /// Refuses everything from now on: waiting bytes are dropped and later writes fail.
+    pub fn close(&self) {
+        let mut state = self.0.state.lock();
+        state.read_closed = true;
+        state.used = 0;
+        state.chunks.clear();
+        state.wake_all();
+    }
+
+    /// Ends the stream at once: both ends see [`Broken::Reset`] and waiting bytes are dropped.
+    pub fn reset(&self) {
+        self.0.reset();
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(room: Poll<Result<Option<Bytes>, Broken>>) -> Option<Bytes> {
+        match room {
+            Poll::Ready(Ok(bytes)) => bytes,
+            other => panic!("not readable: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn hands_over_the_same_allocation() {
+        let (writer, reader) = pipe(1024);
+        let chunk = Bytes::from(vec![7; 100]);
+        let address = chunk.as_ptr();
+        writer.write(chunk).unwrap();
+        let read = ready(reader.try_read(60)).unwrap();
+        assert_eq!((read.as_ptr(), read.len()), (address, 60));
+        assert_eq!(ready(reader.try_read(60)).unwrap().len(), 40);
+    }
+
+    #[test]
+    fn end_comes_after_the_last_byte() {
+        let (writer, reader) = pipe(8);
+        writer.write(Bytes::from_static(b"last")).unwrap();
+        drop(writer);
+        assert_eq!(ready(reader.try_read(99)).as_deref(), Some(&b"last"[..]));
+        assert_eq!(ready(reader.try_read(99)), None);
+    }
+
+    #[test]
+    fn reset_drops_what_waits() {
+        let (writer, reader) = pipe(8);
+        writer.write(Bytes::from_static(b"lost")).unwrap();
+        writer.reset();
+        assert_eq!(reader.try_read(9), Poll::Ready(Err(Broken::Reset)));
+        assert_eq!(writer.room(), Err(Broken::Reset));
+    }
+
+    #[test]
+    fn single_bytes_are_bounded_too() {
+        let (writer, _reader) = pipe(4096);
+        let mut written = 0;
+        while writer.room() != Ok(0) {
+            writer.write(Bytes::from_static(b"x")).unwrap();
+            written += 1;
+        }
+        assert!(
+            written <= 4096 / CHUNK_OVERHEAD + 1,
+            "{written} chunks wait"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_writer_waits_for_its_reader() {
+        let (writer, reader) = pipe(1000);
+        let sent = tokio::spawn(async move {
+            writer.send(Bytes::from(vec![1; 100_000])).await.unwrap();
+        });
+        tokio::task::yield_now().await;
+        assert!(!sent.is_finished());
+        let mut total = 0;
+        while let Some(bytes) = reader.read(usize::MAX).await.unwrap() {
+            total += bytes.len();
+        }
+        assert_eq!(total, 100_000);
+        sent.await.unwrap();
+    }
+
+    #[test]
+    fn writing_to_nobody_fails() {
+        let (writer, reader) = pipe(8);
+        drop(reader);
+        assert_eq!(writer.write(Bytes::from_static(b"x")), Err(Broken::Closed));
+    }
+}

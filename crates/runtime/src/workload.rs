@@ -1,0 +1,133 @@
+//! What is run: a prepared module, and all that one start of it is given.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::output::Output;
+
+/// Where a module's bytes lie.
+#[derive(Clone, Debug)]
+pub struct ModuleSource {
+    /// The `.wasm` file. It is read only where no compiled form of `digest` is cached.
+    pub path: PathBuf,
+    /// `sha256:` and 64 lower-case hexadecimal digits: the digest of the file's bytes. It is
+    /// checked whenever the file is read.
+    pub digest: String,
+}
+
+/// A module that is ready to be started any number of times. Clones are handles to the same code.
+#[derive(Clone)]
+pub struct Module(pub(crate) Code);
+
+#[derive(Clone)]
+pub(crate) enum Code {
+    Scripted { digest: Arc<str> },
+}
+
+impl Module {
+    /// The digest of the bytes that the module was made from.
+    pub fn digest(&self) -> &str {
+        match &self.0 {
+            Code::Scripted { digest } => digest,
+        }
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Module").field(&self.digest()).finish()
+    }
+}
+
+/// A directory of the host that the guest sees.
+#[derive(Clone, Debug)]
+pub struct Mount {
+    /// The directory on the host.
+    pub host: PathBuf,
+    /// The absolute path at which the guest sees it. Where mounts are nested the longest prefix of
+    /// a path decides.
+    pub guest: String,
+    /// Whether every change through this mount is refused.
+    pub read_only: bool,
+}
+
+/// What the guest reads from its standard input.
+#[derive(Debug, Default)]
+pub enum Stdin {
+    /// The end of the stream at once.
+    #[default]
+    Empty,
+    /// What the caller writes into the pipe's other end.
+    Pipe(network::pipe::Reader),
+}
+
+impl Stdin {
+    /// A standard input that holds exactly these bytes.
+    pub fn of(bytes: impl Into<Bytes>) -> Self {
+        let (writer, reader) = network::pipe::pipe(1);
+        // The reader is right here, so that this write cannot fail.
+        let _ = writer.write(bytes.into());
+        Self::Pipe(reader)
+    }
+}
+
+/// One start of a module: a finished specification, nothing of which changes later.
+pub struct Workload {
+    /// The code to run.
+    pub module: Module,
+    /// The guest's arguments, its own name first.
+    pub argv: Vec<String>,
+    /// The guest's environment, in order. A name that comes twice is seen twice.
+    pub env: Vec<(String, String)>,
+    /// The absolute directory that relative paths start at. It is made where it does not exist
+    /// and the mount that it lies in may be written.
+    pub working_dir: String,
+    /// What the guest sees of the host's files. A writable root of the guest's own is a mount at
+    /// `/`; without one there is no root.
+    pub mounts: Vec<Mount>,
+    /// The guest's standard input.
+    pub stdin: Stdin,
+    /// Where the guest's standard output goes.
+    pub stdout: Box<dyn Output>,
+    /// Where the guest's standard error goes.
+    pub stderr: Box<dyn Output>,
+    /// Bytes of linear memory and tables that the guest may have; beyond them it ends with
+    /// [`Exit::OutOfMemory`](crate::Exit::OutOfMemory).
+    pub memory_limit: Option<u64>,
+    /// Cores that the guest may use on average, such as `0.25`.
+    pub cpu_quota: Option<f64>,
+    /// The guest's share when guests compete for the node's cores, relative to the others' (the
+    /// requested millicores, say). 0 counts as 1.
+    pub cpu_weight: u32,
+    /// The name that resolves to the guest's own address.
+    pub hostname: String,
+    /// The pod's network; without it every socket is refused.
+    pub net: Option<network::PodNet>,
+    /// The span that the guest's start, run and end are traced in.
+    pub span: tracing::Span,
+}
+
+impl Workload {
+    /// A start of this module without arguments, files, network or limits, that prints to nobody.
+    pub fn new(module: Module) -> Self {
+        Self {
+            module,
+            argv: vec!["module".into()],
+            env: Vec::new(),
+            working_dir: "/".into(),
+            mounts: Vec::new(),
+            stdin: Stdin::Empty,
+            stdout: Box::new(crate::output::Discard),
+            stderr: Box::new(crate::output::Discard),
+            memory_limit: None,
+            cpu_quota: None,
+            cpu_weight: 100,
+            hostname: "localhost".into(),
+            net: None,
+            span: tracing::Span::none(),
+        }
+    }
+}
