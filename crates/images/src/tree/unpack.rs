@@ -1,0 +1,486 @@
+//! An archive becomes a directory.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use tar::{Archive, Entry, EntryType};
+
+use super::link_stays_inside;
+use crate::error::At;
+use crate::{Encoding, Error};
+
+/// How much an archive may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Entries: files, directories, links.
+    pub entries: u64,
+    /// Bytes of all files together, and of the archive itself when decompressed.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// 200,000 entries and 4 GiB.
+    fn default() -> Limits {
+        Limits {
+            entries: 200_000,
+            bytes: 4 << 30,
+        }
+    }
+}
+
+/// What was unpacked, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unpacked {
+    /// Entries: files, directories, links.
+    pub entries: u64,
+    /// Bytes of all files together.
+    pub bytes: u64,
+}
+
+/// Longest path of an entry, in bytes, and deepest nesting.
+const MAX_PATH: usize = 4096;
+const MAX_DEPTH: usize = 100;
+
+/// Unpacks `archive` into the new directory `dir`, which must not exist while its parent must. `dir` appears
+/// only when everything is there. Files get the mode 0644 or 0755, directories 0755.
+///
+/// Refused: absolute paths and `..`, paths through symbolic links, links that might lead outside, hard links,
+/// devices, pipes, an entry that is there twice, whiteouts, and more than `limits`.
+pub fn unpack(
+    archive: impl Read,
+    encoding: Encoding,
+    dir: &Path,
+    limits: &Limits,
+) -> Result<Unpacked, Error> {
+    let parent = dir.parent().unwrap_or(Path::new("."));
+    if dir.symlink_metadata().is_ok() {
+        return Err(Error::Archive(format!("{} exists", dir.display())));
+    }
+    let staging = tempfile::Builder::new()
+        .prefix(".unpack-")
+        .tempdir_in(parent)
+        .at(parent)?;
+    let root = staging.path().join("tree");
+    make_dir(&root)?;
+    let unpacked = walk(archive, encoding, limits, &mut |entry| place(&root, entry))?;
+    fs::rename(&root, dir).at(dir)?;
+    Ok(unpacked)
+}
+
+/// Reads `archive` to its end and refuses what [`unpack`] would refuse, without writing anything.
+pub fn check(archive: impl Read, encoding: Encoding, limits: &Limits) -> Result<Unpacked, Error> {
+    walk(archive, encoding, limits, &mut |mut entry| {
+        io::copy(&mut entry.content, &mut io::sink()).map_err(unreadable)?;
+        Ok(())
+    })
+}
+
+/// One entry that has passed all checks.
+struct Checked<'a> {
+    path: PathBuf,
+    kind: Kind,
+    content: &'a mut dyn Read,
+}
+
+enum Kind {
+    Directory,
+    File { executable: bool },
+    Link { target: String },
+}
+
+fn walk(
+    archive: impl Read,
+    encoding: Encoding,
+    limits: &Limits,
+    visit: &mut dyn FnMut(Checked<'_>) -> Result<(), Error>,
+) -> Result<Unpacked, Error> {
+    let bounded: Box<dyn Read> = match encoding {
+        Encoding::Plain => Box::new(archive),
+        Encoding::Gzip => Box::new(flate2::read::MultiGzDecoder::new(archive)),
+    };
+    // Headers, padding and the entries' content: what a compression bomb would blow up.
+    let overhead = limits.entries.saturating_mul(2048);
+    let mut archive = Archive::new(bounded.take(limits.bytes.saturating_add(overhead)));
+    let mut seen = Seen::default();
+    let mut unpacked = Unpacked::default();
+    for entry in archive.entries().map_err(unreadable)? {
+        let mut entry = entry.map_err(unreadable)?;
+        if matches!(entry.header().entry_type(), EntryType::XGlobalHeader) {
+            continue; // git archive's comment
+        }
+        unpacked.entries += 1;
+        unpacked.bytes = unpacked.bytes.saturating_add(entry.size());
+        if unpacked.entries > limits.entries {
+            return Err(Error::Archive(format!(
+                "it has more than {} entries",
+                limits.entries
+            )));
+        }
+        if unpacked.bytes > limits.bytes {
+            return Err(Error::Archive(format!(
+                "it holds more than {} bytes",
+                limits.bytes
+            )));
+        }
+        let path = path(&entry)?;
+        let kind = kind(&entry, &path)?;
+        if path.as_os_str().is_empty() {
+            continue; // "./", as tar -C DIR . writes it
+        }
+        seen.add(&path, &kind)?;
+        visit(Checked {
+            path,
+            kind,
+            content: &mut entry,
+        })?;
+    }
+    Ok(unpacked)
+}
+
+/// The entry's path as plain components; empty for the root itself.
+fn path(entry: &Entry<'_, impl Read>) -> Result<PathBuf, Error> {
+    let bytes = entry.path_bytes();
+    let show = || {
+        String::from_utf8_lossy(&bytes)
+            .chars()
+            .take(200)
+            .collect::<String>()
+    };
+    let Ok(text) = std::str::from_utf8(&bytes) else {
+        return Err(Error::Archive(format!(
+            "the path {:?} is not UTF-8",
+            show()
+        )));
+    };
+    let mut path = PathBuf::new();
+    for component in Path::new(text).components() {
+        match component {
+            Component::Normal(name) if name.to_string_lossy().starts_with(".wh.") => {
+                return Err(Error::Archive(format!(
+                    "{:?} is a whiteout, which means nothing in a tree of one layer",
+                    show()
+                )));
+            }
+            Component::Normal(name) => path.push(name),
+            Component::CurDir => {}
+            _ => {
+                return Err(Error::Archive(format!(
+                    "the path {:?} leads outside",
+                    show()
+                )));
+            }
+        }
+    }
+    if text.len() > MAX_PATH || path.components().count() > MAX_DEPTH || text.contains('\0') {
+        return Err(Error::Archive(format!(
+            "the path {:?} is too long or too deep",
+            show()
+        )));
+    }
+    Ok(path)
+}
+
+fn kind(entry: &Entry<'_, impl Read>, path: &Path) -> Result<Kind, Error> {
+    let refuse = |what: &str| Err(Error::Archive(format!("{} is {what}", path.display())));
+    match entry.header().entry_type() {
+        EntryType::Directory => Ok(Kind::Directory),
+        _ if path.as_os_str().is_empty() => refuse("the root, and no directory"),
+        EntryType::Regular | EntryType::Continuous => Ok(Kind::File {
+            executable: entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0),
+        }),
+        EntryType::Symlink => {
+            let bytes = entry.link_name_bytes().unwrap_or_default();
+            let depth = path.components().count() - 1;
+            match std::str::from_utf8(&bytes) {
+                Ok(target) if target.len() <= MAX_PATH && link_stays_inside(depth, target) => {
+                    Ok(Kind::Link {
+                        target: target.to_owned(),
+                    })
+                }
+                _ => refuse("a symbolic link that might lead outside"),
+            }
+        }
+        EntryType::Link => refuse("a hard link"),
+        EntryType::Char | EntryType::Block => refuse("a device"),
+        EntryType::Fifo => refuse("a pipe"),
+        other => refuse(&format!(
+            "of the unknown type {:?}",
+            char::from(other.as_byte())
+        )),
+    }
+}
+
+/// What the archive has shown so far: whether a path is a directory.
+#[derive(Default)]
+struct Seen(BTreeMap<PathBuf, bool>);
+
+impl Seen {
+    /// Every parent is a directory or not there yet, and the path itself is new (directories may repeat).
+    fn add(&mut self, path: &Path, kind: &Kind) -> Result<(), Error> {
+        let parents = path
+            .ancestors()
+            .skip(1)
+            .filter(|parent| !parent.as_os_str().is_empty());
+        for parent in parents {
+            match self.0.get(parent) {
+                Some(true) => break, // its own parents have been through this
+                Some(false) => {
+                    return Err(Error::Archive(format!(
+                        "{} lies below {}, which is no directory",
+                        path.display(),
+                        parent.display()
+                    )));
+                }
+                None => {
+                    self.0.insert(parent.to_owned(), true);
+                }
+            }
+        }
+        let is_dir = matches!(kind, Kind::Directory);
+        match self.0.insert(path.to_owned(), is_dir) {
+            Some(was_dir) if !(was_dir && is_dir) => {
+                Err(Error::Archive(format!("{} is there twice", path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn place(root: &Path, entry: Checked<'_>) -> Result<(), Error> {
+    let path = root.join(&entry.path);
+    make_dirs(root, entry.path.parent().unwrap_or(Path::new("")))?;
+    match entry.kind {
+        Kind::Directory => make_dir(&path),
+        Kind::Link { target } => symlink(target, &path).at(&path),
+        Kind::File { executable } => {
+            let mode = if executable { 0o755 } else { 0o644 };
+            // create_new follows no link that someone else might have put there.
+            let mut file: File = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .open(&path)
+                .at(&path)?;
+            io::copy(entry.content, &mut file).at(&path)?;
+            Ok(())
+        }
+    }
+}
+
+fn make_dirs(root: &Path, dirs: &Path) -> Result<(), Error> {
+    let mut path = root.to_owned();
+    for component in dirs.components() {
+        path.push(component);
+        make_dir(&path)?;
+    }
+    Ok(())
+}
+
+fn make_dir(path: &Path) -> Result<(), Error> {
+    match DirBuilder::new().mode(0o755).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result.at(path),
+    }
+}
+
+fn unreadable(error: io::Error) -> Error {
+    Error::Archive(format!("it is damaged or no tar archive: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tar::{Builder, Header};
+
+    use super::super::pack;
+    use super::*;
+
+    fn entry(
+        builder: &mut Builder<Vec<u8>>,
+        name: &str,
+        kind: EntryType,
+        link: &str,
+        content: &[u8],
+    ) {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        // Past the crate's own checks, as an attacker would.
+        let bytes = header.as_gnu_mut().unwrap();
+        bytes.name[..name.len()].copy_from_slice(name.as_bytes());
+        bytes.linkname[..link.len()].copy_from_slice(link.as_bytes());
+        header.set_cksum();
+        builder.append(&header, content).unwrap();
+    }
+
+    fn archive(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
+        let mut builder = Builder::new(Vec::new());
+        for (name, kind, link) in entries {
+            let content: &[u8] = if *kind == EntryType::Regular {
+                b"content"
+            } else {
+                b""
+            };
+            entry(&mut builder, name, *kind, link, content);
+        }
+        builder.into_inner().unwrap()
+    }
+
+    fn refused(archive: &[u8]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("tree");
+        let error = unpack(archive, Encoding::Plain, &target, &Limits::default()).unwrap_err();
+        assert!(!target.exists());
+        assert_eq!(
+            fs::read_dir(dir.path()).unwrap().count(),
+            0,
+            "nothing is left"
+        );
+        assert_eq!(
+            check(archive, Encoding::Plain, &Limits::default())
+                .unwrap_err()
+                .to_string(),
+            error.to_string()
+        );
+        error.to_string()
+    }
+
+    #[test]
+    fn hostile_archives_are_refused() {
+        use EntryType::*;
+        let table: &[(&str, &[(&str, EntryType, &str)])] = &[
+            ("leads outside", &[("../evil", Regular, "")]),
+            ("leads outside", &[("a/../../evil", Regular, "")]),
+            ("leads outside", &[("/etc/evil", Regular, "")]),
+            ("might lead outside", &[("l", Symlink, "/etc")]),
+            ("might lead outside", &[("l", Symlink, "../x")]),
+            ("might lead outside", &[("d/l", Symlink, "a/../../../x")]),
+            (
+                "no directory",
+                &[("l", Symlink, "d"), ("l/evil", Regular, "")],
+            ),
+            (
+                "no directory",
+                &[("f", Regular, ""), ("f/evil", Regular, "")],
+            ),
+            ("twice", &[("f", Regular, ""), ("f", Regular, "")]),
+            ("twice", &[("l", Symlink, "d"), ("l", Regular, "")]),
+            ("twice", &[("d/f", Regular, ""), ("d", Symlink, "x")]),
+            ("hard link", &[("h", Link, "/etc/passwd")]),
+            ("device", &[("d", Char, "")]),
+            ("device", &[("d", Block, "")]),
+            ("pipe", &[("p", Fifo, "")]),
+            ("whiteout", &[("d/.wh.x", Regular, "")]),
+            ("unknown type", &[("v", EntryType::new(b'V'), "")]),
+            ("root", &[("./", Symlink, "x")]),
+        ];
+        for (want, entries) in table {
+            let error = refused(&archive(entries));
+            assert!(error.contains(want), "{entries:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn damaged_archives_are_refused() {
+        let whole = archive(&[("f", EntryType::Regular, "")]);
+        assert!(refused(&whole[..700]).contains("damaged"));
+        let mut flipped = whole.clone();
+        flipped[3] ^= 0x40;
+        assert!(refused(&flipped).contains("damaged"));
+        assert!(refused(b"not an archive at all, but some text that goes on").contains("damaged"));
+    }
+
+    #[test]
+    fn limits_hold() {
+        let whole = archive(&[("a", EntryType::Regular, ""), ("b", EntryType::Regular, "")]);
+        let read = |limits| check(&whole[..], Encoding::Plain, &limits);
+        assert_eq!(
+            read(Limits {
+                entries: 2,
+                bytes: 14
+            })
+            .unwrap(),
+            Unpacked {
+                entries: 2,
+                bytes: 14
+            }
+        );
+        assert!(
+            read(Limits {
+                entries: 1,
+                bytes: 99
+            })
+            .is_err()
+        );
+        assert!(
+            read(Limits {
+                entries: 2,
+                bytes: 13
+            })
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn a_compression_bomb_is_stopped() {
+        use std::io::Write;
+        let mut bomb = Vec::new();
+        let mut gzip = flate2::write::GzEncoder::new(&mut bomb, flate2::Compression::fast());
+        let mut header = Header::new_gnu();
+        header.set_path("zeros").unwrap();
+        header.set_size(64 << 20);
+        header.set_cksum();
+        gzip.write_all(header.as_bytes()).unwrap();
+        io::copy(&mut io::repeat(0).take((64 << 20) + 1024), &mut gzip).unwrap();
+        gzip.finish().unwrap();
+        assert!(bomb.len() < 1 << 20);
+        let limits = Limits {
+            entries: 10,
+            bytes: 1 << 20,
+        };
+        assert!(check(&bomb[..], Encoding::Gzip, &limits).is_err());
+    }
+
+    #[test]
+    fn packed_and_unpacked_it_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("source");
+        let long = format!("{}/{}", "d".repeat(90), "f".repeat(90));
+        fs::create_dir_all(source.join("a/b")).unwrap();
+        fs::create_dir_all(source.join("d".repeat(90))).unwrap();
+        fs::create_dir_all(source.join("empty")).unwrap();
+        for (name, content) in [("a/b/one", "1"), ("a-first", "2"), (&long, "3")] {
+            fs::write(source.join(name), content).unwrap();
+        }
+        symlink("../a-first", source.join("a/link")).unwrap();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        pack(&source, &mut first).unwrap();
+        let target = dir.path().join("target");
+        unpack(&first[..], Encoding::Plain, &target, &Limits::default()).unwrap();
+        assert_eq!(fs::read_to_string(target.join("a/b/one")).unwrap(), "1");
+        assert_eq!(fs::read_to_string(target.join("a/link")).unwrap(), "2");
+        assert_eq!(fs::read_to_string(target.join(&long)).unwrap(), "3");
+        assert!(target.join("empty").is_dir());
+        pack(&target, &mut second).unwrap();
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn trees_that_cannot_be_shipped_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        symlink("/etc/passwd", dir.path().join("link")).unwrap();
+        assert!(matches!(
+            pack(dir.path(), io::sink()),
+            Err(Error::Archive(_))
+        ));
+        fs::remove_file(dir.path().join("link")).unwrap();
+        std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        assert!(matches!(
+            pack(dir.path(), io::sink()),
+            Err(Error::Archive(_))
+        ));
+    }
+}
