@@ -39,6 +39,12 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// A key or a certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::Error),
+    /// No kubeconfig says how to reach a cluster.
+    #[error(transparent)]
+    Kubeconfig(#[from] crate::kubeconfig::Error),
     /// The call itself was wrong: an object without a name, a path that is none.
     #[error("{0}")]
     Invalid(String),

@@ -24,12 +24,17 @@
 
 mod access;
 mod client;
+pub mod conformance;
 mod error;
+pub mod https;
 mod informer;
 pub mod join;
+pub mod kubeconfig;
 pub mod node;
 mod object;
 mod options;
+mod recorder;
+pub mod simulated;
 pub mod tls;
 pub mod token;
 mod transport;
@@ -42,6 +47,7 @@ pub use error::Error;
 pub use informer::{Changes, Informer, View};
 pub use object::{Key, Kind, Object, PartialObject, Untyped};
 pub use options::{DeleteOptions, ListOptions, Patch, Propagation};
+pub use recorder::{EventType, Recorder, reference};
 pub use transport::{Body, BoxFuture, Transport, collect, empty, full};
 pub use watch::{Event, Watch};
 pub use work_queue::{Item, WorkQueue};
