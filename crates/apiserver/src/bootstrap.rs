@@ -1,0 +1,114 @@
+//! The objects that every cluster has from its birth, and the list of its servers.
+
+use api::Resource;
+use client::{Client, Patch};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
+use serde_json::{Value, json};
+
+use crate::ApiServer;
+use crate::ca::MASTERS;
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// The ConfigMap in which each server keeps its URL under its name.
+pub(crate) const SERVERS: (&str, &str) = ("kube-system", "carob-servers");
+
+/// Puts there what is missing. May run on every server at once, any number of times.
+pub(crate) async fn run(server: &ApiServer) -> Result<(), client::Error> {
+    let client = Client::new(server.transport("system:apiserver", [MASTERS]), "carob-apiserver");
+    for name in NAMESPACES {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        create(&client, Resource::of::<Namespace>(), "", name, namespace).await?;
+    }
+    create(
+        &client,
+        Resource::of::<Service>(),
+        "default",
+        "kubernetes",
+        kubernetes_service(),
+    )
+    .await?;
+    publish(server, &client).await
+}
+
+/// The Service by which pods reach the API.
+fn kubernetes_service() -> Value {
+    let address = std::net::Ipv4Addr::from(crate::ca::KUBERNETES_SERVICE_IP).to_string();
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "namespace": "default",
+            "name": "kubernetes",
+            "labels": {"component": "apiserver", "provider": "kubernetes"},
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": 6443}],
+        },
+    })
+}
+
+async fn create(
+    client: &Client,
+    resource: &Resource,
+    namespace: &str,
+    name: &str,
+    object: Value,
+) -> Result<(), client::Error> {
+    let access = client.untyped(resource);
+    // Looked for first: on all but the first start it is there, and reading costs no raft entry.
+    if access.find(namespace, name).await?.is_some() {
+        return Ok(());
+    }
+    match access.create(&client::Untyped(object)).await {
+        Err(error) if !error.is_already_exists() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes this server's URL where the others and the agents find it.
+async fn publish(server: &ApiServer, client: &Client) -> Result<(), client::Error> {
+    let (namespace, name) = SERVERS;
+    let own = json!({&server.inner.config.name: &server.inner.config.url});
+    let map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": namespace, "name": name},
+        "data": own,
+    });
+    let resource = Resource::of::<ConfigMap>();
+    create(client, resource, namespace, name, map).await?;
+    let access = client.untyped(resource);
+    let there = access.get(namespace, name).await?;
+    let written = there.0.pointer("/data").and_then(|d| d.get(&server.inner.config.name));
+    if written.and_then(Value::as_str) == Some(server.inner.config.url.as_str()) {
+        return Ok(());
+    }
+    let patch = Patch::Merge(json!({"data": own}));
+    access.patch(namespace, name, &patch, None).await.map(drop)
+}
+
+impl ApiServer {
+    /// The URL of every server, in the order of their names, as far as this server knows.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        let (namespace, name) = SERVERS;
+        let map = self
+            .inner
+            .cache
+            .get(Resource::of::<ConfigMap>(), Some(namespace), name)
+            .and_then(|object| object.value().ok());
+        let mut servers: Vec<String> = map
+            .as_ref()
+            .and_then(|m| m.get("data")?.as_object())
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, url)| Some(url.as_str()?.to_owned()))
+            .collect();
+        if !servers.contains(&self.inner.config.url) {
+            servers.push(self.inner.config.url.clone());
+        }
+        servers
+    }
+}

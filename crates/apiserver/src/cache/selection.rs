@@ -1,0 +1,78 @@
+//! Which objects of a resource a request is about.
+
+use std::ops::Bound;
+
+use api::selector::{FieldSelector, LabelSelector};
+use api::{Object, Resource, Status};
+use bytes::Bytes;
+
+use super::Snapshot;
+use crate::request::Query;
+
+/// A part of a resource's objects: a namespace or all, narrowed by selectors.
+pub(crate) struct Selection {
+    prefix: Vec<u8>,
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Selection {
+    /// Reads it from a request. `name` is that of a watch on a single object's path.
+    pub(crate) fn read(
+        resource: &'static Resource,
+        namespace: Option<&str>,
+        name: Option<&str>,
+        query: &Query,
+    ) -> Result<Selection, Status> {
+        let mut selection = Selection {
+            prefix: resource.prefix(namespace).into_bytes(),
+            labels: LabelSelector::parse(query.text("labelSelector").unwrap_or_default())?,
+            fields: FieldSelector::parse(
+                resource,
+                query.text("fieldSelector").unwrap_or_default(),
+            )?,
+        };
+        if let Some(name) = name {
+            selection.fields = FieldSelector::parse(resource, &format!("metadata.name={name}"))?;
+        }
+        Ok(selection)
+    }
+
+    /// What the store's keys of all its objects begin with.
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// Whether no selector narrows it.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Whether the selectors take an object that the prefix covers.
+    pub(crate) fn matches(&self, object: &Object) -> bool {
+        self.labels.matches(object.labels()) && self.fields.matches(object)
+    }
+
+    /// The objects of a snapshot.
+    pub(crate) fn of<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a Object> {
+        self.after(snapshot, None).map(|(_, object)| object)
+    }
+
+    /// The objects of a snapshot behind a key, with their keys.
+    pub(crate) fn after<'a>(
+        &'a self,
+        snapshot: &'a Snapshot,
+        after: Option<&'a [u8]>,
+    ) -> impl Iterator<Item = (&'a Bytes, &'a Object)> {
+        let start = match after {
+            Some(after) if after >= self.prefix.as_slice() => Bound::Excluded(after),
+            _ => Bound::Included(self.prefix.as_slice()),
+        };
+        let range: (Bound<&[u8]>, Bound<&[u8]>) = (start, Bound::Unbounded);
+        snapshot
+            .objects
+            .range::<_, [u8]>(range)
+            .take_while(|(key, _)| key.starts_with(&self.prefix))
+            .filter(|(_, object)| self.matches(object))
+    }
+}

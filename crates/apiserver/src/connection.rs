@@ -1,0 +1,188 @@
+//! Connections: TLS, HTTP/1.1 and HTTP/2, and their orderly end.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::body::{self, Response};
+use crate::identity::Identity;
+use crate::negotiate;
+use crate::{ApiServer, respond};
+
+/// The largest body of a request, as in Kubernetes.
+pub(crate) const BODY_LIMIT: usize = 3 * 1024 * 1024;
+/// How long a client has for its TLS handshake and for a request's head.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client has for sending its body.
+const BODY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long open requests have to end once the server stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// What a request's connection is: who speaks, and when it ends.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    pub(crate) identity: Identity,
+    /// The other end is on this machine: compressing for it only burns the CPU that both share.
+    pub(crate) local: bool,
+    /// Fires when watches and other streams must end.
+    pub(crate) shutdown: CancellationToken,
+}
+
+impl ApiServer {
+    /// Serves HTTPS on a listener until `shutdown` fires; then takes no more connections, ends the
+    /// watches, and returns when every connection is closed or after two seconds.
+    ///
+    /// One server may serve several listeners at once, each with its own token.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        shutdown: CancellationToken,
+    ) {
+        let acceptor = TlsAcceptor::from(tls);
+        let graceful = GracefulShutdown::new();
+        loop {
+            let (stream, peer) = tokio::select! {
+                () = shutdown.cancelled() => break,
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        // Mostly "too many open files": it passes, and spinning would not help.
+                        warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                        continue;
+                    }
+                },
+            };
+            let server = self.clone();
+            let acceptor = acceptor.clone();
+            let watcher = graceful.watcher();
+            let shutdown = shutdown.child_token();
+            tokio::spawn(async move {
+                let Some((stream, connection)) = handshake(acceptor, stream, peer, shutdown).await
+                else {
+                    return;
+                };
+                let service = service_fn(move |request| {
+                    let server = server.clone();
+                    let connection = connection.clone();
+                    async move { Ok::<_, Infallible>(server.receive(connection, request).await) }
+                });
+                let builder = builder();
+                let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+                if let Err(error) = watcher.watch(served.into_owned()).await {
+                    debug!(%peer, error = %error, "connection ended");
+                }
+            });
+        }
+        drop(listener);
+        if tokio::time::timeout(DRAIN, graceful.shutdown())
+            .await
+            .is_err()
+        {
+            debug!("connections were still open when the server stopped");
+        }
+    }
+
+    /// One request off the wire: mounts get it as it comes, all else with its body read.
+    async fn receive(&self, connection: Connection, request: Request<Incoming>) -> Response {
+        let gzip = !connection.local && negotiate::accepts_gzip(request.headers());
+        if let Some(mount) = self.mount(request.uri().path()) {
+            return Box::pin(self.serve_mount(mount, &connection.identity, request)).await;
+        }
+        let (head, incoming) = request.into_parts();
+        let bytes = match read(incoming).await {
+            Ok(bytes) => bytes,
+            Err(response) => return response,
+        };
+        let response = Box::pin(self.handle(connection, Request::from_parts(head, bytes))).await;
+        if gzip {
+            body::compress(response)
+        } else {
+            response
+        }
+    }
+}
+
+/// HTTP/1.1 and HTTP/2 by what the client speaks.
+fn builder() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(1000)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        // A client whose machine vanished must not hold its watches for ever.
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(PATIENCE);
+    builder
+}
+
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    peer: SocketAddr,
+    shutdown: CancellationToken,
+) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Connection)> {
+    // Requests and events are small and each is waited for.
+    let _ = stream.set_nodelay(true);
+    let local = stream.local_addr().is_ok_and(|own| own.ip() == peer.ip()) || peer.ip().is_loopback();
+    let stream = tokio::select! {
+        () = shutdown.cancelled() => return None,
+        done = tokio::time::timeout(PATIENCE, acceptor.accept(stream)) => match done {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                debug!(%peer, %error, "TLS handshake failed");
+                return None;
+            }
+            Err(_) => return None,
+        },
+    };
+    let identity = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .map_or_else(Identity::anonymous, |der| Identity::from_certificate(der));
+    let connection = Connection {
+        identity,
+        local,
+        shutdown,
+    };
+    Some((stream, connection))
+}
+
+/// Reads a body within its limits of size and time.
+async fn read(incoming: Incoming) -> Result<Bytes, Response> {
+    let body = Limited::new(incoming, BODY_LIMIT);
+    match tokio::time::timeout(BODY_PATIENCE, body.collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(respond::too_large()),
+        Ok(Err(error)) => Err(respond::status(&api::Status::bad_request(format!(
+            "the request's body could not be read: {error}"
+        )))),
+        Err(_) => Err(respond::status(&api::Status::timeout(
+            "request body was not sent within the allotted timeout",
+            0,
+        ))),
+    }
+}

@@ -1,0 +1,431 @@
+//! One request from its head to its answer: who asks, may they, what serves it.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use api::status::Subject;
+use api::{Resource, Status};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Uri};
+use tokio::time::Instant;
+use tracing::{Instrument, Span, debug, field, info, info_span};
+
+use crate::authz::{self, Attributes};
+use crate::body::Response;
+use crate::connection::Connection;
+use crate::identity::{Identity, Impersonation};
+use crate::metrics::Kind;
+use crate::negotiate::{self, Form};
+use crate::request::{Query, ResourcePath, Verb};
+use crate::{ApiServer, handlers, join, respond};
+
+/// How long a request may take at most, unless it is a stream.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A request for a resource, with everything that a handler needs.
+pub(crate) struct Call {
+    pub(crate) server: ApiServer,
+    pub(crate) identity: Identity,
+    pub(crate) verb: Verb,
+    pub(crate) resource: &'static Resource,
+    pub(crate) path: ResourcePath,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) form: Form,
+    pub(crate) body: Bytes,
+    pub(crate) connection: Connection,
+    pub(crate) method: Method,
+}
+
+impl Call {
+    /// The namespace, if the resource has them and the path names one.
+    pub(crate) fn namespace(&self) -> Option<&str> {
+        self.path
+            .namespace
+            .as_deref()
+            .filter(|_| self.resource.namespaced)
+    }
+
+    /// The object's name; empty for collections.
+    pub(crate) fn name(&self) -> &str {
+        self.path.name.as_deref().unwrap_or_default()
+    }
+
+    /// The store's key of the object that the path names.
+    pub(crate) fn key(&self) -> String {
+        self.resource.key(self.namespace(), self.name())
+    }
+
+    /// 404 for the object that the path names.
+    pub(crate) fn not_found(&self) -> Status {
+        Status::not_found(self.resource, self.name())
+    }
+}
+
+/// Writes the object's uid into the request's span, so that its way can be followed.
+pub(crate) fn record_uid(uid: &str) {
+    Span::current().record("uid", uid);
+}
+
+impl ApiServer {
+    /// Answers one request.
+    pub(crate) async fn handle(
+        &self,
+        connection: Connection,
+        request: Request<Bytes>,
+    ) -> Response {
+        let started = Instant::now();
+        let (head, body) = request.into_parts();
+        let path = ResourcePath::parse(head.uri.path());
+        let query = Query::parse(head.uri.query());
+        let span = span(&head.method, &head.uri, path.as_ref(), &connection.identity);
+        self.inner.metrics.inflight.fetch_add(1, Ordering::Relaxed);
+        let (kind, response) = async {
+            let answered = match path {
+                Some(path) => {
+                    self.resource_request(connection, path, query, head.method, head.headers, body)
+                        .await
+                }
+                None => {
+                    let kind = path_kind(&head.method, head.uri.path());
+                    let answer = self
+                        .path_request(&connection, &query, &head, body)
+                        .await
+                        .unwrap_or_else(|status| respond::status(&status));
+                    (kind, answer)
+                }
+            };
+            let took = started.elapsed();
+            let code = answered.1.status().as_u16();
+            Span::current().record("code", code);
+            if answered.0.verb == "get" || answered.0.verb == "list" {
+                debug!(?took, "answered");
+            } else {
+                info!(?took, "answered");
+            }
+            answered
+        }
+        .instrument(span)
+        .await;
+        self.inner.metrics.inflight.fetch_sub(1, Ordering::Relaxed);
+        self.inner
+            .metrics
+            .request(kind, response.status().as_u16(), started.elapsed());
+        response
+    }
+
+    /// Follows impersonation headers, which only administrators may send.
+    fn identify(&self, identity: &Identity, headers: &HeaderMap) -> Result<Identity, Status> {
+        // Only the join endpoint knows bearer tokens, and it does not come here.
+        if headers.contains_key(http::header::AUTHORIZATION) && identity.is_anonymous() {
+            return Err(Status::unauthorized("Unauthorized"));
+        }
+        match Identity::impersonation(headers) {
+            Impersonation::None => Ok(identity.clone()),
+            Impersonation::Incomplete => Err(Status::bad_request(
+                "requested impersonation without impersonating a user",
+            )),
+            Impersonation::As(other) if identity.is_superuser() => Ok(other),
+            Impersonation::As(other) => {
+                let asked = Attributes {
+                    verb: "impersonate",
+                    resource: "users",
+                    ..Attributes::default()
+                };
+                Err(Status::forbidden(
+                    Subject {
+                        group: "",
+                        name: "users",
+                    },
+                    &other.user,
+                    &authz::refusal(identity, &asked),
+                ))
+            }
+        }
+    }
+
+    async fn resource_request(
+        &self,
+        connection: Connection,
+        path: ResourcePath,
+        query: Query,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> (Kind, Response) {
+        let verb = path.verb(&method, &query);
+        let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
+        let kind = resource_kind(verb, &path, resource);
+        let call = self.call(connection, path, query, method, headers, body, verb, resource);
+        let answer = match call {
+            Ok(call) => {
+                let limit = timeout(&call.query);
+                let serve = Box::pin(handlers::serve(call));
+                match tokio::time::timeout(limit, serve).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(Status::timeout(
+                        "request did not complete within the allotted timeout",
+                        0,
+                    )),
+                }
+            }
+            Err(status) => Err(status),
+        };
+        (
+            kind,
+            answer.unwrap_or_else(|status| respond::status(&status)),
+        )
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one request, each moved into the call"
+    )]
+    fn call(
+        &self,
+        connection: Connection,
+        path: ResourcePath,
+        query: Query,
+        method: Method,
+        headers: HeaderMap,
+        body: Bytes,
+        verb: Verb,
+        resource: Option<&'static Resource>,
+    ) -> Result<Call, Status> {
+        let identity = self.identify(&connection.identity, &headers)?;
+        self.authorize(&identity, verb, &path, &query)?;
+        let resource = resource.ok_or_else(Status::no_such_resource)?;
+        allowed_here(resource, verb, &path)?;
+        let form = negotiate::form(&headers).ok_or_else(|| {
+            Status::not_acceptable(
+                "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            )
+        })?;
+        Ok(Call {
+            server: self.clone(),
+            identity,
+            verb,
+            resource,
+            path,
+            query,
+            headers,
+            form,
+            body,
+            connection,
+            method,
+        })
+    }
+
+    fn authorize(
+        &self,
+        identity: &Identity,
+        verb: Verb,
+        path: &ResourcePath,
+        query: &Query,
+    ) -> Result<(), Status> {
+        // The one selector that authorization understands; anything else in it does not help.
+        let selector = query.text("fieldSelector").unwrap_or_default();
+        let demands = |field: &str| {
+            selector.split(',').find_map(|term| {
+                let value = term.trim().strip_prefix(field)?;
+                let value = value.strip_prefix("==").or_else(|| value.strip_prefix('='))?;
+                Some(value.trim())
+            })
+        };
+        let name = match &path.name {
+            Some(name) => name.as_str(),
+            None if authz::takes_name_from_selector(verb) => {
+                demands("metadata.name").unwrap_or_default()
+            }
+            None => "",
+        };
+        let asked = Attributes {
+            verb: verb.as_str(),
+            group: &path.group,
+            resource: &path.plural,
+            subresource: path.subresource.as_deref().unwrap_or_default(),
+            namespace: path.namespace.as_deref().unwrap_or_default(),
+            name,
+            node_name: demands("spec.nodeName"),
+        };
+        if authz::allowed(identity, &asked, &self.inner.cache.nodes.read()) {
+            return Ok(());
+        }
+        let subject = Subject {
+            group: &path.group,
+            name: &path.plural,
+        };
+        Err(Status::forbidden(
+            subject,
+            path.name.as_deref().unwrap_or_default(),
+            &authz::refusal(identity, &asked),
+        ))
+    }
+
+    /// A path that is no resource's: discovery, health, metrics, joining.
+    async fn path_request(
+        &self,
+        connection: &Connection,
+        query: &Query,
+        head: &http::request::Parts,
+        body: Bytes,
+    ) -> Result<Response, Status> {
+        let path = head.uri.path();
+        if join::serves(path) {
+            return Box::pin(self.join_request(&connection.identity, head, body)).await;
+        }
+        let identity = self.identify(&connection.identity, &head.headers)?;
+        if !authz::allowed_path(&identity, &head.method, path) {
+            return Err(respond::forbidden_path(&identity, &head.method, path));
+        }
+        if let Some(response) = self.health(path, query).await {
+            return Ok(response);
+        }
+        if let Some(response) = self.document(path, query, &head.headers)? {
+            return Ok(response);
+        }
+        Ok(crate::body::text(
+            http::StatusCode::NOT_FOUND,
+            "404 page not found\n",
+        ))
+    }
+}
+
+/// Whether the path and verb go with the resource: its scope, its verbs, its subresources'.
+fn allowed_here(resource: &Resource, verb: Verb, path: &ResourcePath) -> Result<(), Status> {
+    // `/api/v1/namespaces/NAME` reads as both a namespace and a name.
+    let own_namespace = resource.plural == "namespaces" && resource.group.is_empty();
+    if !resource.namespaced && path.namespace.is_some() && !own_namespace {
+        return Err(Status::no_such_resource());
+    }
+    if resource.namespaced && path.namespace.is_none() {
+        if path.name.is_some() {
+            return Err(Status::no_such_resource());
+        }
+        if !matches!(verb, Verb::List | Verb::Watch) {
+            return Err(Status::method_not_allowed());
+        }
+    }
+    let served = match &path.subresource {
+        None => {
+            let on_object = matches!(verb, Verb::Get | Verb::Update | Verb::Patch | Verb::Delete);
+            let on_collection = matches!(verb, Verb::List | Verb::Create | Verb::DeleteCollection);
+            let right_place = match &path.name {
+                Some(_) => !on_collection,
+                None => !on_object,
+            };
+            right_place && resource.has_verb(verb.as_str())
+        }
+        Some(name) => resource
+            .subresource(name)
+            .ok_or_else(Status::no_such_resource)?
+            .verbs
+            .contains(&verb.as_str()),
+    };
+    if served {
+        Ok(())
+    } else {
+        Err(Status::method_not_allowed())
+    }
+}
+
+/// The time that a request has: `timeout=10s`, at most what every request has.
+fn timeout(query: &Query) -> Duration {
+    let asked = query.text("timeout").and_then(|t| {
+        let (number, unit) = match t.strip_suffix("ms") {
+            Some(n) => (n, 0.001),
+            None => match (t.strip_suffix('s'), t.strip_suffix('m')) {
+                (Some(n), _) => (n, 1.0),
+                (_, Some(n)) => (n, 60.0),
+                _ => (t, 1.0),
+            },
+        };
+        let seconds = number.parse::<f64>().ok()? * unit;
+        Duration::try_from_secs_f64(seconds).ok()
+    });
+    asked.filter(|t| !t.is_zero()).map_or(TIMEOUT, |t| t.min(TIMEOUT))
+}
+
+fn span(
+    method: &Method,
+    uri: &Uri,
+    path: Option<&ResourcePath>,
+    identity: &Identity,
+) -> Span {
+    let path = path.map(|p| {
+        (
+            p.plural.as_str(),
+            p.namespace.as_deref().unwrap_or_default(),
+            p.name.as_deref().unwrap_or_default(),
+            p.subresource.as_deref().unwrap_or_default(),
+        )
+    });
+    let (resource, namespace, name, subresource) = path.unwrap_or((uri.path(), "", "", ""));
+    info_span!(
+        "request",
+        %method,
+        resource,
+        namespace,
+        name,
+        subresource,
+        user = identity.user.as_str(),
+        uid = field::Empty,
+        code = field::Empty,
+    )
+}
+
+/// What a resource's request is counted as. Only names from the tables: a client cannot make series.
+fn resource_kind(verb: Verb, path: &ResourcePath, resource: Option<&'static Resource>) -> Kind {
+    let scope = match (&path.name, &path.namespace) {
+        (Some(_), _) => "resource",
+        (None, Some(_)) => "namespace",
+        (None, None) => "cluster",
+    };
+    let subresource = resource
+        .zip(path.subresource.as_deref())
+        .and_then(|(r, name)| r.subresource(name))
+        .map_or("", |s| s.name);
+    Kind {
+        verb: verb.as_str(),
+        group: resource.map_or("", |r| r.group),
+        version: resource.map_or("", |r| r.version),
+        resource: resource.map_or("", |r| r.plural),
+        subresource,
+        scope,
+    }
+}
+
+fn path_kind(method: &Method, path: &str) -> Kind {
+    let subresource = ["/healthz", "/livez", "/readyz", "/version", "/metrics", "/openapi", "/carob"]
+        .into_iter()
+        .find(|p| path.starts_with(p))
+        .unwrap_or("");
+    Kind {
+        verb: match *method {
+            Method::GET | Method::HEAD => "get",
+            Method::POST => "create",
+            _ => "other",
+        },
+        group: "",
+        version: "",
+        resource: "",
+        subresource,
+        scope: "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts() {
+        let of = |q: &str| timeout(&Query::parse(Some(q)));
+        assert_eq!(of(""), TIMEOUT);
+        assert_eq!(of("timeout=1s"), Duration::from_secs(1));
+        assert_eq!(of("timeout=500ms"), Duration::from_millis(500));
+        assert_eq!(of("timeout=10m"), TIMEOUT);
+        assert_eq!(of("timeout=x"), TIMEOUT);
+        assert_eq!(of("timeout=-1s"), TIMEOUT);
+    }
+}

@@ -1,0 +1,51 @@
+//! Handlers that others put under a prefix of the server's paths, such as the image registry at `/v2`.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use http::Request;
+use hyper::body::Incoming;
+
+use crate::authz;
+use crate::body::Response;
+use crate::identity::Identity;
+use crate::{ApiServer, respond};
+
+/// What serves a mount: called with who asks and the request as it comes off the wire (its body is
+/// not limited here).
+pub type MountHandler =
+    Arc<dyn Fn(Identity, Request<Incoming>) -> BoxFuture<'static, Response> + Send + Sync>;
+
+/// A prefix and what serves it. Administrators and servers may use any method, nodes GET and HEAD.
+#[derive(Clone)]
+pub struct Mount {
+    /// The path that it serves, and all below it: `/v2`.
+    pub prefix: String,
+    /// What serves it.
+    pub handler: MountHandler,
+}
+
+impl ApiServer {
+    pub(crate) fn mount(&self, path: &str) -> Option<&Mount> {
+        self.inner.config.mounts.iter().find(|mount| {
+            path.strip_prefix(mount.prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
+    pub(crate) async fn serve_mount(
+        &self,
+        mount: &Mount,
+        identity: &Identity,
+        request: Request<Incoming>,
+    ) -> Response {
+        if !authz::allowed_mount(identity, request.method()) {
+            return respond::status(&respond::forbidden_path(
+                identity,
+                request.method(),
+                request.uri().path(),
+            ));
+        }
+        (mount.handler)(identity.clone(), request).await
+    }
+}
