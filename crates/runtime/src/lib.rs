@@ -9,10 +9,13 @@
 //! pool, guest threads), once a module ([`Runtime::prepare`]: compiled or taken from the cache,
 //! imports resolved), once a start ([`Runtime::start`]: arguments, mounts, limits).
 
+mod gate;
 mod metrics;
 pub mod output;
+mod quota;
 mod running;
 pub mod scripted;
+mod wasm;
 mod workload;
 
 use async_trait::async_trait;
@@ -21,6 +24,7 @@ pub use metrics::Metrics;
 pub use output::Output;
 pub use running::{Exit, Running, Usage};
 pub use scripted::Scripted;
+pub use wasm::{Config, SetupError, Wasm};
 pub use workload::{Module, ModuleSource, Mount, Stdin, Workload};
 
 /// Why a module cannot be run.

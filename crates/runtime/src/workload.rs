@@ -24,6 +24,7 @@ pub struct Module(pub(crate) Code);
 
 #[derive(Clone)]
 pub(crate) enum Code {
+    Wasm(Arc<crate::wasm::Loaded>),
     Scripted { digest: Arc<str> },
 }
 
@@ -31,6 +32,7 @@ impl Module {
     /// The digest of the bytes that the module was made from.
     pub fn digest(&self) -> &str {
         match &self.0 {
+            Code::Wasm(loaded) => loaded.digest(),
             Code::Scripted { digest } => digest,
         }
     }

@@ -1,0 +1,368 @@
+//! Modules ready to start: compiled once, kept on disk by digest and engine, loaded once.
+//!
+//! A module's machine code lies in a file of our own, named by the digest of the bytes that it was
+//! made from and by the [fingerprint](super::engine::fingerprint) of the engine that made it. It is
+//! mapped, not read: all instances, and a later process, share its pages.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
+
+use super::classify::{Kind, classify};
+use super::engine::fingerprint;
+use super::link::{Linkers, Loaded};
+use crate::metrics::{Counters, count};
+use crate::{ModuleSource, PrepareError};
+
+/// How many modules stay loaded though nothing of them runs.
+const RECENT: usize = 64;
+
+/// The largest file that is taken for a module.
+const LARGEST: u64 = 1 << 30;
+
+/// How much lower than the rest of the process compiling runs (see `nice(1)`).
+const NICE: i32 = 10;
+
+pub(super) struct Cache {
+    directory: PathBuf,
+    engine: Engine,
+    linkers: Linkers,
+    fingerprint: String,
+    io: tokio::runtime::Handle,
+    counters: Arc<Counters>,
+    /// One module at a time: each is compiled by all cores, and takes much memory meanwhile.
+    compiling: Semaphore,
+    modules: Mutex<Modules>,
+}
+
+#[derive(Default)]
+struct Modules {
+    loaded: BTreeMap<String, Weak<Loaded>>,
+    recent: VecDeque<Arc<Loaded>>,
+    /// Who loads a module holds its lock; whoever wants the same one waits for it.
+    loading: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
+}
+
+impl Modules {
+    fn get(&mut self, digest: &str) -> Option<Arc<Loaded>> {
+        let found = self.loaded.get(digest)?.upgrade()?;
+        self.remember(found.clone());
+        Some(found)
+    }
+
+    fn put(&mut self, module: &Arc<Loaded>) {
+        self.loaded.retain(|_, module| module.strong_count() > 0);
+        let weak = Arc::downgrade(module);
+        self.loaded.insert(module.digest().to_owned(), weak);
+        self.remember(module.clone());
+    }
+
+    fn remember(&mut self, module: Arc<Loaded>) {
+        self.recent.retain(|other| !Arc::ptr_eq(other, &module));
+        self.recent.push_back(module);
+        if self.recent.len() > RECENT {
+            self.recent.pop_front();
+        }
+    }
+}
+
+fn io_error(what: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> PrepareError {
+    move |source| PrepareError::Io {
+        what: what(),
+        source,
+    }
+}
+
+/// The 64 hexadecimal digits of a digest: safe as a part of a file's name.
+fn digits(digest: &str) -> Result<&str, PrepareError> {
+    let digits = digest.strip_prefix("sha256:").unwrap_or_default();
+    let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if digits.len() != 64 || !digits.bytes().all(hexadecimal) {
+        let why = format!("{digest:?} is not sha256: and 64 hexadecimal digits");
+        return Err(PrepareError::Invalid(why));
+    }
+    Ok(digits)
+}
+
+impl Cache {
+    /// Opens the cache in this directory, which must be ours alone, and clears it of what another
+    /// engine has left.
+    pub(super) fn open(
+        directory: &Path,
+        engine: &Engine,
+        linkers: Linkers,
+        io: tokio::runtime::Handle,
+        counters: Arc<Counters>,
+    ) -> io::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+        require_private(directory)?;
+        let cache = Self {
+            directory: directory.to_owned(),
+            engine: engine.clone(),
+            linkers,
+            fingerprint: fingerprint(engine),
+            io,
+            counters,
+            compiling: Semaphore::new(1),
+            modules: Mutex::default(),
+        };
+        cache.clear_foreign()?;
+        Ok(cache)
+    }
+
+    fn clear_foreign(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !name.contains(&self.fingerprint) || name.starts_with('.') {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, digits: &str, kind: Kind) -> PathBuf {
+        let kind = match kind {
+            Kind::Core => "module",
+            Kind::Component => "component",
+        };
+        let name = format!("{digits}-{}.{kind}", self.fingerprint);
+        self.directory.join(name)
+    }
+
+    /// The module with this digest, from memory, from disk or compiled, in this order.
+    pub(super) async fn get(
+        self: &Arc<Self>,
+        source: ModuleSource,
+    ) -> Result<Arc<Loaded>, PrepareError> {
+        digits(&source.digest)?;
+        let (found, loading) = {
+            let mut modules = self.modules.lock();
+            let found = modules.get(&source.digest);
+            let loading = match found {
+                Some(_) => Arc::default(),
+                None => modules
+                    .loading
+                    .entry(source.digest.clone())
+                    .or_default()
+                    .clone(),
+            };
+            (found, loading)
+        };
+        if let Some(found) = found {
+            count(&self.counters.memory_cache_hits);
+            return Ok(found);
+        }
+        // A task of its own: when whoever asked goes away, others still wait for the module.
+        let this = self.clone();
+        let task = self.io.spawn(async move {
+            let _alone = loading.lock().await;
+            if let Some(found) = this.modules.lock().get(&source.digest) {
+                count(&this.counters.memory_cache_hits);
+                return Ok(found);
+            }
+            let loaded = this.load(&source).await;
+            let mut modules = this.modules.lock();
+            modules.loading.remove(&source.digest);
+            if let Ok(loaded) = &loaded {
+                modules.put(loaded);
+            }
+            loaded
+        });
+        task.await.unwrap_or(Err(PrepareError::ShuttingDown))
+    }
+
+    async fn load(self: &Arc<Self>, source: &ModuleSource) -> Result<Arc<Loaded>, PrepareError> {
+        let digits = digits(&source.digest)?.to_owned();
+        for kind in [Kind::Core, Kind::Component] {
+            let path = self.path(&digits, kind);
+            if !path.exists() {
+                continue;
+            }
+            match self.open_compiled(source, path.clone(), kind).await {
+                Err(Unusable::Damaged(why)) => {
+                    tracing::warn!(path = %path.display(), why, "compiled again: damaged");
+                    fs::remove_file(&path).map_err(io_error(|| path.display().to_string()))?;
+                }
+                Err(Unusable::Refused(error)) => return Err(error),
+                Ok(loaded) => {
+                    count(&self.counters.disk_cache_hits);
+                    return Ok(loaded);
+                }
+            }
+        }
+        let (kind, path) = self.compile(source.clone(), digits).await?;
+        count(&self.counters.compilations);
+        match self.open_compiled(source, path, kind).await {
+            Ok(loaded) => Ok(loaded),
+            Err(Unusable::Refused(error)) => Err(error),
+            Err(Unusable::Damaged(why)) => Err(PrepareError::Invalid(why)),
+        }
+    }
+
+    async fn open_compiled(
+        self: &Arc<Self>,
+        source: &ModuleSource,
+        path: PathBuf,
+        kind: Kind,
+    ) -> Result<Arc<Loaded>, Unusable> {
+        let (this, digest) = (self.clone(), source.digest.clone());
+        let task = self.io.spawn_blocking(move || {
+            let loaded = match kind {
+                Kind::Core => this.linkers.core(digest, map_module(&this.engine, &path)?),
+                Kind::Component => this
+                    .linkers
+                    .component(digest, map_component(&this.engine, &path)?),
+            };
+            loaded.map(Arc::new).map_err(|why| {
+                let why = format!("a module that cannot run here: {why:#}");
+                Unusable::Refused(PrepareError::Invalid(why))
+            })
+        });
+        task.await
+            .unwrap_or(Err(Unusable::Refused(PrepareError::ShuttingDown)))
+    }
+
+    async fn compile(
+        self: &Arc<Self>,
+        source: ModuleSource,
+        digits: String,
+    ) -> Result<(Kind, PathBuf), PrepareError> {
+        let _turn = self.compiling.acquire().await;
+        let (sender, receiver) = oneshot::channel();
+        let this = self.clone();
+        let span = tracing::info_span!("compile", digest = source.digest);
+        let work = move || {
+            let _span = span.entered();
+            // Nobody waits any more only when the runtime is going down.
+            let _ = sender.send(this.compile_here(&source, &digits));
+        };
+        std::thread::Builder::new()
+            .name("carob-compile".into())
+            .spawn(work)
+            .map_err(io_error(|| "starting a thread to compile".into()))?;
+        receiver.await.unwrap_or(Err(PrepareError::ShuttingDown))
+    }
+
+    /// Compiles on this thread and short-lived ones beside it, all of low priority.
+    fn compile_here(
+        &self,
+        source: &ModuleSource,
+        digits: &str,
+    ) -> Result<(Kind, PathBuf), PrepareError> {
+        lower_priority();
+        let bytes = read_verified(source)?;
+        let kind = classify(&bytes).map_err(PrepareError::Invalid)?;
+        let pool = rayon::ThreadPoolBuilder::new()
+            .thread_name(|number| format!("carob-compile-{number}"))
+            .start_handler(|_| lower_priority())
+            .build()
+            .map_err(|error| {
+                io_error(|| "starting threads to compile".into())(io::Error::other(error))
+            })?;
+        let compiled = pool.install(|| match kind {
+            Kind::Core => self.engine.precompile_module(&bytes),
+            Kind::Component => self.engine.precompile_component(&bytes),
+        });
+        let compiled = compiled.map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
+        let path = self.path(digits, kind);
+        self.store(&path, &compiled)
+            .map_err(io_error(|| format!("writing {}", path.display())))?;
+        tracing::info!(bytes = bytes.len(), compiled = compiled.len(), "compiled");
+        Ok((kind, path))
+    }
+
+    /// Writes a file so that it is there as a whole or not at all, after a power cut too.
+    fn store(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Only one module is compiled at a time, so that this name is nobody else's.
+        let new = self.directory.join(format!(".{name}"));
+        let mut file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_data()?;
+        fs::rename(&new, path)
+    }
+}
+
+/// Why a compiled form is not used.
+enum Unusable {
+    /// It cannot be loaded by this engine; compiling again helps.
+    Damaged(String),
+    /// The module itself cannot be run.
+    Refused(PrepareError),
+}
+
+fn lower_priority() {
+    // Without it compiling only competes harder.
+    let _ = rustix::process::setpriority_process(None, NICE);
+}
+
+fn read_verified(source: &ModuleSource) -> Result<Vec<u8>, PrepareError> {
+    let what = || format!("reading {}", source.path.display());
+    let length = fs::metadata(&source.path).map_err(io_error(what))?.len();
+    if length > LARGEST {
+        let why = format!("a file of {length} bytes; a module has at most {LARGEST}");
+        return Err(PrepareError::Invalid(why));
+    }
+    let bytes = fs::read(&source.path).map_err(io_error(what))?;
+    let actual = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
+    if actual != source.digest {
+        return Err(PrepareError::Digest {
+            expected: source.digest.clone(),
+            actual,
+        });
+    }
+    Ok(bytes)
+}
+
+/// Machine code is loaded from this directory: nobody else may be able to write there.
+fn require_private(directory: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(directory)?;
+    let ours = metadata.uid() == rustix::process::geteuid().as_raw();
+    if !ours || metadata.mode() & 0o077 != 0 {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            format!(
+                "{} holds compiled code and must belong to this user alone: chmod 700 it",
+                directory.display()
+            ),
+        ));
+    }
+    Ok(())
+}
+
+#[expect(unsafe_code, reason = "machine code is mapped from the cache's files")]
+fn map_module(engine: &Engine, path: &Path) -> Result<Module, Unusable> {
+    // SAFETY: the file must be what `Engine::precompile_module` returned, unchanged while it is
+    // mapped. It lies in a directory that `require_private` found to be writable to this user
+    // alone, under a name that only `Cache::store` gives; that renames a file into place after it
+    // is written and synced as a whole, and nothing ever opens it for writing again. Removing it
+    // leaves the mapping intact. The name holds the engine's fingerprint, and wasmtime checks its
+    // version, settings and CPU features once more.
+    unsafe { Module::deserialize_file(engine, path) }
+        .map_err(|error| Unusable::Damaged(format!("{error:#}")))
+}
+
+#[expect(unsafe_code, reason = "machine code is mapped from the cache's files")]
+fn map_component(engine: &Engine, path: &Path) -> Result<Component, Unusable> {
+    // SAFETY: as in `map_module`, with `Engine::precompile_component`.
+    unsafe { Component::deserialize_file(engine, path) }
+        .map_err(|error| Unusable::Damaged(format!("{error:#}")))
+}

@@ -1,0 +1,218 @@
+//! What a file of bytes is, told from its header and its imports and exports, before it is
+//! compiled.
+
+use wasmparser::{Encoding, ExternalKind, Parser, Payload, WasmFeatures};
+
+/// The two ways in which a guest is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A core module of WASI preview 1 with a `_start`.
+    Core,
+    /// A component that exports `wasi:cli/run` of WASI 0.2.
+    Component,
+}
+
+/// Tells the kind of a module that can run here, or what the bytes are instead.
+pub(super) fn classify(bytes: &[u8]) -> Result<Kind, String> {
+    if !bytes.starts_with(b"\0asm") {
+        return Err(format!("not a WebAssembly module: {}", guess(bytes)));
+    }
+    if Parser::is_core_wasm(bytes) {
+        core(bytes)?;
+        return Ok(Kind::Core);
+    }
+    if Parser::is_component(bytes) {
+        component(bytes)?;
+        return Ok(Kind::Component);
+    }
+    Err("WebAssembly of an unknown version".into())
+}
+
+fn guess(bytes: &[u8]) -> &'static str {
+    let text = bytes.trim_ascii_start();
+    match bytes {
+        [] => "the file is empty",
+        [0x7f, b'E', b'L', b'F', ..] => "a native ELF program or library",
+        [0x1f, 0x8b, ..] => "gzip-compressed data",
+        [b'P', b'K', 3, 4, ..] => "a zip archive",
+        [b'!', b'<', b'a', b'r', b'c', b'h', ..] => "a static library",
+        [b'#', b'!', ..] => "a script",
+        _ if text.starts_with(b"(module") || text.starts_with(b"(component") => {
+            "the WebAssembly text format; convert it with `wasm-tools parse`"
+        }
+        _ if bytes.get(257..262) == Some(b"ustar") => "a tar archive",
+        _ => "it does not begin with \\0asm",
+    }
+}
+
+fn malformed(error: wasmparser::BinaryReaderError) -> String {
+    format!("malformed WebAssembly: {error}")
+}
+
+fn core(bytes: &[u8]) -> Result<(), String> {
+    let (mut start, mut reactor) = (false, false);
+    for payload in parser().parse_all(bytes) {
+        match payload.map_err(malformed)? {
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export.map_err(malformed)?;
+                    let function = export.kind == ExternalKind::Func;
+                    start |= function && export.name == "_start";
+                    reactor |= function && export.name == "_initialize";
+                }
+            }
+            Payload::CustomSection(section) if section.name().starts_with("component-type") => {
+                return Err("a core module that is yet to be made a component: \
+                     `wasm-tools component new` does that"
+                    .into());
+            }
+            // Function bodies are what compiling looks at.
+            Payload::CodeSectionStart { .. } if start => return Ok(()),
+            _ => {}
+        }
+    }
+    match (start, reactor) {
+        (true, _) => Ok(()),
+        (false, true) => Err(
+            "a WASI preview 1 reactor, a library without an entry point: \
+             it exports _initialize and no _start"
+                .into(),
+        ),
+        (false, false) => {
+            Err("a core module without an entry point: it exports no function _start".into())
+        }
+    }
+}
+
+fn component(bytes: &[u8]) -> Result<(), String> {
+    let mut depth = 0;
+    let mut exports = Vec::new();
+    for payload in parser().parse_all(bytes) {
+        match payload.map_err(malformed)? {
+            Payload::Version { encoding, .. } => {
+                depth += 1;
+                if depth > 1 && encoding == Encoding::Module {
+                    continue;
+                }
+            }
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 1 => {
+                for import in section {
+                    let name = import.map_err(malformed)?.name.name;
+                    if let Some(interface) = preview_3(name) {
+                        return Err(format!(
+                            "a component of WASI 0.3 (it imports {interface}); \
+                             only WASI 0.2 and preview 1 can run yet"
+                        ));
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 1 => {
+                for export in section {
+                    exports.push(export.map_err(malformed)?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    entry_point(&exports)
+}
+
+fn parser() -> Parser {
+    let mut parser = Parser::new(0);
+    parser.set_features(WasmFeatures::all());
+    parser
+}
+
+fn preview_3(name: &str) -> Option<&str> {
+    (name.starts_with("wasi:") && name.contains("@0.3.")).then_some(name)
+}
+
+fn entry_point(exports: &[String]) -> Result<(), String> {
+    let exported = |prefix: &str| exports.iter().find(|name| name.starts_with(prefix));
+    if exported("wasi:cli/run@0.2.").is_some() {
+        return Ok(());
+    }
+    if let Some(name) = exports.iter().find_map(|name| preview_3(name)) {
+        return Err(format!(
+            "a component of WASI 0.3 (it exports {name}); only WASI 0.2 and preview 1 can run yet"
+        ));
+    }
+    if let Some(name) = exported("wasi:http/incoming-handler@") {
+        return Err(format!(
+            "an HTTP server component (it exports {name}); only programs, which export \
+             wasi:cli/run, can run yet"
+        ));
+    }
+    let names = match exports {
+        [] => "nothing".to_owned(),
+        names => names.join(", "),
+    };
+    Err(format!(
+        "a component without an entry point: it exports {names}, but not wasi:cli/run@0.2"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Result<Kind, String> {
+        classify(&wat::parse_str(text).unwrap())
+    }
+
+    #[test]
+    fn what_can_run() {
+        assert_eq!(of(r#"(module (func (export "_start")))"#), Ok(Kind::Core));
+        let run = r#"(component
+            (instance $run)
+            (export "wasi:cli/run@0.2.3" (instance $run)))"#;
+        assert_eq!(of(run), Ok(Kind::Component));
+    }
+
+    #[test]
+    fn what_cannot_is_named() {
+        for (text, named) in [
+            ("(module)", "no function _start"),
+            (r#"(module (func (export "_initialize")))"#, "reactor"),
+            (
+                r#"(module (memory (export "_start") 1))"#,
+                "no function _start",
+            ),
+            ("(component)", "exports nothing"),
+            (
+                r#"(component (import "wasi:cli/stdout@0.3.0" (instance)))"#,
+                "WASI 0.3 (it imports wasi:cli/stdout@0.3.0)",
+            ),
+            (
+                r#"(component (instance $i) (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#,
+                "an HTTP server component",
+            ),
+            (
+                r#"(component (component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i))))"#,
+                "without an entry point",
+            ),
+        ] {
+            let refused = of(text).unwrap_err();
+            assert!(refused.contains(named), "{text}: {refused}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_module() {
+        for (bytes, named) in [
+            (&b""[..], "empty"),
+            (b"\x7fELF\x02\x01", "ELF"),
+            (b"\x1f\x8b\x08", "gzip"),
+            (b"  (module)", "text format"),
+            (b"#!/bin/sh", "script"),
+            (b"hello", "does not begin"),
+            (b"\0asm\x09\0\0\0", "unknown version"),
+            (b"\0asm\x01\0\0\0\xff\xff\xff\xff\xff\xff", "malformed"),
+            (b"\0asm", "unknown version"),
+        ] {
+            let refused = classify(bytes).unwrap_err();
+            assert!(refused.contains(named), "{bytes:?}: {refused}");
+        }
+    }
+}

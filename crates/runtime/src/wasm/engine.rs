@@ -1,0 +1,114 @@
+//! The engine: one a process, its pool of instances sized by what the system can map.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
+    WasmBacktraceDetails,
+};
+
+/// Memory mappings that a live instance takes: its linear memory, its tables and its stack, each
+/// with the guard beside it.
+const MAPPINGS_PER_INSTANCE: u64 = 6;
+
+/// Mappings that are left to everything else in the process: code, threads, the heap.
+const MAPPINGS_FOR_THE_REST: u64 = 4_000;
+
+const MAX_MAP_COUNT: &str = "/proc/sys/vm/max_map_count";
+
+/// How many instances the pool holds when `wanted` are asked for: as many as the system lets this
+/// process map, after raising its bound where that is allowed.
+pub(super) fn capacity(wanted: u32) -> u32 {
+    let needed = u64::from(wanted) * MAPPINGS_PER_INSTANCE + MAPPINGS_FOR_THE_REST;
+    let mut most = max_map_count();
+    if most < needed && std::fs::write(MAX_MAP_COUNT, needed.to_string()).is_ok() {
+        most = max_map_count();
+    }
+    let possible = most.saturating_sub(MAPPINGS_FOR_THE_REST) / MAPPINGS_PER_INSTANCE;
+    let capacity = u64::from(wanted).min(possible).max(1);
+    if capacity < u64::from(wanted) {
+        tracing::warn!(
+            wanted,
+            capacity,
+            "vm.max_map_count is {most}: raise it to {needed} for more guests on this node"
+        );
+    }
+    // At most `wanted`, which is a u32.
+    capacity as u32
+}
+
+fn max_map_count() -> u64 {
+    // Linux's own default, should /proc not be there.
+    let default = 65_530;
+    let text = std::fs::read_to_string(MAX_MAP_COUNT).unwrap_or_default();
+    text.trim().parse().unwrap_or(default)
+}
+
+fn pool(instances: u32) -> PoolingAllocationConfig {
+    let mut pool = PoolingAllocationConfig::new();
+    // A component is made of several core instances: the program, and what adapts it.
+    let core_instances = instances.saturating_mul(5);
+    // Exceptions and references live in a garbage-collected heap, which takes a memory's place.
+    let heaps = instances.div_ceil(4);
+    pool.total_component_instances(instances)
+        .total_core_instances(core_instances)
+        .max_core_instances_per_component(64)
+        .total_memories(instances.saturating_add(heaps))
+        .max_memories_per_component(8)
+        .max_memories_per_module(4)
+        .total_tables(instances.saturating_mul(3))
+        .max_tables_per_component(32)
+        .max_tables_per_module(16)
+        // Big programs (Yosys, Ruby) have tens of thousands of indirect functions.
+        .table_elements(200_000)
+        .max_core_instance_size(8 << 20)
+        .max_component_instance_size(8 << 20)
+        .total_stacks(instances)
+        .total_gc_heaps(heaps)
+        .max_memory_size(4 << 30)
+        .max_unused_warm_slots(instances.min(100))
+        .linear_memory_keep_resident(1 << 20)
+        .table_keep_resident(64 << 10)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// Makes the engine for at most `instances` guests at a time.
+pub(super) fn engine(instances: u32) -> wasmtime::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .epoch_interruption(true)
+        .concurrency_support(false)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        // Interpreters recurse deeply; the stack is mapped, not resident.
+        .max_wasm_stack(1 << 20)
+        .async_stack_size(2 << 20)
+        .wasm_exceptions(true)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+    Engine::new(&config)
+}
+
+/// What code that this engine has compiled may be loaded by: the same wasmtime, settings and CPU.
+pub(super) fn fingerprint(engine: &Engine) -> String {
+    let mut hasher = DefaultHasher::new();
+    engine.precompile_compatibility_hash().hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pool_is_no_larger_than_the_system_can_map() {
+        let capacity = u64::from(capacity(100));
+        assert!((1..=100).contains(&capacity));
+        assert!(capacity * MAPPINGS_PER_INSTANCE < max_map_count());
+    }
+
+    #[test]
+    fn the_fingerprint_is_stable() {
+        let (one, two) = (engine(4).unwrap(), engine(8).unwrap());
+        assert_eq!(fingerprint(&one), fingerprint(&two));
+    }
+}

@@ -1,0 +1,207 @@
+//! One instance's own state: what its store holds, its limits, and how its end is read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use wasmtime::{Engine, ResourceLimiterAsync, Store};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::{I32Exit, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use crate::Exit;
+use crate::running::Stop;
+
+/// What an element of a table costs: a pointer.
+const TABLE_ELEMENT: u64 = 8;
+
+/// Open files, streams and sockets that one guest may hold at a time.
+const RESOURCES: usize = 16_384;
+
+/// How much of a trap's text is kept.
+const BACKTRACE: usize = 16 << 10;
+
+/// The guest wanted more memory than its limit.
+#[derive(Debug, thiserror::Error)]
+#[error("out of memory: the limit is {limit} bytes")]
+struct OomKilled {
+    limit: u64,
+}
+
+/// Counts a guest's linear memories and tables together, against one limit.
+pub(super) struct Limits {
+    limit: u64,
+    used: Arc<AtomicU64>,
+    /// What the growth under way added, to be taken back where it fails.
+    growing: u64,
+}
+
+impl Limits {
+    pub(super) fn new(limit: Option<u64>, used: Arc<AtomicU64>) -> Self {
+        Self {
+            limit: limit.unwrap_or(u64::MAX),
+            used,
+            growing: 0,
+        }
+    }
+
+    fn grow(&mut self, bytes: u64) -> wasmtime::Result<bool> {
+        let used = self.used.load(Ordering::Relaxed).saturating_add(bytes);
+        if used > self.limit {
+            // `Ok(false)` would make most guests abort in a way that tells nobody why.
+            return Err(OomKilled { limit: self.limit }.into());
+        }
+        self.growing = bytes;
+        self.used.store(used, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn take_back(&mut self) {
+        self.used.fetch_sub(self.growing, Ordering::Relaxed);
+        self.growing = 0;
+    }
+}
+
+#[async_trait]
+impl ResourceLimiterAsync for Limits {
+    async fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.grow(desired.saturating_sub(current) as u64)
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
+    }
+
+    async fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        self.grow(desired.saturating_sub(current) as u64 * TABLE_ELEMENT)
+    }
+
+    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.take_back();
+        Ok(())
+    }
+
+    fn instances(&self) -> usize {
+        256
+    }
+
+    fn tables(&self) -> usize {
+        256
+    }
+
+    fn memories(&self) -> usize {
+        64
+    }
+}
+
+/// The state of a preview 1 module.
+pub(super) struct Core {
+    pub(super) wasi: WasiP1Ctx,
+    limits: Limits,
+}
+
+/// The state of a component.
+pub(super) struct Component {
+    wasi: WasiCtx,
+    pub(super) table: ResourceTable,
+    limits: Limits,
+    /// The end that was asked for, which `carob:pod/lifecycle` tells.
+    pub(super) stop: Arc<Stop>,
+}
+
+impl WasiView for Component {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+fn store<T: Send + 'static>(engine: &Engine, state: T) -> Store<T> {
+    let mut store = Store::new(engine, state);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_async_yield_and_update(1);
+    store
+}
+
+/// Runs a preview 1 module to its end.
+pub(super) async fn run_core(
+    module: wasmtime::InstancePre<Core>,
+    mut wasi: WasiCtxBuilder,
+    limits: Limits,
+) -> Exit {
+    let mut wasi = wasi.build_p1();
+    wasi.ctx().table.set_max_capacity(RESOURCES);
+    let mut store = store(module.module().engine(), Core { wasi, limits });
+    store.limiter_async(|core| &mut core.limits);
+    let run = async {
+        let instance = module.instantiate_async(&mut store).await?;
+        let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+        start.call_async(&mut store, ()).await
+    };
+    match run.await {
+        Ok(()) => Exit::Code(0),
+        Err(error) => exit(&error),
+    }
+}
+
+/// Runs a component to its end.
+pub(super) async fn run_component(
+    command: CommandPre<Component>,
+    mut wasi: WasiCtxBuilder,
+    limits: Limits,
+    stop: Arc<Stop>,
+) -> Exit {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES);
+    let state = Component {
+        wasi: wasi.build(),
+        table,
+        limits,
+        stop,
+    };
+    let mut store = store(command.engine(), state);
+    store.limiter_async(|component| &mut component.limits);
+    let run = async {
+        let command = command.instantiate_async(&mut store).await?;
+        command.wasi_cli_run().call_run(&mut store).await
+    };
+    match run.await {
+        Ok(Ok(())) => Exit::Code(0),
+        Ok(Err(())) => Exit::Code(1),
+        Err(error) => exit(&error),
+    }
+}
+
+fn exit(error: &wasmtime::Error) -> Exit {
+    if let Some(I32Exit(code)) = error.downcast_ref() {
+        return Exit::Code(*code);
+    }
+    if error.downcast_ref::<OomKilled>().is_some() {
+        return Exit::OutOfMemory;
+    }
+    let mut backtrace = format!("{error:?}");
+    if backtrace.len() > BACKTRACE {
+        backtrace.truncate(backtrace.floor_char_boundary(BACKTRACE));
+        backtrace.push_str("\n…");
+    }
+    Exit::Trap { backtrace }
+}

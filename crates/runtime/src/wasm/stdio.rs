@@ -1,0 +1,147 @@
+//! A guest's standard streams, on the caller's sinks and pipes.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use network::pipe::Reader;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
+use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::Output;
+
+/// The largest chunk that moves at once.
+const CHUNK: usize = 64 << 10;
+
+/// Standard output or error. Every stream that the guest opens on it is the same sink.
+#[derive(Clone)]
+pub(super) struct Sink(pub(super) Arc<dyn Output>);
+
+impl IsTerminal for Sink {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Sink {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for Sink {
+    async fn ready(&mut self) {
+        // A closed sink is ready: the next call says that it is closed.
+        let _ = poll_fn(|cx| self.0.poll_ready(cx)).await;
+    }
+}
+
+impl OutputStream for Sink {
+    fn write(&mut self, mut bytes: Bytes) -> StreamResult<()> {
+        while !bytes.is_empty() {
+            let chunk = bytes.split_to(bytes.len().min(CHUNK));
+            self.0.write(chunk).map_err(|_| StreamError::Closed)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        match self.0.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => Ok(CHUNK),
+            Poll::Ready(Err(_)) => Err(StreamError::Closed),
+            Poll::Pending => Ok(0),
+        }
+    }
+}
+
+impl AsyncWrite for Sink {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        self.0.poll_ready(cx).map(|ready| {
+            ready.map_err(|_| broken())?;
+            let chunk = &bytes[..bytes.len().min(CHUNK)];
+            let written = self.0.write(Bytes::copy_from_slice(chunk));
+            written.map(|()| chunk.len()).map_err(|_| broken())
+        })
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Standard input from a pipe. Every stream that the guest opens on it reads the same bytes.
+#[derive(Clone)]
+pub(super) struct Source(pub(super) Arc<Reader>);
+
+impl IsTerminal for Source {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdinStream for Source {
+    fn async_stream(&self) -> Box<dyn AsyncRead + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn InputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Pollable for Source {
+    async fn ready(&mut self) {
+        poll_fn(|cx| self.0.poll_readable(cx)).await;
+    }
+}
+
+impl InputStream for Source {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        match self.0.try_read(size.min(CHUNK)) {
+            Poll::Pending => Ok(Bytes::new()),
+            Poll::Ready(Ok(Some(bytes))) => Ok(bytes),
+            Poll::Ready(Ok(None)) => Err(StreamError::Closed),
+            Poll::Ready(Err(reset)) => Err(StreamError::LastOperationFailed(reset.into())),
+        }
+    }
+}
+
+impl AsyncRead for Source {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        self.0
+            .poll_read(cx, into.remaining().min(CHUNK))
+            .map(|read| {
+                let bytes =
+                    read.map_err(|_| std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+                into.put_slice(&bytes?.unwrap_or_default());
+                Ok(())
+            })
+    }
+}
