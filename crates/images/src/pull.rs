@@ -181,3 +181,220 @@ async fn kind(blobs: &Blobs, digest: &Digest) -> Result<ModuleKind, Error> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::io::Cursor;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{Platform, media_types};
+
+    const MODULE: &[u8] = b"\0asm\x0d\0\x01\0component";
+
+    #[derive(Default)]
+    struct Memory {
+        tags: BTreeMap<String, Digest>,
+        content: BTreeMap<Digest, Vec<u8>>,
+        asked: Mutex<Vec<Digest>>,
+    }
+
+    impl Memory {
+        fn add(&mut self, media_type: &str, content: &[u8]) -> Descriptor {
+            let descriptor = Descriptor::of(media_type, content);
+            self.content.insert(descriptor.digest, content.to_vec());
+            descriptor
+        }
+
+        fn image(&mut self, tag: &str, config: &str, layer: &str, content: &[u8]) -> Descriptor {
+            let manifest = Manifest::of(
+                None,
+                self.add(config, b"{}"),
+                vec![self.add(layer, content)],
+            );
+            let descriptor = self.add(media_types::MANIFEST, &manifest.encode());
+            self.tags.insert(tag.to_owned(), descriptor.digest);
+            descriptor
+        }
+    }
+
+    #[async_trait]
+    impl Source for Memory {
+        async fn manifest(&self, name: &Name) -> Result<Bytes, Error> {
+            let by_tag = || self.tags.get(name.tag_or_latest()).copied();
+            let digest = name
+                .digest
+                .or_else(by_tag)
+                .ok_or_else(|| Error::NotFound(name.to_string()))?;
+            self.asked.lock().push(digest);
+            Ok(self.content[&digest].clone().into())
+        }
+
+        async fn blob(&self, _: &Name, digest: &Digest) -> Result<Reader, Error> {
+            self.asked.lock().push(*digest);
+            Ok(Box::pin(Cursor::new(self.content[digest].clone())))
+        }
+    }
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let dir = tempfile::tempdir().unwrap();
+        let blobs = Blobs::open(dir.path()).unwrap();
+        (dir, blobs)
+    }
+
+    async fn try_pull(
+        text: &str,
+        wanted: Wanted,
+        source: &Memory,
+        blobs: &Blobs,
+    ) -> Result<Pulled, Error> {
+        pull(&text.parse().unwrap(), wanted, source, blobs).await
+    }
+
+    #[tokio::test]
+    async fn a_module_is_fetched_once() {
+        let (mut source, (_dir, blobs)) = (Memory::default(), blobs());
+        let manifest = source
+            .image("v1", media_types::WASM_CONFIG, media_types::WASM, MODULE)
+            .digest;
+        let want = Pulled::Module {
+            manifest,
+            digest: Digest::of(MODULE),
+            size: MODULE.len() as u64,
+            kind: ModuleKind::Component,
+        };
+        assert_eq!(
+            try_pull("web:v1", Wanted::Module, &source, &blobs)
+                .await
+                .unwrap(),
+            want
+        );
+        assert_eq!(blobs.read(want.digest(), 99).await.unwrap(), MODULE);
+        source.asked.lock().clear();
+        assert_eq!(
+            try_pull(&format!("web@{manifest}"), Wanted::Module, &source, &blobs)
+                .await
+                .unwrap(),
+            want
+        );
+        assert!(
+            source.asked.lock().is_empty(),
+            "a pinned image needs nobody"
+        );
+        assert!(matches!(
+            try_pull("web:v2", Wanted::Module, &source, &blobs).await,
+            Err(Error::NotFound(_))
+        ));
+        assert!(matches!(
+            try_pull("web:v1", Wanted::Tree, &source, &blobs).await,
+            Err(Error::NotTree(_))
+        ));
+    }
+
+    #[tokio::test]
+    async fn an_index_leads_to_the_module() {
+        let (mut source, (_dir, blobs)) = (Memory::default(), blobs());
+        let mut linux = source.image(
+            "x",
+            media_types::IMAGE_CONFIG,
+            media_types::TAR_GZIP,
+            b"layer",
+        );
+        linux.platform = Some(Platform {
+            architecture: "amd64".into(),
+            os: "linux".into(),
+        });
+        let mut wasm = source.image("y", media_types::WASM_CONFIG, media_types::WASM, MODULE);
+        wasm.platform = Some(Platform {
+            architecture: "wasm".into(),
+            os: "wasip2".into(),
+        });
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": [linux, wasm]}).to_string();
+        let index = source.add(media_types::INDEX, index.as_bytes());
+        source.tags.insert("all".to_owned(), index.digest);
+        let pulled = try_pull("web:all", Wanted::Module, &source, &blobs)
+            .await
+            .unwrap();
+        assert_eq!(pulled.manifest(), &wasm.digest);
+        let error = try_pull("web:x", Wanted::Module, &source, &blobs)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("not a WebAssembly module: it is a Linux container image"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn what_a_source_gives_is_not_trusted() {
+        let (mut source, (_dir, blobs)) = (Memory::default(), blobs());
+        let good = source
+            .image("v1", media_types::WASM_CONFIG, media_types::WASM, MODULE)
+            .digest;
+        source
+            .content
+            .insert(Digest::of(MODULE), b"\0asm\x0d\0\x01\0evil".to_vec());
+        assert!(matches!(
+            try_pull("web:v1", Wanted::Module, &source, &blobs).await,
+            Err(Error::Mismatch { .. })
+        ));
+        assert!(!blobs.contains(&Digest::of(MODULE)));
+        source
+            .content
+            .insert(good, manifest_of(&mut Memory::default()));
+        let (_other_dir, other) = self::blobs();
+        let pinned = format!("web@{good}");
+        assert!(matches!(
+            try_pull(&pinned, Wanted::Module, &source, &other).await,
+            Err(Error::Mismatch { .. })
+        ));
+        source.image(
+            "text",
+            media_types::WASM_CONFIG,
+            media_types::WASM,
+            b"(module)",
+        );
+        assert!(matches!(
+            try_pull("web:text", Wanted::Module, &source, &other).await,
+            Err(Error::NotWasm(_))
+        ));
+    }
+
+    fn manifest_of(memory: &mut Memory) -> Vec<u8> {
+        let digest = memory
+            .image(
+                "other",
+                media_types::WASM_CONFIG,
+                media_types::WASM,
+                b"other",
+            )
+            .digest;
+        memory.content[&digest].clone()
+    }
+
+    #[tokio::test]
+    async fn wrong_lengths_are_refused() {
+        let (mut source, (_dir, blobs)) = (Memory::default(), blobs());
+        for size in [MODULE.len() as u64 - 1, MODULE.len() as u64 + 1, u64::MAX] {
+            let mut layer = source.add(media_types::WASM, MODULE);
+            layer.size = size;
+            let manifest = Manifest::of(
+                None,
+                source.add(media_types::WASM_CONFIG, b"{}"),
+                vec![layer],
+            );
+            let digest = source.add(media_types::MANIFEST, &manifest.encode()).digest;
+            let result = try_pull(&format!("web@{digest}"), Wanted::Module, &source, &blobs).await;
+            assert!(
+                matches!(
+                    result,
+                    Err(Error::Size { .. } | Error::Mismatch { .. } | Error::TooLarge { .. })
+                ),
+                "{result:?}"
+            );
+        }
+    }
+}

@@ -176,11 +176,25 @@ impl Document {
     pub(super) fn named(&self) -> Result<Vec<Named>, Error> {
         let mut named = Vec::new();
         let mut value = self.value.clone();
-        self.visit(&mut value, &mut |path, _| {
-            named.push(path);
+        self.visit(&mut value, &mut |kind, text| {
+            named.push(kind(normalise(text)?));
             Ok(None)
         })?;
         Ok(named)
+    }
+
+    /// The trees among them, whatever is wrong with the others.
+    pub(super) fn trees(&self) -> Vec<String> {
+        let mut trees = Vec::new();
+        let mut value = self.value.clone();
+        let result = self.visit(&mut value, &mut |kind, text| {
+            if let Ok(Named::Tree(path)) = normalise(text).map(kind) {
+                trees.push(path);
+            }
+            Ok(None)
+        });
+        debug_assert!(result.is_ok(), "the visitor above never fails");
+        trees
     }
 
     /// Replaces every path by what `replace` gives for it.
@@ -189,21 +203,28 @@ impl Document {
         replace: &mut dyn FnMut(&Named) -> Result<String, String>,
     ) -> Result<(), Error> {
         let mut value = std::mem::take(&mut self.value);
-        let result = self.visit(&mut value, &mut |path, _| replace(&path).map(Some));
+        let result = self.visit(&mut value, &mut |kind, text| {
+            replace(&kind(normalise(text)?)).map(Some)
+        });
         self.value = value;
         result
     }
 
     fn visit(&self, value: &mut Value, visit: &mut Visit<'_>) -> Result<(), Error> {
-        walk(value, visit).map_err(|(text, reason)| self.error(&text, reason))
+        walk(value, visit).map_err(|(named, reason)| self.error(&named, reason))
     }
 
-    /// An error about the place where `text` stands.
-    pub(super) fn error(&self, text: &str, reason: String) -> Error {
-        let offset = self
-            .text
-            .iter()
-            .position(|line| is_content(line) && line.contains(text));
+    /// An error about the place where something is named.
+    pub(super) fn error(&self, named: &Named, reason: String) -> Error {
+        let (key, path) = match named {
+            Named::Module(path) => ("image", path),
+            Named::Tree(path) => ("reference", path),
+        };
+        let line_with = |key: &str| {
+            let mut lines = self.text.iter();
+            lines.position(|line| is_content(line) && line.contains(path) && line.contains(key))
+        };
+        let offset = line_with(key).or_else(|| line_with(""));
         Error::Manifest {
             file: self.file.clone(),
             line: self.line + offset.unwrap_or(0),
@@ -212,12 +233,13 @@ impl Document {
     }
 }
 
-/// Gets a path and the text that gave it; gives what replaces it.
-type Visit<'a> = dyn FnMut(Named, &str) -> Result<Option<String>, String> + 'a;
+/// Gets what a path names and the path as it was written; gives what replaces it.
+type Visit<'a> = dyn FnMut(Kind, &str) -> Result<Option<String>, String> + 'a;
+type Kind = fn(String) -> Named;
 
 /// Finds `image` of everything in a list of containers, and `image.reference` of everything in a list of
-/// volumes, wherever in an object such lists are. An error comes with the text that it is about.
-fn walk(value: &mut Value, visit: &mut Visit<'_>) -> Result<(), (String, String)> {
+/// volumes, wherever in an object such lists are. An error comes with what it is about.
+fn walk(value: &mut Value, visit: &mut Visit<'_>) -> Result<(), (Named, String)> {
     match value {
         Value::Array(items) => items.iter_mut().try_for_each(|item| walk(item, visit)),
         Value::Object(object) => {
@@ -249,11 +271,7 @@ fn walk(value: &mut Value, visit: &mut Visit<'_>) -> Result<(), (String, String)
     }
 }
 
-fn replace(
-    image: &mut Value,
-    named: fn(String) -> Named,
-    visit: &mut Visit<'_>,
-) -> Result<(), (String, String)> {
+fn replace(image: &mut Value, kind: Kind, visit: &mut Visit<'_>) -> Result<(), (Named, String)> {
     let Some(text) = image.as_str() else {
         return Ok(());
     };
@@ -261,9 +279,7 @@ fn replace(
         return Ok(());
     }
     let text = text.to_owned();
-    let replaced = normalise(&text)
-        .and_then(|path| visit(named(path), &text))
-        .map_err(|reason| (text, reason))?;
+    let replaced = visit(kind, &text).map_err(|reason| (kind(text), reason))?;
     if let Some(replacement) = replaced {
         *image = Value::String(replacement);
     }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::documents::{Document, Named, parse};
+use super::documents::{Named, parse};
 use crate::error::At;
 use crate::{Error, MAX_MANIFEST};
 
@@ -15,7 +15,6 @@ pub(super) struct Source {
     pub(super) root: PathBuf,
     /// The YAML files: path in the directory, and text.
     pub(super) manifests: Vec<(String, String)>,
-    pub(super) documents: Vec<Document>,
     /// The modules' paths.
     pub(super) modules: BTreeSet<String>,
     /// The trees' paths.
@@ -48,43 +47,39 @@ impl Source {
             let text = read_text(&root, &file)?;
             // A file that does not parse may still turn out to be data; it is judged below.
             for document in parse(&file, &text).unwrap_or_default() {
-                for named in document.named().unwrap_or_default() {
-                    if let Named::Tree(path) = named {
-                        trees.insert(path);
-                    }
-                }
+                trees.extend(document.trees());
             }
             manifests.push((file, text));
         }
         manifests.retain(|(file, _)| !is_inside(file, &trees));
-        manifests.sort();
         let mut source = Source {
             root,
             manifests,
-            documents: Vec::new(),
             modules: BTreeSet::new(),
             trees: BTreeSet::new(),
         };
+        // Still shallow ones first: if one cannot be read, the data that it would have named is not blamed.
         source.judge(dir)?;
+        source.manifests.sort();
         Ok(source)
     }
 
     /// Reads the manifests again, now for good, and checks that what they name is there.
     fn judge(&mut self, dir: &Path) -> Result<(), Error> {
+        let mut objects = 0;
         for (file, text) in &self.manifests {
             for document in parse(file, text)? {
                 for named in document.named()? {
-                    let (Named::Module(path) | Named::Tree(path)) = &named;
-                    check(&self.root, &named).map_err(|reason| document.error(path, reason))?;
+                    check(&self.root, &named).map_err(|reason| document.error(&named, reason))?;
                     match named {
                         Named::Module(path) => self.modules.insert(path),
                         Named::Tree(path) => self.trees.insert(path),
                     };
                 }
-                self.documents.push(document);
+                objects += 1;
             }
         }
-        if self.documents.is_empty() {
+        if objects == 0 {
             return Err(Error::Bundle(format!(
                 "{} holds no Kubernetes manifest (*.yaml)",
                 dir.display()

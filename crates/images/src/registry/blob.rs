@@ -19,10 +19,10 @@ impl Inner {
     pub(super) async fn get_blob(
         &self,
         digest: &Digest,
-        request: &Request<Body>,
+        ask: Ask,
     ) -> Result<Response<Body>, Fault> {
         let stored = self.fetch(digest).await?;
-        self.send_blob(&stored, request).await
+        self.send_blob(&stored, ask).await
     }
 
     /// A blob goes only when no manifest refers to it any more.
@@ -61,7 +61,7 @@ impl Inner {
                             digest: *digest,
                             size,
                         },
-                        &request,
+                        Ask::of(&request),
                     )
                     .await
                 }
@@ -81,14 +81,10 @@ impl Inner {
         }
     }
 
-    async fn send_blob(
-        &self,
-        blob: &Stored,
-        request: &Request<Body>,
-    ) -> Result<Response<Body>, Fault> {
+    async fn send_blob(&self, blob: &Stored, ask: Ask) -> Result<Response<Body>, Fault> {
         let Stored { digest, size } = *blob;
-        let range = match request.headers().get(RANGE) {
-            Some(range) => part(range.to_str().unwrap_or_default(), size),
+        let range = match &ask.range {
+            Some(range) => part(range, size),
             None => Part::Whole,
         };
         let (status, start, length) = match range {
@@ -113,7 +109,7 @@ impl Inner {
                 format!("bytes {start}-{}/{size}", start + length - 1),
             );
         }
-        if request.method() == Method::HEAD {
+        if ask.is_head {
             return head(builder, length);
         }
         let mut file = tokio::fs::File::open(self.blobs.path(&digest))
@@ -130,6 +126,25 @@ impl Inner {
             builder.header(http::header::CONTENT_LENGTH, length),
             StreamBody::new(frames).boxed_unsync(),
         )
+    }
+}
+
+/// How a blob is asked for.
+pub(super) struct Ask {
+    is_head: bool,
+    range: Option<String>,
+}
+
+impl Ask {
+    pub(super) fn of(request: &Request<Body>) -> Ask {
+        let range = request
+            .headers()
+            .get(RANGE)
+            .and_then(|range| range.to_str().ok());
+        Ask {
+            is_head: request.method() == Method::HEAD,
+            range: range.map(str::to_owned),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Manifests, and the lists of what there is.
 
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderName, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
 use super::answer::{CONTENT_DIGEST, Fault, answer, empty, full, head};
@@ -50,16 +51,7 @@ impl Inner {
             .get(CONTENT_TYPE)
             .and_then(|v| v.to_str().ok())
             .map(str::to_owned);
-        let bytes = Limited::new(request.into_body(), MAX_MANIFEST as usize)
-            .collect()
-            .await
-            .map_err(
-                |error| match error.is::<http_body_util::LengthLimitError>() {
-                    true => Fault::from(Error::too_large_manifest("the manifest")),
-                    false => invalid(format!("the body broke off: {error}")),
-                },
-            )?
-            .to_bytes();
+        let bytes = collect(request.into_body()).await?;
         let manifest = Manifest::parse(&bytes)?;
         if let (Some(announced), Some(own)) = (&announced, &manifest.media_type)
             && announced.split(';').next().map(str::trim) != Some(own)
@@ -138,11 +130,13 @@ impl Inner {
                 }
             }
             Reference::Digest(digest) => {
-                let tags = self.tags.list(name).await?;
-                let mut named = tags.iter().filter(|(_, named)| *named == digest).peekable();
-                named.peek().ok_or_else(unknown)?;
-                for (tag, _) in named {
-                    self.tags.delete(name, tag).await?;
+                let mut tags = self.tags.list(name).await?;
+                tags.retain(|(_, named)| *named == digest);
+                if tags.is_empty() {
+                    return Err(unknown());
+                }
+                for (tag, _) in tags {
+                    self.tags.delete(name, &tag).await?;
                 }
             }
         }
@@ -222,6 +216,21 @@ impl Inner {
         }
         full(builder, index.to_string())
     }
+}
+
+/// The whole of a body that is a manifest.
+async fn collect(mut body: Body) -> Result<Bytes, Fault> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| invalid(format!("the body broke off: {error}")))?;
+        if let Ok(piece) = frame.into_data() {
+            bytes.extend_from_slice(&piece);
+        }
+        if bytes.len() as u64 > MAX_MANIFEST {
+            return Err(Error::too_large_manifest("the manifest").into());
+        }
+    }
+    Ok(bytes.freeze())
 }
 
 /// One page of a sorted list: at most `n` items after `last`, and a link to the rest.

@@ -40,6 +40,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -152,7 +153,8 @@ impl Registry {
     {
         let request = request.map(|body| body.map_err(Into::into).boxed_unsync());
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        match Box::pin(self.inner.route(request)).await {
+        let answer: BoxFuture<'_, _> = Box::pin(self.inner.route(request));
+        match answer.await {
             Ok(answer) => answer,
             Err(fault) => {
                 tracing::debug!(%method, path, status = fault.status.as_u16(), reason = fault.message, "refused");

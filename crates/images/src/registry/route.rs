@@ -4,6 +4,7 @@ use http::header::CONTENT_TYPE;
 use http::{Method, Request, Response, StatusCode};
 
 use super::answer::{Fault, answer, full};
+use super::blob::Ask;
 use super::{Body, Inner, PEER_PREFIX};
 use crate::reference::{check_repository, check_tag};
 use crate::{Digest, Error};
@@ -112,7 +113,7 @@ impl Inner {
                 self.referrers(name, &digest, request.uri()).await
             }
             (Route::Blob(_, digest), Method::GET | Method::HEAD) => {
-                self.get_blob(&digest, &request).await
+                self.get_blob(&digest, Ask::of(&request)).await
             }
             (Route::Blob(_, digest), Method::DELETE) => self.delete_blob(&digest).await,
             (Route::Uploads(name), Method::POST) => self.start_upload(name, request).await,

@@ -351,7 +351,8 @@ mod tests {
     #[test]
     fn hostile_archives_are_refused() {
         use EntryType::*;
-        let table: &[(&str, &[(&str, EntryType, &str)])] = &[
+        type Entries<'a> = &'a [(&'a str, EntryType, &'a str)];
+        let table: &[(&str, Entries<'_>)] = &[
             ("leads outside", &[("../evil", Regular, "")]),
             ("leads outside", &[("a/../../evil", Regular, "")]),
             ("leads outside", &[("/etc/evil", Regular, "")]),
