@@ -9,6 +9,7 @@
 //! pool, guest threads), once a module ([`Runtime::prepare`]: compiled or taken from the cache,
 //! imports resolved), once a start ([`Runtime::start`]: arguments, mounts, limits).
 
+pub mod conformance;
 mod gate;
 mod metrics;
 pub mod output;

@@ -74,8 +74,33 @@ pub struct Wasm {
     counters: Arc<Counters>,
     capacity: u32,
     gate: Gate,
-    /// Guests' timers and blocking calls, on threads that serve nobody else.
-    io: Option<tokio::runtime::Runtime>,
+    /// Kept until the gate's threads are gone.
+    _io: GuestIo,
+}
+
+/// Guests' timers and blocking calls, on threads that serve nobody else.
+struct GuestIo(Option<tokio::runtime::Runtime>);
+
+impl GuestIo {
+    fn start() -> std::io::Result<(Self, tokio::runtime::Handle)> {
+        let io = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("carob-guest-io")
+            .max_blocking_threads(64)
+            .enable_all()
+            .build()?;
+        let handle = io.handle().clone();
+        Ok((Self(Some(io)), handle))
+    }
+}
+
+impl Drop for GuestIo {
+    fn drop(&mut self) {
+        if let Some(io) = self.0.take() {
+            // Not by dropping it: that waits, which is forbidden inside an async task.
+            io.shutdown_background();
+        }
+    }
 }
 
 impl Wasm {
@@ -86,45 +111,31 @@ impl Wasm {
     pub fn new(config: Config) -> Result<Self, SetupError> {
         let capacity = engine::capacity(config.instances);
         let engine = engine::engine(capacity).map_err(SetupError::Engine)?;
-        let io = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("carob-guest-io")
-            .max_blocking_threads(64)
-            .enable_all()
-            .build()?;
+        let (io, handle) = GuestIo::start()?;
         let counters = Arc::new(Counters::default());
         let linkers = Linkers::new(&engine).map_err(SetupError::Engine)?;
         let cache = Cache::open(
             &config.cache_dir,
             &engine,
             linkers,
-            io.handle().clone(),
+            handle.clone(),
             counters.clone(),
         )?;
         let ticked = engine.clone();
         let tick = move || ticked.increment_epoch();
-        let gate = Gate::start(config.threads, io.handle().clone(), tick)?;
+        let gate = Gate::start(config.threads, handle, tick)?;
         Ok(Self {
             cache: Arc::new(cache),
             counters,
             capacity,
             gate,
-            io: Some(io),
+            _io: io,
         })
     }
 
     /// How many guests may live at a time.
     pub fn capacity(&self) -> u32 {
         self.capacity
-    }
-}
-
-impl Drop for Wasm {
-    fn drop(&mut self) {
-        if let Some(io) = self.io.take() {
-            // Not by dropping it: that waits, which is forbidden inside an async task.
-            io.shutdown_background();
-        }
     }
 }
 

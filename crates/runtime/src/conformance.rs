@@ -1,0 +1,202 @@
+//! What every [`Runtime`] must do, as checks that can be run against any of them.
+//!
+//! The module under test plays the steps of [`scripted`](crate::scripted) that it finds in its
+//! arguments. A check that fails panics with what was expected, as a test's assertion does.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::Bytes;
+use network::pipe::pipe;
+use tokio::time::timeout;
+
+use crate::output::Capture;
+use crate::{Exit, Module, Running, Runtime, Stdin, Workload};
+
+/// Longer than anything here takes, on a machine that is busy with other things.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Runs every check. `drains` is a player that imports `carob:pod/lifecycle`, `plain` one that
+/// does not.
+///
+/// # Panics
+/// When the runtime does not do what a check demands.
+pub async fn suite(runtime: &dyn Runtime, plain: &Module, drains: &Module) {
+    for module in [plain, drains] {
+        exit_codes(runtime, module).await;
+        output(runtime, module).await;
+        arguments_and_environment(runtime, module).await;
+        standard_input(runtime, module).await;
+        memory_limit(runtime, module).await;
+        kill(runtime, module).await;
+        dropped(runtime, module).await;
+        backpressure(runtime, module).await;
+    }
+    terminate_plain(runtime, plain).await;
+    terminate_drained(runtime, drains).await;
+    terminate_too_late(runtime, drains).await;
+    assert_eq!(runtime.metrics().running, 0, "every workload has ended");
+}
+
+fn workload(module: &Module, steps: &[&str]) -> (Workload, Capture, Capture) {
+    let (stdout, stderr) = (Capture::new(1 << 20), Capture::new(1 << 20));
+    let mut workload = Workload::new(module.clone());
+    workload.argv = std::iter::once("player")
+        .chain(steps.iter().copied())
+        .map(str::to_owned)
+        .collect();
+    workload.stdout = Box::new(stdout.clone());
+    workload.stderr = Box::new(stderr.clone());
+    (workload, stdout, stderr)
+}
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(LONG, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("{what}: not within {LONG:?}"),
+    }
+}
+
+fn start(runtime: &dyn Runtime, workload: Workload) -> Running {
+    match runtime.start(workload) {
+        Ok(running) => running,
+        Err(error) => panic!("not started: {error}"),
+    }
+}
+
+/// Starts a workload and returns once it has printed its first line.
+async fn start_and_greet(runtime: &dyn Runtime, module: &Module, rest: &[&str]) -> Running {
+    let mut steps = vec!["print ready"];
+    steps.extend(rest);
+    let (mut workload, ..) = workload(module, &steps);
+    let (writer, reader) = pipe(1024);
+    workload.stdout = Box::new(writer);
+    let running = start(runtime, workload);
+    let greeting = soon("its first line", reader.read(1024)).await;
+    assert_eq!(greeting, Ok(Some(Bytes::from_static(b"ready\n"))));
+    running
+}
+
+async fn exit_codes(runtime: &dyn Runtime, module: &Module) {
+    for (steps, expected) in [
+        (&["print x"][..], Exit::Code(0)),
+        (&["exit 0"], Exit::Code(0)),
+        (&["exit 1", "print unreached"], Exit::Code(1)),
+    ] {
+        let (workload, stdout, _) = workload(module, steps);
+        let running = start(runtime, workload);
+        assert_eq!(soon("an exit", running.wait()).await, expected, "{steps:?}");
+        assert_eq!(running.exit(), Some(expected));
+        assert!(!stdout.text().contains("unreached"));
+    }
+    let (workload, ..) = workload(module, &["trap"]);
+    let exit = soon("a trap", start(runtime, workload).wait()).await;
+    assert!(matches!(exit, Exit::Trap { .. }), "{exit:?}");
+    assert_eq!(exit.code(), 134);
+}
+
+async fn output(runtime: &dyn Runtime, module: &Module) {
+    let (workload, stdout, stderr) = workload(module, &["print a", "eprint b", "print c"]);
+    soon("its end", start(runtime, workload).wait()).await;
+    assert_eq!(
+        (stdout.text(), stderr.text()),
+        ("a\nc\n".into(), "b\n".into())
+    );
+}
+
+async fn arguments_and_environment(runtime: &dyn Runtime, module: &Module) {
+    let (mut workload, stdout, _) = workload(module, &["args", "env"]);
+    workload.env = vec![
+        ("GREETING".into(), "grüße".into()),
+        ("EMPTY".into(), String::new()),
+    ];
+    soon("its end", start(runtime, workload).wait()).await;
+    assert_eq!(stdout.text(), "player\nargs\nenv\nGREETING=grüße\nEMPTY=\n");
+}
+
+async fn standard_input(runtime: &dyn Runtime, module: &Module) {
+    let (mut with_input, stdout, _) = workload(module, &["read"]);
+    with_input.stdin = Stdin::of("one\ntwo\n");
+    soon("its end", start(runtime, with_input).wait()).await;
+    assert_eq!(stdout.text(), "one\ntwo\n");
+
+    let (without, stdout, _) = workload(module, &["read", "print done"]);
+    soon("its end", start(runtime, without).wait()).await;
+    assert_eq!(stdout.text(), "done\n");
+}
+
+async fn memory_limit(runtime: &dyn Runtime, module: &Module) {
+    for (bytes, expected) in [("1000000", Exit::Code(0)), ("50000000", Exit::OutOfMemory)] {
+        let step = format!("allocate {bytes}");
+        let (mut workload, ..) = workload(module, &[&step]);
+        workload.memory_limit = Some(32 << 20);
+        let exit = soon("its end", start(runtime, workload).wait()).await;
+        assert_eq!(exit, expected, "{step} within 32 MiB");
+    }
+}
+
+async fn kill(runtime: &dyn Runtime, module: &Module) {
+    let running = start_and_greet(runtime, module, &["forever"]).await;
+    assert_eq!(running.exit(), None);
+    running.kill();
+    assert_eq!(soon("its end", running.wait()).await, Exit::Killed);
+    // Whatever comes after its end changes nothing.
+    running.terminate(Duration::ZERO);
+    assert_eq!(running.wait().await, Exit::Killed);
+}
+
+async fn dropped(runtime: &dyn Runtime, module: &Module) {
+    let before = runtime.metrics().running;
+    let running = start_and_greet(runtime, module, &["forever"]).await;
+    assert_eq!(runtime.metrics().running, before + 1);
+    drop(running);
+    let gone = async {
+        while runtime.metrics().running > before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    soon("the end of what nobody holds", gone).await;
+}
+
+/// A reader that does not read holds its writer back; one that goes away does not.
+async fn backpressure(runtime: &dyn Runtime, module: &Module) {
+    let lines: Vec<String> = (0..100).map(|n| format!("print {n:0200}")).collect();
+    let steps: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let (mut workload, ..) = workload(module, &steps);
+    let (writer, reader) = pipe(1000);
+    workload.stdout = Box::new(writer);
+    let running = start(runtime, workload);
+    let mut read = 0;
+    while let Some(chunk) = soon("output", reader.read(7)).await.ok().flatten() {
+        read += chunk.len();
+        if read < 100 {
+            assert_eq!(running.exit(), None, "held back by its reader");
+        }
+    }
+    assert_eq!(read, 100 * 201);
+    assert_eq!(soon("its end", running.wait()).await, Exit::Code(0));
+}
+
+async fn terminate_plain(runtime: &dyn Runtime, module: &Module) {
+    let running = start_and_greet(runtime, module, &["forever"]).await;
+    assert!(!running.handles_termination());
+    running.terminate(Duration::from_secs(3600));
+    let exit = soon("its end", running.wait()).await;
+    assert_eq!((exit.code(), exit), (143, Exit::Terminated));
+}
+
+async fn terminate_drained(runtime: &dyn Runtime, module: &Module) {
+    let running = start_and_greet(runtime, module, &["drain 50ms", "forever"]).await;
+    assert!(running.handles_termination());
+    running.terminate(LONG);
+    assert_eq!(soon("its drain", running.wait()).await, Exit::Code(0));
+}
+
+async fn terminate_too_late(runtime: &dyn Runtime, module: &Module) {
+    let running = start_and_greet(runtime, module, &["drain 3600s", "forever"]).await;
+    running.terminate(Duration::from_secs(3600));
+    // A later call only shortens the grace period.
+    running.terminate(Duration::from_millis(20));
+    running.terminate(Duration::from_secs(3600));
+    assert_eq!(soon("its end", running.wait()).await, Exit::Killed);
+}

@@ -1,0 +1,130 @@
+//! Plays the script in its arguments: the steps of `runtime::scripted`, by a real guest, and
+//! some that only a real guest can play.
+
+use std::hint::black_box;
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+#[cfg(feature = "drains")]
+mod lifecycle {
+    wit_bindgen::generate!({
+        path: "../../../../../wit",
+        world: "carob:pod/drains",
+        generate_all,
+    });
+    pub use carob::pod::lifecycle::{remaining_grace, subscribe_termination};
+}
+
+fn main() {
+    let mut kept = Vec::new();
+    for step in std::env::args().skip(1) {
+        let (verb, rest) = step.split_once(' ').unwrap_or((&step, ""));
+        play(verb, rest, &mut kept);
+    }
+    black_box(kept);
+}
+
+fn play(verb: &str, rest: &str, kept: &mut Vec<Vec<u8>>) {
+    match verb {
+        "print" => println!("{rest}"),
+        "eprint" => eprintln!("{rest}"),
+        "args" => std::env::args().for_each(|argument| println!("{argument}")),
+        "env" => std::env::vars().for_each(|(name, value)| println!("{name}={value}")),
+        "read" => copy(),
+        "sleep" => std::thread::sleep(duration(rest)),
+        "allocate" => kept.push(vec![1; rest.parse().unwrap()]),
+        "drain" => drain(duration(rest)),
+        "exit" => std::process::exit(rest.parse().unwrap()),
+        "trap" => std::process::abort(),
+        "forever" => loop {
+            std::thread::sleep(Duration::from_secs(3600));
+        },
+        // Beyond `runtime::scripted`.
+        "spin" => spin(duration(rest)),
+        "flood" => loop {
+            println!("{rest}");
+        },
+        "cat" => report(std::fs::read_to_string(rest)),
+        "ls" => report(list(rest)),
+        "write" => {
+            let (path, text) = rest.split_once(' ').unwrap();
+            report(std::fs::write(path, text).map(|()| "written".into()));
+        }
+        "cwd" => report(std::env::current_dir().map(|path| path.display().to_string())),
+        "recurse" => println!("{}", recurse(1)),
+        "remain" => println!("{:?}", remaining()),
+        other => panic!("{other:?} is no step"),
+    }
+}
+
+fn duration(text: &str) -> Duration {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().unwrap();
+    match &text[digits.len()..] {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        other => panic!("{other:?} is no unit"),
+    }
+}
+
+fn copy() {
+    let mut text = Vec::new();
+    std::io::stdin().read_to_end(&mut text).unwrap();
+    std::io::stdout().write_all(&text).unwrap();
+    std::io::stdout().flush().unwrap();
+}
+
+fn spin(time: Duration) {
+    let begun = Instant::now();
+    let mut number = 1_u64;
+    while begun.elapsed() < time {
+        for _ in 0..10_000 {
+            number = black_box(number.wrapping_mul(6364136223846793005).wrapping_add(1));
+        }
+    }
+}
+
+#[expect(unconditional_recursion, reason = "the stack is to overflow")]
+fn recurse(depth: u64) -> u64 {
+    black_box(recurse(black_box(depth + 1))) + 1
+}
+
+fn list(path: &str) -> std::io::Result<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names.join(" "))
+}
+
+fn report(result: std::io::Result<String>) {
+    match result {
+        Ok(text) => println!("{text}"),
+        Err(error) => println!("{:?}", error.kind()),
+    }
+}
+
+#[cfg(feature = "drains")]
+fn drain(time: Duration) {
+    assert_eq!(lifecycle::remaining_grace(), None);
+    lifecycle::subscribe_termination().block();
+    assert!(lifecycle::remaining_grace().is_some());
+    std::thread::sleep(time);
+    std::process::exit(0);
+}
+
+#[cfg(not(feature = "drains"))]
+fn drain(_: Duration) {
+    panic!("built without the feature");
+}
+
+#[cfg(feature = "drains")]
+fn remaining() -> Option<u64> {
+    lifecycle::remaining_grace()
+}
+
+#[cfg(not(feature = "drains"))]
+fn remaining() -> Option<u64> {
+    None
+}

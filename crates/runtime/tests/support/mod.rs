@@ -1,0 +1,138 @@
+//! What the tests of the wasm runtime share: a runtime with a cache of its own, modules from text,
+//! and guests built by cargo.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use runtime::output::Capture;
+use runtime::{Config, Exit, Module, ModuleSource, PrepareError, Running, Runtime, Wasm, Workload};
+use sha2::{Digest as _, Sha256};
+
+/// A runtime in a directory of its own.
+pub(crate) struct Bench {
+    pub(crate) runtime: Wasm,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self::with_threads(2)
+    }
+
+    pub(crate) fn with_threads(threads: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = Wasm::new(config(directory.path(), threads)).unwrap();
+        Self { runtime, directory }
+    }
+
+    /// Writes bytes as a file and names it by its digest.
+    pub(crate) fn source(&self, bytes: &[u8]) -> ModuleSource {
+        let digest = hex::encode(Sha256::digest(bytes));
+        let path = self.directory.path().join(format!("{digest}.wasm"));
+        std::fs::write(&path, bytes).unwrap();
+        ModuleSource {
+            path,
+            digest: format!("sha256:{digest}"),
+        }
+    }
+
+    pub(crate) async fn text(&self, text: &str) -> Result<Module, PrepareError> {
+        let source = self.source(&wat::parse_str(text).unwrap());
+        self.runtime.prepare(source).await
+    }
+
+    pub(crate) async fn player(&self, kind: Player) -> Module {
+        let bytes = std::fs::read(kind.built()).unwrap();
+        self.runtime.prepare(self.source(&bytes)).await.unwrap()
+    }
+
+    /// A directory for a guest to see.
+    pub(crate) fn directory(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        path
+    }
+}
+
+pub(crate) fn config(directory: &Path, threads: usize) -> Config {
+    Config {
+        cache_dir: directory.join("compiled"),
+        threads,
+        instances: 64,
+    }
+}
+
+/// The two builds of the guest that plays scripts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Player {
+    /// A preview 1 core module.
+    Core,
+    /// A component that imports `carob:pod/lifecycle`.
+    Component,
+}
+
+impl Player {
+    fn built(self) -> &'static Path {
+        static CORE: OnceLock<PathBuf> = OnceLock::new();
+        static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
+        match self {
+            Self::Core => CORE.get_or_init(|| build("wasm32-wasip1", &[])),
+            Self::Component => {
+                COMPONENT.get_or_init(|| build("wasm32-wasip2", &["--features", "drains"]))
+            }
+        }
+    }
+}
+
+fn build(target: &str, more: &[&str]) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let into = root.join("../../target/guests");
+    let status = Command::new(env!("CARGO"))
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--locked",
+            "--target",
+            target,
+        ])
+        .args(more)
+        .arg("--target-dir")
+        .arg(&into)
+        .current_dir(root.join("tests/guests/player"))
+        // Flags for the host, such as a coverage run's, are not for guests.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .status()
+        .unwrap();
+    assert!(
+        status.success(),
+        "the test guest cannot be built: `rustup target add {target}`?"
+    );
+    into.join(target).join("release/player.wasm")
+}
+
+/// A workload that plays these steps, and its standard output.
+pub(crate) fn script(module: &Module, steps: &[&str]) -> (Workload, Capture) {
+    let stdout = Capture::new(1 << 20);
+    let mut workload = Workload::new(module.clone());
+    workload.argv = std::iter::once("player")
+        .chain(steps.iter().copied())
+        .map(str::to_owned)
+        .collect();
+    workload.stdout = Box::new(stdout.clone());
+    (workload, stdout)
+}
+
+pub(crate) async fn ended(running: &Running) -> Exit {
+    tokio::time::timeout(Duration::from_secs(60), running.wait())
+        .await
+        .expect("it ends")
+}
+
+/// Runs a workload to its end.
+pub(crate) async fn run(bench: &Bench, workload: Workload) -> Exit {
+    ended(&bench.runtime.start(workload).unwrap()).await
+}
