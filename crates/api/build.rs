@@ -82,13 +82,32 @@ impl<'a> Tables<'a> {
             writeln!(out, "static I{index}: &[Inline] = &[{inlines}];")?;
             writeln!(
                 out,
-                "static T{index}: Type = Type {{ name: Shared::Static({name:?}), fields: Shared::Static(F{index}), inlines: Shared::Static(I{index}), atomic: {}, preserve_unknown: false }};",
+                "static T{index}: Type = Type {{ name: Shared::Static({name:?}), fields: Shared::Static(F{index}), inlines: Shared::Static(I{index}), atomic: {}, object: {}, preserve_unknown: false }};",
                 definition["atomic"] == Value::Bool(true),
+                self.is_object(name),
             )?;
             write!(names, "({name:?}, &T{index}),")?;
         }
         writeln!(out, "static TYPES: &[(&str, &Type)] = &[{names}];")?;
         Ok(out)
+    }
+
+    /// Whether values of the type carry `apiVersion` and `kind`: kinds, lists, options and the
+    /// bodies of subresources.
+    fn is_object(&self, name: &str) -> bool {
+        self.kinds.contains_key(name)
+            || name.ends_with("Options")
+            || (name.ends_with("List") && name != "meta.v1.List")
+            || [
+                "authentication.v1.TokenRequest",
+                "autoscaling.v1.Scale",
+                "core.v1.Binding",
+                "meta.v1.PartialObjectMetadata",
+                "meta.v1.Status",
+                "meta.v1.Table",
+                "policy.v1.Eviction",
+            ]
+            .contains(&name)
     }
 
     /// Fields of inlined types stand among the parent's, as they do in JSON.
@@ -300,10 +319,13 @@ fn list_type(field: &Value) -> Result<String, Failure> {
 }
 
 fn patch(strategy: &str) -> &'static str {
-    if strategy.split(',').any(|s| s == "merge") {
+    let has = |wanted| strategy.split(',').any(|s| s == wanted);
+    if has("merge") {
         "PatchStrategy::Merge"
-    } else {
+    } else if has("replace") {
         "PatchStrategy::Replace"
+    } else {
+        "PatchStrategy::Unset"
     }
 }
 

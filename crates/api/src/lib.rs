@@ -6,12 +6,19 @@
 
 pub mod discovery;
 pub mod kinds;
+pub mod object;
 pub mod openapi;
+pub mod quantity;
+pub mod codec;
+pub mod patch;
 pub mod resource;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod table;
+pub mod time;
 pub mod write;
 
+pub use object::Object;
 pub use resource::Resource;
 pub use status::Status;

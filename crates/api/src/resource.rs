@@ -126,14 +126,7 @@ impl Resource {
 
     /// The schema of its objects. A resource without one takes any fields.
     pub fn schema(&self) -> &'static Type {
-        static OPEN: Type = Type {
-            name: schema::Shared::Static("open"),
-            fields: schema::Shared::Static(&[]),
-            inlines: schema::Shared::Static(&[]),
-            atomic: false,
-            preserve_unknown: true,
-        };
-        schema::lookup(self.type_name).unwrap_or(&OPEN)
+        schema::lookup(self.type_name).unwrap_or_else(schema::open)
     }
 
     /// Whether the resource itself takes this verb.

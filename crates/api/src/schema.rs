@@ -97,8 +97,9 @@ pub enum ListType {
 /// What a strategic merge patch does with a field that both sides have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatchStrategy {
-    /// The patch's value takes the place of the old one. Objects without `$patch: replace` are
-    /// merged all the same; it tells for lists.
+    /// None given: objects are merged, lists replaced.
+    Unset,
+    /// The patch's value takes the place of the old one, object or list.
     Replace,
     /// Items are merged: scalars as a set, objects by the merge key.
     Merge,
@@ -171,6 +172,8 @@ pub struct Type {
     pub inlines: Shared<[Inline]>,
     /// Replaced as a whole by server-side apply.
     pub atomic: bool,
+    /// Carries `apiVersion` and `kind`.
+    pub object: bool,
     /// Keeps fields that it does not know (custom resources).
     pub preserve_unknown: bool,
 }
@@ -202,14 +205,20 @@ pub fn all() -> impl Iterator<Item = &'static Type> {
 
 /// `meta.v1.ObjectMeta`, which every kind has.
 pub fn object_meta() -> &'static Type {
-    static EMPTY: Type = Type {
-        name: Shared::Static("meta.v1.ObjectMeta"),
+    lookup("meta.v1.ObjectMeta").unwrap_or_else(open)
+}
+
+/// A type that takes any fields.
+pub fn open() -> &'static Type {
+    static OPEN: Type = Type {
+        name: Shared::Static("open"),
         fields: Shared::Static(&[]),
         inlines: Shared::Static(&[]),
         atomic: false,
+        object: true,
         preserve_unknown: true,
     };
-    lookup("meta.v1.ObjectMeta").unwrap_or(&EMPTY)
+    &OPEN
 }
 
 include!(concat!(env!("OUT_DIR"), "/schema.rs"));

@@ -1,10 +1,28 @@
 //! The write path: from what a client sent to what is stored.
 //!
-//! Every write goes the same way: schema defaults → the kind's defaults → fields that the server
-//! sets → validation. Nothing here reads a clock or draws a random number: the caller puts both
-//! into the [`Context`].
+//! Every write goes the same way: metadata → schema defaults → the kind's defaults → fields that
+//! the server sets → validation. Nothing here reads a clock or draws a random number: the caller
+//! puts both into the [`Context`]. Whether the stored object changed meanwhile is judged by the
+//! store; [`check_version`] compares what the client named.
+
+mod binding;
+mod default;
+mod delete;
+mod metadata;
+mod scale;
+mod validate;
 
 use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+pub use binding::bind;
+pub use delete::{DeleteOptions, Deletion, Propagation, delete, returns_deleted, should_delete};
+pub use scale::{apply_scale, scale};
+
+use crate::kinds;
+use crate::resource::Resource;
+use crate::status::{FieldError, FieldPath, Status};
+use crate::time;
 
 /// Everything about a write that is not in its body.
 #[derive(Clone, Debug)]
@@ -31,3 +49,301 @@ pub struct User {
     /// Groups.
     pub groups: Vec<String>,
 }
+
+/// The largest object that is stored, in bytes of JSON.
+pub const MAX_OBJECT_BYTES: usize = 1_572_864;
+
+/// Characters of a name that `generateName` leaves room for.
+const MAX_GENERATED_BASE: usize = 58;
+
+/// Puts a body where the request's path says: fills in the namespace and the name.
+///
+/// # Errors
+///
+/// 400 when the body names another namespace, or, with `name`, another name.
+pub fn place(
+    resource: &Resource,
+    namespace: Option<&str>,
+    name: Option<&str>,
+    body: &mut Value,
+) -> Result<(), Status> {
+    let metadata = metadata_mut(body);
+    let namespace = namespace.filter(|_| resource.namespaced).unwrap_or_default();
+    match text(metadata, "namespace") {
+        _ if namespace.is_empty() => {
+            metadata.remove("namespace");
+        }
+        "" => {
+            metadata.insert("namespace".into(), namespace.into());
+        }
+        given if given == namespace => {}
+        _ => {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+    }
+    let Some(name) = name else { return Ok(()) };
+    match text(metadata, "name") {
+        "" => {
+            metadata.insert("name".into(), name.into());
+            Ok(())
+        }
+        given if given == name => Ok(()),
+        given => Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        ))),
+    }
+}
+
+/// Makes a new object of a decoded body that was [placed](place).
+///
+/// # Errors
+///
+/// 422 when fields are not valid, 500 (as Kubernetes) when the body has a resourceVersion.
+pub fn create(resource: &Resource, body: Value, context: &Context) -> Result<Value, Status> {
+    let mut object = body;
+    let metadata = metadata_mut(&mut object);
+    if !text(metadata, "resourceVersion").is_empty() {
+        return Err(Status::plain_error(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    for field in ["resourceVersion", "selfLink", "generation"] {
+        metadata.remove(field);
+    }
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        metadata.remove(field);
+    }
+    let base = text(metadata, "generateName").to_owned();
+    if text(metadata, "name").is_empty() && !base.is_empty() {
+        let end = base.floor_char_boundary(MAX_GENERATED_BASE);
+        let name = format!("{}{}", &base[..end], context.suffix);
+        metadata.insert("name".into(), name.into());
+    }
+    metadata.insert("uid".into(), context.uid.as_str().into());
+    metadata.insert("creationTimestamp".into(), time::format(context.now).into());
+    if has_generation(resource) {
+        metadata.insert("generation".into(), 1.into());
+    }
+    // Nodes are created by their agents, which know their status.
+    if resource.subresource("status").is_some() && resource.plural != "nodes" {
+        remove(&mut object, "status");
+    }
+    complete(resource, &mut object, None, context);
+    let mut errors = metadata::validate(resource, &object);
+    validate::object(resource, &object, None, &mut errors);
+    accept(resource, object, errors)
+}
+
+/// Makes the next state of an object: `new` is a decoded body that was [placed](place), or what a
+/// patch made of `old`.
+///
+/// Without a subresource everything but the status is taken from `new`; with `status`, the status
+/// (and metadata). What else may be given: `finalize`, `approval`, `ephemeralcontainers`, `resize`.
+///
+/// # Errors
+///
+/// 404 for a subresource that is not written like that, 409 when the uid is another, 422 when
+/// fields are not valid.
+pub fn update(
+    resource: &Resource,
+    subresource: Option<&str>,
+    old: &Value,
+    new: Value,
+    context: &Context,
+) -> Result<Value, Status> {
+    let mut object = select(resource, subresource, old, new)?;
+    let mut errors = metadata::carry_over(resource, old, &mut object)?;
+    complete(resource, &mut object, Some(old), context);
+    if has_generation(resource) && subresource != Some("status") && content_differs(old, &object) {
+        bump_generation(&mut object);
+    }
+    errors.extend(metadata::validate(resource, &object));
+    validate::object(resource, &object, Some(old), &mut errors);
+    accept(resource, object, errors)
+}
+
+/// Compares the resourceVersion in a body with the stored object's; none given fits any.
+///
+/// # Errors
+///
+/// 409 when it is another.
+pub fn check_version(resource: &Resource, body: &Value, revision: u64) -> Result<(), Status> {
+    let metadata = &body["metadata"];
+    let version = metadata["resourceVersion"].as_str().unwrap_or_default();
+    if version.is_empty() || version.parse() == Ok(revision) {
+        return Ok(());
+    }
+    Err(Status::modified(resource, metadata["name"].as_str().unwrap_or_default()))
+}
+
+/// Encodes an object for the store.
+///
+/// # Errors
+///
+/// 413 when it is larger than [`MAX_OBJECT_BYTES`].
+pub fn encode(object: Value) -> Result<Vec<u8>, Status> {
+    let bytes = crate::object::to_stored(object);
+    if bytes.len() > MAX_OBJECT_BYTES {
+        return Err(Status::request_entity_too_large(format!(
+            "limit is {MAX_OBJECT_BYTES}"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// What of `new` an update through this subresource takes; all else is `old`'s.
+fn select(
+    resource: &Resource,
+    subresource: Option<&str>,
+    old: &Value,
+    mut new: Value,
+) -> Result<Value, Status> {
+    let Some(subresource) = subresource else {
+        if resource.subresource("status").is_some() {
+            take_field(&mut new, old, "status");
+        }
+        if resource.plural == "namespaces" {
+            take_field(&mut new, old, "spec");
+        }
+        return Ok(new);
+    };
+    if resource.subresource(subresource).is_none() {
+        return Err(Status::no_such_resource());
+    }
+    let mut object = old.clone();
+    take_field(&mut object, &new, "metadata");
+    match subresource {
+        "status" => {
+            take_field(&mut object, &new, "status");
+            keep_metadata_of_spec(resource, old, &mut object);
+        }
+        "finalize" => take_field(&mut object, &new, "spec"),
+        "approval" => take_path(&mut object, &new, "status", "conditions"),
+        "ephemeralcontainers" => take_path(&mut object, &new, "spec", "ephemeralContainers"),
+        "resize" => take_field(&mut object, &new, "spec"),
+        _ => return Err(Status::no_such_resource()),
+    }
+    Ok(object)
+}
+
+/// Who writes a status may not change what the object belongs to, nor (for workloads) its labels.
+fn keep_metadata_of_spec(resource: &Resource, old: &Value, object: &mut Value) {
+    take_path(object, old, "metadata", "ownerReferences");
+    if matches!(resource.group, "apps" | "batch") {
+        take_path(object, old, "metadata", "labels");
+    }
+}
+
+fn take_field(into: &mut Value, from: &Value, field: &str) {
+    let Value::Object(map) = into else { return };
+    match from.get(field) {
+        Some(value) => map.insert(field.to_owned(), value.clone()),
+        None => map.remove(field),
+    };
+}
+
+fn take_path(into: &mut Value, from: &Value, parent: &str, field: &str) {
+    let value = from.get(parent).and_then(|p| p.get(field));
+    let Value::Object(map) = into else { return };
+    match (map.get_mut(parent), value) {
+        (Some(Value::Object(parent)), Some(value)) => {
+            parent.insert(field.to_owned(), value.clone());
+        }
+        (Some(Value::Object(parent)), None) => {
+            parent.remove(field);
+        }
+        (_, Some(value)) => {
+            let entry = Map::from_iter([(field.to_owned(), value.clone())]);
+            map.insert(parent.to_owned(), Value::Object(entry));
+        }
+        (_, None) => {}
+    }
+}
+
+/// Defaults, and what only the server sets.
+fn complete(resource: &Resource, object: &mut Value, old: Option<&Value>, context: &Context) {
+    let hooks = kinds::hooks(resource);
+    default::fill(resource.schema(), object);
+    (hooks.default)(object);
+    (hooks.prepare)(object, old, context);
+}
+
+fn accept(resource: &Resource, object: Value, errors: Vec<FieldError>) -> Result<Value, Status> {
+    if errors.is_empty() {
+        return Ok(object);
+    }
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    Err(Status::invalid(resource, name, errors))
+}
+
+/// Whether the kind counts changes of its spec in `metadata.generation`.
+pub fn has_generation(resource: &Resource) -> bool {
+    match resource.group {
+        "apps" => resource.plural != "controllerrevisions",
+        "batch" | "policy" | "admissionregistration.k8s.io" | "apiextensions.k8s.io"
+        | "flowcontrol.apiserver.k8s.io" | "scheduling.k8s.io" | "discovery.k8s.io" => true,
+        "networking.k8s.io" => {
+            matches!(resource.plural, "ingresses" | "networkpolicies" | "ingressclasses")
+        }
+        "" => matches!(resource.plural, "pods" | "replicationcontrollers" | "podtemplates"),
+        "resource.k8s.io" => matches!(resource.plural, "resourceslices" | "deviceclasses"),
+        _ => false,
+    }
+}
+
+/// Whether anything but metadata and status is another.
+fn content_differs(old: &Value, new: &Value) -> bool {
+    let content = |value: &Value| {
+        let map = value.as_object().cloned().unwrap_or_default();
+        map.into_iter()
+            .filter(|(key, _)| {
+                !matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status")
+            })
+            .collect::<Map<_, _>>()
+    };
+    content(old) != content(new)
+}
+
+fn bump_generation(object: &mut Value) {
+    let metadata = metadata_mut(object);
+    let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(0);
+    metadata.insert("generation".into(), generation.saturating_add(1).into());
+}
+
+fn metadata_mut(object: &mut Value) -> &mut Map<String, Value> {
+    child_mut(object, "metadata")
+}
+
+/// The object in this field, made where there is none.
+fn child_mut<'a>(object: &'a mut Value, field: &str) -> &'a mut Map<String, Value> {
+    if !object.is_object() {
+        *object = Value::Object(Map::new());
+    }
+    let place = &mut object[field];
+    if !place.is_object() {
+        *place = Value::Object(Map::new());
+    }
+    match place {
+        Value::Object(map) => map,
+        _ => unreachable!("made an object just above"),
+    }
+}
+
+fn remove(object: &mut Value, field: &str) {
+    if let Value::Object(map) = object {
+        map.remove(field);
+    }
+}
+
+fn text<'a>(map: &'a Map<String, Value>, field: &str) -> &'a str {
+    map.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn metadata_path() -> FieldPath {
+    FieldPath::new("metadata")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! Bodies: from JSON, YAML or protobuf to a tree that has the schema's types, and back.
+//!
+//! Decoding knows the type it expects. Unknown and repeated fields are dropped and reported, `null`
+//! counts as absent, quantities and times become canonical. Depth is bounded (128 levels); sizes
+//! are the caller's, who holds the bytes already.
+
+mod protobuf;
+mod scalar;
+mod tree;
+
+use serde::de::DeserializeSeed;
+use serde_json::Value;
+
+use crate::resource::{Resource, Subresource};
+use crate::schema::{self, Type};
+use crate::status::Status;
+
+/// An encoding of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// `application/json`.
+    Json,
+    /// `application/yaml`.
+    Yaml,
+    /// `application/vnd.kubernetes.protobuf`; read, not written.
+    Protobuf,
+}
+
+/// The media types that bodies may have, as errors list them.
+pub const MEDIA_TYPES: &str =
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+impl Format {
+    /// The format of a body with this `Content-Type`; none given means JSON.
+    pub fn of_content_type(content_type: &str) -> Result<Self, Status> {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        match essence.to_ascii_lowercase().as_str() {
+            "" | "application/json" => Ok(Self::Json),
+            "application/yaml" => Ok(Self::Yaml),
+            "application/vnd.kubernetes.protobuf" => Ok(Self::Protobuf),
+            _ => Err(Status::unsupported_media_type(MEDIA_TYPES)),
+        }
+    }
+
+    /// The media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
+        }
+    }
+}
+
+/// What to do about unknown and repeated fields: the query parameter `fieldValidation`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldValidation {
+    /// Refuse the body.
+    Strict,
+    /// Drop them and warn.
+    #[default]
+    Warn,
+    /// Drop them.
+    Ignore,
+}
+
+impl FieldValidation {
+    /// Reads the query parameter; empty means `Warn`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "Strict" => Some(Self::Strict),
+            "" | "Warn" => Some(Self::Warn),
+            "Ignore" => Some(Self::Ignore),
+            _ => None,
+        }
+    }
+}
+
+/// What a body is expected to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// `apps/v1`.
+    pub api_version: &'a str,
+    /// `Deployment`.
+    pub kind: &'a str,
+    /// Its schema.
+    pub ty: &'a Type,
+}
+
+impl<'a> From<&'a Resource> for Expected<'a> {
+    fn from(resource: &'a Resource) -> Self {
+        Self {
+            api_version: resource.api_version,
+            kind: resource.kind,
+            ty: resource.schema(),
+        }
+    }
+}
+
+impl<'a> Expected<'a> {
+    /// The body of a subresource of `resource`.
+    pub fn subresource(resource: &'a Resource, sub: &'a Subresource) -> Self {
+        if (sub.api_version, sub.kind) == (resource.api_version, resource.kind) {
+            return resource.into();
+        }
+        let package = sub.group.split('.').next().filter(|g| !g.is_empty());
+        let name = format!("{}.{}.{}", package.unwrap_or("core"), sub.version, sub.kind);
+        Self {
+            api_version: sub.api_version,
+            kind: sub.kind,
+            ty: schema::lookup(&name).unwrap_or_else(schema::open),
+        }
+    }
+
+    /// `metav1.DeleteOptions`, which clients send under any group's name.
+    pub fn delete_options() -> Self {
+        Self {
+            api_version: "",
+            kind: "DeleteOptions",
+            ty: schema::lookup("meta.v1.DeleteOptions").unwrap_or_else(schema::open),
+        }
+    }
+
+    fn cannot_handle(&self, api_version: &str, kind: &str, why: &str) -> Status {
+        let version = api_version.rsplit('/').next().unwrap_or_default();
+        Status::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: {why}",
+            self.kind
+        ))
+    }
+
+    /// Puts the kind there where the body names none, and refuses another one.
+    fn check_kind(&self, value: &mut Value) -> Result<(), Status> {
+        let api_version = self.text(value, "apiVersion")?;
+        let kind = self.text(value, "kind")?;
+        let any_version = self.api_version.is_empty() || api_version.is_empty();
+        if !kind.is_empty() && kind != self.kind {
+            let (from, to) = (short_version(&api_version), self.kind);
+            let why = format!("converting ({from}.{kind}) to ({to}): unknown conversion");
+            return Err(self.cannot_handle(&api_version, &kind, &why));
+        }
+        if !any_version && api_version != self.api_version {
+            let why = format!("no kind {:?} is registered for version {api_version:?}", self.kind);
+            return Err(self.cannot_handle(&api_version, self.kind, &why));
+        }
+        let Value::Object(map) = value else {
+            return Err(self.unrecognized("the body is not an object", b""));
+        };
+        if !self.api_version.is_empty() {
+            map.insert("apiVersion".into(), self.api_version.into());
+            map.insert("kind".into(), self.kind.into());
+        }
+        Ok(())
+    }
+
+    fn text(&self, value: &Value, key: &str) -> Result<String, Status> {
+        match value.get(key) {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(text)) => Ok(text.clone()),
+            Some(_) => Err(self.unrecognized(&format!("{key} is not a string"), b"")),
+        }
+    }
+
+    fn unrecognized(&self, why: &str, body: &[u8]) -> Status {
+        let shown: String = String::from_utf8_lossy(&body[..body.len().min(100)]).into_owned();
+        let shown = if shown.is_empty() { shown } else { format!(" ({shown})") };
+        Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {why}{shown}",
+            self.kind
+        ))
+    }
+}
+
+fn short_version(api_version: &str) -> &str {
+    api_version.rsplit('/').next().unwrap_or_default()
+}
+
+/// A decoded body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded {
+    /// The object, with `apiVersion` and `kind`.
+    pub value: Value,
+    /// Texts for `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a body.
+///
+/// # Errors
+///
+/// 400 when it cannot be read, is of another kind, has a field of the wrong type or, under
+/// [`FieldValidation::Strict`], an unknown or repeated one.
+pub fn decode(
+    body: &[u8],
+    expected: Expected<'_>,
+    format: Format,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let mut walk = tree::Walk::new(format == Format::Yaml);
+    let result = match format {
+        Format::Json => read_json(body, expected.ty, &mut walk),
+        Format::Yaml => read_yaml(body, expected.ty, &mut walk),
+        Format::Protobuf => return conform(protobuf::decode(body, expected)?, expected, validation),
+    };
+    match result {
+        Ok(value) => finish(value, expected, walk, validation),
+        Err(syntax) => Err(match walk.failure.take() {
+            Some(why) => expected.cannot_handle(expected.api_version, expected.kind, &why),
+            None => expected.unrecognized(&syntax, body),
+        }),
+    }
+}
+
+/// Brings a tree that a patch made into the schema's types, as if it had been decoded.
+pub fn conform(
+    value: Value,
+    expected: Expected<'_>,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    let mut walk = tree::Walk::new(false);
+    let result = tree::Root { ty: expected.ty, walk: &mut walk }.deserialize(value);
+    match result {
+        Ok(value) => finish(value, expected, walk, validation),
+        Err(error) => {
+            let why = walk.failure.take().unwrap_or_else(|| error.to_string());
+            Err(expected.cannot_handle(expected.api_version, expected.kind, &why))
+        }
+    }
+}
+
+fn read_json(body: &[u8], ty: &Type, walk: &mut tree::Walk) -> Result<Value, String> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = tree::Root { ty, walk }
+        .deserialize(&mut reader)
+        .map_err(|e| format!("json parse error: {e}"))?;
+    reader.end().map_err(|e| format!("json parse error: {e}"))?;
+    Ok(value)
+}
+
+fn read_yaml(body: &[u8], ty: &Type, walk: &mut tree::Walk) -> Result<Value, String> {
+    let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    tree::Root { ty, walk }
+        .deserialize(serde_yaml::Deserializer::from_str(text))
+        .map_err(|e| format!("yaml: {e}"))
+}
+
+fn finish(
+    mut value: Value,
+    expected: Expected<'_>,
+    walk: tree::Walk,
+    validation: FieldValidation,
+) -> Result<Decoded, Status> {
+    expected.check_kind(&mut value)?;
+    let warnings = walk.faults;
+    match validation {
+        FieldValidation::Strict if !warnings.is_empty() => {
+            let why = format!("strict decoding error: {}", warnings.join(", "));
+            Err(expected.cannot_handle(expected.api_version, expected.kind, &why))
+        }
+        FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
+        _ => Ok(Decoded { value, warnings }),
+    }
+}
+
+/// Reads a patch: a tree without a type. YAML is read for server-side apply.
+pub fn decode_untyped(body: &[u8], format: Format) -> Result<Value, Status> {
+    match format {
+        Format::Json => serde_json::from_slice(body)
+            .map_err(|e| Status::bad_request(format!("error decoding patch: {e}"))),
+        Format::Yaml => {
+            let open = schema::open();
+            let mut walk = tree::Walk::new(true);
+            read_yaml(body, open, &mut walk)
+                .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
+        }
+        Format::Protobuf => Err(Status::unsupported_patch_type()),
+    }
+}
+
+/// Writes an object as JSON or YAML.
+///
+/// # Errors
+///
+/// 406 for protobuf, which is not written.
+pub fn encode(value: &Value, format: Format) -> Result<Vec<u8>, Status> {
+    match format {
+        Format::Json => Ok(value.to_string().into_bytes()),
+        Format::Yaml => serde_yaml::to_string(value)
+            .map(String::into_bytes)
+            .map_err(|e| Status::internal(format!("encoding YAML: {e}"))),
+        Format::Protobuf => Err(Status::not_acceptable("application/json, application/yaml")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

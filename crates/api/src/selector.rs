@@ -1,0 +1,7 @@
+//! Selectors: which objects a LIST, a WATCH or another object means.
+
+mod field;
+mod label;
+
+pub use field::FieldSelector;
+pub use label::{LabelSelector, Operator, Requirement};
