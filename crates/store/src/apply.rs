@@ -2,6 +2,7 @@
 //! every member comes to the same state. Conditions are judged here and nowhere else.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -23,7 +24,7 @@ pub(crate) struct Proposal {
     pub(crate) id: RequestId,
     /// The log index that the author had seen applied when it made this proposal.
     pub(crate) seen: u64,
-    pub(crate) command: Command,
+    pub(crate) command: Arc<Command>,
 }
 
 impl fmt::Display for Proposal {

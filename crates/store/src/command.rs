@@ -8,7 +8,7 @@ use crate::Revision;
 /// The most bytes that the keys and values of one command may have together.
 pub const MAX_COMMAND_BYTES: usize = 4 << 20;
 /// The most bytes of a key.
-pub const MAX_KEY_BYTES: usize = 4 << 10;
+pub const MAX_KEY_BYTES: usize = 1 << 10;
 /// The most conditions, and the most operations, of one command.
 pub const MAX_OPS: usize = 4096;
 

@@ -8,14 +8,38 @@
 //!
 //! Deciders are apart from drivers: [`apply`] alone says what a command does, purely; everything else carries
 //! commands to it, in one order, on every member.
+//!
+//! # A write's way
+//!
+//! [`Store::write`] makes a proposal with a request id and asks the leader ([`forward`]). Raft (openraft) gives it a
+//! place in the log; [`wal`] writes whatever has gathered with one `fdatasync`, [`network`] sends it to the other
+//! members' [`service`], which do the same. Once a majority has it, [`machine`] applies it on every member, publishes
+//! the new [`State`] and its [`Event`]s ([`history`]) and answers. Some seconds later [`copy`] brings sled up to date;
+//! after `snapshot_after` entries the log before is removed.
 
 mod answers;
 mod apply;
+mod codec;
 mod command;
+mod config;
+mod copy;
 mod error;
+mod forward;
 mod history;
+mod lease;
+mod machine;
+mod members;
+mod network;
+mod newcomer;
+mod proto;
+mod service;
 mod state;
 mod store;
+mod tls;
+mod transfer;
+mod types;
+mod wal;
+mod wire;
 
 pub use apply::Applied;
 pub use apply::Outcome;
@@ -28,6 +52,11 @@ pub use command::Op;
 pub use command::RequestId;
 pub use command::When;
 pub use command::Written;
+pub use config::Config;
+pub use config::Leadership;
+pub use config::Member;
+pub use config::Metrics;
+pub use config::Tls;
 pub use error::Error;
 pub use history::Event;
 pub use history::EventKind;
@@ -35,12 +64,7 @@ pub use history::Watch;
 pub use state::Entry;
 pub use state::Lease;
 pub use state::State;
-pub use store::Config;
-pub use store::Leadership;
-pub use store::Member;
-pub use store::Metrics;
 pub use store::Store;
-pub use store::Tls;
 
 /// A point in the store's history: the count of commands that changed a key.
 pub type Revision = u64;

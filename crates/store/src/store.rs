@@ -1,19 +1,25 @@
-//! The handle that the rest of the server holds.
+//! The handle that the rest of the server holds, and how a member starts and stops.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use futures::StreamExt;
+use openraft::async_runtime::watch::WatchReceiver;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::Command;
+use crate::Config;
 use crate::Error;
+use crate::Leadership;
+use crate::Member;
+use crate::Metrics;
 use crate::Outcome;
 use crate::RequestId;
 use crate::Revision;
@@ -21,81 +27,42 @@ use crate::State;
 use crate::Watch;
 use crate::Written;
 use crate::apply::Proposal;
-use crate::apply::apply_once;
-use crate::history::History;
+use crate::config;
+use crate::copy::Copier;
+use crate::copy::Copy;
+use crate::forward::Answer;
+use crate::forward::Ask;
+use crate::forward::ForwardService;
+use crate::forward::Forwarder;
+use crate::forward::TRY_FOR;
+use crate::forward::TRY_MEMBERSHIP_FOR;
+use crate::lease::Deadlines;
+use crate::lease::TICK;
+use crate::machine::Machine;
+use crate::machine::Published;
+use crate::members;
+use crate::network::Networks;
+use crate::network::Peers;
+use crate::newcomer::Newcomer;
+use crate::proto::forward_server::ForwardServer;
+use crate::proto::raft_server::RaftServer;
+use crate::service::Raft;
+use crate::service::RaftService;
+use crate::tls::Identity;
+use crate::types::Peer;
+use crate::wal::Wal;
+use crate::wire::MAX_MESSAGE_BYTES;
 
-/// What a member needs to run.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The member's own directory for its log and state. Created if missing.
-    pub dir: PathBuf,
-    /// The member's id, unique in the cluster and never used again for a member with another directory.
-    pub id: u64,
-    /// The member's name, for people.
-    pub name: String,
-    /// Where the other members reach this one's listener.
-    pub address: SocketAddr,
-    /// After how many log entries a snapshot is taken and the log before it removed.
-    pub snapshot_after: u64,
-    /// How many revisions back a watch can start.
-    pub history: usize,
-    /// The certificates for both directions.
-    pub tls: Tls,
-}
-
-/// PEM certificates for mutual TLS between members.
-#[derive(Clone)]
-pub struct Tls {
-    /// The cluster's CA.
-    pub ca_pem: Vec<u8>,
-    /// This member's certificate: organisation `system:carob:servers`, the advertised IP among its names.
-    pub cert_pem: Vec<u8>,
-    /// Its private key.
-    pub key_pem: Vec<u8>,
-}
-
-impl std::fmt::Debug for Tls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tls")
-    }
-}
-
-/// A member of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its id.
-    pub id: u64,
-    /// Its name.
-    pub name: String,
-    /// Where its raft service is reached.
-    pub address: SocketAddr,
-    /// Whether it votes; else it only learns.
-    pub voter: bool,
-}
-
-/// Who leads, as this member knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    /// The leader's id, if one is known.
-    pub leader: Option<u64>,
-    /// Whether it is this member.
-    pub is_leader: bool,
-    /// Raft's term.
-    pub term: u64,
-}
-
-/// Figures of one member.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Metrics {
-    /// The state's revision.
-    pub revision: Revision,
-    /// How many keys there are.
-    pub keys: usize,
-    /// Raft's term.
-    pub term: u64,
-}
+/// How long a directory may still be held by a member that is just ending.
+const LOCK_WITHIN: Duration = Duration::from_secs(5);
+/// How long a member that has forwarded a write waits to see it itself.
+const SEE_WITHIN: Duration = Duration::from_secs(1);
+/// How long calls under way have when the member stops.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// A member's handle to the store. Clones are the same member.
+///
+/// Dropping all of them without [`Store::shutdown`] is what a crash would be: nothing acknowledged is lost.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
@@ -103,132 +70,354 @@ pub struct Store {
 
 struct Inner {
     config: Config,
-    state: ArcSwap<State>,
-    history: Arc<History>,
-    apply: Mutex<()>,
-    initialised: AtomicBool,
-    index: AtomicU64,
-    leadership: watch::Sender<Leadership>,
+    forwarder: Forwarder,
+    published: Arc<Published>,
+    newcomer: Arc<Newcomer>,
+    wal: Wal,
+    copier: Copier,
+    leadership: watch::Receiver<Leadership>,
+    stop: CancellationToken,
+    tasks: parking_lot::Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
 }
 
 impl Store {
-    /// Opens the store.
+    /// Opens the member in `config.dir`: recovers its log and state and serves the other members on `listener`.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] if its files cannot be used without losing acknowledged writes, [`Error::Io`] if they
+    /// cannot be read or are in use, [`Error::Tls`] if the certificates are unusable.
     pub async fn open(config: Config, listener: TcpListener) -> Result<Store, Error> {
-        drop(listener);
-        Ok(Store {
-            inner: Arc::new(Inner {
-                history: Arc::new(History::new(0, config.history)),
-                config,
-                state: ArcSwap::default(),
-                apply: Mutex::new(()),
-                initialised: AtomicBool::new(false),
-                index: AtomicU64::new(0),
-                leadership: watch::Sender::new(Leadership::default()),
-            }),
-        })
+        let identity = Identity::new(&config.tls)?;
+        let raft_config = Arc::new(config::raft(&config)?);
+        let lock = Arc::new(lock(&config.dir).await?);
+        let recovering = {
+            let dir = config.dir.clone();
+            tokio::task::spawn_blocking(move || recover(&dir, &lock))
+        };
+        let (wal, copy) = recovering.await.map_err(|error| Error::Stopped(error.to_string()))??;
+        let newcomer = Arc::new(Newcomer::open(&config.dir, &wal)?);
+        let checkpoint = copy.held().clone();
+        let copier = Copier::start(copy)?;
+        let (machine, published) = Machine::new(checkpoint, config.history, copier.clone());
+        let peers = Peers::new(identity.clone());
+        let networks = Networks::new(peers.clone());
+        let raft = Raft::new(config.id, raft_config, networks, wal.clone(), machine).await;
+        let raft = raft.map_err(|fatal| Error::Stopped(fatal.to_string()))?;
+        let (leadership, leadership_seen) = watch::channel(Leadership::default());
+        let stop = CancellationToken::new();
+        let forwarder = Forwarder { id: config.id, raft: raft.clone(), peers };
+        let tasks = vec![
+            tokio::spawn(serve(listener, identity, raft.clone(), &newcomer, &published, stop.clone())),
+            tokio::spawn(stop.clone().run_until_cancelled_owned(follow_leadership(config.id, raft, leadership)).map_unit()),
+            tokio::spawn(
+                stop.clone()
+                    .run_until_cancelled_owned(end_leases(forwarder.clone(), Arc::clone(&published), leadership_seen.clone()))
+                    .map_unit(),
+            ),
+        ];
+        let inner = Inner {
+            config,
+            forwarder,
+            published,
+            newcomer,
+            wal,
+            copier,
+            leadership: leadership_seen,
+            stop,
+            tasks: parking_lot::Mutex::new(tasks),
+        };
+        Ok(Store { inner: Arc::new(inner) })
     }
 
-    /// Makes this member the first of a new cluster. Nothing happens if it already belongs to one.
+    /// Makes this member the first of a new cluster. Nothing happens if it belongs to one already.
     pub async fn bootstrap(&self) -> Result<(), Error> {
-        self.inner.initialised.store(true, Ordering::SeqCst);
-        self.inner.leadership.send_replace(Leadership {
-            leader: Some(self.inner.config.id),
-            is_leader: true,
-            term: 1,
-        });
-        Ok(())
+        if self.initialised() {
+            return Ok(());
+        }
+        self.inner.newcomer.founded()?;
+        let Config { id, name, address, .. } = &self.inner.config;
+        let members = BTreeMap::from([(*id, Peer { name: name.clone(), address: address.to_string() })]);
+        let initialised = self.inner.forwarder.raft.initialize(members).await;
+        initialised.map_err(|error| Error::Membership(error.to_string()))
     }
 
     /// Whether this member belongs to a cluster.
     pub fn initialised(&self) -> bool {
-        self.inner.initialised.load(Ordering::SeqCst)
+        self.inner.forwarder.raft.server_metrics().borrow_watched().membership_config.nodes().next().is_some()
     }
 
-    /// Carries out a command once; see [`Store::write_as`].
+    /// Carries out a command once, whichever member this is called on: it is forwarded to the leader and tried again
+    /// across elections for up to 5 s.
+    ///
+    /// When this returns `Ok`, the command lies on the disks of a majority and is applied, also here unless this
+    /// member lags behind.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] and [`Error::LeaseNotFound`]: nothing was done. [`Error::Unavailable`]: no majority could
+    /// be reached; the command may or may not take effect. [`Error::Stopped`]: this member is shut down.
     pub async fn write(&self, command: Command) -> Result<Written, Error> {
         self.write_as(RequestId::random(), command).await
     }
 
-    /// Carries out a command at most once for this id, on whichever member this is called, and returns when it lies
-    /// on the disks of a majority and is applied here or on the leader.
+    /// As [`Store::write`], under an id of the caller's choice: repeating it with the same id and command, on any
+    /// member, does not apply it again but gives the same answer.
     pub async fn write_as(&self, id: RequestId, command: Command) -> Result<Written, Error> {
         command.validate()?;
-        if !self.initialised() {
-            return Err(Error::Unavailable("not a member of a cluster".to_owned()));
+        let seen = self.inner.published.applied.borrow().map_or(0, |applied| applied.index);
+        let ask = Ask::Write(Proposal { id, seen, command: Arc::new(command) });
+        match self.inner.forwarder.ask(&ask, TRY_FOR).await? {
+            Answer::Outcome(outcome) => self.written(outcome).await,
+            other => Err(Error::Stopped(format!("answered {other:?} to a write"))),
         }
-        let _applying = self.inner.apply.lock();
-        let index = self.inner.index.fetch_add(1, Ordering::SeqCst);
-        let mut state = State::clone(&self.inner.state.load());
-        let applied = apply_once(
-            &mut state,
-            index,
-            &Proposal {
-                id,
-                seen: index,
-                command,
-            },
-        );
-        self.inner.state.store(Arc::new(state));
-        self.inner.history.push(applied.events);
-        answer(applied.outcome)
+    }
+
+    async fn written(&self, outcome: Outcome) -> Result<Written, Error> {
+        let written = match outcome {
+            Outcome::Applied { revision } => Written::Applied { revision },
+            Outcome::Refused { current, revision } => Written::Refused { current, revision },
+            Outcome::LeaseNotFound { id } => return Err(Error::LeaseNotFound(id)),
+            Outcome::TooOld => {
+                let reason = "the command took too long or this member lags far behind; it may have been applied";
+                return Err(Error::Unavailable(reason.to_owned()));
+            }
+        };
+        let (Written::Applied { revision } | Written::Refused { revision, .. }) = written;
+        let mut applied = self.inner.published.applied.subscribe();
+        let seen = applied.wait_for(|_| self.inner.published.state.load().revision() >= revision);
+        // A member that lags has the answer all the same.
+        let _ = tokio::time::timeout(SEE_WITHIN, seen).await;
+        Ok(written)
     }
 
     /// This member's applied state: immutable, a pointer copy.
     pub fn state(&self) -> Arc<State> {
-        self.inner.state.load_full()
+        self.inner.published.state.load_full()
     }
 
     /// Waits until [`Store::state`] here reflects every write acknowledged anywhere before this call, and returns
     /// its revision.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if no majority answers within 5 s: a minority never reads what may be stale.
     pub async fn barrier(&self) -> Result<Revision, Error> {
-        Ok(self.state().revision())
+        let deadline = Instant::now() + TRY_FOR;
+        let index = match self.inner.forwarder.ask(&Ask::Barrier, TRY_FOR).await? {
+            Answer::Barrier(index) => index,
+            other => return Err(Error::Stopped(format!("answered {other:?} to a barrier"))),
+        };
+        let mut applied = self.inner.published.applied.subscribe();
+        let reached = applied.wait_for(|applied| applied.is_some_and(|applied| applied.index >= index));
+        match tokio::time::timeout_at(deadline, reached).await {
+            Ok(Ok(_)) => Ok(self.state().revision()),
+            Ok(Err(_)) => Err(Error::Stopped("shut down".to_owned())),
+            Err(_) => Err(Error::Unavailable("this member lags behind the leader".to_owned())),
+        }
     }
 
-    /// Watches every event with a revision above `from`.
+    /// Watches every event with a revision above `from`, which may lie in the future.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] if events after `from` are not kept any more.
     pub fn watch(&self, from: Revision) -> Result<Watch, Error> {
-        self.inner.history.watch(from)
+        self.inner.published.history.watch(from)
     }
 
     /// Who leads, and every change of it.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
-        self.inner.leadership.subscribe()
+        self.inner.leadership.clone()
     }
 
-    /// The members, as this one knows them.
+    /// The members, as this one knows them, in the order of their ids.
     pub fn members(&self) -> Vec<Member> {
-        let config = &self.inner.config;
-        vec![Member {
-            id: config.id,
-            name: config.name.clone(),
-            address: config.address,
-            voter: true,
-        }]
+        let metrics = self.inner.forwarder.raft.server_metrics();
+        let membership = metrics.borrow_watched().membership_config.membership().clone();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        let member = |(id, peer): (&u64, &Peer)| {
+            let address = peer.address.parse().ok()?;
+            Some(Member { id: *id, name: peer.name.clone(), address, voter: voters.contains(id) })
+        };
+        membership.nodes().filter_map(member).collect()
+    }
+
+    /// Adds a member: it learns until it has caught up and then votes, if it is to be a voter. Its process must be
+    /// running. Repeating this is harmless.
+    ///
+    /// # Errors
+    /// [`Error::Membership`] if the id is taken by a member elsewhere, [`Error::Unavailable`] if it did not catch up
+    /// within 60 s (it may do so later) or no majority answers.
+    pub async fn add_member(&self, member: Member) -> Result<(), Error> {
+        self.inner.forwarder.ask(&Ask::AddMember(member), TRY_MEMBERSHIP_FOR).await.map(drop)
+    }
+
+    /// Removes a member. Nothing happens if it is none.
+    pub async fn remove_member(&self, id: u64) -> Result<(), Error> {
+        self.inner.forwarder.ask(&Ask::RemoveMember(id), TRY_MEMBERSHIP_FOR).await.map(drop)
+    }
+
+    /// Hands leadership over, if this member leads and there is another voter; used before a clean stop.
+    pub async fn transfer_leadership(&self) -> Result<(), Error> {
+        let Forwarder { raft, id, .. } = &self.inner.forwarder;
+        if raft.server_metrics().borrow_watched().current_leader != Some(*id) {
+            return Ok(());
+        }
+        members::transfer_leadership(raft, *id, TRY_FOR).await
     }
 
     /// Figures of this member.
     pub fn metrics(&self) -> Metrics {
         let state = self.state();
+        let metrics = self.inner.forwarder.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |log_id: &Option<crate::types::LogId>| log_id.map(|log_id| log_id.index);
         Metrics {
             revision: state.revision(),
             keys: state.len(),
-            term: self.inner.leadership.borrow().term,
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index,
+            committed_index: index(&metrics.local_committed),
+            applied_index: index(&metrics.last_applied),
+            snapshot_index: index(&metrics.snapshot),
+            purged_index: index(&metrics.purged),
+            log_syncs: self.inner.wal.syncs(),
         }
     }
 
-    /// Stops this member.
+    /// Stops this member: watches end, calls fail, everything is synced. Other handles to it are of no use after.
     pub async fn shutdown(self) -> Result<(), Error> {
-        self.inner.history.stop();
-        Ok(())
+        let stopped = self.inner.forwarder.raft.shutdown().await;
+        self.inner.published.history.stop();
+        self.inner.stop.cancel();
+        let tasks = std::mem::take(&mut *self.inner.tasks.lock());
+        for mut task in tasks {
+            if tokio::time::timeout(STOP_WITHIN, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        self.inner.copier.flush().await?;
+        self.inner.wal.sync().await.map_err(|error| Error::io(&self.inner.config.dir, error))?;
+        stopped.map_err(|error| Error::Stopped(error.to_string()))
     }
 }
 
-fn answer(outcome: Outcome) -> Result<Written, Error> {
-    match outcome {
-        Outcome::Applied { revision } => Ok(Written::Applied { revision }),
-        Outcome::Refused { current, revision } => Ok(Written::Refused { current, revision }),
-        Outcome::LeaseNotFound { id } => Err(Error::LeaseNotFound(id)),
-        Outcome::TooOld => Err(Error::Unavailable(
-            "the command took too long; whether it was applied is unknown".to_owned(),
-        )),
+/// Discards what a cancelled task returned.
+trait MapUnit: Future + Sized {
+    async fn map_unit(self) {
+        self.await;
+    }
+}
+
+impl<F: Future> MapUnit for F {}
+
+/// The lock by which a directory has one member at a time; held until the last thread that writes there has ended.
+async fn lock(dir: &Path) -> Result<File, Error> {
+    std::fs::create_dir_all(dir).map_err(|error| Error::io(dir, error))?;
+    let path = dir.join("lock");
+    let options = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = options.map_err(|error| Error::io(&path, error))?;
+    let deadline = Instant::now() + LOCK_WITHIN;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let reason = std::io::Error::other("in use by another process");
+                return Err(Error::io(path, reason));
+            }
+            Err(std::fs::TryLockError::Error(error)) => return Err(Error::io(path, error)),
+        }
+    }
+}
+
+/// Opens the log and the copy of the state, and makes sure that together they are everything.
+fn recover(dir: &Path, lock: &Arc<File>) -> Result<(Wal, Copy), Error> {
+    let log = dir.join("log");
+    std::fs::create_dir_all(&log).map_err(|error| Error::io(&log, error))?;
+    crate::wal::sync_dir(dir).map_err(|error| Error::io(dir, error))?;
+    let wal = Wal::open(&log, lock)?;
+    let copy = Copy::open(&dir.join("state"), lock)?;
+    let held = copy.held().applied;
+    if wal.purged() > held {
+        let reason = "the state cannot be read and the log no longer reaches back to its beginning; empty this \
+                      member's directory and let it join anew, or restore the directory from a backup";
+        return Err(Error::damaged(dir.join("state"), reason));
+    }
+    Ok((wal, copy))
+}
+
+/// Serves the other members until `stop`.
+fn serve(
+    listener: TcpListener,
+    identity: Identity,
+    raft: Raft,
+    newcomer: &Arc<Newcomer>,
+    published: &Arc<Published>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + 'static {
+    let raft_service = RaftServer::new(RaftService { raft: raft.clone(), newcomer: Arc::clone(newcomer) })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let forward_service = ForwardServer::new(ForwardService { raft, published: Arc::clone(published) })
+        .max_decoding_message_size(MAX_MESSAGE_BYTES)
+        .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    async move {
+        let mut accepted = identity.accept(listener);
+        let accepted = futures::stream::poll_fn(move |context| accepted.poll_recv(context)).map(Ok::<_, std::io::Error>);
+        let served = tonic::transport::Server::builder()
+            .initial_stream_window_size(4 << 20)
+            .initial_connection_window_size(8 << 20)
+            .add_service(raft_service)
+            .add_service(forward_service)
+            .serve_with_incoming_shutdown(accepted, stop.cancelled_owned())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "the raft service ended");
+        }
+    }
+}
+
+/// Publishes who leads, but nobody before the state is what it was before a restart.
+async fn follow_leadership(id: u64, raft: Raft, leadership: watch::Sender<Leadership>) {
+    let recovered = raft.wait_for_recovery(None).await;
+    if let Err(error) = recovered {
+        tracing::info!(%error, "stopped before the state was recovered");
+        return;
+    }
+    let mut metrics = raft.server_metrics();
+    loop {
+        let now = {
+            let metrics = metrics.borrow_and_update();
+            let is_leader = metrics.state.is_leader();
+            let leader = metrics.current_leader.filter(|leader| *leader != id || is_leader);
+            Leadership { leader, is_leader, term: metrics.vote.leader_id.term }
+        };
+        leadership.send_if_modified(|before| std::mem::replace(before, now) != now);
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// While this member leads, ends the leases whose time is over.
+async fn end_leases(forwarder: Forwarder, published: Arc<Published>, mut leadership: watch::Receiver<Leadership>) {
+    while leadership.wait_for(|leadership| leadership.is_leader).await.is_ok() {
+        let mut deadlines = Deadlines::default();
+        while leadership.borrow().is_leader {
+            tokio::time::sleep(TICK).await;
+            for command in deadlines.due(&published.state.load(), Instant::now()) {
+                let seen = published.applied.borrow().map_or(0, |applied| applied.index);
+                let proposal = Proposal { id: RequestId::random(), seen, command: Arc::new(command) };
+                if let Err(error) = forwarder.ask(&Ask::Write(proposal), TRY_FOR).await {
+                    tracing::warn!(%error, "a lease that is over could not be ended yet");
+                }
+            }
+        }
     }
 }

@@ -1,0 +1,48 @@
+//! The end of leases. The state only says when a lease was renewed in the order of things; the leader alone counts
+//! the time since it saw that, and proposes the end. A new leader counts from its own beginning: a lease lives longer
+//! across an election, never shorter.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::Command;
+use crate::Op;
+use crate::State;
+use crate::When;
+
+/// How late a lease may end.
+pub(crate) const TICK: Duration = Duration::from_millis(200);
+
+/// When the leases end, as this leader counts.
+#[derive(Default)]
+pub(crate) struct Deadlines {
+    /// By lease: the renewal that was seen, and when its time is over.
+    seen: BTreeMap<u64, (u64, Instant)>,
+}
+
+impl Deadlines {
+    /// Looks at the leases at `now` and returns the commands that end those whose time is over. Each is conditional
+    /// on the lease not having been renewed meanwhile.
+    pub(crate) fn due(&mut self, state: &State, now: Instant) -> Vec<Command> {
+        self.seen.retain(|id, _| state.lease(*id).is_some());
+        let mut due = Vec::new();
+        for (id, lease) in state.leases() {
+            let ttl = Duration::from_millis(lease.ttl_ms);
+            // A time to live beyond what the clock can count never ends.
+            let Some(fresh) = now.checked_add(ttl) else {
+                continue;
+            };
+            let (renewed, deadline) = self.seen.entry(id).or_insert((lease.renewed, fresh));
+            if *renewed != lease.renewed {
+                (*renewed, *deadline) = (lease.renewed, fresh);
+            }
+            if *deadline <= now {
+                let when = vec![When::Unrenewed { id, renewed: lease.renewed }];
+                due.push(Command { when, ops: vec![Op::RevokeLease { id }] });
+            }
+        }
+        due
+    }
+}

@@ -1,0 +1,89 @@
+//! Changes of membership, on the leader.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+
+use crate::Error;
+use crate::Member;
+use crate::forward::Failure;
+use crate::forward::write_failure;
+use crate::service::Raft;
+use crate::types::Peer;
+
+/// A learner this close behind the end of the log is caught up.
+const CLOSE: u64 = 100;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Adds a learner, waits until it has caught up, and makes it a voter if it is to be one: as a voter that lags it
+/// could hold up every commit.
+pub(crate) async fn add(raft: &Raft, member: &Member) -> Result<(), Failure> {
+    let peer = Peer { name: member.name.clone(), address: member.address.to_string() };
+    let known = raft.metrics().borrow_watched().membership_config.membership().get_node(&member.id).cloned();
+    if let Some(known) = known.filter(|known| *known != peer) {
+        let reason = format!("member {} is {} at {} already; remove it first", member.id, known.name, known.address);
+        return Err(Failure::Final(Error::Membership(reason)));
+    }
+    raft.add_learner(member.id, peer, false).await.map_err(write_failure)?;
+    if !member.voter {
+        return Ok(());
+    }
+    while !caught_up(raft, member.id)? {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let voters = ChangeMembers::AddVoterIds(BTreeSet::from([member.id]));
+    raft.change_membership(voters, true).await.map_err(write_failure)?;
+    Ok(())
+}
+
+fn caught_up(raft: &Raft, id: u64) -> Result<bool, Failure> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let Some(replication) = &metrics.replication else {
+        return Err(Failure::Again("the leader changed".to_owned()));
+    };
+    let matched = replication.get(&id).and_then(|matched| *matched).map_or(0, |matched| matched.index + 1);
+    Ok(matched > 0 && matched + CLOSE > metrics.last_log_index.unwrap_or(0))
+}
+
+/// Removes a member, voter or not. Nothing happens if it is none.
+pub(crate) async fn remove(raft: &Raft, id: u64) -> Result<(), Failure> {
+    let membership = raft.metrics().borrow_watched().membership_config.membership().clone();
+    if membership.get_node(&id).is_none() {
+        return Ok(());
+    }
+    let ids = BTreeSet::from([id]);
+    let change = if membership.voter_ids().any(|voter| voter == id) {
+        ChangeMembers::RemoveVoters(ids)
+    } else {
+        ChangeMembers::RemoveNodes(ids)
+    };
+    raft.change_membership(change, false).await.map_err(write_failure)?;
+    Ok(())
+}
+
+/// Hands leadership to the voter that has most of the log; returns when this member does not lead any more.
+/// Nothing happens if it does not lead, or if there is no other voter.
+pub(crate) async fn transfer_leadership(raft: &Raft, id: u64, limit: Duration) -> Result<(), Error> {
+    let to = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let replication = metrics.replication.iter().flatten();
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        replication
+            .filter(|(member, _)| **member != id && voters.contains(member))
+            .max_by_key(|(_, matched)| **matched)
+            .map(|(member, _)| *member)
+    };
+    let Some(to) = to else {
+        return Ok(());
+    };
+    raft.trigger().transfer_leader(to).await.map_err(|fatal| Error::Stopped(fatal.to_string()))?;
+    let wait = raft.wait(Some(limit));
+    match wait.metrics(|metrics| metrics.current_leader != Some(id), "leadership handed over").await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::Membership(format!("member {to} did not take over: {error}"))),
+    }
+}

@@ -1,0 +1,129 @@
+//! Raft's calls from other members.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::Stream;
+use futures::StreamExt;
+use openraft::raft::StreamAppendError;
+use openraft::raft::StreamAppendResult;
+use openraft::raft::TransferLeaderRequest;
+use openraft::storage::Snapshot;
+use tonic::Request;
+use tonic::Response;
+use tonic::Status;
+use tonic::Streaming;
+
+use crate::machine::Machine;
+use crate::newcomer::Newcomer;
+use crate::proto;
+use crate::proto::append_response::Result as Appended;
+use crate::transfer;
+use crate::types::SnapshotMeta;
+use crate::types::TypeConfig;
+use crate::wire;
+
+pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
+
+/// The server side of Raft's calls.
+pub(crate) struct RaftService {
+    pub(crate) raft: Raft,
+    pub(crate) newcomer: Arc<Newcomer>,
+}
+
+#[tonic::async_trait]
+impl proto::raft_server::Raft for RaftService {
+    type AppendStream = Pin<Box<dyn Stream<Item = Result<proto::AppendResponse, Status>> + Send>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<proto::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let newcomer = Arc::clone(&self.newcomer);
+        let requests = futures::stream::unfold(request.into_inner(), move |mut requests| {
+            let newcomer = Arc::clone(&newcomer);
+            async move {
+                let request = requests.message().await.transpose()?.and_then(wire::read_append_request);
+                match request {
+                    Ok(request) => {
+                        newcomer.heard(request.prev_log_id, request.leader_commit);
+                        Some((request, requests))
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "a stream of entries ends");
+                        None
+                    }
+                }
+            }
+        });
+        let answers = self.raft.stream_append(requests);
+        let answers = answers.map(|answer| match answer {
+            Ok(result) => Ok(append_response(result)),
+            Err(fatal) => Err(Status::unavailable(fatal.to_string())),
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<proto::AppendRequest>,
+    ) -> Result<Response<proto::AppendResponse>, Status> {
+        let request = wire::read_append_request(request.into_inner())?;
+        self.newcomer.heard(request.prev_log_id, request.leader_commit);
+        let previous = request.prev_log_id;
+        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+        let result = self.raft.append_entries(request).await;
+        let response = result.map_err(|error| Status::unavailable(error.to_string()))?;
+        if previous.is_none() && response.is_conflict() {
+            return Err(Status::internal("a conflict with nothing before"));
+        }
+        Ok(Response::new(append_response(response.into_stream_result(previous, last))))
+    }
+
+    async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteResponse>, Status> {
+        let request = request.into_inner();
+        let pre_vote = request.pre_vote;
+        let request = wire::read_vote_request(request)?;
+        if self.newcomer.must_not_vote() {
+            return Err(Status::failed_precondition("this member is catching up and does not vote yet"));
+        }
+        let result = if pre_vote { self.raft.pre_vote(request).await } else { self.raft.vote(request).await };
+        let response = result.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(wire::vote_response(response)))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<proto::SnapshotPiece>>,
+    ) -> Result<Response<proto::SnapshotResponse>, Status> {
+        let (vote, checkpoint) = transfer::assemble(request.into_inner()).await?;
+        let vote = vote.ok_or_else(|| Status::invalid_argument("no vote"))?;
+        self.newcomer.heard(checkpoint.applied, checkpoint.applied);
+        let meta = SnapshotMeta { last_log_id: checkpoint.applied, last_membership: checkpoint.membership };
+        let snapshot = Snapshot { meta, snapshot: Arc::new(checkpoint.state) };
+        let result = self.raft.install_full_snapshot(vote, snapshot).await;
+        let response = result.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        Ok(Response::new(proto::SnapshotResponse { vote: Some(response.vote.into()) }))
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<proto::TransferRequest>,
+    ) -> Result<Response<proto::TransferResponse>, Status> {
+        let request = request.into_inner();
+        let from = wire::vote(request.from)?;
+        let request = TransferLeaderRequest::new(from, request.to, request.last.map(Into::into));
+        let result = self.raft.handle_transfer_leader(request).await;
+        let result = result.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        Ok(Response::new(proto::TransferResponse { accepted: result.is_ok() }))
+    }
+}
+
+fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::AppendResponse {
+    let (result, log_id, vote) = match result {
+        Ok(log_id) => (Appended::Stored, log_id, None),
+        Err(StreamAppendError::Conflict(at)) => (Appended::Conflict, Some(at), None),
+        Err(StreamAppendError::HigherVote(vote)) => (Appended::HigherVote, None, Some(vote)),
+    };
+    proto::AppendResponse { result: result.into(), log_id: log_id.map(Into::into), vote: vote.map(Into::into) }
+}

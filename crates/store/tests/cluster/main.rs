@@ -1,0 +1,5 @@
+//! Whole members over real loopback connections with TLS.
+
+mod harness;
+mod replication;
+mod stops;

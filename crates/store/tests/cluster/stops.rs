@@ -1,0 +1,180 @@
+//! What remains when members stop without a word.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use store::Error;
+use tokio::time::Instant;
+
+use crate::harness::Cluster;
+use crate::harness::Node;
+use crate::harness::leader;
+use crate::harness::put;
+use crate::harness::until;
+
+/// Takes the leader out of `nodes`.
+async fn take_leader(nodes: &mut Vec<Node>) -> Node {
+    let id = leader(&nodes[0]).await;
+    let at = nodes.iter().position(|node| node.id == id).expect("leader");
+    nodes.remove(at)
+}
+
+#[tokio::test]
+async fn writes_resume_when_the_leader_is_gone_and_nothing_acknowledged_is_lost() {
+    let cluster = Cluster::new();
+    let mut nodes = cluster.three().await;
+    let done = Arc::new(AtomicBool::new(false));
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let first_leader = take_leader(&mut nodes).await;
+    let writer = nodes[0].store.clone();
+    let writing = {
+        let (done, acknowledged) = (Arc::clone(&done), Arc::clone(&acknowledged));
+        nodes[0].run(move |_| async move {
+            tokio::spawn(async move {
+                let mut longest = Duration::ZERO;
+                let mut at = 0;
+                while !done.load(Ordering::SeqCst) {
+                    let start = Instant::now();
+                    writer.write(put(&format!("/w{at:06}"), "v")).await.expect("tried again across the election");
+                    longest = longest.max(start.elapsed());
+                    at += 1;
+                    acknowledged.store(at, Ordering::SeqCst);
+                }
+                longest
+            })
+        })
+    }
+    .await;
+    until("some writes", || acknowledged.load(Ordering::SeqCst) > 20).await;
+    first_leader.kill();
+    let before = acknowledged.load(Ordering::SeqCst);
+    until("writes after the leader's end", || acknowledged.load(Ordering::SeqCst) > before + 20).await;
+    done.store(true, Ordering::SeqCst);
+    let longest = writing.await.expect("writer");
+    assert!(longest < Duration::from_secs(3), "writes stood still for {longest:?}");
+    let count = acknowledged.load(Ordering::SeqCst);
+    for node in &nodes {
+        node.run(|store| async move { store.barrier().await }).await.expect("barrier");
+        let state = node.store.state();
+        assert_eq!(state.range(b"/w").count() as u64, count);
+        assert_eq!(state.revision(), count, "none applied twice");
+    }
+}
+
+#[tokio::test]
+async fn a_minority_neither_reads_nor_writes() {
+    let cluster = Cluster::new();
+    let mut nodes = cluster.three().await;
+    nodes[0].put("/k", "v").await.expect("put");
+    let lone = nodes.remove(0);
+    for node in nodes {
+        node.kill();
+    }
+    let written = lone.put("/k", "stale").await;
+    assert!(matches!(written, Err(Error::Unavailable(_))), "{written:?}");
+    let read = lone.run(|store| async move { store.barrier().await }).await;
+    assert!(matches!(read, Err(Error::Unavailable(_))), "{read:?}");
+    assert_eq!(lone.get("/k"), Some("v".into()), "the last known state stays readable");
+}
+
+#[tokio::test]
+async fn all_members_stopped_at_once_come_back_with_everything_acknowledged() {
+    let cluster = Cluster { snapshot_after: 300, ..Cluster::new() };
+    let mut nodes = cluster.three().await;
+    let addresses: BTreeMap<u64, _> = nodes.iter().map(|node| (node.id, node.address)).collect();
+    let mut acknowledged = 0;
+    for round in 0..4 {
+        let writes = (0..200).map(|at| {
+            let node = &nodes[at % 3];
+            async move { node.put(&format!("/r{round}/{at:03}"), &"x".repeat(at)).await.expect("put") }
+        });
+        futures::future::join_all(writes).await;
+        acknowledged += 200;
+        for node in nodes.drain(..) {
+            node.kill();
+        }
+        for (id, address) in &addresses {
+            nodes.push(cluster.start_at(*id, *address, &cluster.path(*id)).await.expect("open"));
+        }
+        for node in &nodes {
+            leader(node).await;
+            node.run(|store| async move { store.barrier().await }).await.expect("barrier");
+            assert_eq!(node.store.state().range(b"/r").count(), acknowledged);
+            assert_eq!(node.store.state().revision(), acknowledged as u64);
+        }
+    }
+    let state = nodes[0].store.state();
+    assert_eq!(state.get(b"/r3/199").expect("there").value.len(), 199);
+    assert!(nodes[0].store.metrics().purged_index.is_some(), "the log was cut on the way");
+    assert_eq!(*state, *nodes[1].store.state());
+    assert_eq!(*state, *nodes[2].store.state());
+}
+
+#[tokio::test]
+async fn history_goes_on_after_a_restart() {
+    let cluster = Cluster::new();
+    let node = cluster.start(1).await;
+    node.run(|store| async move { store.bootstrap().await }).await.expect("bootstrap");
+    for at in 0..10 {
+        node.put("/k", &at.to_string()).await.expect("put");
+    }
+    let store = node.store.clone();
+    node.run(|_| async move { store.shutdown().await }).await.expect("shutdown");
+    node.kill();
+    let node = cluster.start(1).await;
+    leader(&node).await;
+    assert_eq!(node.store.state().revision(), 10);
+    let compacted = node.store.state().compacted();
+    assert!(matches!(node.store.watch(compacted.saturating_sub(1)), Err(Error::Compacted { .. })) || compacted == 0);
+    let mut watch = node.store.watch(10).expect("from now on");
+    node.put("/k", "again").await.expect("put");
+    assert_eq!(watch.next().await.expect("event")[0].revision, 11);
+}
+
+#[tokio::test]
+async fn an_emptied_member_catches_up_by_snapshot_and_log() {
+    let cluster = Cluster { snapshot_after: 100, ..Cluster::new() };
+    let mut nodes = cluster.three().await;
+    for at in 0..350 {
+        nodes[0].put(&format!("/k{at:04}"), &"v".repeat(at * 10)).await.expect("put");
+    }
+    let id = leader(&nodes[0]).await;
+    let at = nodes.iter().position(|node| node.id != id).expect("follower");
+    let emptied = nodes.remove(at);
+    let (id, address) = (emptied.id, emptied.address);
+    emptied.kill();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    std::fs::remove_dir_all(cluster.path(id)).expect("empty");
+    nodes[0].put("/meanwhile", "v").await.expect("two of three are a majority");
+    until("the log is cut", || nodes[0].store.metrics().purged_index > Some(100)).await;
+    let back = cluster.start_at(id, address, &cluster.path(id)).await.expect("open");
+    leader(&back).await;
+    back.run(|store| async move { store.barrier().await }).await.expect("barrier");
+    assert_eq!(*back.store.state(), *nodes[0].store.state());
+    assert!(back.store.state().compacted() > 0, "what the snapshot holds has no history here");
+    back.put("/after", "v").await.expect("a full member again");
+    nodes.remove(0).kill();
+    nodes[0].put("/with-it", "v").await.expect("it votes again");
+}
+
+#[tokio::test]
+async fn leadership_is_handed_over_before_a_clean_stop() {
+    let cluster = Cluster::new();
+    let mut nodes = cluster.three().await;
+    let old = take_leader(&mut nodes).await;
+    old.run(|store| async move { store.transfer_leadership().await }).await.expect("handed over");
+    let mut leadership = nodes[0].store.leadership();
+    let taken = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != old.id));
+    tokio::time::timeout(Duration::from_millis(800), taken).await.expect("sooner than an election").expect("running");
+    let store = old.store.clone();
+    old.run(|_| async move { store.shutdown().await }).await.expect("shutdown");
+    nodes[0].put("/k", "v").await.expect("put");
+    let id = old.id;
+    old.kill();
+    nodes[0].run(move |store| async move { store.remove_member(id).await }).await.expect("remove");
+    until("gone", || nodes.iter().all(|node| node.store.members().len() == 2)).await;
+}
