@@ -1,0 +1,56 @@
+//! Prints files.
+//!
+//!     reader FILE...              prints the files
+//!     reader --follow DIRECTORY   prints each file that appears in the directory, in their names' order, and
+//!                                 removes it; goes on until its pod ends
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let (path, result) = match &arguments[..] {
+        [] => {
+            eprintln!("usage: reader FILE... | reader --follow DIRECTORY");
+            return ExitCode::from(2);
+        }
+        [flag, directory] if flag == "--follow" => (directory, follow(Path::new(directory))),
+        files => match files.iter().find_map(|file| print(Path::new(file)).err().map(|error| (file, Err(error)))) {
+            Some(failed) => failed,
+            None => return ExitCode::SUCCESS,
+        },
+    };
+    if let Err(error) = result {
+        eprintln!("reader: {path}: {error}");
+    }
+    ExitCode::FAILURE
+}
+
+fn print(path: &Path) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    io::copy(&mut File::open(path)?, &mut out)?;
+    out.flush()
+}
+
+fn follow(directory: &Path) -> io::Result<()> {
+    loop {
+        let mut notes = Vec::new();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+                notes.push(path);
+            }
+        }
+        notes.sort();
+        for note in notes {
+            print(&note)?;
+            fs::remove_file(note)?;
+        }
+        thread::sleep(Duration::from_millis(250));
+    }
+}
