@@ -1,6 +1,42 @@
 //! What single kinds add to the schema: defaults that need code, fields that the server sets,
 //! rules. One file a kind and one line in [`ALL`].
 
+mod config_map;
+mod cron_job;
+mod custom_resource_definition;
+mod daemon_set;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+pub(crate) mod field;
+mod horizontal_pod_autoscaler;
+mod ingress;
+mod ingress_class;
+mod job;
+mod lease;
+mod limit_range;
+pub(crate) mod names;
+mod namespace;
+mod network_policy;
+mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
+mod pod;
+mod pod_disruption_budget;
+mod pod_spec;
+mod pod_template;
+mod priority_class;
+mod rbac;
+mod replica_set;
+mod replication_controller;
+mod resource_quota;
+mod secret;
+mod service;
+mod stateful_set;
+mod storage_class;
+mod template;
+mod webhook_configuration;
+
 use serde_json::Value;
 
 use crate::resource::Resource;
@@ -34,7 +70,44 @@ impl Hooks {
 }
 
 /// Every kind with hooks, sorted by `kind`.
-static ALL: &[Hooks] = &[];
+static ALL: &[Hooks] = &[
+    webhook_configuration::MUTATING,
+    webhook_configuration::VALIDATING,
+    custom_resource_definition::HOOKS,
+    daemon_set::HOOKS,
+    deployment::HOOKS,
+    replica_set::HOOKS,
+    stateful_set::HOOKS,
+    horizontal_pod_autoscaler::V1,
+    horizontal_pod_autoscaler::V2,
+    cron_job::HOOKS,
+    job::HOOKS,
+    lease::HOOKS,
+    endpoint_slice::HOOKS,
+    ingress::HOOKS,
+    ingress_class::HOOKS,
+    network_policy::HOOKS,
+    pod_disruption_budget::HOOKS,
+    rbac::CLUSTER_ROLE,
+    rbac::CLUSTER_ROLE_BINDING,
+    rbac::ROLE,
+    rbac::ROLE_BINDING,
+    priority_class::HOOKS,
+    storage_class::HOOKS,
+    config_map::HOOKS,
+    endpoints::HOOKS,
+    limit_range::HOOKS,
+    namespace::HOOKS,
+    node::HOOKS,
+    persistent_volume::HOOKS,
+    persistent_volume_claim::HOOKS,
+    pod::HOOKS,
+    pod_template::HOOKS,
+    replication_controller::HOOKS,
+    resource_quota::HOOKS,
+    secret::HOOKS,
+    service::HOOKS,
+];
 
 /// The hooks of a resource; those that do nothing if it has none.
 pub fn hooks(resource: &Resource) -> &'static Hooks {

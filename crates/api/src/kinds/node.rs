@@ -1,0 +1,145 @@
+//! Nodes. A new node is tainted until its agent has reported that it is ready.
+
+use super::field::{absent, default, default_number, entry, items, map, present, root, same, text};
+use super::{Hooks, names};
+use crate::status::{FieldError, FieldPath};
+use crate::write::Context;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
+
+pub(super) const HOOKS: Hooks = Hooks {
+    kind: "v1 Node",
+    default: fill,
+    prepare,
+    validate,
+};
+
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+
+fn fill(node: &mut Value) {
+    let Some(node) = root(node) else { return };
+    if let Some(spec) = entry(node, "spec") {
+        cidrs(spec);
+    }
+    let Some(status) = entry(node, "status") else {
+        return;
+    };
+    if let Some(kubelet) =
+        entry(status, "daemonEndpoints").and_then(|held| entry(held, "kubeletEndpoint"))
+    {
+        default_number(kubelet, "Port", 0);
+    }
+    if let Some(info) = entry(status, "nodeInfo") {
+        for field in [
+            "architecture",
+            "bootID",
+            "containerRuntimeVersion",
+            "kernelVersion",
+            "kubeProxyVersion",
+            "kubeletVersion",
+            "machineID",
+            "operatingSystem",
+            "osImage",
+            "systemUUID",
+        ] {
+            default(info, field, "");
+        }
+    }
+    if absent(status, "allocatable")
+        && let Some(capacity) = status.get("capacity").filter(|held| !held.is_null()).cloned()
+    {
+        status.insert("allocatable".to_owned(), capacity);
+    }
+}
+
+/// `podCIDR` is the first of `podCIDRs`.
+fn cidrs(spec: &mut Map<String, Value>) {
+    let one = spec.get("podCIDR").filter(|held| held.as_str().is_some_and(|held| !held.is_empty()));
+    let many = spec.get("podCIDRs").and_then(|held| held.get(0));
+    match (one.cloned(), many.cloned()) {
+        (Some(one), None) => {
+            spec.insert("podCIDRs".to_owned(), json!([one]));
+        }
+        (None, Some(first)) => {
+            spec.insert("podCIDR".to_owned(), first);
+        }
+        _ => {}
+    }
+}
+
+fn prepare(node: &mut Value, old: Option<&Value>, _context: &Context) {
+    if old.is_some() {
+        return;
+    }
+    let Some(spec) = super::field::spec(node) else {
+        return;
+    };
+    if absent(spec, "taints") {
+        spec.insert("taints".to_owned(), json!([]));
+    }
+    if let Some(taints) = spec.get_mut("taints").and_then(Value::as_array_mut)
+        && !taints.iter().any(|taint| taint["key"] == NOT_READY && taint["effect"] == "NoSchedule")
+    {
+        taints.push(json!({"key": NOT_READY, "effect": "NoSchedule"}));
+    }
+}
+
+fn validate(node: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    let path = FieldPath::new("spec");
+    if old.is_some_and(|old| old["spec"] == node["spec"]) {
+        return;
+    }
+    taints(node, &path.child("taints"), errors);
+    for (index, cidr) in items(node, "/spec/podCIDRs").iter().enumerate() {
+        let cidr = text(cidr, "");
+        if !is_cidr(cidr) {
+            errors.push(FieldError::invalid(
+                &path.child("podCIDRs").index(index),
+                cidr,
+                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ));
+        }
+    }
+    let Some(old) = old else { return };
+    for field in ["podCIDRs", "providerID"] {
+        let held = present(old, &format!("/spec/{field}"));
+        if held.is_some() && !same(held, node["spec"].get(field)) {
+            errors.push(FieldError::forbidden(
+                &path.child(field),
+                "node updates may not change this field except from \"\" to valid",
+            ));
+        }
+    }
+}
+
+fn taints(node: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
+    let mut seen = BTreeSet::new();
+    for (index, taint) in items(node, "/spec/taints").iter().enumerate() {
+        let path = list.index(index);
+        let key = text(taint, "/key");
+        names::check(errors, &path.child("key"), key, names::qualified_name);
+        let value = text(taint, "/value");
+        names::check(errors, &path.child("value"), value, names::label_value);
+        let effect = text(taint, "/effect");
+        if effect.is_empty() {
+            errors.push(FieldError::required(&path.child("effect"), ""));
+        }
+        let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+        names::one_of(errors, taint, "effect", &path, &effects);
+        if !seen.insert((key, effect)) {
+            let held = map(taint, "").cloned().map_or(Value::Null, Value::Object);
+            errors.push(FieldError::duplicate(&path, held));
+        }
+    }
+}
+
+/// Whether the text is an address, a slash and a length that the address family has.
+pub(super) fn is_cidr(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(address, length)| {
+        let Ok(address) = address.parse::<std::net::IpAddr>() else {
+            return false;
+        };
+        let bits = if address.is_ipv4() { 32 } else { 128 };
+        length.parse::<u8>().is_ok_and(|length| length <= bits)
+    })
+}

@@ -1,0 +1,524 @@
+//! Rules of containers.
+
+use super::{probes, resources, security};
+use crate::kinds::field::{flag, int, items, map, maybe_int, present, text};
+use crate::kinds::names;
+use crate::status::{FieldError, FieldPath};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+/// What a container's rules depend on outside of it.
+pub(super) struct Pod<'a> {
+    /// Names of the pod's volumes.
+    pub(super) volumes: BTreeSet<&'a str>,
+    /// Of these, the claims that are block devices are not known here; all may be mounted.
+    pub(super) host_network: bool,
+}
+
+/// Judges the regular containers, then the init containers, then the ephemeral ones.
+pub(super) fn validate(spec: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    let regular = items(spec, "/containers");
+    let list = path.child("containers");
+    if regular.is_empty() {
+        errors.push(FieldError::required(&list, ""));
+    }
+    let mut names = BTreeSet::new();
+    for (index, container) in regular.iter().enumerate() {
+        let path = list.index(index);
+        common(container, &path, pod, errors);
+        unique(container, &path, &mut names, errors);
+        handlers(container, &path, errors);
+    }
+    host_ports(regular, &list, errors);
+    let list = path.child("initContainers");
+    let mut ports = BTreeSet::new();
+    for (index, container) in items(spec, "/initContainers").iter().enumerate() {
+        let path = list.index(index);
+        common(container, &path, pod, errors);
+        unique(container, &path, &mut names, errors);
+        init_only(container, &path, errors);
+        container_host_ports(container, &path, &mut ports, errors);
+    }
+    let list = path.child("ephemeralContainers");
+    for (index, container) in items(spec, "/ephemeralContainers").iter().enumerate() {
+        let path = list.index(index);
+        common(container, &path, pod, errors);
+        unique(container, &path, &mut names, errors);
+        ephemeral_only(container, &path, errors);
+    }
+}
+
+fn unique<'a>(
+    container: &'a Value,
+    path: &FieldPath,
+    names: &mut BTreeSet<&'a str>,
+    errors: &mut Vec<FieldError>,
+) {
+    let name = text(container, "/name");
+    if !name.is_empty() && !names.insert(name) {
+        errors.push(FieldError::duplicate(&path.child("name"), name));
+    }
+}
+
+fn common(container: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    match text(container, "/name") {
+        "" => errors.push(FieldError::required(&path.child("name"), "")),
+        name => names::check(errors, &path.child("name"), name, names::dns_label),
+    }
+    let image = text(container, "/image");
+    if image.is_empty() {
+        errors.push(FieldError::required(&path.child("image"), ""));
+    } else if image.trim() != image {
+        errors.push(FieldError::invalid(
+            &path.child("image"),
+            image,
+            "must not have leading or trailing whitespace",
+        ));
+    }
+    names::one_of(
+        errors,
+        container,
+        "terminationMessagePolicy",
+        path,
+        &["File", "FallbackToLogsOnError"],
+    );
+    ports(container, &path.child("ports"), pod, errors);
+    for (index, variable) in items(container, "/env").iter().enumerate() {
+        environment(variable, &path.child("env").index(index), errors);
+    }
+    for (index, source) in items(container, "/envFrom").iter().enumerate() {
+        environment_from(source, &path.child("envFrom").index(index), errors);
+    }
+    mounts(container, &path.child("volumeMounts"), pod, errors);
+    devices(container, &path.child("volumeDevices"), pod, errors);
+    names::one_of(
+        errors,
+        container,
+        "imagePullPolicy",
+        path,
+        &["Always", "IfNotPresent", "Never"],
+    );
+    if let Some(held) = present(container, "/resources") {
+        resources::validate(held, &path.child("resources"), errors);
+    }
+    if let Some(context) = present(container, "/securityContext") {
+        security::container(context, &path.child("securityContext"), errors);
+    }
+}
+
+/// Rules that hold for regular containers and sidecars.
+fn handlers(container: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if let Some(lifecycle) = present(container, "/lifecycle") {
+        probes::lifecycle(lifecycle, &path.child("lifecycle"), errors);
+    }
+    for probe in probes::KINDS {
+        if let Some(held) = present(container, &format!("/{probe}")) {
+            probes::validate(held, probe, &path.child(probe), errors);
+        }
+    }
+}
+
+fn init_only(container: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    match text(container, "/restartPolicy") {
+        "" => {
+            for field in ["lifecycle"].into_iter().chain(probes::KINDS) {
+                if present(container, &format!("/{field}")).is_some() {
+                    errors.push(FieldError::forbidden(
+                        &path.child(field),
+                        "may not be set for init containers without restartPolicy=Always",
+                    ));
+                }
+            }
+        }
+        "Always" => handlers(container, path, errors),
+        "Never" | "OnFailure" => {}
+        other => errors.push(FieldError::not_supported(
+            &path.child("restartPolicy"),
+            other,
+            &["Always"],
+        )),
+    }
+}
+
+fn ephemeral_only(container: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    for field in ["ports", "lifecycle", "resizePolicy"]
+        .into_iter()
+        .chain(probes::KINDS)
+    {
+        if present(container, &format!("/{field}")).is_some() {
+            errors.push(FieldError::forbidden(
+                &path.child(field),
+                "cannot be set for an Ephemeral Container",
+            ));
+        }
+    }
+    if map(container, "/resources").is_some_and(|resources| !resources.is_empty()) {
+        errors.push(FieldError::forbidden(
+            &path.child("resources"),
+            "cannot be set for an Ephemeral Container",
+        ));
+    }
+}
+
+fn ports(container: &Value, list: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    let mut names = BTreeSet::new();
+    for (index, port) in items(container, "/ports").iter().enumerate() {
+        let path = list.index(index);
+        let name = text(port, "/name");
+        if !name.is_empty() {
+            let before = errors.len();
+            names::check(errors, &path.child("name"), name, names::port_name);
+            if errors.len() == before && !names.insert(name) {
+                errors.push(FieldError::duplicate(&path.child("name"), name));
+            }
+        }
+        let number = int(port, "/containerPort");
+        if number == 0 {
+            errors.push(FieldError::required(&path.child("containerPort"), ""));
+        } else if let Some(why) = names::port_number(number) {
+            errors.push(FieldError::invalid(&path.child("containerPort"), number, why));
+        }
+        let host = int(port, "/hostPort");
+        if host != 0 {
+            if let Some(why) = names::port_number(host) {
+                errors.push(FieldError::invalid(&path.child("hostPort"), host, why));
+            } else if pod.host_network && host != number {
+                errors.push(FieldError::invalid(
+                    &path.child("hostPort"),
+                    host,
+                    "must match `containerPort` when `hostNetwork` is true",
+                ));
+            }
+        }
+        match text(port, "/protocol") {
+            "" => errors.push(FieldError::required(&path.child("protocol"), "")),
+            _ => names::one_of(errors, port, "protocol", &path, &["SCTP", "TCP", "UDP"]),
+        }
+    }
+}
+
+fn host_ports(containers: &[Value], list: &FieldPath, errors: &mut Vec<FieldError>) {
+    let mut taken = BTreeSet::new();
+    for (index, container) in containers.iter().enumerate() {
+        container_host_ports(container, &list.index(index), &mut taken, errors);
+    }
+}
+
+/// Two containers of a pod cannot publish one port of the node.
+fn container_host_ports(
+    container: &Value,
+    path: &FieldPath,
+    taken: &mut BTreeSet<String>,
+    errors: &mut Vec<FieldError>,
+) {
+    for (index, port) in items(container, "/ports").iter().enumerate() {
+        let number = int(port, "/hostPort");
+        if number == 0 {
+            continue;
+        }
+        let key = format!(
+            "{}/{}/{number}",
+            text(port, "/protocol"),
+            text(port, "/hostIP")
+        );
+        if !taken.insert(key.clone()) {
+            let path = path.child("ports").index(index).child("hostPort");
+            errors.push(FieldError::duplicate(&path, key));
+        }
+    }
+}
+
+const SOURCES: [&str; 5] = [
+    "fieldRef",
+    "resourceFieldRef",
+    "configMapKeyRef",
+    "secretKeyRef",
+    "fileKeyRef",
+];
+
+fn environment(variable: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    match text(variable, "/name") {
+        "" => errors.push(FieldError::required(&path.child("name"), "")),
+        name => names::check(errors, &path.child("name"), name, names::env_name),
+    }
+    let Some(source) = present(variable, "/valueFrom") else {
+        return;
+    };
+    let path = path.child("valueFrom");
+    let given: Vec<&str> = SOURCES
+        .into_iter()
+        .filter(|name| source.get(*name).is_some_and(|held| !held.is_null()))
+        .collect();
+    for name in &given {
+        let held = &source[*name];
+        let path = path.child(name);
+        match *name {
+            "fieldRef" => field_ref(held, &path, &ENVIRONMENT_FIELDS, errors),
+            "resourceFieldRef" => resource_field_ref(held, &path, true, errors),
+            "fileKeyRef" => {
+                for field in ["volumeName", "path", "key"] {
+                    if text(held, &format!("/{field}")).is_empty() {
+                        errors.push(FieldError::required(&path.child(field), ""));
+                    }
+                }
+            }
+            _ => key_ref(held, &path, errors),
+        }
+    }
+    if !text(variable, "/value").is_empty() && !given.is_empty() {
+        errors.push(FieldError::invalid(
+            &path,
+            "",
+            "may not be specified when `value` is not empty",
+        ));
+    } else if given.is_empty() {
+        errors.push(FieldError::invalid(
+            &path,
+            "",
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        ));
+    } else if given.len() > 1 {
+        errors.push(FieldError::invalid(
+            &path,
+            "",
+            "may not have more than one field specified at a time",
+        ));
+    }
+}
+
+/// Fields of its pod that a container's environment may show.
+const ENVIRONMENT_FIELDS: [&str; 10] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+    "metadata.generation",
+];
+
+/// Judges a reference to a field of the pod; `plain` are those allowed besides single labels and
+/// annotations.
+pub(super) fn field_ref(
+    reference: &Value,
+    path: &FieldPath,
+    plain: &[&str],
+    errors: &mut Vec<FieldError>,
+) {
+    let version = text(reference, "/apiVersion");
+    if version.is_empty() {
+        errors.push(FieldError::required(&path.child("apiVersion"), ""));
+        return;
+    }
+    let field = text(reference, "/fieldPath");
+    if field.is_empty() {
+        errors.push(FieldError::required(&path.child("fieldPath"), ""));
+        return;
+    }
+    let path = path.child("fieldPath");
+    if let Some((kind, key)) = subscript(field) {
+        match kind {
+            "metadata.annotations" => {
+                names::check(errors, &path, &key.to_lowercase(), names::qualified_name);
+            }
+            "metadata.labels" => names::check(errors, &path, key, names::qualified_name),
+            _ => errors.push(FieldError::invalid(
+                &path,
+                field,
+                "error converting fieldPath: field label does not support subscript",
+            )),
+        }
+    } else if !plain.contains(&field) {
+        let known = super::volumes::DOWNWARD_FIELDS.contains(&field)
+            || ENVIRONMENT_FIELDS.contains(&field);
+        if known {
+            errors.push(FieldError::not_supported(&path, field, plain));
+        } else {
+            errors.push(FieldError::invalid(
+                &path,
+                field,
+                &format!("error converting fieldPath: field label not supported: {field}"),
+            ));
+        }
+    }
+}
+
+/// `metadata.labels['a']` as (`metadata.labels`, `a`).
+fn subscript(field: &str) -> Option<(&str, &str)> {
+    let (kind, rest) = field.split_once("['")?;
+    Some((kind, rest.strip_suffix("']")?))
+}
+
+/// Judges a reference to what a container asks for or may use.
+pub(super) fn resource_field_ref(
+    reference: &Value,
+    path: &FieldPath,
+    own: bool,
+    errors: &mut Vec<FieldError>,
+) {
+    if !own && text(reference, "/containerName").is_empty() {
+        errors.push(FieldError::required(&path.child("containerName"), ""));
+    }
+    let resource = text(reference, "/resource");
+    let known = ["cpu", "memory", "ephemeral-storage"]
+        .into_iter()
+        .any(|name| {
+            ["limits.", "requests."]
+                .into_iter()
+                .any(|kind| resource.strip_prefix(kind) == Some(name))
+        })
+        || resource.starts_with("limits.hugepages-")
+        || resource.starts_with("requests.hugepages-");
+    if resource.is_empty() {
+        errors.push(FieldError::required(&path.child("resource"), ""));
+    } else if !known {
+        errors.push(FieldError::not_supported(
+            &path.child("resource"),
+            resource,
+            &[
+                "limits.cpu",
+                "limits.ephemeral-storage",
+                "limits.memory",
+                "requests.cpu",
+                "requests.ephemeral-storage",
+                "requests.memory",
+            ],
+        ));
+    }
+}
+
+fn key_ref(reference: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if text(reference, "/name").is_empty() {
+        errors.push(FieldError::required(&path.child("name"), ""));
+    }
+    match text(reference, "/key") {
+        "" => errors.push(FieldError::required(&path.child("key"), "")),
+        key => names::check(errors, &path.child("key"), key, names::config_key),
+    }
+}
+
+fn environment_from(source: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let prefix = text(source, "/prefix");
+    names::check(errors, &path.child("prefix"), prefix, names::env_name);
+    let given: Vec<&str> = ["configMapRef", "secretRef"]
+        .into_iter()
+        .filter(|name| source.get(*name).is_some_and(|held| !held.is_null()))
+        .collect();
+    for name in &given {
+        if text(&source[*name], "/name").is_empty() {
+            errors.push(FieldError::required(&path.child(name).child("name"), ""));
+        }
+    }
+    match given.len() {
+        0 => errors.push(FieldError::invalid(
+            path,
+            "",
+            "must specify one of: `configMapRef` or `secretRef`",
+        )),
+        1 => {}
+        _ => errors.push(FieldError::invalid(
+            path,
+            "",
+            "may not have more than one field specified at a time",
+        )),
+    }
+}
+
+fn mounts(container: &Value, list: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    let mut paths = BTreeSet::new();
+    for (index, mount) in items(container, "/volumeMounts").iter().enumerate() {
+        let path = list.index(index);
+        match text(mount, "/name") {
+            "" => errors.push(FieldError::required(&path.child("name"), "")),
+            name if !pod.volumes.contains(name) => {
+                errors.push(FieldError::not_found(&path.child("name"), name));
+            }
+            _ => {}
+        }
+        let at = text(mount, "/mountPath");
+        if at.is_empty() {
+            errors.push(FieldError::required(&path.child("mountPath"), ""));
+        }
+        if !paths.insert(at) {
+            errors.push(FieldError::invalid(
+                &path.child("mountPath"),
+                at,
+                "must be unique",
+            ));
+        }
+        sub_path(mount, &path, errors);
+        if flag(mount, "/readOnly") {
+            names::one_of(
+                errors,
+                mount,
+                "recursiveReadOnly",
+                &path,
+                &["Disabled", "Enabled", "IfPossible"],
+            );
+        } else if matches!(text(mount, "/recursiveReadOnly"), "Enabled" | "IfPossible") {
+            errors.push(FieldError::forbidden(
+                &path.child("recursiveReadOnly"),
+                "may only be specified when readOnly is true",
+            ));
+        }
+        names::one_of(
+            errors,
+            mount,
+            "mountPropagation",
+            &path,
+            &["Bidirectional", "HostToContainer", "None"],
+        );
+    }
+}
+
+fn sub_path(mount: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    for field in ["subPath", "subPathExpr"] {
+        let value = text(mount, &format!("/{field}"));
+        super::volumes::below(value, &path.child(field), errors);
+    }
+    if !text(mount, "/subPath").is_empty() && !text(mount, "/subPathExpr").is_empty() {
+        errors.push(FieldError::invalid(
+            &path.child("subPathExpr"),
+            text(mount, "/subPathExpr"),
+            "subPathExpr and subPath are mutually exclusive",
+        ));
+    }
+}
+
+fn devices(container: &Value, list: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    for (index, device) in items(container, "/volumeDevices").iter().enumerate() {
+        let path = list.index(index);
+        match text(device, "/name") {
+            "" => errors.push(FieldError::required(&path.child("name"), "")),
+            name if !pod.volumes.contains(name) => {
+                errors.push(FieldError::not_found(&path.child("name"), name));
+            }
+            _ => {}
+        }
+        if text(device, "/devicePath").is_empty() {
+            errors.push(FieldError::required(&path.child("devicePath"), ""));
+        }
+    }
+}
+
+/// The number or name of a port at `pointer`; a fault unless it is a good one.
+pub(super) fn port(
+    object: &Value,
+    field: &str,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
+    let path = path.child(field);
+    match object.get(field) {
+        Some(Value::String(name)) => names::check(errors, &path, name, names::port_name),
+        _ => {
+            let number = maybe_int(object, &format!("/{field}")).unwrap_or_default();
+            if let Some(why) = names::port_number(number) {
+                errors.push(FieldError::invalid(&path, number, why));
+            }
+        }
+    }
+}
