@@ -109,6 +109,9 @@ pub struct NewMember {
 pub struct Members {
     /// By id.
     pub members: Vec<Member>,
+    /// The id of the one that leads, where that is known.
+    #[serde(default)]
+    pub leader: Option<u64>,
 }
 
 /// Asks for a certificate. `client` needs no identity, only a transport that trusts the token's
