@@ -68,9 +68,7 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
     let named_itself = asked.name == node;
     let reads = matches!(asked.verb, "get" | "list" | "watch");
     let refers = |kind: Referent| {
-        reads
-            && !asked.name.is_empty()
-            && index.refers(node, kind, asked.namespace, asked.name)
+        reads && !asked.name.is_empty() && index.refers(node, kind, asked.namespace, asked.name)
     };
     match (asked.group, asked.resource, asked.subresource) {
         // Its own Node. The name in a create's body is judged at admission.
@@ -137,10 +135,7 @@ pub(crate) fn path_verb(method: &http::Method) -> String {
 
 /// Kubernetes authorises a watch or list of one named object as one with that name.
 pub(crate) fn takes_name_from_selector(verb: Verb) -> bool {
-    matches!(
-        verb,
-        Verb::List | Verb::Watch | Verb::DeleteCollection
-    )
+    matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection)
 }
 
 #[cfg(test)]
@@ -172,7 +167,14 @@ mod tests {
             {"name":"c","envFrom":[{"secretRef":{"name":"env"}}]}],
             "volumes":[{"name":"v","configMap":{"name":"cm"}}]}}"#;
         index.put("ns", "mine", pod);
-        index.put("ns", "other", &String::from_utf8_lossy(pod).replace("n1", "n2").replace("cm", "theirs").into_bytes());
+        index.put(
+            "ns",
+            "other",
+            &String::from_utf8_lossy(pod)
+                .replace("n1", "n2")
+                .replace("cm", "theirs")
+                .into_bytes(),
+        );
         index
     }
 
@@ -236,9 +238,19 @@ mod tests {
     #[test]
     fn masters_and_servers_may_all_and_others_nothing() {
         let index = index();
-        for line in ["delete /nodes /n1", "list /secrets /", "create /pods:eviction ns/mine"] {
-            assert!(allowed(&Identity::new("a", [MASTERS]), &ask(line), &index), "{line}");
-            assert!(allowed(&Identity::new("b", [SERVERS]), &ask(line), &index), "{line}");
+        for line in [
+            "delete /nodes /n1",
+            "list /secrets /",
+            "create /pods:eviction ns/mine",
+        ] {
+            assert!(
+                allowed(&Identity::new("a", [MASTERS]), &ask(line), &index),
+                "{line}"
+            );
+            assert!(
+                allowed(&Identity::new("b", [SERVERS]), &ask(line), &index),
+                "{line}"
+            );
             for nobody in [
                 Identity::new("jane", ["dev"]),
                 Identity::anonymous(),
@@ -259,12 +271,22 @@ mod tests {
         for path in ["/version", "/livez", "/readyz", "/healthz", "/readyz/ping"] {
             assert!(allowed_path(&anonymous, &get, path), "{path}");
         }
-        for path in ["/api", "/apis/apps/v1", "/openapi/v3", "/metrics", "/versions"] {
+        for path in [
+            "/api",
+            "/apis/apps/v1",
+            "/openapi/v3",
+            "/metrics",
+            "/versions",
+        ] {
             assert!(!allowed_path(&anonymous, &get, path), "{path}");
         }
         assert!(allowed_path(&jane, &get, "/openapi/v3"));
         assert!(!allowed_path(&jane, &get, "/metrics"));
-        assert!(allowed_path(&Identity::new("x", [MASTERS]), &get, "/metrics"));
+        assert!(allowed_path(
+            &Identity::new("x", [MASTERS]),
+            &get,
+            "/metrics"
+        ));
     }
 
     #[test]

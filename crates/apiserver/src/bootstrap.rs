@@ -14,9 +14,13 @@ pub(crate) const SERVERS: (&str, &str) = ("kube-system", "carob-servers");
 
 /// Puts there what is missing. May run on every server at once, any number of times.
 pub(crate) async fn run(server: &ApiServer) -> Result<(), client::Error> {
-    let client = Client::new(server.transport("system:apiserver", [MASTERS]), "carob-apiserver");
+    let client = Client::new(
+        server.transport("system:apiserver", [MASTERS]),
+        "carob-apiserver",
+    );
     for name in NAMESPACES {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        let namespace =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(&client, Resource::of::<Namespace>(), "", name, namespace).await?;
     }
     create(
@@ -82,7 +86,10 @@ async fn publish(server: &ApiServer, client: &Client) -> Result<(), client::Erro
     create(client, resource, namespace, name, map).await?;
     let access = client.untyped(resource);
     let there = access.get(namespace, name).await?;
-    let written = there.0.pointer("/data").and_then(|d| d.get(&server.inner.config.name));
+    let written = there
+        .0
+        .pointer("/data")
+        .and_then(|d| d.get(&server.inner.config.name));
     if written.and_then(Value::as_str) == Some(server.inner.config.url.as_str()) {
         return Ok(());
     }

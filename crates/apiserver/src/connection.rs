@@ -145,7 +145,8 @@ async fn handshake(
 ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Connection)> {
     // Requests and events are small and each is waited for.
     let _ = stream.set_nodelay(true);
-    let local = stream.local_addr().is_ok_and(|own| own.ip() == peer.ip()) || peer.ip().is_loopback();
+    let local =
+        stream.local_addr().is_ok_and(|own| own.ip() == peer.ip()) || peer.ip().is_loopback();
     let stream = tokio::select! {
         () = shutdown.cancelled() => return None,
         done = tokio::time::timeout(PATIENCE, acceptor.accept(stream)) => match done {

@@ -69,11 +69,7 @@ pub(crate) fn record_uid(uid: &str) {
 
 impl ApiServer {
     /// Answers one request.
-    pub(crate) async fn handle(
-        &self,
-        connection: Connection,
-        request: Request<Bytes>,
-    ) -> Response {
+    pub(crate) async fn handle(&self, connection: Connection, request: Request<Bytes>) -> Response {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let path = ResourcePath::parse(head.uri.path());
@@ -156,7 +152,9 @@ impl ApiServer {
         let verb = path.verb(&method, &query);
         let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
         let kind = resource_kind(verb, &path, resource);
-        let call = self.call(connection, path, query, method, headers, body, verb, resource);
+        let call = self.call(
+            connection, path, query, method, headers, body, verb, resource,
+        );
         let answer = match call {
             Ok(call) => {
                 let limit = timeout(&call.query);
@@ -228,7 +226,9 @@ impl ApiServer {
         let demands = |field: &str| {
             selector.split(',').find_map(|term| {
                 let value = term.trim().strip_prefix(field)?;
-                let value = value.strip_prefix("==").or_else(|| value.strip_prefix('='))?;
+                let value = value
+                    .strip_prefix("==")
+                    .or_else(|| value.strip_prefix('='))?;
                 Some(value.trim())
             })
         };
@@ -343,15 +343,12 @@ fn timeout(query: &Query) -> Duration {
         let seconds = number.parse::<f64>().ok()? * unit;
         Duration::try_from_secs_f64(seconds).ok()
     });
-    asked.filter(|t| !t.is_zero()).map_or(TIMEOUT, |t| t.min(TIMEOUT))
+    asked
+        .filter(|t| !t.is_zero())
+        .map_or(TIMEOUT, |t| t.min(TIMEOUT))
 }
 
-fn span(
-    method: &Method,
-    uri: &Uri,
-    path: Option<&ResourcePath>,
-    identity: &Identity,
-) -> Span {
+fn span(method: &Method, uri: &Uri, path: Option<&ResourcePath>, identity: &Identity) -> Span {
     let path = path.map(|p| {
         (
             p.plural.as_str(),
@@ -396,10 +393,12 @@ fn resource_kind(verb: Verb, path: &ResourcePath, resource: Option<&'static Reso
 }
 
 fn path_kind(method: &Method, path: &str) -> Kind {
-    let subresource = ["/healthz", "/livez", "/readyz", "/version", "/metrics", "/openapi", "/carob"]
-        .into_iter()
-        .find(|p| path.starts_with(p))
-        .unwrap_or("");
+    let subresource = [
+        "/healthz", "/livez", "/readyz", "/version", "/metrics", "/openapi", "/carob",
+    ]
+    .into_iter()
+    .find(|p| path.starts_with(p))
+    .unwrap_or("");
     Kind {
         verb: match *method {
             Method::GET | Method::HEAD => "get",

@@ -133,7 +133,11 @@ impl ApiServer {
                 "Revision of the applied state.",
                 metrics.revision,
             ),
-            ("carob_store_keys", "Keys in the store.", metrics.keys as u64),
+            (
+                "carob_store_keys",
+                "Keys in the store.",
+                metrics.keys as u64,
+            ),
             ("carob_raft_term", "The Raft term.", metrics.term),
             (
                 "carob_raft_is_leader",

@@ -50,24 +50,26 @@ impl ApiServer {
             }
             (&Method::GET, MEMBERS_PATH) if identity.is_superuser() => answer(&Members {
                 members: self.members(),
+                leader: self.leader(),
             }),
             (&Method::POST, MEMBERS_PATH) if identity.is_superuser() => {
                 let member: NewMember = parse(&body)?;
                 let own = format!("{SERVER_USER}{}", member.name);
                 if identity.is_server() && identity.user != own {
                     return Err(Status::forbidden(
-                        Subject { group: "", name: "members" },
+                        Subject {
+                            group: "",
+                            name: "members",
+                        },
                         &member.name,
                         &format!("the certificate is that of {:?}", identity.user),
                     ));
                 }
                 answer(&self.add_member(member).await?)
             }
-            (&Method::GET | &Method::POST, _) => Err(crate::respond::forbidden_path(
-                identity,
-                &head.method,
-                path,
-            )),
+            (&Method::GET | &Method::POST, _) => {
+                Err(crate::respond::forbidden_path(identity, &head.method, path))
+            }
             _ => Err(Status::method_not_allowed()),
         }
     }
@@ -85,7 +87,10 @@ impl ApiServer {
         let request: Request = parse(body)?;
         if request.role == Role::Server && role != Role::Server {
             return Err(Status::forbidden(
-                Subject { group: "", name: "tokens" },
+                Subject {
+                    group: "",
+                    name: "tokens",
+                },
                 "",
                 "this token is for agents; a server needs one made with --role server",
             ));
@@ -121,8 +126,8 @@ impl ApiServer {
         if !id.bytes().all(|b| b.is_ascii_alphanumeric()) {
             return Err(unknown());
         }
-        let key = Resource::of::<Secret>()
-            .key(Some("kube-system"), &format!("bootstrap-token-{id}"));
+        let key =
+            Resource::of::<Secret>().key(Some("kube-system"), &format!("bootstrap-token-{id}"));
         let object = self.read(key.as_bytes()).await?.ok_or_else(unknown)?;
         let object = object
             .value()
@@ -159,6 +164,10 @@ impl ApiServer {
                 voter: m.voter,
             })
             .collect()
+    }
+
+    fn leader(&self) -> Option<u64> {
+        self.inner.store.leadership().borrow().leader
     }
 
     /// A raft id that was never given before.
@@ -219,6 +228,7 @@ impl ApiServer {
         }
         Ok(Members {
             members: self.members(),
+            leader: self.leader(),
         })
     }
 }
@@ -226,7 +236,10 @@ impl ApiServer {
 fn membership(error: store::Error) -> Status {
     match error {
         store::Error::Membership(why) => Status::conflict(
-            Subject { group: "", name: "members" },
+            Subject {
+                group: "",
+                name: "members",
+            },
             "",
             &why,
         ),
@@ -323,11 +336,16 @@ mod tests {
     #[test]
     fn other_versions_are_refused() {
         let with = |agent: &str| {
-            let request = http::Request::builder().header("user-agent", agent).body(());
+            let request = http::Request::builder()
+                .header("user-agent", agent)
+                .body(());
             same_version(&request.unwrap().into_parts().0)
         };
         assert!(with(concat!("carob/", env!("CARGO_PKG_VERSION"))).is_ok());
         let refused = with("carob/0.0.1").unwrap_err();
-        assert!(refused.message.contains("joining machine carob 0.0.1"), "{refused}");
+        assert!(
+            refused.message.contains("joining machine carob 0.0.1"),
+            "{refused}"
+        );
     }
 }

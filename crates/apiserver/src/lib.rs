@@ -33,6 +33,7 @@ mod registry;
 mod request;
 mod respond;
 mod server;
+mod service_claims;
 pub mod tls;
 mod transport;
 

@@ -178,7 +178,9 @@ mod tests {
         assert_eq!(of("text/html"), None);
         assert_eq!(of("*/*"), Some(Form::JSON));
         assert_eq!(
-            of("application/json;q=0.1, application/yaml").unwrap().media,
+            of("application/json;q=0.1, application/yaml")
+                .unwrap()
+                .media,
             Media::Yaml
         );
     }

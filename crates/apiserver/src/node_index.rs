@@ -48,12 +48,7 @@ impl NodeIndex {
         for (kind, referent) in &refers {
             *self
                 .referents
-                .entry((
-                    node.clone(),
-                    *kind,
-                    namespace.to_owned(),
-                    referent.clone(),
-                ))
+                .entry((node.clone(), *kind, namespace.to_owned(), referent.clone()))
                 .or_default() += 1;
         }
         self.pods.insert(key, BoundPod { node, refers });
@@ -61,10 +56,7 @@ impl NodeIndex {
 
     /// Forgets a pod.
     pub(crate) fn remove(&mut self, namespace: &str, name: &str) {
-        let Some(pod) = self
-            .pods
-            .remove(&(namespace.to_owned(), name.to_owned()))
-        else {
+        let Some(pod) = self.pods.remove(&(namespace.to_owned(), name.to_owned())) else {
             return;
         };
         for (kind, referent) in pod.refers {
@@ -87,12 +79,8 @@ impl NodeIndex {
 
     /// Whether a pod of this node refers to the object.
     pub(crate) fn refers(&self, node: &str, kind: Referent, namespace: &str, name: &str) -> bool {
-        self.referents.contains_key(&(
-            node.to_owned(),
-            kind,
-            namespace.to_owned(),
-            name.to_owned(),
-        ))
+        self.referents
+            .contains_key(&(node.to_owned(), kind, namespace.to_owned(), name.to_owned()))
     }
 }
 

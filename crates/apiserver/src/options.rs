@@ -261,11 +261,16 @@ mod tests {
             ("resourceVersion=5&resourceVersionMatch=Maybe", false, 422),
             ("sendInitialEvents=true", false, 422),
             ("sendInitialEvents=true", true, 422),
-            ("resourceVersion=5&resourceVersionMatch=NotOlderThan", true, 422),
+            (
+                "resourceVersion=5&resourceVersionMatch=NotOlderThan",
+                true,
+                422,
+            ),
         ] {
             assert_eq!(list(query, watch).unwrap_err().code, code, "{query}");
         }
-        let watch_list = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1";
+        let watch_list =
+            "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=1";
         assert_eq!(list(watch_list, true).unwrap().timeout_seconds, Some(1));
     }
 

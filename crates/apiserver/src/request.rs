@@ -232,10 +232,7 @@ mod tests {
         assert_eq!(verb(Method::GET, "/api/v1/pods", "watch=1"), "watch");
         assert_eq!(verb(Method::GET, "/api/v1/pods", "watch=false"), "list");
         assert_eq!(verb(Method::GET, "/api/v1/nodes/n", ""), "get");
-        assert_eq!(
-            verb(Method::GET, "/api/v1/nodes/n", "watch=true"),
-            "watch"
-        );
+        assert_eq!(verb(Method::GET, "/api/v1/nodes/n", "watch=true"), "watch");
         assert_eq!(
             verb(Method::DELETE, "/api/v1/nodes", ""),
             "deletecollection"

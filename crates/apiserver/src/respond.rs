@@ -18,10 +18,7 @@ pub(crate) fn status(status: &Status) -> Response {
         Media::Json.content_type(),
         client::full(status.to_bytes()),
     );
-    let retry = status
-        .details
-        .as_ref()
-        .map_or(0, |d| d.retry_after_seconds);
+    let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0 {
         response
             .headers_mut()
@@ -86,6 +83,13 @@ pub(crate) fn forbidden_path(identity: &Identity, method: &http::Method, path: &
             crate::authz::path_verb(method)
         ),
         details: Some(Box::default()),
-        ..Status::forbidden(api::status::Subject { group: "", name: "" }, "", "")
+        ..Status::forbidden(
+            api::status::Subject {
+                group: "",
+                name: "",
+            },
+            "",
+            "",
+        )
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
-use crate::ca::{Ca, Issued};
+use crate::ca::Ca;
 use crate::cache::Cache;
 use crate::metrics::Metrics;
 use crate::mount::Mount;
@@ -27,7 +27,7 @@ pub struct Config {
     /// The cluster's CA, to sign the certificates of those who join.
     pub ca: Arc<Ca>,
     /// This server's certificate and key, by which it calls agents.
-    pub identity: Issued,
+    pub identity: client::tls::Identity,
     /// What else is served.
     pub mounts: Vec<Mount>,
 }

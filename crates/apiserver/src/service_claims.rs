@@ -39,7 +39,9 @@ fn has_node_ports(service: &Value) -> bool {
 /// The keys that a Service holds.
 fn claims(service: &Value) -> BTreeSet<Bytes> {
     let mut keys = BTreeSet::new();
-    let addresses = service.pointer("/spec/clusterIPs").and_then(Value::as_array);
+    let addresses = service
+        .pointer("/spec/clusterIPs")
+        .and_then(Value::as_array);
     for address in addresses.into_iter().flatten().filter_map(Value::as_str) {
         if address.parse::<Ipv4Addr>().is_ok() {
             keys.insert(address_key(address));
@@ -47,7 +49,11 @@ fn claims(service: &Value) -> BTreeSet<Bytes> {
     }
     let ports = service.pointer("/spec/ports").and_then(Value::as_array);
     for port in ports.into_iter().flatten() {
-        if let Some(number) = port.get("nodePort").and_then(Value::as_u64).filter(|n| *n != 0) {
+        if let Some(number) = port
+            .get("nodePort")
+            .and_then(Value::as_u64)
+            .filter(|n| *n != 0)
+        {
             keys.insert(port_key(number));
         }
     }
@@ -161,13 +167,19 @@ fn node_ports(
     free: &impl Fn(&Bytes) -> bool,
     draw: &mut impl FnMut(u32) -> u32,
 ) -> Result<(), Vec<FieldError>> {
-    let Some(ports) = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut) else {
+    let Some(ports) = service
+        .pointer_mut("/spec/ports")
+        .and_then(Value::as_array_mut)
+    else {
         return Ok(());
     };
     let mut taken: BTreeSet<u64> = BTreeSet::new();
     let mut errors = Vec::new();
     for (i, port) in ports.iter_mut().enumerate() {
-        let path = FieldPath::new("spec").child("ports").index(i).child("nodePort");
+        let path = FieldPath::new("spec")
+            .child("ports")
+            .index(i)
+            .child("nodePort");
         let asked = port.get("nodePort").and_then(Value::as_u64).unwrap_or(0);
         if asked != 0 {
             let in_range = u16::try_from(asked).is_ok_and(|p| NODE_PORTS.contains(&p));
@@ -175,7 +187,11 @@ fn node_ports(
                 let why = "provided port is not in the valid range. The range of valid ports is 30000-32767";
                 errors.push(FieldError::invalid(&path, asked, why));
             } else if !free(&port_key(asked)) {
-                errors.push(FieldError::invalid(&path, asked, "provided port is already allocated"));
+                errors.push(FieldError::invalid(
+                    &path,
+                    asked,
+                    "provided port is already allocated",
+                ));
             }
             taken.insert(asked);
             continue;
@@ -209,7 +225,8 @@ mod tests {
 
     #[test]
     fn draws_what_is_free_and_claims_it() {
-        let mut service = json!({"spec": {"type": "NodePort", "ports": [{"port": 80}, {"port": 81}]}});
+        let mut service =
+            json!({"spec": {"type": "NodePort", "ports": [{"port": 80}, {"port": 81}]}});
         allocate(&mut service, None, &State::default(), |_| 5).unwrap_err();
         let mut next = 0;
         allocate(&mut service, None, &State::default(), |_| {
@@ -222,7 +239,11 @@ mod tests {
         assert_eq!((claimed.when.len(), claimed.ops.len()), (3, 3));
         let gone = changes(Some(&service), None, "ns/s");
         assert!(gone.when.is_empty() && gone.ops.len() == 3);
-        assert!(changes(Some(&service), Some(&service), "ns/s").ops.is_empty());
+        assert!(
+            changes(Some(&service), Some(&service), "ns/s")
+                .ops
+                .is_empty()
+        );
     }
 
     #[test]

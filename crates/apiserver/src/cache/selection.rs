@@ -45,12 +45,12 @@ impl Selection {
 
     /// Whether no selector narrows it.
     pub(crate) fn is_everything(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
+        self.labels.is_everything() && self.fields.is_everything()
     }
 
     /// Whether the selectors take an object that the prefix covers.
     pub(crate) fn matches(&self, object: &Object) -> bool {
-        self.labels.matches(object.labels()) && self.fields.matches(object)
+        self.labels.matches_object(object) && self.fields.matches(object)
     }
 
     /// The objects of a snapshot.

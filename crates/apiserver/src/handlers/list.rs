@@ -71,10 +71,7 @@ pub(super) fn selection(call: &Call) -> Result<Selection, Status> {
 }
 
 /// The objects to list from, and the key behind which to begin.
-async fn snapshot(
-    call: &Call,
-    options: &ListOptions,
-) -> Result<(Snapshot, Option<Bytes>), Status> {
+async fn snapshot(call: &Call, options: &ListOptions) -> Result<(Snapshot, Option<Bytes>), Status> {
     let cache = &call.server.inner.cache;
     let shelf = cache
         .shelf(call.resource)
@@ -110,8 +107,11 @@ async fn snapshot(
 }
 
 fn read_token(token: &str, prefix: &str) -> Result<Continue, Status> {
-    let invalid =
-        |why: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+    let invalid = |why: String| {
+        Status::bad_request(format!(
+            "invalid continue token: continue key is not valid: {why}"
+        ))
+    };
     let json = BASE64_URL_SAFE_NO_PAD
         .decode(token.trim_end_matches('='))
         .map_err(|e| invalid(format!("illegal base64 data: {e}")))?;

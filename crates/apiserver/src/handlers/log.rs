@@ -78,9 +78,9 @@ pub(crate) async fn log(call: &Call) -> Result<Response, Status> {
         .logs(request)
         .await
         .map_err(|status| match status.code() {
-            tonic::Code::NotFound | tonic::Code::FailedPrecondition | tonic::Code::InvalidArgument => {
-                Status::bad_request(status.message())
-            }
+            tonic::Code::NotFound
+            | tonic::Code::FailedPrecondition
+            | tonic::Code::InvalidArgument => Status::bad_request(status.message()),
             _ => failed(status.message().to_owned()),
         })?
         .into_inner();
@@ -232,11 +232,15 @@ mod tests {
             "container x is not valid for pod p"
         );
         assert_eq!(
-            container("p", &spec(&["a", "b"], &[]), None).unwrap_err().message,
+            container("p", &spec(&["a", "b"], &[]), None)
+                .unwrap_err()
+                .message,
             "a container name must be specified for pod p, choose one of: [a b]"
         );
         assert_eq!(
-            container("p", &spec(&["a", "b"], &["i"]), None).unwrap_err().message,
+            container("p", &spec(&["a", "b"], &["i"]), None)
+                .unwrap_err()
+                .message,
             "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
         );
     }
@@ -246,8 +250,15 @@ mod tests {
         let read = |q: &str| options(&Query::parse(Some(q)));
         let request = read("follow=true&tailLines=0&sinceSeconds=5&previous=true").unwrap();
         assert!(request.follow && request.previous && request.tail_lines == Some(0));
-        for bad in ["tailLines=-1", "sinceSeconds=0", "limitBytes=0", "tailLines=x",
-            "sinceTime=yesterday", "sinceTime=2026-01-01T00:00:00Z&sinceSeconds=1", "stream=Stderr"] {
+        for bad in [
+            "tailLines=-1",
+            "sinceSeconds=0",
+            "limitBytes=0",
+            "tailLines=x",
+            "sinceTime=yesterday",
+            "sinceTime=2026-01-01T00:00:00Z&sinceSeconds=1",
+            "stream=Stderr",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

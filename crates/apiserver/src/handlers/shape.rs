@@ -1,5 +1,6 @@
 //! The form in which objects are shown: whole, as a table's rows, or their metadata alone.
 
+use api::table::{Frame, Include};
 use api::{Object, Resource, Status};
 use bytes::Bytes;
 use http::StatusCode;
@@ -17,7 +18,7 @@ use crate::respond;
 pub(crate) struct Shaper {
     form: Form,
     resource: &'static Resource,
-    include: api::table::Include,
+    include: Include,
     /// Whether a watch's table has had its columns already.
     columns_sent: bool,
 }
@@ -27,11 +28,11 @@ impl Shaper {
         Shaper {
             form: call.form,
             resource: call.resource,
-            include: match call.query.text("includeObject") {
-                Some("None") => api::table::Include::None,
-                Some("Object") => api::table::Include::Object,
-                _ => api::table::Include::Metadata,
-            },
+            include: call
+                .query
+                .text("includeObject")
+                .and_then(Include::parse)
+                .unwrap_or_default(),
             columns_sent: false,
         }
     }
@@ -42,9 +43,9 @@ impl Shaper {
             Shape::Whole => respond::document(code, self.form.media, object.bytes().clone()),
             Shape::Metadata => respond::document(code, self.form.media, metadata(object)?.into()),
             Shape::Table => {
-                let metadata = revision(object.revision());
-                let table = self.table(&metadata, std::slice::from_ref(object));
-                respond::value(code, self.form.media, &table)
+                let frame = frame(object.revision());
+                let table = self.table(&frame, std::slice::from_ref(object))?;
+                respond::document(code, self.form.media, table)
             }
         }
     }
@@ -58,8 +59,17 @@ impl Shaper {
     ) -> Result<Response, Status> {
         let (kind, api_version) = match self.form.shape {
             Shape::Table => {
-                let table = self.table(metadata, objects);
-                return respond::value(code, self.form.media, &table);
+                let text = |field: &str| {
+                    let text = metadata.get(field).and_then(Value::as_str);
+                    text.unwrap_or_default().to_owned()
+                };
+                let frame = Frame {
+                    resource_version: text("resourceVersion"),
+                    continue_token: text("continue"),
+                    remaining: metadata.get("remainingItemCount").and_then(Value::as_i64),
+                    without_columns: false,
+                };
+                return respond::document(code, self.form.media, self.table(&frame, objects)?);
             }
             Shape::Whole => (self.resource.list_kind(), self.resource.api_version()),
             Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1"),
@@ -86,7 +96,7 @@ impl Shaper {
     /// A watch's event about a cached object that was there when the watch began.
     pub(crate) fn event(&mut self, kind: EventType, object: &Object) -> Result<Bytes, Status> {
         Ok(match self.form.shape {
-            Shape::Table => line(kind, self.row(object).to_string().as_bytes()),
+            Shape::Table => line(kind, &self.row(object)?),
             Shape::Whole | Shape::Metadata => line(kind, &self.bytes(object)?),
         })
     }
@@ -116,17 +126,22 @@ impl Shaper {
                 "metadata": object["metadata"],
             }),
             Shape::Table => {
-                let mut table = self.table(&revision(version), &[]);
-                table["rows"] = json!([{
-                    "cells": [],
-                    "object": {
-                        "kind": "PartialObjectMetadata",
-                        "apiVersion": "meta.k8s.io/v1",
-                        "metadata": object["metadata"],
-                    },
-                }]);
-                if std::mem::replace(&mut self.columns_sent, true) {
-                    table["columnDefinitions"] = Value::Null;
+                let mut table = json!({
+                    "kind": "Table",
+                    "apiVersion": "meta.k8s.io/v1",
+                    "metadata": {"resourceVersion": version.to_string()},
+                    "columnDefinitions": [],
+                    "rows": [{
+                        "cells": [],
+                        "object": {
+                            "kind": "PartialObjectMetadata",
+                            "apiVersion": "meta.k8s.io/v1",
+                            "metadata": object["metadata"],
+                        },
+                    }],
+                });
+                if !std::mem::replace(&mut self.columns_sent, true) {
+                    table["columnDefinitions"] = self.columns();
                 }
                 table
             }
@@ -142,25 +157,33 @@ impl Shaper {
     }
 
     /// A table of one row; its columns only the first time, as in Kubernetes' watches.
-    fn row(&mut self, object: &Object) -> Value {
-        let metadata = revision(object.revision());
-        let mut table = self.table(&metadata, std::slice::from_ref(object));
-        if std::mem::replace(&mut self.columns_sent, true) {
-            table["columnDefinitions"] = Value::Null;
-        }
-        table
+    fn row(&mut self, object: &Object) -> Result<Bytes, Status> {
+        let frame = Frame {
+            without_columns: std::mem::replace(&mut self.columns_sent, true),
+            ..frame(object.revision())
+        };
+        self.table(&frame, std::slice::from_ref(object))
     }
 
-    fn table(&self, metadata: &Map<String, Value>, objects: &[Object]) -> Value {
+    fn table(&self, frame: &Frame, objects: &[Object]) -> Result<Bytes, Status> {
         let now = jiff::Timestamp::now();
-        let mut table = api::table::table(self.resource, objects, now, self.include);
-        table["metadata"] = Value::Object(metadata.clone());
-        table
+        api::table::table(self.resource, objects, now, self.include, frame)
+            .map(Bytes::from)
+            .map_err(|e| Status::internal(format!("reading a cached object: {e}")))
+    }
+
+    fn columns(&self) -> Value {
+        let table = self.table(&Frame::default(), &[]).unwrap_or_default();
+        let mut table: Value = serde_json::from_slice(&table).unwrap_or_default();
+        table["columnDefinitions"].take()
     }
 }
 
-fn revision(revision: u64) -> Map<String, Value> {
-    Map::from_iter([("resourceVersion".to_owned(), revision.to_string().into())])
+fn frame(revision: u64) -> Frame {
+    Frame {
+        resource_version: revision.to_string(),
+        ..Frame::default()
+    }
 }
 
 /// `PartialObjectMetadata` of an object: its metadata's own text.

@@ -284,7 +284,6 @@ impl Watcher {
         });
         self.shaper.bookmark(&object, self.sent)
     }
-
 }
 
 fn error(status: &Status) -> Bytes {

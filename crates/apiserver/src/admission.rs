@@ -1,0 +1,93 @@
+//! Judgements about a write that need more than the object: its namespace, its writer.
+
+use api::status::Cause;
+use api::{Resource, Status};
+use k8s_openapi::api::core::v1::Namespace;
+use serde_json::Value;
+
+use crate::ApiServer;
+use crate::authz::NODE_LEASES;
+use crate::dispatch::Call;
+
+/// What a namespace that is going away carries. Looked for in the bytes before they are parsed: this
+/// is on the way of every create.
+const GOING: &[u8] = b"\"deletionTimestamp\"";
+
+/// Refuses a create in a namespace that is not there, or is going away.
+pub(crate) async fn namespace(server: &ApiServer, call: &Call, name: &str) -> Result<(), Status> {
+    let Some(namespace) = call.namespace() else {
+        return Ok(());
+    };
+    let namespaces = Resource::of::<Namespace>();
+    let key = namespaces.key(None, namespace);
+    let entry = match server.local(key.as_bytes()) {
+        Some(entry) => entry,
+        // Made a moment ago through another server, or not at all.
+        None => {
+            server.fresh().await?;
+            server
+                .local(key.as_bytes())
+                .ok_or_else(|| Status::not_found(namespaces, namespace))?
+        }
+    };
+    let going = entry.value.windows(GOING.len()).any(|w| w == GOING)
+        && serde_json::from_slice::<Value>(&entry.value).is_ok_and(|v| {
+            v.pointer("/metadata/deletionTimestamp")
+                .is_some_and(Value::is_string)
+        });
+    if !going {
+        return Ok(());
+    }
+    let why = format!(
+        "unable to create new content in namespace {namespace} because it is being terminated"
+    );
+    let mut status = Status::forbidden(call.resource, name, &why);
+    if let Some(details) = &mut status.details {
+        details.causes.push(Cause {
+            reason: "NamespaceTerminating".to_owned(),
+            message: format!("namespace {namespace} is being terminated"),
+            field: "metadata.namespace".to_owned(),
+        });
+    }
+    Err(status)
+}
+
+/// Refuses what a node's identity may not write although its verb and resource are allowed: another
+/// node's Node or Lease, found out only from the body.
+pub(crate) fn node_restriction(call: &Call, object: &Value) -> Result<(), Status> {
+    let Some(node) = call
+        .identity
+        .node()
+        .filter(|_| !call.identity.is_superuser())
+    else {
+        return Ok(());
+    };
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let own_name_only = match (call.resource.group, call.resource.plural) {
+        ("", "nodes") => true,
+        ("coordination.k8s.io", "leases") => call.namespace() == Some(NODE_LEASES),
+        _ => false,
+    };
+    if own_name_only && name != node {
+        let why = format!(
+            "node {node:?} is not allowed to write {} {name:?}",
+            call.resource.plural
+        );
+        return Err(Status::forbidden(call.resource, name, &why));
+    }
+    Ok(())
+}
+
+/// Refuses a deletion that would take the cluster's floor away.
+pub(crate) fn deletion(call: &Call, name: &str) -> Result<(), Status> {
+    let immortal = ["default", "kube-system", "kube-public"];
+    let namespace = call.resource.plural == "namespaces" && call.resource.group.is_empty();
+    if namespace && immortal.contains(&name) {
+        return Err(Status::forbidden(
+            call.resource,
+            name,
+            "this namespace may not be deleted",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! Discovery and OpenAPI: documents about the API itself.
+
+use api::Status;
+use api::discovery::{self, Aggregated};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Value, json};
+
+use crate::ApiServer;
+use crate::body::{Response, answer};
+use crate::negotiate;
+use crate::request::Query;
+use crate::respond;
+
+impl ApiServer {
+    /// The answer, if the path is one of these.
+    pub(crate) fn document(
+        &self,
+        path: &str,
+        _query: &Query,
+        headers: &HeaderMap,
+    ) -> Result<Option<Response>, Status> {
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let found = match parts.as_slice() {
+            [""] => Some(root()),
+            ["api" | "apis"] if let Some(form) = aggregated(headers) => {
+                return Ok(Some(aggregate(parts == ["api"], form)));
+            }
+            ["api"] => Some(discovery::api_versions(self.authority())),
+            ["apis"] => Some(discovery::api_group_list()),
+            ["api", version] => Some(resources("", version)?),
+            ["apis", group] => {
+                Some(discovery::api_group(group).ok_or_else(Status::no_such_resource)?)
+            }
+            ["apis", group, version] => Some(resources(group, version)?),
+            _ => None,
+        };
+        found
+            .map(|value| {
+                let form = negotiate::form(headers).ok_or_else(|| {
+                    Status::not_acceptable(
+                        "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+                    )
+                })?;
+                respond::value(StatusCode::OK, form.media, &value)
+            })
+            .transpose()
+    }
+
+    /// `HOST:PORT` of this server.
+    fn authority(&self) -> &str {
+        let url = self.inner.config.url.as_str();
+        url.split_once("://").map_or(url, |(_, rest)| rest)
+    }
+}
+
+fn resources(group: &str, version: &str) -> Result<Value, Status> {
+    discovery::api_resource_list(group, version).ok_or_else(Status::no_such_resource)
+}
+
+/// Which aggregated form the client wants most, if any before plain JSON. Parameters other than
+/// these three (`profile`) change nothing.
+fn aggregated(headers: &HeaderMap) -> Option<Aggregated> {
+    for range in negotiate::accepted(headers) {
+        let wanted = range.media == "application/json"
+            && range.parameter("g") == Some("apidiscovery.k8s.io")
+            && range.parameter("as") == Some("APIGroupDiscoveryList");
+        match range.parameter("v") {
+            Some("v2") if wanted => return Some(Aggregated::V2),
+            Some("v2beta1") if wanted => return Some(Aggregated::V2Beta1),
+            None if range.media == "application/json" => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn aggregate(core: bool, form: Aggregated) -> Response {
+    let content_type = match form {
+        Aggregated::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+        Aggregated::V2Beta1 => {
+            "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+        }
+    };
+    let document = discovery::aggregated(core, form);
+    let mut response = answer(
+        StatusCode::OK,
+        content_type,
+        client::full(document.to_string()),
+    );
+    response
+        .headers_mut()
+        .append(http::header::VARY, http::HeaderValue::from_static("Accept"));
+    response
+}
+
+/// `/`: what paths there are.
+fn root() -> Value {
+    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+    for resource in api::resource::all() {
+        if resource.group.is_empty() {
+            continue;
+        }
+        for path in [
+            format!("/apis/{}", resource.group),
+            format!("/apis/{}", resource.api_version()),
+        ] {
+            if !paths.contains(&path) {
+                paths.push(path);
+            }
+        }
+    }
+    for path in [
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/readyz",
+        "/version",
+    ] {
+        paths.push(path.to_owned());
+    }
+    json!({"paths": paths})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_get_the_newest_form_they_know() {
+        let of = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("accept", accept.parse().unwrap());
+            aggregated(&headers)
+        };
+        let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let old = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+        assert_eq!(
+            of(&format!("{v2},{old},application/json")),
+            Some(Aggregated::V2)
+        );
+        assert_eq!(
+            of(&format!("{v2};profile=nopeer,{old}")),
+            Some(Aggregated::V2)
+        );
+        assert_eq!(
+            of(&format!("{old},application/json")),
+            Some(Aggregated::V2Beta1)
+        );
+        assert_eq!(of("application/json"), None);
+        assert_eq!(of("*/*"), None);
+    }
+}

@@ -1,0 +1,87 @@
+//! `scale`: a workload's number of replicas, as `autoscaling/v1 Scale`.
+
+use api::codec::{self, Decoded, Expected, Format};
+use api::patch::PatchType;
+use api::{Object, Status, patch as patches, write as engine};
+use http::StatusCode;
+use serde_json::Value;
+
+use super::write;
+use crate::body::Response;
+use crate::dispatch::{Call, record_uid};
+use crate::negotiate;
+use crate::options::WriteOptions;
+use crate::respond;
+
+/// Answers a get of the scale.
+pub(crate) async fn get(call: &Call) -> Result<Response, Status> {
+    let object = call.server.read(call.key().as_bytes()).await?;
+    let object = object.ok_or_else(|| call.not_found())?;
+    record_uid(object.uid());
+    respond::value(StatusCode::OK, call.form.media, &scale(&object)?)
+}
+
+/// Answers an update of the scale.
+pub(crate) async fn update(call: &Call) -> Result<Response, Status> {
+    let options = WriteOptions::read("UpdateOptions", &call.query, &call.headers)?;
+    let decoded = write::decode(call, expected(call)?)?;
+    set(call, &options, |_| Ok(decoded.clone())).await
+}
+
+/// Answers a patch of the scale.
+pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
+    let kind = PatchType::of_content_type(negotiate::content_type(&call.headers))?;
+    let options = WriteOptions::read("PatchOptions", &call.query, &call.headers)?;
+    let changes = codec::decode_untyped(&call.body, Format::Json)?;
+    let expected = expected(call)?;
+    set(call, &options, |old| {
+        let mut tree = scale(old)?;
+        let tree = match kind {
+            PatchType::Json => patches::json(tree, &changes)?,
+            // A scale has no lists: both merge patches do the same.
+            PatchType::Merge | PatchType::Strategic => {
+                patches::merge(&mut tree, changes.clone());
+                tree
+            }
+            PatchType::Apply => return Err(Status::unsupported_patch_type()),
+        };
+        codec::conform(tree, expected, options.validation)
+    })
+    .await
+}
+
+fn expected(call: &Call) -> Result<Expected<'static>, Status> {
+    let sub = call.resource.subresource("scale");
+    sub.map(|sub| Expected::subresource(call.resource, sub))
+        .ok_or_else(Status::no_such_resource)
+}
+
+/// Writes the number that `wanted` makes of the stored object.
+async fn set(
+    call: &Call,
+    options: &WriteOptions,
+    wanted: impl Fn(&Object) -> Result<Decoded, Status>,
+) -> Result<Response, Status> {
+    let context = write::context(call, options);
+    let mut warnings = Vec::new();
+    let done = call
+        .server
+        .write(&call.key(), options.dry_run, |old| {
+            let old = old.ok_or_else(|| call.not_found())?;
+            let decoded = wanted(old)?;
+            warnings = decoded.warnings;
+            engine::check_version(call.resource, &decoded.value, old.revision())?;
+            let before = write::tree(old)?;
+            let new = engine::apply_scale(call.resource, &before, &decoded.value, &context)?;
+            write::store(call, old, &before, new)
+        })
+        .await?;
+    record_uid(done.object.uid());
+    let response = respond::value(StatusCode::OK, call.form.media, &scale(&done.object)?)?;
+    Ok(respond::warn(response, &warnings))
+}
+
+/// The scale of a stored workload.
+fn scale(object: &Object) -> Result<Value, Status> {
+    Ok(engine::scale(&write::tree(object)?))
+}

@@ -1,0 +1,144 @@
+//! What all writes have in common: reading bodies, the context, answering.
+
+use api::codec::{self, Decoded, Expected, Format};
+use api::write::{self as engine, Context, User};
+use api::{Object, Status};
+use bytes::Bytes;
+use http::StatusCode;
+use jiff::Timestamp;
+use rand::Rng;
+use serde_json::Value;
+
+use super::shape::Shaper;
+use crate::body::Response;
+use crate::dispatch::{Call, record_uid};
+use crate::negotiate;
+use crate::options::WriteOptions;
+use crate::registry::{Also, Done, Next};
+use crate::{respond, service_claims};
+
+/// The letters of generated names, as Kubernetes draws them: nothing that spells words.
+const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// The time that objects carry: whole seconds.
+pub(super) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
+/// Everything about a write that is not in its body.
+pub(super) fn context(call: &Call, options: &WriteOptions) -> Context {
+    let mut rng = rand::rng();
+    let suffix = (0..5)
+        .map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())]))
+        .collect();
+    Context {
+        now: now(),
+        uid: uuid::Uuid::new_v4().to_string(),
+        suffix,
+        user: User {
+            name: call.identity.user.clone(),
+            uid: String::new(),
+            groups: call.identity.groups.clone(),
+        },
+        manager: options.manager.clone(),
+    }
+}
+
+/// The body as the type that is expected. `fieldValidation` is the query's.
+pub(super) fn decode(call: &Call, expected: Expected<'_>) -> Result<Decoded, Status> {
+    let format = Format::of_content_type(negotiate::content_type(&call.headers))?;
+    let options = WriteOptions::read("CreateOptions", &call.query, &call.headers)?;
+    codec::decode(&call.body, expected, format, options.validation)
+}
+
+/// Answers with the object as it now is.
+pub(super) fn answer(
+    call: &Call,
+    code: StatusCode,
+    done: &Done,
+    warnings: &[String],
+) -> Result<Response, Status> {
+    record_uid(done.object.uid());
+    let response = Shaper::new(call).object(code, &done.object)?;
+    Ok(respond::warn(response, warnings))
+}
+
+/// A text field of an object's metadata.
+pub(super) fn metadata<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+/// The stored object as a tree.
+pub(super) fn tree(object: &Object) -> Result<Value, Status> {
+    object
+        .value()
+        .map_err(|e| Status::internal(format!("a stored object cannot be read: {e}")))
+}
+
+/// Checks name and namespace of a body against the path, and puts there what it leaves out.
+pub(super) fn place(call: &Call, object: &mut Value) -> Result<(), Status> {
+    let name = call.path.name.as_deref();
+    engine::place(call.resource, call.namespace(), name, object)
+}
+
+/// What stores `new` in place of `old`, as far as the call's subresource goes. The body's uid is
+/// judged by the engine, its version here.
+pub(super) fn replace(
+    call: &Call,
+    old: &Object,
+    new: Value,
+    context: &Context,
+) -> Result<Next, Status> {
+    engine::check_version(call.resource, &new, old.revision())?;
+    let before = tree(old)?;
+    let part = call.path.subresource.as_deref();
+    let new = engine::update(call.resource, part, &before, new, context)?;
+    store(call, old, &before, new)
+}
+
+/// What stores the judged object `new` in place of `old`: nothing if they are equal, a removal if
+/// nothing holds it any more.
+pub(super) fn store(
+    call: &Call,
+    old: &Object,
+    before: &Value,
+    mut new: Value,
+) -> Result<Next, Status> {
+    if engine::should_delete(call.resource, &new) {
+        return Ok(Next::Delete {
+            also: claims(call, Some(before), None)?,
+        });
+    }
+    let also = claims(call, Some(before), Some(&mut new))?;
+    let value: Bytes = engine::encode(new)?.into();
+    let same = Object::from_stored(&value, old.revision()).is_ok_and(|n| n.bytes() == old.bytes());
+    if same && also.ops.is_empty() {
+        return Ok(Next::Keep);
+    }
+    Ok(Next::Put { value, also })
+}
+
+/// The keys beside the object's own that its write changes: a Service's addresses and ports, which
+/// are drawn here where they are missing.
+pub(super) fn claims(
+    call: &Call,
+    old: Option<&Value>,
+    mut new: Option<&mut Value>,
+) -> Result<Also, Status> {
+    if call.resource.plural != "services" || !call.resource.group.is_empty() {
+        return Ok(Also::default());
+    }
+    let shown = new.as_deref().or(old);
+    let name = shown
+        .map(|o| metadata(o, "name"))
+        .unwrap_or_default()
+        .to_owned();
+    if let Some(new) = new.as_deref_mut() {
+        let state = call.server.inner.store.state();
+        service_claims::allocate(new, old, &state, |below| rand::random_range(0..below))
+            .map_err(|errors| Status::invalid(call.resource, &name, errors))?;
+    }
+    let owner = format!("{}/{name}", call.namespace().unwrap_or_default());
+    Ok(service_claims::changes(old, new.as_deref(), &owner))
+}

@@ -1,0 +1,152 @@
+//! A server over a single-member store in a directory of its own, for the tests of this directory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::ca::{Ca, Profile};
+use apiserver::{ApiServer, Config};
+use bytes::Bytes;
+use client::Transport;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use store::Store;
+use tokio::net::TcpListener;
+
+/// A running server. Its directory goes with it.
+pub struct Server {
+    pub server: ApiServer,
+    pub ca: Arc<Ca>,
+    pub identity: client::tls::Identity,
+    pub store: Store,
+    admin: Arc<dyn Transport>,
+    _dir: tempfile::TempDir,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub code: u16,
+    pub headers: http::HeaderMap,
+    pub body: Bytes,
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
+    }
+
+    #[track_caller]
+    pub fn expect(self, code: u16) -> Value {
+        assert_eq!(self.code, code, "{}", String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+}
+
+impl Server {
+    pub async fn start() -> Server {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Arc::new(Ca::create().unwrap());
+        let address = [127, 0, 0, 1].into();
+        let issued = ca
+            .issue(&Profile::Server {
+                name: "s1".to_owned(),
+                addresses: vec![address],
+            })
+            .unwrap();
+        let identity = client::tls::Identity {
+            cert_pem: issued.certificate,
+            key_pem: issued.key,
+            ca_pem: ca.certificate().to_owned(),
+        };
+        let listener = TcpListener::bind((address, 0)).await.unwrap();
+        let store = Store::open(
+            store::Config {
+                dir: dir.path().join("store"),
+                id: 1,
+                name: "s1".to_owned(),
+                address: listener.local_addr().unwrap(),
+                snapshot_after: 100_000,
+                history: 10_000,
+                tls: store::Tls {
+                    ca_pem: identity.ca_pem.clone().into(),
+                    cert_pem: identity.cert_pem.clone().into(),
+                    key_pem: identity.key_pem.clone().into(),
+                },
+            },
+            listener,
+        )
+        .await
+        .unwrap();
+        store.bootstrap().await.unwrap();
+        let server = ApiServer::new(
+            store.clone(),
+            Config {
+                name: "s1".to_owned(),
+                url: "https://127.0.0.1:6443".to_owned(),
+                ca: Arc::clone(&ca),
+                identity: identity.clone(),
+                mounts: Vec::new(),
+            },
+        );
+        let mut ready = server.ready();
+        tokio::time::timeout(Duration::from_secs(20), ready.wait_for(|r| *r))
+            .await
+            .expect("the server becomes ready")
+            .unwrap();
+        Server {
+            admin: server.transport("admin", ["system:masters"]),
+            server,
+            ca,
+            identity,
+            store,
+            _dir: dir,
+        }
+    }
+
+    /// Sends a request as the administrator.
+    pub async fn send(&self, request: http::Request<Bytes>) -> Answer {
+        send(&self.admin, request).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, "", Value::Null).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call("POST", path, "application/json", body).await
+    }
+
+    pub async fn call(&self, method: &str, path: &str, content_type: &str, body: Value) -> Answer {
+        call(&self.admin, method, path, content_type, body).await
+    }
+}
+
+pub async fn call(
+    transport: &Arc<dyn Transport>,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: Value,
+) -> Answer {
+    let bytes = match body {
+        Value::Null => Bytes::new(),
+        body => Bytes::from(body.to_string()),
+    };
+    let mut request = http::Request::builder().method(method).uri(path);
+    if !content_type.is_empty() {
+        request = request.header("content-type", content_type);
+    }
+    send(transport, request.body(bytes).unwrap()).await
+}
+
+pub async fn send(transport: &Arc<dyn Transport>, request: http::Request<Bytes>) -> Answer {
+    let response = transport.send(request).await.unwrap();
+    let (head, body) = response.into_parts();
+    Answer {
+        code: head.status.as_u16(),
+        headers: head.headers,
+        body: body.collect().await.unwrap().to_bytes(),
+    }
+}
