@@ -1,1 +1,286 @@
+//! The node agent: the kubelet of WebAssembly pods.
 //!
+//! | part | what it does |
+//! |---|---|
+//! | [`pod`] | decides: what to do next for a pod, and how to word its status. Pure |
+//! | `driver` | performs the decisions of all pods of this node and feeds back what came of them |
+//! | `volumes` | makes the directories that pods mount, a kind a file |
+//! | `image` | has modules and trees of files on this node |
+//! | `env` | a container's environment and command line |
+//! | `logs` | what containers print: written, rotated, read, followed |
+//! | `node` | the Node object, its heartbeats, the service that servers ask for logs |
+//!
+//! [`run`] is the whole agent. It keeps below its data directory: `pods/UID/` (a record of what has to outlive the
+//! agent, volumes, containers' roots, logs) and `images/` (blobs, unpacked trees).
+//!
+//! Choices where Kubernetes leaves one, or carob differs: init containers that have succeeded are not run again after
+//! the agent's restart, since the pod's volumes outlive it; what ran when an agent was killed is reported as containerd
+//! reports it after a node's crash (`Unknown`, 255); a pod's address stays its own over the agent's restarts; mounted
+//! ConfigMaps and Secrets are not yet refreshed while the pod runs.
+
+pub mod pod;
+
+mod clock;
+mod driver;
+mod env;
+mod image;
+mod logs;
+mod metrics;
+mod node;
+mod resources;
+mod volumes;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Informer, Key, ListOptions, Recorder, Transport};
+use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use runtime::Runtime;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+pub use clock::Clock;
+pub use node::Service;
+
+use driver::{Driver, Tools};
+use node::Readiness;
+
+/// How long after the pods' grace period the agent waits for their last reports.
+const LAST_REPORTS: Duration = Duration::from_secs(2);
+/// The API server's service, until it can be read.
+const KUBERNETES: (&str, u16) = ("10.96.0.1", 443);
+
+/// What an agent is told at its start.
+pub struct Config {
+    /// The agent's own directory, an absolute path. No other process may use it.
+    pub data_dir: PathBuf,
+    /// The Node's name.
+    pub node_name: String,
+    /// The node's address, as others reach it.
+    pub address: IpAddr,
+    /// The way to the API servers, under the node's identity.
+    pub transport: Arc<dyn Transport>,
+    /// Where servers ask for logs and metrics; `None` in simulations.
+    pub service: Option<Service>,
+    /// What runs the guests.
+    pub runtime: Arc<dyn Runtime>,
+    /// The Node's labels, beside the usual ones.
+    pub labels: BTreeMap<String, String>,
+    /// The Node's taints when it is first registered.
+    pub taints: Vec<Taint>,
+    /// Whether pods may have `hostPath` volumes.
+    pub allow_host_path: bool,
+    /// Whether pods may have `file://` images.
+    pub allow_file_images: bool,
+    /// How long pods have to end when the agent does.
+    pub shutdown_grace: Duration,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The data directory cannot be used.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The images' directory cannot be used.
+    #[error(transparent)]
+    Images(#[from] images::Error),
+    /// The range of pod addresses that the cluster gave to the node is none.
+    #[error("the node's podCIDR {cidr:?} cannot be used: {reason}")]
+    PodRange {
+        /// As the Node has it.
+        cidr: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The node's port cannot be served.
+    #[error("serving the node's port: {0}")]
+    Service(#[from] tonic::transport::Error),
+}
+
+/// Runs a node's agent until `shutdown`; then ends the pods within the configured grace period, while their objects
+/// stay.
+///
+/// It registers the Node, waits for the cluster to give it a range of pod addresses, takes up what an earlier run left,
+/// and from then on runs the pods that are bound to it.
+///
+/// # Errors
+/// When it cannot begin, or the node's port cannot be served any more. A server that cannot be reached is no error: it
+/// is asked again.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let client = Client::new(config.transport.clone(), "carob-agent");
+    let pods_dir = config.data_dir.join("pods");
+    std::fs::create_dir_all(&pods_dir).map_err(|source| Error::Io {
+        path: pods_dir.clone(),
+        source,
+    })?;
+    let images_dir = config.data_dir.join("images");
+    let images = image::Images::open(
+        images_dir,
+        client.clone(),
+        config.runtime.clone(),
+        config.allow_file_images,
+    )?;
+    let machine = node::Machine::read(&config.data_dir);
+
+    let nodes = node::informer(&client, &config.node_name);
+    let (readiness, readiness_seen) = watch::channel(Readiness::NoPodRange);
+    let port = config
+        .service
+        .as_ref()
+        .and_then(|s| s.listener.local_addr().ok())
+        .map_or(0, |a| a.port());
+    let facts = Arc::new(node::Facts {
+        name: config.node_name.clone(),
+        address: config.address,
+        port,
+        labels: config.labels.clone(),
+        taints: config.taints.clone(),
+        machine: machine.clone(),
+    });
+    let keep = node::keep(
+        client.clone(),
+        facts,
+        config.clock,
+        nodes.clone(),
+        readiness_seen,
+    );
+    let _keep = AbortOnDropHandle::new(tokio::spawn(keep));
+    let beat = node::heartbeat(
+        client.clone(),
+        config.node_name.clone(),
+        config.clock,
+        nodes.clone(),
+    );
+    let _beat = AbortOnDropHandle::new(tokio::spawn(beat));
+
+    let cidr = tokio::select! {
+        cidr = pod_range(&nodes, &config.node_name) => cidr,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let network = network::Network::new(cidr.parse().map_err(|e: network::AddressError| {
+        Error::PodRange {
+            cidr,
+            reason: e.to_string(),
+        }
+    })?);
+    let counters = Arc::<metrics::Counters>::default();
+    let driver = Driver::new(Tools {
+        dir: pods_dir,
+        host: pod::Host {
+            host_path: config.allow_host_path,
+            file_images: config.allow_file_images,
+            ips: vec![config.address],
+        },
+        clock: config.clock,
+        client: client.clone(),
+        images,
+        runtime: config.runtime.clone(),
+        network,
+        recorder: Recorder::start(client.clone(), "carob-agent", config.node_name.clone()),
+        kubernetes: kubernetes(&client).await,
+        machine: machine.amounts(),
+        counters: counters.clone(),
+    });
+
+    let stop = CancellationToken::new();
+    let informer: Informer<Pod> = Informer::start(
+        client.of(),
+        ListOptions::default().fields(format!("spec.nodeName={}", config.node_name)),
+    );
+    let following = AbortOnDropHandle::new(tokio::spawn({
+        let (driver, stop) = (driver.clone(), stop.clone());
+        async move { driver.run(informer, stop).await }
+    }));
+    let served = serve(
+        config.service,
+        &driver,
+        config.clock,
+        config.runtime.clone(),
+        counters,
+        &stop,
+    );
+    readiness.send_replace(Readiness::Ready);
+    tracing::info!(node = config.node_name, "the agent takes pods");
+
+    tokio::select! {
+        result = served => result?,
+        () = shutdown.cancelled() => {}
+    }
+    readiness.send_replace(Readiness::Ending);
+    tracing::info!(node = config.node_name, grace = ?config.shutdown_grace, "ending pods");
+    let ended = tokio::time::timeout(
+        config.shutdown_grace + LAST_REPORTS,
+        driver.end(config.shutdown_grace),
+    )
+    .await;
+    if ended.is_err() {
+        tracing::warn!("not every pod's end could be reported");
+    }
+    stop.cancel();
+    drop(following.await);
+    Ok(())
+}
+
+/// Waits until the cluster has given the node a range of pod addresses.
+async fn pod_range(nodes: &Informer<Node>, name: &str) -> String {
+    let mut changes = nodes.subscribe();
+    let key = Key::new("", name);
+    loop {
+        let given = nodes
+            .get(&key)
+            .and_then(|n| n.spec.as_ref()?.pod_cidr.clone());
+        if let Some(cidr) = given.filter(|c| !c.is_empty()) {
+            return cidr;
+        }
+        changes.next().await;
+    }
+}
+
+async fn kubernetes(client: &Client) -> (String, u16) {
+    let found = client
+        .of::<k8s_openapi::api::core::v1::Service>()
+        .find("default", "kubernetes")
+        .await;
+    let service = found.ok().flatten().and_then(|s| s.spec);
+    let ip = service.as_ref().and_then(|s| s.cluster_ip.clone());
+    let port = service
+        .as_ref()
+        .and_then(|s| u16::try_from(s.ports.as_ref()?.first()?.port).ok());
+    (
+        ip.unwrap_or_else(|| KUBERNETES.0.to_owned()),
+        port.unwrap_or(KUBERNETES.1),
+    )
+}
+
+async fn serve(
+    service: Option<Service>,
+    driver: &Driver,
+    clock: Clock,
+    runtime: Arc<dyn Runtime>,
+    counters: Arc<metrics::Counters>,
+    stop: &CancellationToken,
+) -> Result<(), Error> {
+    let Some(service) = service else {
+        return std::future::pending().await;
+    };
+    let of = driver.clone();
+    let page = move || {
+        let (pods, running) = of.pods();
+        counters.page(pods, running, &runtime.metrics())
+    };
+    node::serve(service, driver.clone(), clock, Arc::new(page), stop.clone())
+        .await
+        .map_err(Error::Service)
+}

@@ -1,0 +1,102 @@
+//! One pod, as the driver holds it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use client::Key;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use network::PodNet;
+use parking_lot::Mutex;
+use runtime::Running;
+
+use crate::image::Ready;
+use crate::logs::Log;
+use crate::pod::{Observed, PodView as _};
+use crate::volumes::Made;
+
+pub(super) struct Cell {
+    pub(super) uid: String,
+    pub(super) key: Key,
+    /// Everything of this pod on this node.
+    pub(super) dir: PathBuf,
+    pub(super) state: Mutex<State>,
+    /// Held while the record is written, so that a later one is never overwritten by an earlier one.
+    pub(super) saving: tokio::sync::Mutex<()>,
+    /// Held while the API is told, for the same reason.
+    pub(super) telling: tokio::sync::Mutex<()>,
+}
+
+pub(super) struct State {
+    pub(super) pod: Arc<Pod>,
+    pub(super) observed: Observed,
+    pub(super) net: Option<PodNet>,
+    pub(super) volumes: BTreeMap<String, Made>,
+    pub(super) modules: BTreeMap<String, Ready>,
+    pub(super) running: BTreeMap<String, Running>,
+    /// The logs that are being written, with their instances' numbers.
+    pub(super) logs: BTreeMap<String, (u32, Arc<Log>)>,
+    /// What the API was told last.
+    pub(super) reported: Option<PodStatus>,
+    /// Something was learned since the API was last known to be told all.
+    pub(super) untold: bool,
+    /// A report is on its way.
+    pub(super) reporting: bool,
+    /// A report that says little waits until then for one that says more.
+    pub(super) report_at: Option<Timestamp>,
+}
+
+impl Cell {
+    pub(super) fn new(
+        pod: Arc<Pod>,
+        key: Key,
+        dir: PathBuf,
+        observed: Observed,
+        net: Option<PodNet>,
+    ) -> Self {
+        let reported = pod.status.clone();
+        Self {
+            uid: pod.uid().to_owned(),
+            key,
+            dir,
+            state: Mutex::new(State {
+                pod,
+                observed,
+                net,
+                volumes: BTreeMap::new(),
+                modules: BTreeMap::new(),
+                running: BTreeMap::new(),
+                logs: BTreeMap::new(),
+                reported,
+                untold: true,
+                reporting: false,
+                report_at: None,
+            }),
+            saving: tokio::sync::Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) fn volumes_dir(&self) -> PathBuf {
+        self.dir.join("volumes")
+    }
+
+    pub(super) fn instance_dir(&self, container: &str, attempt: u32) -> PathBuf {
+        self.dir
+            .join("containers")
+            .join(container)
+            .join(attempt.to_string())
+    }
+
+    pub(super) fn log_dir(&self, container: &str) -> PathBuf {
+        self.dir.join("logs").join(container)
+    }
+}
+
+impl State {
+    /// Nothing of the pod runs, and the API knows all about it.
+    pub(super) fn at_rest(&self) -> bool {
+        !self.observed.any_live() && !self.untold && !self.reporting
+    }
+}

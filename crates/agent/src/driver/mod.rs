@@ -1,0 +1,336 @@
+//! The driver: performs for every pod of this node what the decider plans, and feeds back what came of it.
+//!
+//! A pod is looked at when its object changed, when something was learned about it, or when its plan asked for a time.
+//! Looking is quick and never waits; whatever takes time is a task of its own that ends in an [`Observation`]. A pod at
+//! rest has neither a task nor a timer, except the one that awaits each running guest's end.
+
+mod cell;
+mod log;
+mod perform;
+mod record;
+mod report;
+mod root;
+mod start;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use client::{Client, Informer, Key, Recorder, WorkQueue};
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Pod;
+use network::Network;
+use parking_lot::RwLock;
+use runtime::Runtime;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::image::Images;
+use crate::metrics::Counters;
+use crate::pod::{self, Action, Host, Observation, Observed, PodView as _};
+use crate::resources::Amounts;
+use cell::Cell;
+
+pub(crate) use log::NoLog;
+
+/// How many pods are looked at at the same time. Looking does no I/O.
+const WORKERS: usize = 4;
+
+/// What the driver works with.
+pub(crate) struct Tools {
+    /// The directory that holds one directory a pod.
+    pub(crate) dir: PathBuf,
+    pub(crate) host: Host,
+    pub(crate) clock: Clock,
+    pub(crate) client: Client,
+    pub(crate) images: Images,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) network: Network,
+    pub(crate) recorder: Recorder,
+    /// The API server's service, as pods see it.
+    pub(crate) kubernetes: (String, u16),
+    pub(crate) machine: Amounts,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// All pods of this node. Clones are handles to the same ones.
+#[derive(Clone)]
+pub(crate) struct Driver(Arc<Inner>);
+
+struct Inner {
+    tools: Tools,
+    /// Uids of pods to be looked at.
+    queue: WorkQueue<String>,
+    cells: RwLock<Cells>,
+    /// Something came to rest: who waits for all looks again.
+    rested: Notify,
+}
+
+#[derive(Default)]
+struct Cells {
+    by_uid: BTreeMap<String, Arc<Cell>>,
+    by_key: BTreeMap<Key, String>,
+    /// Set once the agent ends: for pods that come later.
+    shutdown: Option<SignedDuration>,
+}
+
+impl Driver {
+    pub(crate) fn new(tools: Tools) -> Self {
+        let queue = WorkQueue::with_backoff(
+            std::time::Duration::from_millis(100),
+            std::time::Duration::from_secs(30),
+        );
+        Self(Arc::new(Inner {
+            tools,
+            queue,
+            cells: RwLock::default(),
+            rested: Notify::new(),
+        }))
+    }
+
+    /// Follows the pods of `informer` until `stop`. What earlier runs of the agent left is taken up first.
+    pub(crate) async fn run(&self, informer: Informer<Pod>, stop: CancellationToken) {
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|_| tokio::spawn(self.clone().work()))
+            .collect();
+        let mut changes = informer.subscribe();
+        informer.synced().await;
+        let mut left = self.left_behind().await;
+        for (_, pod) in informer.view() {
+            let record = left.remove(pod.uid());
+            self.desired(&pod, record).await;
+        }
+        self.remove_orphans(left).await;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                keys = changes.next() => {
+                    for key in keys {
+                        match informer.get(&key) {
+                            Some(pod) => self.desired(&pod, None).await,
+                            None => self.gone(&key),
+                        }
+                    }
+                }
+            }
+        }
+        self.0.queue.close();
+        for worker in workers {
+            if let Err(error) = worker.await {
+                tracing::error!(%error, "a worker of the pods' driver failed");
+            }
+        }
+    }
+
+    /// Ends all pods, each within `grace`; their objects stay. Returns when nothing runs and all is reported.
+    pub(crate) async fn end(&self, grace: std::time::Duration) {
+        let limit = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
+        let cells: Vec<_> = {
+            let mut cells = self.0.cells.write();
+            cells.shutdown = Some(limit);
+            cells.by_uid.values().cloned().collect()
+        };
+        for cell in &cells {
+            {
+                let mut state = cell.state.lock();
+                state.observed.shutdown = Some(limit);
+                state.untold = true;
+            }
+            self.0.queue.add(cell.uid.clone());
+        }
+        loop {
+            let rested = self.0.rested.notified();
+            let all_rest = || cells.iter().all(|c| c.state.lock().at_rest());
+            if all_rest() {
+                return;
+            }
+            rested.await;
+        }
+    }
+
+    /// How many pods there are here, and how many of them have a running container.
+    pub(crate) fn pods(&self) -> (usize, usize) {
+        let cells = self.0.cells.read();
+        let running = cells
+            .by_uid
+            .values()
+            .filter(|c| !c.state.lock().running.is_empty())
+            .count();
+        (cells.by_uid.len(), running)
+    }
+
+    /// The pod of that name, if it is the one with that uid (any, if it is empty).
+    fn find(&self, namespace: &str, name: &str, uid: &str) -> Option<Arc<Cell>> {
+        let cells = self.0.cells.read();
+        let found = cells.by_key.get(&Key::new(namespace, name))?;
+        (uid.is_empty() || uid == found).then(|| cells.by_uid.get(found).cloned())?
+    }
+
+    /// Takes up a pod's present object.
+    async fn desired(&self, pod: &Arc<Pod>, record: Option<Observed>) {
+        let uid = pod.uid().to_owned();
+        if uid.is_empty() || !uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+            tracing::warn!(
+                pod = pod.name(),
+                uid,
+                "a pod without a usable uid is left alone"
+            );
+            return;
+        }
+        let key = Key::of(pod.as_ref());
+        let (before, known) = {
+            let mut cells = self.0.cells.write();
+            (
+                cells.by_key.insert(key.clone(), uid.clone()),
+                cells.by_uid.get(&uid).cloned(),
+            )
+        };
+        if let Some(old) = before.filter(|old| *old != uid) {
+            self.vanished(&old);
+        }
+        match known {
+            Some(cell) => cell.state.lock().pod = pod.clone(),
+            None => {
+                let cell = Arc::new(self.new_cell(key, pod, record));
+                let mut cells = self.0.cells.write();
+                cell.state.lock().observed.shutdown = cells.shutdown;
+                cells.by_uid.insert(uid.clone(), cell);
+            }
+        }
+        self.0.queue.add(uid);
+    }
+
+    fn new_cell(&self, key: Key, pod: &Arc<Pod>, record: Option<Observed>) -> Cell {
+        let now = self.0.tools.clock.now();
+        let known = pod
+            .status
+            .as_ref()
+            .filter(|s| s.container_statuses.is_some() || pod.ended_in_api());
+        let mut observed = record
+            .or_else(|| known.map(Observed::from_status))
+            .unwrap_or_default();
+        observed.start_time.get_or_insert(now);
+        observed.observe(Observation::AgentRestarted, now);
+        let net = match observed.sandbox {
+            pod::Sandbox::Ready(IpAddr::V4(ip)) => self.0.tools.network.rejoin(ip).ok(),
+            _ => None,
+        };
+        if matches!(observed.sandbox, pod::Sandbox::Ready(_))
+            && net.is_none()
+            && !pod.ended_in_api()
+        {
+            // Its address is not to be had any more (the node has another range now).
+            observed.sandbox = pod::Sandbox::Absent;
+        }
+        Cell::new(
+            pod.clone(),
+            key,
+            self.0.tools.dir.join(pod.uid()),
+            observed,
+            net,
+        )
+    }
+
+    fn gone(&self, key: &Key) {
+        let uid = self.0.cells.write().by_key.remove(key);
+        if let Some(uid) = uid {
+            self.vanished(&uid);
+        }
+    }
+
+    fn vanished(&self, uid: &str) {
+        if let Some(cell) = self.0.cells.read().by_uid.get(uid).cloned() {
+            cell.state.lock().observed.gone = true;
+            self.0.queue.add(uid.to_owned());
+        }
+    }
+
+    fn forget(&self, uid: &str) {
+        self.0.cells.write().by_uid.remove(uid);
+        self.0.queue.forget(&uid.to_owned());
+    }
+
+    async fn work(self) {
+        while let Some(uid) = self.0.queue.next().await {
+            let Some(cell) = self.0.cells.read().by_uid.get(&*uid).cloned() else {
+                continue;
+            };
+            self.look(&cell);
+        }
+    }
+
+    /// Looks at one pod: plans, sets off what is planned, and reports what has changed.
+    fn look(&self, cell: &Arc<Cell>) {
+        let _span = tracing::debug_span!("sync_pod", pod = %cell.key, uid = %cell.uid).entered();
+        let now = self.0.tools.clock.now();
+        let actions = {
+            let mut state = cell.state.lock();
+            let actions = pod::sync(&state.pod, &state.observed, &self.0.tools.host, now);
+            for action in &actions {
+                state.observed.begin(action, now);
+            }
+            actions
+        };
+        for action in actions {
+            self.perform(cell, action);
+        }
+        self.report(cell);
+        if cell.state.lock().at_rest() {
+            self.0.rested.notify_waiters();
+        }
+    }
+
+    /// Takes in something learned, keeps it where it must outlive the agent, and looks at the pod again.
+    async fn learned(&self, cell: &Arc<Cell>, observation: Observation) {
+        tracing::debug!(pod = %cell.key, uid = %cell.uid, ?observation, "learned");
+        let keep = observation.is_durable();
+        let ended = matches!(observation, Observation::Ended { .. });
+        {
+            let mut state = cell.state.lock();
+            state
+                .observed
+                .observe(observation, self.0.tools.clock.now());
+            state.untold = true;
+        }
+        if keep {
+            self.save(cell, ended).await;
+        }
+        self.0.queue.add(cell.uid.clone());
+    }
+
+    fn event(
+        &self,
+        cell: &Cell,
+        container: Option<&str>,
+        kind: pod::EventKind,
+        reason: &str,
+        message: impl Into<String>,
+    ) {
+        let pod = cell.state.lock().pod.clone();
+        let mut about = client::reference(pod.as_ref());
+        about.field_path = container.map(|c| {
+            let init = pod.init_containers().iter().any(|i| i.name == c);
+            format!(
+                "spec.{}{{{c}}}",
+                if init { "initContainers" } else { "containers" }
+            )
+        });
+        let kind = match kind {
+            pod::EventKind::Normal => client::EventType::Normal,
+            pod::EventKind::Warning => client::EventType::Warning,
+        };
+        self.0.tools.recorder.event(&about, kind, reason, message);
+    }
+
+    fn again_at(&self, cell: &Cell, at: jiff::Timestamp) {
+        // A little later than asked for: the clocks' resolutions differ, and too early means once more.
+        let delay = self.0.tools.clock.until(at) + std::time::Duration::from_millis(1);
+        self.0.queue.add_after(cell.uid.clone(), delay);
+    }
+
+    fn perform(&self, cell: &Arc<Cell>, action: Action) {
+        perform::perform(self, cell, action);
+    }
+}

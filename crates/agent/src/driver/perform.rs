@@ -1,0 +1,288 @@
+//! One action of a plan, performed.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Instrument as _;
+
+use super::Driver;
+use super::cell::Cell;
+use crate::image;
+use crate::pod::{Action, EventKind, Observation, PodView as _};
+use crate::{logs, volumes};
+
+/// Does what is quick at once, and sets off what is not.
+pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
+    match action {
+        Action::Requeue(at) => driver.again_at(cell, at),
+        Action::Event {
+            kind,
+            reason,
+            message,
+        } => driver.event(cell, None, kind, reason, message),
+        Action::Refuse { message } => {
+            driver.event(cell, None, EventKind::Warning, "Unsupported", message)
+        }
+        Action::AnnounceBackOff { container, .. } => {
+            let label = cell.state.lock().pod.label();
+            let message =
+                format!("Back-off restarting failed container {container} in pod {label}");
+            driver.event(
+                cell,
+                Some(&container),
+                EventKind::Warning,
+                "BackOff",
+                message,
+            );
+        }
+        Action::AnnounceImageBackOff { container, image } => {
+            let message = format!("Back-off pulling image \"{image}\"");
+            driver.event(
+                cell,
+                Some(&container),
+                EventKind::Normal,
+                "BackOff",
+                message,
+            );
+            driver.event(
+                cell,
+                Some(&container),
+                EventKind::Warning,
+                "Failed",
+                "Error: ImagePullBackOff",
+            );
+        }
+        Action::StopContainer {
+            container,
+            grace,
+            why,
+            ..
+        } => {
+            driver.event(cell, Some(&container), EventKind::Normal, "Killing", why);
+            if let Some(running) = cell.state.lock().running.get(&container) {
+                running.terminate(Duration::try_from(grace).unwrap_or_default());
+            }
+        }
+        Action::KillContainer { container } => {
+            if let Some(running) = cell.state.lock().running.get(&container) {
+                running.kill();
+            }
+        }
+        Action::Fail { .. } => spawn(driver, cell, |d, c| async move { d.save(&c, true).await }),
+        Action::PrepareSandbox => {
+            spawn(
+                driver,
+                cell,
+                |d, c| async move { prepare_sandbox(&d, &c).await },
+            )
+        }
+        Action::MountVolumes => spawn(
+            driver,
+            cell,
+            |d, c| async move { mount_volumes(&d, &c).await },
+        ),
+        Action::EnsureImage { container } => {
+            spawn(driver, cell, |d, c| async move {
+                ensure_image(&d, &c, container).await
+            });
+        }
+        Action::StartContainer { container, attempt } => {
+            spawn(driver, cell, move |d, c| async move {
+                d.start(&c, container, attempt).await
+            });
+        }
+        Action::RemoveContainer { container, attempt } => {
+            let (dir, log_dir) = (
+                cell.instance_dir(&container, attempt),
+                cell.log_dir(&container),
+            );
+            spawn(driver, cell, move |_, c| async move {
+                let remove = move || {
+                    removed(std::fs::remove_dir_all(dir))?;
+                    logs::prune(&log_dir, attempt.saturating_sub(1))
+                };
+                warn(
+                    &c,
+                    "an ended container cannot be removed",
+                    blocking(remove).await,
+                );
+            });
+        }
+        Action::Release => spawn(driver, cell, |d, c| async move { release(&d, &c).await }),
+        Action::DeletePod => spawn(driver, cell, |d, c| async move { d.delete(&c).await }),
+        Action::Forget => spawn(driver, cell, |d, c| async move { forget(&d, &c).await }),
+    }
+}
+
+fn spawn<F, W>(driver: &Driver, cell: &Arc<Cell>, work: W)
+where
+    F: Future<Output = ()> + Send + 'static,
+    W: FnOnce(Driver, Arc<Cell>) -> F,
+{
+    let future = work(driver.clone(), cell.clone());
+    tokio::spawn(future.in_current_span());
+}
+
+async fn prepare_sandbox(driver: &Driver, cell: &Arc<Cell>) {
+    let dir = cell.dir.clone();
+    let made = blocking(move || std::fs::create_dir_all(dir))
+        .await
+        .map_err(|e| e.to_string());
+    let joined = made.and_then(|()| driver.0.tools.network.join().map_err(|e| e.to_string()));
+    match joined {
+        Ok(net) => {
+            let ip = net.address().into();
+            cell.state.lock().net = Some(net);
+            driver.learned(cell, Observation::SandboxReady(ip)).await;
+        }
+        Err(why) => {
+            let message = format!("Failed to create pod sandbox: {why}");
+            driver.event(
+                cell,
+                None,
+                EventKind::Warning,
+                "FailedCreatePodSandBox",
+                message,
+            );
+            driver.learned(cell, Observation::SandboxFailed(why)).await;
+        }
+    }
+}
+
+async fn mount_volumes(driver: &Driver, cell: &Arc<Cell>) {
+    let pod = cell.state.lock().pod.clone();
+    let tools = &driver.0.tools;
+    match volumes::set_up(&pod, &tools.client, &tools.images, &cell.volumes_dir()).await {
+        Ok(made) => {
+            cell.state.lock().volumes = made;
+            driver.learned(cell, Observation::VolumesReady).await;
+        }
+        Err(message) => {
+            driver.event(
+                cell,
+                None,
+                EventKind::Warning,
+                "FailedMount",
+                message.clone(),
+            );
+            driver
+                .learned(cell, Observation::VolumesFailed(message))
+                .await;
+        }
+    }
+}
+
+async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String) {
+    let pod = cell.state.lock().pod.clone();
+    let Some(spec) = pod.container(&container) else {
+        return;
+    };
+    let image = spec.image.clone().unwrap_or_default();
+    let policy = spec.image_pull_policy.as_deref();
+    let images = &driver.0.tools.images;
+    let present = images.present(&image, policy);
+    let normal = |reason, message: String| {
+        driver.event(cell, Some(&container), EventKind::Normal, reason, message)
+    };
+    if !present && policy != Some("Never") && image::valid(&image) {
+        normal("Pulling", format!("Pulling image \"{image}\""));
+    }
+    let began = tokio::time::Instant::now();
+    match images.module(&image, policy).await {
+        Ok(ready) => {
+            let took = began.elapsed().as_millis();
+            normal(
+                "Pulled",
+                match present {
+                    true => format!("Container image \"{image}\" already present on machine"),
+                    false => format!(
+                        "Successfully pulled image \"{image}\" in {took}ms ({took}ms including waiting). Image size: {} bytes.",
+                        ready.size
+                    ),
+                },
+            );
+            let id = ready.id.clone();
+            cell.state.lock().modules.insert(container.clone(), ready);
+            driver
+                .learned(cell, Observation::ImageReady(container, id))
+                .await;
+        }
+        Err(image::Error { reason, message }) => {
+            let warn = |reason, message| {
+                driver.event(cell, Some(&container), EventKind::Warning, reason, message)
+            };
+            match reason {
+                "ErrImageNeverPull" => warn(reason, message.clone()),
+                "InvalidImageName" => warn("InspectFailed", message.clone()),
+                _ => warn(
+                    "Failed",
+                    format!("Failed to pull image \"{image}\": {message}"),
+                ),
+            }
+            warn("Failed", format!("Error: {reason}"));
+            driver
+                .learned(
+                    cell,
+                    Observation::ImageFailed(container, reason.to_owned(), message),
+                )
+                .await;
+        }
+    }
+}
+
+/// Gives back volumes, roots and address. Logs and the record stay until the object is gone.
+async fn release(driver: &Driver, cell: &Arc<Cell>) {
+    let (volumes_dir, containers) = (cell.volumes_dir(), cell.dir.join("containers"));
+    let remove = move || {
+        volumes::tear_down(&volumes_dir)?;
+        removed(std::fs::remove_dir_all(containers))
+    };
+    warn(
+        cell,
+        "an ended pod's directories cannot be removed",
+        blocking(remove).await,
+    );
+    {
+        let mut state = cell.state.lock();
+        state.net = None;
+        state.volumes.clear();
+        state.modules.clear();
+        state.logs.clear();
+    }
+    driver.learned(cell, Observation::Released).await;
+}
+
+async fn forget(driver: &Driver, cell: &Arc<Cell>) {
+    driver.forget(&cell.uid);
+    let dir = cell.dir.clone();
+    let _no_record_after_this = cell.saving.lock().await;
+    warn(
+        cell,
+        "a pod's directory cannot be removed",
+        blocking(move || removed(std::fs::remove_dir_all(dir))).await,
+    );
+    driver.0.rested.notify_waiters();
+}
+
+fn removed(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn warn(cell: &Cell, what: &str, result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "{what}");
+    }
+}
+
+/// Runs work that may block on the disk, away from the threads that must not.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(io::Error::other)?
+}

@@ -1,0 +1,242 @@
+//! Telling the API how a pod is: only what changed, and only by who last knew better.
+
+use std::sync::Arc;
+
+use client::{DeleteOptions, Patch};
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use serde_json::{Map, Value, json};
+
+use super::Driver;
+use super::cell::Cell;
+use crate::pod::{self, Observation};
+
+/// How long the first report, which says nothing but "seen", waits for the one that says "running".
+const FIRST_REPORT: SignedDuration = SignedDuration::from_millis(50);
+
+/// The conditions that are this agent's to say.
+const OWN: [&str; 5] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+];
+
+impl Driver {
+    /// Sets off a report if the pod's status is not what the API was told last.
+    pub(super) fn report(&self, cell: &Arc<Cell>) {
+        let now = self.0.tools.clock.now();
+        let mut state = cell.state.lock();
+        if state.observed.gone || state.observed.deleting {
+            state.untold = false;
+            return;
+        }
+        if state.reporting {
+            return;
+        }
+        let status = self.status(&state);
+        if state.reported.as_ref() == Some(&status) {
+            state.untold = false;
+            return;
+        }
+        if says_little(&status)
+            && state
+                .reported
+                .as_ref()
+                .is_none_or(|r| r.start_time.is_none())
+        {
+            let at = *state.report_at.get_or_insert(now + FIRST_REPORT);
+            if at > now {
+                drop(state);
+                return self.again_at(cell, at);
+            }
+        }
+        state.reporting = true;
+        drop(state);
+        let (this, cell) = (self.clone(), cell.clone());
+        tokio::spawn(async move {
+            let told = this.tell(&cell).await;
+            {
+                let mut state = cell.state.lock();
+                state.reporting = false;
+                state.untold &= !matches!(&told, Err(e) if e.is_not_found() || e.is_conflict());
+            }
+            match told {
+                Ok(()) => {
+                    this.0.queue.forget(&cell.uid);
+                    this.0.queue.add(cell.uid.clone());
+                }
+                // Gone, or another pod has its name: the informer will say so.
+                Err(error) if error.is_not_found() || error.is_conflict() => {
+                    tracing::debug!(pod = %cell.key, %error, "the status found no pod");
+                    this.0.rested.notify_waiters();
+                }
+                Err(error) => {
+                    tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "the pod's status could not be reported");
+                    this.0.queue.retry(cell.uid.clone());
+                }
+            }
+        });
+    }
+
+    /// Reports the last status and removes the Pod object, which is done with when its finalizers are.
+    pub(super) async fn delete(&self, cell: &Arc<Cell>) {
+        let result = async {
+            self.tell(cell).await?;
+            let options = DeleteOptions::uid(&cell.uid).grace_period_seconds(0);
+            self.0
+                .tools
+                .client
+                .of::<Pod>()
+                .delete(&cell.key.namespace, &cell.key.name, &options)
+                .await
+        };
+        match result.await {
+            Ok(()) => {}
+            Err(error) if error.is_not_found() || error.is_conflict() => {}
+            Err(error) => {
+                tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "the ended pod could not be removed");
+                cell.state
+                    .lock()
+                    .observed
+                    .observe(Observation::DeleteFailed, self.0.tools.clock.now());
+                self.0.queue.retry(cell.uid.clone());
+            }
+        }
+    }
+
+    async fn tell(&self, cell: &Arc<Cell>) -> Result<(), client::Error> {
+        let _one_at_a_time = cell.telling.lock().await;
+        let (before, status) = {
+            let state = cell.state.lock();
+            (
+                state.reported.clone().unwrap_or_default(),
+                self.status(&state),
+            )
+        };
+        if before == status {
+            return Ok(());
+        }
+        let patch = patch(&cell.uid, &before, &status)?;
+        let pods = self.0.tools.client.of::<Pod>();
+        pods.patch(
+            &cell.key.namespace,
+            &cell.key.name,
+            &Patch::Strategic(patch),
+            Some("status"),
+        )
+        .await?;
+        tracing::debug!(pod = %cell.key, uid = %cell.uid, phase = status.phase, "status reported");
+        cell.state.lock().reported = Some(status);
+        Ok(())
+    }
+
+    fn status(&self, state: &super::cell::State) -> PodStatus {
+        let now = self.0.tools.clock.now();
+        pod::status(
+            &state.pod,
+            &state.observed,
+            &self.0.tools.host,
+            state.reported.as_ref(),
+            now,
+        )
+    }
+}
+
+/// Whether a status tells no more than that the pod is being brought up.
+fn says_little(status: &PodStatus) -> bool {
+    let all = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten();
+    let quiet =
+        |reason: Option<&str>| matches!(reason, Some("ContainerCreating" | "PodInitializing"));
+    let mut waiting = all.map(|c| c.state.as_ref().and_then(|s| s.waiting.as_ref()));
+    status.phase.as_deref() == Some("Pending")
+        && waiting.all(|w| w.is_some_and(|w| quiet(w.reason.as_deref())))
+}
+
+/// The strategic merge patch that makes `new` of `old`: fields that differ, and only this agent's conditions.
+fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Result<Value, client::Error> {
+    let fields = |status: &PodStatus| -> Result<Map<String, Value>, client::Error> {
+        match serde_json::to_value(status)
+            .map_err(|e| client::Error::decode("a pod's status", e))?
+        {
+            Value::Object(map) => Ok(map),
+            _ => Ok(Map::new()),
+        }
+    };
+    let (old, new) = (fields(old)?, fields(new)?);
+    let mut changed = Map::new();
+    for (field, value) in &new {
+        if old.get(field) != Some(value) {
+            changed.insert(field.clone(), of_field(field, old.get(field), value));
+        }
+    }
+    for field in old.keys().filter(|f| !new.contains_key(*f)) {
+        changed.insert(field.clone(), Value::Null);
+    }
+    Ok(json!({"metadata": {"uid": uid}, "status": changed}))
+}
+
+fn of_field(field: &str, old: Option<&Value>, new: &Value) -> Value {
+    let items = new.as_array().map(Vec::as_slice).unwrap_or_default();
+    match field {
+        "conditions" => {
+            let own = |c: &&Value| c["type"].as_str().is_some_and(|t| OWN.contains(&t));
+            items.iter().filter(own).map(|c| cleared(c, old)).collect()
+        }
+        // Lists that are merged by address: what is no longer there would stay.
+        "podIPs" | "hostIPs" if old.is_some() => std::iter::once(json!({"$patch": "replace"}))
+            .chain(items.iter().cloned())
+            .collect(),
+        _ => new.clone(),
+    }
+}
+
+/// A condition that is merged into an older one takes away the reason and message that it has no more.
+fn cleared(condition: &Value, old: Option<&Value>) -> Value {
+    let before = old
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .find(|c| c["type"] == condition["type"]);
+    let mut condition = condition.clone();
+    for field in ["reason", "message"] {
+        if before.is_some_and(|b| b.get(field).is_some()) && condition.get(field).is_none() {
+            condition[field] = Value::Null;
+        }
+    }
+    condition
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_holds_what_changed() {
+        let status = |v: Value| serde_json::from_value::<PodStatus>(v).unwrap();
+        let old = status(json!({
+            "phase": "Pending", "qosClass": "BestEffort", "reason": "Gone",
+            "podIPs": [{"ip": "10.128.0.1"}],
+            "conditions": [
+                {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m"},
+                {"type": "Mine", "status": "False"},
+            ],
+        }));
+        let new = status(json!({
+            "phase": "Running", "qosClass": "BestEffort",
+            "podIPs": [{"ip": "10.128.0.2"}],
+            "conditions": [{"type": "Ready", "status": "True"}, {"type": "Mine", "status": "True"}],
+        }));
+        let want = json!({"metadata": {"uid": "u"}, "status": {
+            "phase": "Running", "reason": null,
+            "podIPs": [{"$patch": "replace"}, {"ip": "10.128.0.2"}],
+            "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}],
+        }});
+        assert_eq!(patch("u", &old, &new).unwrap(), want);
+    }
+}

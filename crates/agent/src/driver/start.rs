@@ -1,0 +1,238 @@
+//! Starting a container, and what follows from its end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Container, Pod};
+use runtime::{Exit, Running, Stdin, Workload};
+
+use super::Driver;
+use super::cell::Cell;
+use super::perform::blocking;
+use super::root;
+use crate::env::{self, Facts, Objects};
+use crate::logs::Log;
+use crate::pod::{EventKind, Observation, PodView as _};
+use crate::resources;
+
+/// The longest termination message from a file, as in Kubernetes.
+const LONGEST_MESSAGE: u64 = 4096;
+/// How much of a failed container's log serves as its message where the pod asks for that.
+const LOG_LINES: usize = 80;
+const LOG_BYTES: usize = 2048;
+
+/// Why a container was not started: Kubernetes' reason, and words.
+struct Refused(&'static str, String);
+
+impl Refused {
+    fn config(why: impl ToString) -> Self {
+        Self("CreateContainerConfigError", why.to_string())
+    }
+
+    fn create(why: impl ToString) -> Self {
+        Self("CreateContainerError", why.to_string())
+    }
+}
+
+impl Driver {
+    /// Starts an instance, and waits for its end in a task of its own.
+    pub(super) async fn start(&self, cell: &Arc<Cell>, container: String, attempt: u32) {
+        let pod = cell.state.lock().pod.clone();
+        let Some(spec) = pod.container(&container).cloned() else {
+            return;
+        };
+        let span = tracing::info_span!("start_container", pod = %cell.key, uid = %cell.uid, container, attempt);
+        let began = tokio::time::Instant::now();
+        match self.try_start(cell, &pod, &spec, attempt, &span).await {
+            Ok(running) => {
+                let took = began.elapsed();
+                span.in_scope(|| {
+                    tracing::info!(took_us = took.as_micros() as u64, "container started")
+                });
+                self.0.tools.counters.started(took);
+                self.event(
+                    cell,
+                    Some(&container),
+                    EventKind::Normal,
+                    "Created",
+                    format!("Created container: {container}"),
+                );
+                self.event(
+                    cell,
+                    Some(&container),
+                    EventKind::Normal,
+                    "Started",
+                    format!("Started container {container}"),
+                );
+                cell.state
+                    .lock()
+                    .running
+                    .insert(container.clone(), running.clone());
+                let image = spec.image.clone().unwrap_or_default();
+                self.learned(cell, Observation::Started(container, image))
+                    .await;
+                let (this, cell) = (self.clone(), cell.clone());
+                tokio::spawn(
+                    async move { this.await_end(&cell, spec, attempt, running, span).await },
+                );
+            }
+            Err(Refused(reason, message)) => {
+                span.in_scope(|| tracing::warn!(reason, message, "container not started"));
+                self.event(
+                    cell,
+                    Some(&container),
+                    EventKind::Warning,
+                    "Failed",
+                    format!("Error: {message}"),
+                );
+                self.learned(
+                    cell,
+                    Observation::StartFailed(container, reason.to_owned(), message),
+                )
+                .await;
+            }
+        }
+    }
+
+    async fn try_start(
+        &self,
+        cell: &Arc<Cell>,
+        pod: &Arc<Pod>,
+        spec: &Container,
+        attempt: u32,
+        span: &tracing::Span,
+    ) -> Result<Running, Refused> {
+        let (ready, volumes, net) = {
+            let state = cell.state.lock();
+            (
+                state.modules.get(&spec.name).cloned(),
+                state.volumes.clone(),
+                state.net.clone(),
+            )
+        };
+        let ready = ready.ok_or_else(|| Refused::create("the module is not there"))?;
+        let ip = net.as_ref().map(|n| n.address().into());
+        let tools = &self.0.tools;
+        let objects = Objects::read(&tools.client, pod, spec)
+            .await
+            .map_err(Refused::config)?;
+        let facts = Facts {
+            pod_ip: ip,
+            host_ips: tools.host.ips.clone(),
+            kubernetes: tools.kubernetes.clone(),
+            node: tools.machine,
+        };
+        let env = env::environment(pod, spec, &objects, &facts).map_err(Refused::config)?;
+        let (root_dir, log_dir, clock) = (
+            self.root_dir(cell, spec, attempt),
+            cell.log_dir(&spec.name),
+            tools.clock,
+        );
+        let (of_pod, of_spec) = (pod.clone(), spec.clone());
+        let made = blocking(move || {
+            let mounts = root::make(&root_dir, &of_pod, &of_spec, &volumes, ip);
+            Ok((mounts, Log::create(&log_dir, attempt, clock)?))
+        });
+        let (mounts, log) = made.await.map_err(Refused::create)?;
+        let mounts = mounts.map_err(Refused::config)?;
+        let (stdout, stderr) = log.writers();
+        cell.state
+            .lock()
+            .logs
+            .insert(spec.name.clone(), (attempt, log));
+        let limits = resources::limits(spec);
+        let workload = Workload {
+            argv: env::argv(spec, &ready.name, &env),
+            module: ready.module,
+            env,
+            working_dir: spec
+                .working_dir
+                .clone()
+                .filter(|d| !d.is_empty())
+                .unwrap_or_else(|| "/".to_owned()),
+            mounts,
+            stdin: Stdin::Empty,
+            stdout: Box::new(stdout),
+            stderr: Box::new(stderr),
+            memory_limit: limits.memory,
+            cpu_quota: limits.cpu_quota,
+            cpu_weight: limits.cpu_weight,
+            hostname: pod.hostname(),
+            net,
+            span: span.clone(),
+        };
+        tools
+            .runtime
+            .start(workload)
+            .map_err(|e| Refused("RunContainerError", e.to_string()))
+    }
+
+    async fn await_end(
+        &self,
+        cell: &Arc<Cell>,
+        spec: Container,
+        attempt: u32,
+        running: Running,
+        span: tracing::Span,
+    ) {
+        let exit = running.wait().await;
+        drop(running);
+        span.in_scope(|| tracing::info!(code = exit.code(), "container ended"));
+        let (root_dir, log_dir) = (
+            self.root_dir(cell, &spec, attempt),
+            cell.log_dir(&spec.name),
+        );
+        let (of_spec, of_exit) = (spec.clone(), exit.clone());
+        let message =
+            blocking(move || Ok(message(&root_dir, &log_dir, &of_spec, attempt, &of_exit))).await;
+        {
+            let mut state = cell.state.lock();
+            state.running.remove(&spec.name);
+            state.modules.remove(&spec.name);
+            state.logs.remove(&spec.name);
+        }
+        self.0.tools.counters.ended();
+        let ended = Observation::Ended {
+            container: spec.name,
+            exit_code: exit.code(),
+            reason: reason(&exit).to_owned(),
+            message: message.ok().flatten(),
+        };
+        self.learned(cell, ended).await;
+    }
+
+    fn root_dir(&self, cell: &Cell, spec: &Container, attempt: u32) -> PathBuf {
+        cell.instance_dir(&spec.name, attempt).join("root")
+    }
+}
+
+fn reason(exit: &Exit) -> &'static str {
+    match exit {
+        Exit::Code(0) => "Completed",
+        Exit::OutOfMemory => "OOMKilled",
+        Exit::Code(_) | Exit::Trap { .. } | Exit::Terminated | Exit::Killed => "Error",
+    }
+}
+
+fn message(
+    root_dir: &std::path::Path,
+    log_dir: &std::path::Path,
+    spec: &Container,
+    attempt: u32,
+    exit: &Exit,
+) -> Option<String> {
+    let left = root::message(root_dir, spec, LONGEST_MESSAGE);
+    if let Exit::Trap { backtrace } = exit {
+        let mut text = left.map(|l| format!("{l}\n")).unwrap_or_default() + backtrace;
+        let end = text.floor_char_boundary(LONGEST_MESSAGE as usize);
+        text.truncate(end);
+        return Some(text);
+    }
+    let from_log = spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError")
+        && exit.code() != 0;
+    left.or_else(|| {
+        crate::logs::last(log_dir, attempt, LOG_LINES, LOG_BYTES)
+            .ok()
+            .filter(|_| from_log)
+    })
+}

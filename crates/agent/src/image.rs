@@ -1,0 +1,463 @@
+//! Modules and trees of files on this node: found, pulled once however many pods ask, made ready to start.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use client::Client;
+use futures::TryStreamExt as _;
+use futures::future::{BoxFuture, FutureExt as _, Shared};
+use http_body_util::BodyExt as _;
+use images::{Blobs, Digest, Hasher, Name, Pulled, Reader, Reference, Source, Wanted};
+use parking_lot::Mutex;
+use runtime::{Module, ModuleSource, PrepareError, Runtime};
+use serde::{Deserialize, Serialize};
+
+/// The four media types of manifests.
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Why an image cannot be had, in Kubernetes' words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Error {
+    /// `ErrImagePull`, `ErrImageNeverPull` or `InvalidImageName`.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
+}
+
+impl Error {
+    fn pull(message: impl ToString) -> Self {
+        Self {
+            reason: "ErrImagePull",
+            message: message.to_string(),
+        }
+    }
+}
+
+/// A module that is on this node, ready to start.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    /// The code.
+    pub(crate) module: Module,
+    /// `imageID` in statuses.
+    pub(crate) id: String,
+    /// What the guest is called if its pod does not say.
+    pub(crate) name: String,
+    /// The module's length in bytes.
+    pub(crate) size: u64,
+}
+
+/// What an image reference stood for when it was last pulled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    /// The manifest's digest, for images from a registry.
+    manifest: Option<String>,
+    /// The digest of the module's or the archive's bytes.
+    content: String,
+    size: u64,
+    /// Of a file: what tells whether it is still the same one.
+    stamp: Option<Stamp>,
+    /// Of a tree: whether its archive is compressed with gzip.
+    #[serde(default)]
+    gzip: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    inode: u64,
+    length: u64,
+    modified_s: i64,
+    modified_ns: i64,
+}
+
+type Flight = Shared<BoxFuture<'static, Result<Known, Error>>>;
+
+/// All images of this node. Clones share them.
+#[derive(Clone)]
+pub(crate) struct Images(Arc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    blobs: Blobs,
+    client: Client,
+    runtime: Arc<dyn Runtime>,
+    file_images: bool,
+    known: Mutex<BTreeMap<String, Known>>,
+    /// Pulls under way, so that one serves all who ask meanwhile.
+    flights: Mutex<BTreeMap<(String, bool), Flight>>,
+}
+
+impl Images {
+    /// The images below `dir`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// When the directory cannot be used.
+    pub(crate) fn open(
+        dir: PathBuf,
+        client: Client,
+        runtime: Arc<dyn Runtime>,
+        file_images: bool,
+    ) -> Result<Self, images::Error> {
+        let blobs = Blobs::open(dir.join("blobs"))?;
+        let trees = dir.join("trees");
+        fs::create_dir_all(&trees).map_err(|source| images::Error::Io {
+            path: trees,
+            source,
+        })?;
+        // What cannot be read is pulled again.
+        let known = fs::read(dir.join("known.json"))
+            .ok()
+            .and_then(|b| serde_json::from_slice(&b).ok());
+        let known = Mutex::new(known.unwrap_or_default());
+        Ok(Self(Arc::new(Inner {
+            dir,
+            blobs,
+            client,
+            runtime,
+            file_images,
+            known,
+            flights: Mutex::default(),
+        })))
+    }
+
+    /// Whether a container with this image and pull policy can start without a pull.
+    pub(crate) fn present(&self, image: &str, policy: Option<&str>) -> bool {
+        let Ok(reference) = image.parse::<Reference>() else {
+            return false;
+        };
+        policy_of(&reference, policy) != "Always" && self.lookup(image, &reference).is_some()
+    }
+
+    /// The module that `image` stands for, pulled if `policy` says so or it is not here.
+    ///
+    /// # Errors
+    /// With the reason that the container waits for.
+    pub(crate) async fn module(&self, image: &str, policy: Option<&str>) -> Result<Ready, Error> {
+        let reference = parse(image)?;
+        let known = self.have(image, &reference, policy, Wanted::Module).await?;
+        let (path, id, name) = match &reference {
+            Reference::File(path) => {
+                let name = path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned();
+                (path.clone(), format!("{image}@{}", known.content), name)
+            }
+            Reference::Name(name) => {
+                let digest: Digest = known.content.parse().map_err(Error::pull)?;
+                let repository = match &name.host {
+                    Some(host) => format!("{host}/{}", name.repository),
+                    None => name.repository.clone(),
+                };
+                let id = format!(
+                    "{repository}@{}",
+                    known.manifest.as_deref().unwrap_or(&known.content)
+                );
+                let last = name
+                    .repository
+                    .rsplit('/')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
+                (self.0.blobs.path(&digest), id, last)
+            }
+        };
+        let source = ModuleSource {
+            path,
+            digest: known.content.clone(),
+        };
+        match self.0.runtime.prepare(source).await {
+            Ok(module) => Ok(Ready {
+                module,
+                id,
+                name,
+                size: known.size,
+            }),
+            Err(error) => {
+                if !matches!(error, PrepareError::Invalid(_) | PrepareError::ShuttingDown) {
+                    // Damaged or changed under our feet: the next try begins with a pull.
+                    self.0.known.lock().remove(image);
+                }
+                Err(Error::pull(error))
+            }
+        }
+    }
+
+    /// The directory that the tree of files `image` stands for was unpacked to.
+    ///
+    /// # Errors
+    /// With the reason that the pod waits for.
+    pub(crate) async fn tree(&self, image: &str, policy: Option<&str>) -> Result<PathBuf, Error> {
+        let reference = parse(image)?;
+        if matches!(reference, Reference::File(_)) {
+            return Err(Error::pull(
+                "a file:// reference names a module, not a tree of files",
+            ));
+        }
+        let known = self.have(image, &reference, policy, Wanted::Tree).await?;
+        let digest: Digest = known.content.parse().map_err(Error::pull)?;
+        let dir = self.0.dir.join("trees").join(digest.hex());
+        if dir.is_dir() {
+            return Ok(dir);
+        }
+        let archive = self.0.blobs.verify(&digest).await.map_err(Error::pull)?;
+        let encoding = if known.gzip {
+            images::Encoding::Gzip
+        } else {
+            images::Encoding::Plain
+        };
+        let (target, limits) = (dir.clone(), images::tree::Limits::default());
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let file = fs::File::open(&archive).map_err(Error::pull)?;
+            images::tree::unpack(io::BufReader::new(file), encoding, &target, &limits)
+                .map_err(Error::pull)
+        });
+        match unpacked.await.map_err(Error::pull)? {
+            // Somebody else was faster: the content is the same by its digest.
+            Err(_) if dir.is_dir() => Ok(dir),
+            Err(error) => Err(error),
+            Ok(_) => Ok(dir),
+        }
+    }
+
+    async fn have(
+        &self,
+        image: &str,
+        reference: &Reference,
+        policy: Option<&str>,
+        wanted: Wanted,
+    ) -> Result<Known, Error> {
+        let policy = policy_of(reference, policy);
+        if policy != "Always"
+            && let Some(known) = self.lookup(image, reference)
+        {
+            return Ok(known);
+        }
+        if policy == "Never" {
+            let message =
+                format!("Container image \"{image}\" is not present with pull policy of Never");
+            return Err(Error {
+                reason: "ErrImageNeverPull",
+                message,
+            });
+        }
+        self.flight(image, reference, wanted).await
+    }
+
+    fn lookup(&self, image: &str, reference: &Reference) -> Option<Known> {
+        let known = self.0.known.lock().get(image).cloned()?;
+        let there = match reference {
+            Reference::File(path) => stamp(path).ok().flatten() == known.stamp,
+            Reference::Name(_) => {
+                self.0.blobs.size(&known.content.parse().ok()?) == Some(known.size)
+            }
+        };
+        there.then_some(known)
+    }
+
+    /// Joins the pull that is under way for `image`, or begins one.
+    fn flight(&self, image: &str, reference: &Reference, wanted: Wanted) -> Flight {
+        let key = (image.to_owned(), matches!(wanted, Wanted::Tree));
+        let mut flights = self.0.flights.lock();
+        if let Some(flight) = flights.get(&key) {
+            return flight.clone();
+        }
+        let (this, name, reference) = (self.clone(), image.to_owned(), reference.clone());
+        let done = key.clone();
+        let task = tokio::spawn(async move {
+            let result = this.fetch(&reference, wanted).await;
+            this.0.flights.lock().remove(&done);
+            if let Ok(known) = &result {
+                this.remember(name, known.clone());
+            }
+            result
+        });
+        let flight = async move { task.await.unwrap_or_else(|e| Err(Error::pull(e))) }
+            .boxed()
+            .shared();
+        flights.insert(key, flight.clone());
+        flight
+    }
+
+    async fn fetch(&self, reference: &Reference, wanted: Wanted) -> Result<Known, Error> {
+        let name = match reference {
+            Reference::Name(name) => name,
+            Reference::File(_) if !self.0.file_images => {
+                return Err(Error::pull(
+                    "this node's operator does not allow file:// images",
+                ));
+            }
+            Reference::File(path) => {
+                let path = path.clone();
+                return tokio::task::spawn_blocking(move || read_file(&path))
+                    .await
+                    .map_err(Error::pull)?;
+            }
+        };
+        if let Some(host) = &name.host {
+            return Err(Error::pull(format!(
+                "pulling from other registries ({host}) is not supported by carob yet; \
+                 `carob push` puts a module into the cluster's own"
+            )));
+        }
+        let source = ClusterRegistry {
+            client: &self.0.client,
+        };
+        let pulled = images::pull(name, wanted, &source, &self.0.blobs)
+            .await
+            .map_err(Error::pull)?;
+        let (size, gzip) = match pulled {
+            Pulled::Module { size, .. } => (size, false),
+            Pulled::Tree { size, encoding, .. } => {
+                (size, matches!(encoding, images::Encoding::Gzip))
+            }
+        };
+        let manifest = Some(pulled.manifest().to_string());
+        Ok(Known {
+            manifest,
+            content: pulled.digest().to_string(),
+            size,
+            stamp: None,
+            gzip,
+        })
+    }
+
+    fn remember(&self, image: String, known: Known) {
+        let mut all = self.0.known.lock();
+        if all.get(&image) == Some(&known) {
+            return;
+        }
+        all.insert(image, known);
+        // Losing this file costs pulls, nothing else, so that it need not be durable.
+        let saved = serde_json::to_vec(&*all)
+            .map_err(io::Error::other)
+            .and_then(|bytes| {
+                let temporary = self.0.dir.join("known.json.tmp");
+                fs::write(&temporary, bytes)?;
+                fs::rename(temporary, self.0.dir.join("known.json"))
+            });
+        if let Err(error) = saved {
+            tracing::warn!(%error, "the list of images on this node could not be saved");
+        }
+    }
+}
+
+/// Whether `image` can be an image's name at all.
+pub(crate) fn valid(image: &str) -> bool {
+    parse(image).is_ok()
+}
+
+fn parse(image: &str) -> Result<Reference, Error> {
+    image.parse().map_err(|e| Error {
+        reason: "InvalidImageName",
+        message: format!("Failed to apply default image tag \"{image}\": couldn't parse image name \"{image}\": {e}"),
+    })
+}
+
+fn policy_of<'a>(reference: &Reference, policy: Option<&'a str>) -> &'a str {
+    match policy {
+        Some(policy) if !policy.is_empty() => policy,
+        _ if reference.pull_always_by_default() => "Always",
+        _ => "IfNotPresent",
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
+    let m = fs::metadata(path)?;
+    Ok(Some(Stamp {
+        inode: m.ino(),
+        length: m.len(),
+        modified_s: m.mtime(),
+        modified_ns: m.mtime_nsec(),
+    }))
+}
+
+fn read_file(path: &Path) -> Result<Known, Error> {
+    let failed = |e: io::Error| Error::pull(format!("{}: {e}", path.display()));
+    let before = fs::metadata(path).and_then(|m| {
+        if m.is_file() {
+            stamp(path)
+        } else {
+            Err(io::Error::other("it is not a regular file"))
+        }
+    });
+    let before = before.map_err(failed)?;
+    let mut file = fs::File::open(path).map_err(failed)?;
+    let mut hasher = Hasher::default();
+    let mut piece = vec![0; 128 << 10];
+    let mut size = 0;
+    loop {
+        let n = io::Read::read(&mut file, &mut piece).map_err(failed)?;
+        if n == 0 {
+            break;
+        }
+        size += n as u64;
+        hasher.update(&piece[..n]);
+    }
+    Ok(Known {
+        manifest: None,
+        content: hasher.finish().to_string(),
+        size,
+        stamp: before,
+        gzip: false,
+    })
+}
+
+/// The cluster's own registry, through whatever way the client has into the cluster.
+struct ClusterRegistry<'a> {
+    client: &'a Client,
+}
+
+impl ClusterRegistry<'_> {
+    async fn get(&self, path: String) -> Result<client::Body, images::Error> {
+        let request = http::Request::get(&path)
+            .header(http::header::ACCEPT, MANIFESTS)
+            .body(Bytes::new());
+        let request = request.map_err(|e| images::Error::Unavailable(e.to_string()))?;
+        match self.client.raw(request).await {
+            Ok(response) => Ok(response.into_body()),
+            Err(error) => Err(match error.code() {
+                Some(404) => images::Error::NotFound(path.trim_start_matches("/v2/").to_owned()),
+                Some(401 | 403) => images::Error::Denied(path),
+                _ => images::Error::Unavailable(error.to_string()),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Source for ClusterRegistry<'_> {
+    async fn manifest(&self, name: &Name) -> Result<Bytes, images::Error> {
+        let body = self
+            .get(format!(
+                "/v2/{}/manifests/{}",
+                name.repository,
+                name.manifest_reference()
+            ))
+            .await;
+        let body = body.map_err(|e| match e {
+            images::Error::NotFound(_) => images::Error::NotFound(name.to_string()),
+            other => other,
+        })?;
+        let limit = usize::try_from(images::MAX_MANIFEST).unwrap_or(usize::MAX);
+        client::collect(body, limit)
+            .await
+            .map_err(|e| images::Error::Unavailable(e.to_string()))
+    }
+
+    async fn blob(&self, name: &Name, digest: &Digest) -> Result<Reader, images::Error> {
+        let body = self
+            .get(format!("/v2/{}/blobs/{digest}", name.repository))
+            .await?;
+        let stream = body.into_data_stream().map_err(io::Error::other);
+        // The body is not `Sync`, which the reader does not ask for.
+        Ok(Box::pin(tokio_util::io::StreamReader::new(stream)))
+    }
+}

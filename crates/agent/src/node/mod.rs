@@ -1,0 +1,259 @@
+//! This machine as a Node: registered, kept true, and its heartbeats.
+
+mod heartbeat;
+mod machine;
+mod service;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use client::{Client, Informer, Key, ListOptions, Patch};
+use k8s_openapi::api::core::v1::{Node, Taint};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+
+pub(crate) use heartbeat::heartbeat;
+pub(crate) use machine::Machine;
+pub use service::Service;
+pub(crate) use service::serve;
+
+/// How many pods a node takes.
+const PODS: u32 = 16_000;
+/// Between two tries to reach the API server.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the Node object says.
+pub(crate) struct Facts {
+    pub(crate) name: String,
+    pub(crate) address: IpAddr,
+    /// The port of the service that servers ask for logs.
+    pub(crate) port: u16,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) taints: Vec<Taint>,
+    pub(crate) machine: Machine,
+}
+
+/// Whether the node takes pods, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// It has no range of addresses for its pods yet.
+    NoPodRange,
+    /// It does.
+    Ready,
+    /// The agent is ending.
+    Ending,
+}
+
+/// Keeps the Node object in being and true. It never returns: drop it.
+pub(crate) async fn keep(
+    client: Client,
+    facts: Arc<Facts>,
+    clock: Clock,
+    informer: Informer<Node>,
+    mut readiness: watch::Receiver<Readiness>,
+) {
+    let mut changes = informer.subscribe();
+    let key = Key::new("", facts.name.as_str());
+    informer.synced().await;
+    loop {
+        let wanted = readiness.borrow_and_update().clone();
+        let result = match informer.get(&key) {
+            None => create(&client, &facts).await,
+            Some(node) => correct(&client, &facts, clock, &node, &wanted).await,
+        };
+        let failed = match result {
+            Ok(()) => false,
+            Err(error) if error.is_already_exists() || error.is_not_found() => false,
+            Err(error) => {
+                tracing::warn!(node = facts.name, %error, "the node could not be registered or updated");
+                true
+            }
+        };
+        tokio::select! {
+            _ = changes.next() => {}
+            changed = readiness.changed() => if changed.is_err() { std::future::pending().await },
+            () = tokio::time::sleep(PAUSE), if failed => {}
+        }
+    }
+}
+
+/// An informer on the one Node.
+pub(crate) fn informer(client: &Client, name: &str) -> Informer<Node> {
+    Informer::start(
+        client.of::<Node>(),
+        ListOptions::default().fields(format!("metadata.name={name}")),
+    )
+}
+
+async fn create(client: &Client, facts: &Facts) -> Result<(), client::Error> {
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": facts.name, "labels": labels(facts)},
+        "spec": {"taints": facts.taints},
+    });
+    let node: Node =
+        serde_json::from_value(node).map_err(|e| client::Error::decode("the node", e))?;
+    client
+        .of::<Node>()
+        .create(&node)
+        .await
+        .map(|_| tracing::info!(node = facts.name, "node registered"))
+}
+
+/// Writes what the object says otherwise. Most calls find nothing to write.
+async fn correct(
+    client: &Client,
+    facts: &Facts,
+    clock: Clock,
+    node: &Node,
+    readiness: &Readiness,
+) -> Result<(), client::Error> {
+    let have = node.metadata.labels.clone().unwrap_or_default();
+    let missing: BTreeMap<_, _> = labels(facts)
+        .into_iter()
+        .filter(|(k, v)| have.get(k) != Some(v))
+        .collect();
+    let nodes = client.of::<Node>();
+    if !missing.is_empty() {
+        let patch = Patch::Merge(json!({"metadata": {"labels": missing}}));
+        nodes.patch("", &facts.name, &patch, None).await?;
+    }
+    let now = serde_json::to_value(node.status.clone().unwrap_or_default()).unwrap_or_default();
+    let mut wanted = status(facts);
+    let at = jiff::Timestamp::from_second(clock.now().as_second())
+        .unwrap_or_default()
+        .to_string();
+    let conditions = conditions(readiness, &now["conditions"], &at);
+    let same = wanted
+        .as_object()
+        .into_iter()
+        .flatten()
+        .all(|(k, v)| now.get(k) == Some(v))
+        && conditions.is_empty();
+    if same {
+        return Ok(());
+    }
+    wanted["conditions"] = conditions.into();
+    let patch = Patch::Strategic(json!({"status": wanted}));
+    nodes
+        .patch("", &facts.name, &patch, Some("status"))
+        .await
+        .map(|_| tracing::debug!(node = facts.name, ?readiness, "node status written"))
+}
+
+/// `kubernetes.io/os` and `arch` are the host's, although guests run on neither: what users select by has to match.
+fn labels(facts: &Facts) -> BTreeMap<String, String> {
+    let mut all = facts.labels.clone();
+    for prefix in ["kubernetes.io", "beta.kubernetes.io"] {
+        all.insert(format!("{prefix}/os"), "linux".to_owned());
+        all.insert(format!("{prefix}/arch"), machine::architecture().to_owned());
+    }
+    all.insert("kubernetes.io/hostname".to_owned(), facts.name.clone());
+    all
+}
+
+fn status(facts: &Facts) -> Value {
+    let m = &facts.machine;
+    let amounts = json!({
+        "cpu": m.cores.to_string(),
+        "memory": format!("{}Ki", m.memory / 1024),
+        "ephemeral-storage": format!("{}Ki", m.storage / 1024),
+        "pods": PODS.to_string(),
+    });
+    json!({
+        "capacity": amounts,
+        "allocatable": amounts,
+        "addresses": [
+            {"type": "InternalIP", "address": facts.address.to_string()},
+            {"type": "Hostname", "address": facts.name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.port}},
+        "nodeInfo": {
+            "architecture": machine::architecture(),
+            "bootID": m.boot_id,
+            "containerRuntimeVersion": concat!("carob://", env!("CARGO_PKG_VERSION")),
+            "kernelVersion": m.kernel,
+            "kubeProxyVersion": "",
+            "kubeletVersion": concat!("v1.36.0+carob-", env!("CARGO_PKG_VERSION")),
+            "machineID": m.machine_id,
+            "operatingSystem": "linux",
+            "osImage": m.os_image,
+            "systemUUID": m.machine_id,
+        },
+    })
+}
+
+/// The conditions that do not say what they should.
+fn conditions(readiness: &Readiness, have: &Value, at: &str) -> Vec<Value> {
+    let (ready, reason, message) = match readiness {
+        Readiness::Ready => ("True", "KubeletReady", "kubelet is posting ready status"),
+        Readiness::NoPodRange => (
+            "False",
+            "KubeletNotReady",
+            "the node has no range of pod addresses yet",
+        ),
+        Readiness::Ending => ("False", "KubeletNotReady", "node is shutting down"),
+    };
+    let wanted = [
+        (
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        (
+            "DiskPressure",
+            "False",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        (
+            "PIDPressure",
+            "False",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
+        ("Ready", ready, reason, message),
+    ];
+    let mut differing = Vec::new();
+    for (kind, status, reason, message) in wanted {
+        let before = have
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|c| c["type"] == kind);
+        let since = before
+            .filter(|c| c["status"] == status)
+            .map_or(json!(at), |c| c["lastTransitionTime"].clone());
+        if before.is_some_and(|c| {
+            c["status"] == status && c["reason"] == reason && c["message"] == message
+        }) {
+            continue;
+        }
+        differing.push(json!({
+            "type": kind, "status": status, "reason": reason, "message": message,
+            "lastHeartbeatTime": at, "lastTransitionTime": since,
+        }));
+    }
+    differing
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn conditions_are_written_when_they_differ() {
+        let first = conditions(&Readiness::Ready, &Value::Null, "2026-11-21T10:00:00Z");
+        assert_eq!(first.len(), 4);
+        let have = Value::from(first);
+        assert!(conditions(&Readiness::Ready, &have, "2026-11-21T10:00:09Z").is_empty());
+        let ending = conditions(&Readiness::Ending, &have, "2026-11-21T10:00:09Z");
+        assert_eq!(ending.len(), 1);
+        assert_eq!(ending[0]["lastTransitionTime"], "2026-11-21T10:00:09Z");
+    }
+}

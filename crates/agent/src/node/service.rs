@@ -1,0 +1,136 @@
+//! What servers ask of this node: logs over gRPC, metrics over HTTP, both on the node's port.
+
+use std::sync::Arc;
+
+use axum::extract::{Request as HttpRequest, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use client::node::node_server::{Node, NodeServer};
+use client::node::{LogsChunk, LogsRequest};
+use client::tls::{Identity, Subject};
+use futures::stream::{BoxStream, StreamExt as _};
+use jiff::{SignedDuration, Timestamp};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
+use tonic::{Request, Response, Status};
+
+use crate::driver::{Driver, NoLog};
+use crate::logs::{Options, Reading};
+
+/// Those who may ask for logs.
+const SERVERS: &str = "system:carob:servers";
+/// Those who may also read metrics.
+const ADMINISTRATORS: &str = "system:masters";
+
+/// Where the node's port is, and who answers there.
+pub struct Service {
+    /// Bound to the node's address.
+    pub listener: TcpListener,
+    /// The node's certificate.
+    pub identity: Identity,
+}
+
+type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Serves until `stop`.
+///
+/// # Errors
+/// When the identity cannot be used, or the listener fails.
+pub(crate) async fn serve(
+    service: Service,
+    driver: Driver,
+    clock: crate::Clock,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let logs = NodeServer::new(Logs { driver, clock });
+    let page = axum::Router::new()
+        .route("/metrics", axum::routing::get(page))
+        .with_state(metrics);
+    let routes = tonic::service::Routes::from(page).add_service(logs);
+    tonic::transport::Server::builder()
+        .tls_config(service.identity.tonic_server())?
+        .tcp_nodelay(true)
+        .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(TcpIncoming::from(service.listener), stop.cancelled_owned())
+        .await
+}
+
+async fn page(State(metrics): State<Metrics>, request: HttpRequest) -> impl IntoResponse {
+    let groups = groups(request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>());
+    if !groups.iter().any(|g| g == SERVERS || g == ADMINISTRATORS) {
+        return (
+            StatusCode::FORBIDDEN,
+            "only the cluster's servers and administrators may read this\n".to_owned(),
+        );
+    }
+    (StatusCode::OK, metrics())
+}
+
+/// The groups that the other end's certificate names; it was verified by TLS.
+fn groups(connection: Option<&TlsConnectInfo<TcpConnectInfo>>) -> Vec<String> {
+    let certificates = connection.and_then(TlsConnectInfo::peer_certs);
+    let leaf = certificates.as_ref().and_then(|c| c.first());
+    leaf.and_then(|c| Subject::of(c).ok())
+        .map(|s| s.organizations)
+        .unwrap_or_default()
+}
+
+struct Logs {
+    driver: Driver,
+    clock: crate::Clock,
+}
+
+#[tonic::async_trait]
+impl Node for Logs {
+    type LogsStream = BoxStream<'static, Result<LogsChunk, Status>>;
+
+    async fn logs(
+        &self,
+        request: Request<LogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        if !groups(request.extensions().get())
+            .iter()
+            .any(|g| g == SERVERS)
+        {
+            return Err(Status::permission_denied(
+                "only the cluster's servers may ask for logs",
+            ));
+        }
+        let request = request.into_inner();
+        let found = self.driver.log(&request).map_err(|e| match e {
+            NoLog::Unknown(what) => Status::not_found(what),
+            NoLog::NotYet(what) => Status::failed_precondition(what),
+        })?;
+        let options = options(&request, self.clock.now())?;
+        let internal = |e: std::io::Error| Status::internal(format!("the log cannot be read: {e}"));
+        let reading = Reading::start(found.dir, found.attempt, found.live, options)
+            .await
+            .map_err(internal)?;
+        let stream = futures::stream::try_unfold(reading, move |mut reading| async move {
+            let next = reading.next().await.map_err(internal)?;
+            Ok(next.map(|data| (LogsChunk { data: data.into() }, reading)))
+        });
+        Ok(Response::new(stream.boxed()))
+    }
+}
+
+fn options(request: &LogsRequest, now: Timestamp) -> Result<Options, Status> {
+    let since = match (&request.since_time, request.since_seconds) {
+        (Some(time), _) => Some(
+            time.parse()
+                .map_err(|e| Status::invalid_argument(format!("sinceTime {time:?}: {e}")))?,
+        ),
+        (None, Some(secs)) => now.checked_sub(SignedDuration::from_secs(secs.max(0))).ok(),
+        (None, None) => None,
+    };
+    Ok(Options {
+        follow: request.follow,
+        tail: request.tail_lines.map(|n| usize::try_from(n).unwrap_or(0)),
+        since,
+        timestamps: request.timestamps,
+        limit: request.limit_bytes.map(|n| u64::try_from(n).unwrap_or(0)),
+    })
+}

@@ -1,0 +1,216 @@
+//! A pod's conditions: the kubelet's own are computed, everybody else's are kept.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
+
+use super::status::time;
+use super::{Observed, PodView as _, Sandbox};
+
+/// What a condition says, without its times.
+struct Verdict {
+    kind: &'static str,
+    holds: bool,
+    reason: Option<&'static str>,
+    message: Option<String>,
+}
+
+/// The conditions of a pod in `phase` whose containers stand as given.
+pub(super) fn conditions(
+    pod: &Pod,
+    observed: &Observed,
+    status: &PodStatus,
+    previous: Option<&PodStatus>,
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let phase = status.phase.as_deref().unwrap_or("Pending");
+    let containers = status.container_statuses.as_deref().unwrap_or_default();
+    let mut ready = containers_ready(phase, containers);
+    if observed.shutdown.is_some() && ready.holds {
+        // Its endpoints go before it does.
+        ready = not(
+            "ContainersReady",
+            "ContainersNotReady",
+            Some("the node's agent is ending".to_owned()),
+        );
+    }
+    let gates = Verdict {
+        kind: "Ready",
+        message: ready.message.clone(),
+        ..ready
+    };
+    let own = [
+        sandbox_ready(phase, observed),
+        initialized(pod, phase, status),
+        readiness_gates(pod, gates),
+        ready,
+        Verdict {
+            kind: "PodScheduled",
+            holds: true,
+            reason: None,
+            message: None,
+        },
+    ];
+    let before = |kind: &str| {
+        let all = previous
+            .or(pod.status.as_ref())
+            .and_then(|s| s.conditions.as_deref())
+            .unwrap_or_default();
+        all.iter().find(|c| c.type_ == kind)
+    };
+    let mut all: Vec<PodCondition> = Vec::new();
+    for verdict in own {
+        let scheduled =
+            before("PodScheduled").filter(|c| verdict.kind == "PodScheduled" && c.status == "True");
+        all.push(match scheduled {
+            Some(kept) => kept.clone(),
+            None => with_times(verdict, before, pod.metadata.generation, now),
+        });
+    }
+    let foreign = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    for c in foreign {
+        if !all.iter().any(|own| own.type_ == c.type_) {
+            all.push(c.clone());
+        }
+    }
+    all
+}
+
+fn with_times<'a>(
+    verdict: Verdict,
+    before: impl Fn(&str) -> Option<&'a PodCondition>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> PodCondition {
+    let status = if verdict.holds { "True" } else { "False" };
+    let since = before(verdict.kind)
+        .filter(|c| c.status == status)
+        .and_then(|c| c.last_transition_time.clone());
+    PodCondition {
+        type_: verdict.kind.to_owned(),
+        status: status.to_owned(),
+        reason: verdict.reason.map(str::to_owned),
+        message: verdict.message,
+        last_transition_time: Some(since.unwrap_or_else(|| time(now))),
+        last_probe_time: None,
+        observed_generation: generation,
+    }
+}
+
+fn yes(kind: &'static str) -> Verdict {
+    Verdict {
+        kind,
+        holds: true,
+        reason: None,
+        message: None,
+    }
+}
+
+fn not(kind: &'static str, reason: &'static str, message: Option<String>) -> Verdict {
+    Verdict {
+        kind,
+        holds: false,
+        reason: Some(reason),
+        message,
+    }
+}
+
+fn sandbox_ready(phase: &str, observed: &Observed) -> Verdict {
+    let ended = matches!(phase, "Succeeded" | "Failed");
+    let holds = matches!(observed.sandbox, Sandbox::Ready(_)) && !ended;
+    Verdict {
+        kind: "PodReadyToStartContainers",
+        holds,
+        reason: None,
+        message: None,
+    }
+}
+
+fn initialized(pod: &Pod, phase: &str, status: &PodStatus) -> Verdict {
+    if phase == "Succeeded" {
+        return Verdict {
+            reason: Some("PodCompleted"),
+            ..yes("Initialized")
+        };
+    }
+    let statuses = status
+        .init_container_statuses
+        .as_deref()
+        .unwrap_or_default();
+    let done = |name: &str| statuses.iter().any(|s| s.name == name && s.ready);
+    let open: Vec<&str> = pod
+        .init_containers()
+        .iter()
+        .map(|c| c.name.as_str())
+        .filter(|n| !done(n))
+        .collect();
+    if open.is_empty() {
+        return yes("Initialized");
+    }
+    not(
+        "Initialized",
+        "ContainersNotInitialized",
+        Some(format!(
+            "containers with incomplete status: [{}]",
+            open.join(" ")
+        )),
+    )
+}
+
+fn containers_ready(phase: &str, containers: &[ContainerStatus]) -> Verdict {
+    match phase {
+        "Succeeded" => return not("ContainersReady", "PodCompleted", None),
+        "Failed" => return not("ContainersReady", "PodFailed", None),
+        _ => {}
+    }
+    let unready: Vec<&str> = containers
+        .iter()
+        .filter(|c| !c.ready)
+        .map(|c| c.name.as_str())
+        .collect();
+    if unready.is_empty() {
+        return yes("ContainersReady");
+    }
+    let message = format!("containers with unready status: [{}]", unready.join(" "));
+    not("ContainersReady", "ContainersNotReady", Some(message))
+}
+
+/// `Ready` is the containers' readiness and that of every gate that the pod names.
+fn readiness_gates(pod: &Pod, ready: Verdict) -> Verdict {
+    let gates = pod
+        .pod_spec()
+        .and_then(|s| s.readiness_gates.as_deref())
+        .unwrap_or_default();
+    if !ready.holds || gates.is_empty() {
+        return ready;
+    }
+    let have = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    let missing: Vec<String> = gates
+        .iter()
+        .filter_map(|gate| {
+            let kind = &gate.condition_type;
+            match have.iter().find(|c| &c.type_ == kind) {
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate \"{kind}\" does not exist."
+                )),
+                Some(c) if c.status != "True" => Some(format!(
+                    "the status of pod readiness gate \"{kind}\" is not \"True\", but {}",
+                    c.status
+                )),
+                Some(_) => None,
+            }
+        })
+        .collect();
+    if missing.is_empty() {
+        ready
+    } else {
+        not("Ready", "ReadinessGatesNotReady", Some(missing.join(", ")))
+    }
+}

@@ -1,0 +1,587 @@
+//! What is known of a pod on this node: the durable half of the decider's input.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodStatus};
+use serde::{Deserialize, Serialize};
+
+use super::backoff::{Backoff, missing_delay, pull_delay};
+use super::sync::Action;
+
+/// All that the node knows of one pod.
+///
+/// It changes in two ways only: [`Observed::begin`] when an action is taken up, [`Observed::observe`] when something was
+/// learned. What has to outlive the agent is serialised; the rest is found anew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Observed {
+    /// When the agent first saw the pod.
+    pub start_time: Option<Timestamp>,
+    /// The pod's address and directory.
+    pub sandbox: Sandbox,
+    /// The volumes, all together.
+    #[serde(skip)]
+    pub volumes: Step,
+    /// Each container of which anything is known, by name.
+    pub containers: BTreeMap<String, Container>,
+    /// Why the pod as a whole has failed, if it has.
+    pub verdict: Option<Verdict>,
+    /// The object is gone from the API (deleted by force), so nothing is to be reported any more.
+    #[serde(skip)]
+    pub gone: bool,
+    /// The agent is ending, and each pod has this long.
+    #[serde(skip)]
+    pub shutdown: Option<SignedDuration>,
+    /// The pod's refusal has been announced.
+    #[serde(skip)]
+    pub refused: bool,
+    /// The Pod object's removal is under way.
+    #[serde(skip)]
+    pub deleting: bool,
+    /// What was created for the pod is being given back.
+    #[serde(skip)]
+    pub released: bool,
+}
+
+/// The pod's network identity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Sandbox {
+    /// Not asked for yet.
+    #[default]
+    Absent,
+    /// Being made; what went wrong before, if anything.
+    Preparing(Option<Problem>),
+    /// There, with this address. After an agent's restart the pod keeps it.
+    Ready(IpAddr),
+    /// The last try failed.
+    Failed(Problem),
+    /// Given back; the address is still part of the status.
+    Released(Option<IpAddr>),
+}
+
+impl Sandbox {
+    /// The pod's address, also after its end.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Ready(ip) => Some(*ip),
+            Self::Released(ip) => *ip,
+            Self::Absent | Self::Preparing(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
+/// Something that has to be made once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Step {
+    /// Not begun.
+    #[default]
+    Absent,
+    /// Begun; what went wrong before, if anything.
+    Doing(Option<Problem>),
+    /// Done.
+    Ready,
+    /// The last try failed.
+    Failed(Problem),
+}
+
+/// A failed try, and when the next one is due.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Kubernetes' CamelCase reason.
+    pub reason: String,
+    /// What went wrong, for people.
+    pub message: String,
+    /// How many tries in a row failed.
+    pub failures: u32,
+    /// When it failed last.
+    pub at: Timestamp,
+    /// When to try again.
+    pub retry_at: Timestamp,
+}
+
+/// Why a pod failed as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// `status.reason`.
+    pub reason: String,
+    /// `status.message`.
+    pub message: String,
+}
+
+/// One container, over all its instances.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// How many instances were started.
+    pub starts: u32,
+    /// What is alive of it now.
+    #[serde(default)]
+    pub live: Live,
+    /// The instance that ended last.
+    pub ended: Option<Ended>,
+    /// The one that ended before that.
+    pub before: Option<Ended>,
+    /// How its restarts are spaced.
+    pub backoff: Option<Backoff>,
+    /// Until when its restart waits, once that has been announced.
+    #[serde(skip)]
+    pub backing_off: Option<Timestamp>,
+    /// Its module.
+    #[serde(skip)]
+    pub image: Image,
+    /// Why it could not be started the last time.
+    #[serde(skip)]
+    pub problem: Option<Problem>,
+}
+
+/// The state of a container's present instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Live {
+    /// There is none.
+    #[default]
+    Idle,
+    /// The start was ordered.
+    Starting,
+    /// It runs.
+    Running {
+        /// Which instance, from 0.
+        attempt: u32,
+        /// When it was started.
+        started_at: Timestamp,
+        /// The spec's `image` with which it was started.
+        image: String,
+        /// What that was resolved to.
+        image_id: String,
+        /// Until when it may take to end, once it was told to.
+        stop_by: Option<Timestamp>,
+        /// It was not given more time.
+        killed: bool,
+        /// It was told to end because the agent does, which is no fault of its own.
+        interrupted: bool,
+    },
+}
+
+/// An instance that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which instance, from 0.
+    pub attempt: u32,
+    /// What its image was resolved to.
+    pub image_id: String,
+    /// Exit code, as a shell would see it.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, ….
+    pub reason: String,
+    /// The termination message.
+    pub message: Option<String>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// It ended with the agent: its restart does not count as a crash.
+    pub interrupted: bool,
+    /// Its writable root is gone.
+    pub removed: bool,
+}
+
+/// A container's module on this node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Image {
+    /// Not looked at for the coming start.
+    #[default]
+    Unknown,
+    /// Being looked for; what went wrong before, if anything.
+    Pulling(Option<(Problem, bool)>),
+    /// Ready to be started.
+    Present(String),
+    /// Cannot be had; the flag says that the wait for the next try has been announced.
+    Failed(Problem, bool),
+}
+
+/// Something learned about a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// The sandbox is there.
+    SandboxReady(IpAddr),
+    /// The sandbox could not be made.
+    SandboxFailed(String),
+    /// All volumes are there.
+    VolumesReady,
+    /// A volume could not be made.
+    VolumesFailed(String),
+    /// A container's image is there, resolved to this.
+    ImageReady(String, String),
+    /// A container's image cannot be had: reason and message.
+    ImageFailed(String, String, String),
+    /// A container was started from an image reference.
+    Started(String, String),
+    /// A container could not be started: reason and message.
+    StartFailed(String, String, String),
+    /// A container's instance ended.
+    Ended {
+        /// Its name.
+        container: String,
+        /// Exit code.
+        exit_code: i32,
+        /// Kubernetes' reason.
+        reason: String,
+        /// The termination message.
+        message: Option<String>,
+    },
+    /// All that was made for the pod has been given back.
+    Released,
+    /// The Pod object could not be removed; it has to be tried again.
+    DeleteFailed,
+    /// The agent was started anew: what ran is lost.
+    AgentRestarted,
+}
+
+impl Observation {
+    /// Whether the agent must remember it over a restart.
+    pub fn is_durable(&self) -> bool {
+        matches!(
+            self,
+            Self::SandboxReady(_)
+                | Self::Started(..)
+                | Self::Ended { .. }
+                | Self::Released
+                | Self::AgentRestarted
+        )
+    }
+}
+
+impl Observed {
+    /// Notes that an action was taken up, so that it is not planned twice.
+    pub fn begin(&mut self, action: &Action, now: Timestamp) {
+        match action {
+            Action::PrepareSandbox => {
+                self.sandbox = match std::mem::take(&mut self.sandbox) {
+                    Sandbox::Failed(problem) => Sandbox::Preparing(Some(problem)),
+                    _ => Sandbox::Preparing(None),
+                };
+            }
+            Action::MountVolumes => {
+                self.volumes = match std::mem::take(&mut self.volumes) {
+                    Step::Failed(problem) => Step::Doing(Some(problem)),
+                    _ => Step::Doing(None),
+                };
+            }
+            Action::EnsureImage { container } => {
+                let c = self.container(container);
+                c.image = match std::mem::take(&mut c.image) {
+                    Image::Failed(problem, announced) => Image::Pulling(Some((problem, announced))),
+                    _ => Image::Pulling(None),
+                };
+            }
+            Action::AnnounceImageBackOff { container, .. } => {
+                if let Image::Failed(_, announced) = &mut self.container(container).image {
+                    *announced = true;
+                }
+            }
+            Action::AnnounceBackOff {
+                container, until, ..
+            } => self.container(container).backing_off = Some(*until),
+            Action::StartContainer { container, .. } => {
+                self.container(container).live = Live::Starting
+            }
+            Action::StopContainer {
+                container,
+                deadline,
+                ..
+            } => {
+                let shutdown = self.shutdown.is_some();
+                if let Live::Running {
+                    stop_by,
+                    interrupted,
+                    ..
+                } = &mut self.container(container).live
+                {
+                    *interrupted = shutdown && stop_by.is_none();
+                    *stop_by = Some(*deadline);
+                }
+            }
+            Action::RemoveContainer { container, .. } => {
+                if let Some(ended) = &mut self.container(container).ended {
+                    ended.removed = true;
+                }
+            }
+            Action::Fail { reason, message } => {
+                self.verdict = Some(Verdict {
+                    reason: reason.clone(),
+                    message: message.clone(),
+                });
+            }
+            Action::Refuse { .. } => self.refused = true,
+            Action::Release => self.released = true,
+            Action::DeletePod => self.deleting = true,
+            Action::KillContainer { container } => {
+                if let Live::Running { killed, .. } = &mut self.container(container).live {
+                    *killed = true;
+                }
+            }
+            Action::Event { .. } | Action::Requeue(_) | Action::Forget => {}
+        }
+        if self.start_time.is_none() {
+            self.start_time = Some(now);
+        }
+    }
+
+    /// Takes in something learned at `now`.
+    pub fn observe(&mut self, observation: Observation, now: Timestamp) {
+        match observation {
+            Observation::SandboxReady(ip) => self.sandbox = Sandbox::Ready(ip),
+            Observation::SandboxFailed(message) => {
+                let before = match &self.sandbox {
+                    Sandbox::Preparing(before) => before.clone(),
+                    _ => None,
+                };
+                self.sandbox = Sandbox::Failed(missing(
+                    before.as_ref(),
+                    "FailedCreatePodSandBox",
+                    message,
+                    now,
+                ));
+            }
+            Observation::VolumesReady => self.volumes = Step::Ready,
+            Observation::VolumesFailed(message) => {
+                let before = match &self.volumes {
+                    Step::Doing(before) => before.clone(),
+                    _ => None,
+                };
+                self.volumes = Step::Failed(missing(before.as_ref(), "FailedMount", message, now));
+            }
+            Observation::ImageReady(container, id) => {
+                self.container(&container).image = Image::Present(id)
+            }
+            Observation::ImageFailed(container, reason, message) => {
+                self.image_failed(&container, reason, message, now)
+            }
+            Observation::Started(container, image) => self.started(&container, image, now),
+            Observation::StartFailed(container, reason, message) => {
+                let c = self.container(&container);
+                c.live = Live::Idle;
+                c.problem = Some(missing(c.problem.as_ref(), &reason, message, now));
+            }
+            Observation::Ended {
+                container,
+                exit_code,
+                reason,
+                message,
+            } => {
+                self.container(&container)
+                    .end(exit_code, reason, message, now);
+            }
+            Observation::Released => {
+                self.released = true;
+                self.sandbox = Sandbox::Released(self.sandbox.ip());
+                self.volumes = Step::Absent;
+            }
+            Observation::DeleteFailed => self.deleting = false,
+            Observation::AgentRestarted => self.agent_restarted(now),
+        }
+    }
+
+    /// What is known of a container of that name.
+    pub fn get(&self, container: &str) -> Option<&Container> {
+        self.containers.get(container)
+    }
+
+    /// Whether an instance of any container is alive or about to be.
+    pub fn any_live(&self) -> bool {
+        self.containers.values().any(|c| c.live != Live::Idle)
+    }
+
+    /// What can be told from the API alone, for a pod whose directory was lost.
+    pub fn from_status(status: &PodStatus) -> Self {
+        let mut observed = Self {
+            start_time: status.start_time.as_ref().map(|t| t.0),
+            ..Self::default()
+        };
+        if let Some(ip) = status.pod_ip.as_deref().and_then(|ip| ip.parse().ok()) {
+            observed.sandbox = Sandbox::Ready(ip);
+        }
+        let all = status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten();
+        for s in all {
+            observed
+                .containers
+                .insert(s.name.clone(), Container::from_status(s));
+        }
+        if let (Some("Failed"), Some(reason)) = (status.phase.as_deref(), &status.reason) {
+            let message = status.message.clone().unwrap_or_default();
+            observed.verdict = Some(Verdict {
+                reason: reason.clone(),
+                message,
+            });
+        }
+        observed
+    }
+
+    fn container(&mut self, name: &str) -> &mut Container {
+        self.containers.entry(name.to_owned()).or_default()
+    }
+
+    fn started(&mut self, container: &str, image: String, now: Timestamp) {
+        let c = self.container(container);
+        if let Some(ended) = c.ended.as_ref().filter(|e| !e.interrupted) {
+            c.backoff = Some(Backoff::next(c.backoff.as_ref(), ended.finished_at, now));
+        }
+        let image_id = match std::mem::take(&mut c.image) {
+            Image::Present(id) => id,
+            _ => String::new(),
+        };
+        let attempt = c.starts;
+        c.live = Live::Running {
+            attempt,
+            started_at: now,
+            image,
+            image_id,
+            stop_by: None,
+            killed: false,
+            interrupted: false,
+        };
+        c.starts += 1;
+        c.problem = None;
+        c.backing_off = None;
+    }
+
+    fn image_failed(&mut self, container: &str, reason: String, message: String, now: Timestamp) {
+        let c = self.container(container);
+        let failures = match &c.image {
+            Image::Pulling(Some((p, _))) | Image::Failed(p, _) => p.failures + 1,
+            _ => 1,
+        };
+        let retry_at = later(now, pull_delay(failures));
+        c.image = Image::Failed(
+            Problem {
+                reason,
+                message,
+                failures,
+                at: now,
+                retry_at,
+            },
+            false,
+        );
+    }
+
+    fn agent_restarted(&mut self, now: Timestamp) {
+        if matches!(self.sandbox, Sandbox::Preparing(_) | Sandbox::Failed(_)) {
+            self.sandbox = Sandbox::Absent;
+        }
+        self.volumes = Step::Absent;
+        self.deleting = false;
+        for c in self.containers.values_mut() {
+            match &c.live {
+                Live::Idle => {}
+                Live::Starting => c.live = Live::Idle,
+                Live::Running { .. } => {
+                    // What containerd says of a container that was lost with its node.
+                    let message =
+                        "the node's agent ended while the container was running".to_owned();
+                    c.end(255, "Unknown".to_owned(), Some(message), now);
+                    if let Some(ended) = &mut c.ended {
+                        ended.interrupted = true;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Container {
+    /// `status.containerStatuses[].restartCount`.
+    pub fn restart_count(&self) -> i32 {
+        i32::try_from(self.starts.saturating_sub(1)).unwrap_or(i32::MAX)
+    }
+
+    fn end(&mut self, exit_code: i32, reason: String, message: Option<String>, now: Timestamp) {
+        let Live::Running {
+            attempt,
+            started_at,
+            image_id,
+            interrupted,
+            ..
+        } = std::mem::take(&mut self.live)
+        else {
+            return;
+        };
+        self.before = self.ended.take();
+        self.ended = Some(Ended {
+            attempt,
+            image_id,
+            exit_code,
+            reason,
+            message: message.filter(|m| !m.is_empty()),
+            started_at,
+            finished_at: now,
+            interrupted,
+            removed: false,
+        });
+    }
+
+    fn from_status(status: &ContainerStatus) -> Self {
+        let last = |state: &Option<ContainerState>, attempt| {
+            let t = state.as_ref()?.terminated.as_ref()?;
+            let finished_at = t.finished_at.as_ref()?.0;
+            Some(Ended {
+                attempt,
+                image_id: status.image_id.clone(),
+                exit_code: t.exit_code,
+                reason: t.reason.clone().unwrap_or_default(),
+                message: t.message.clone(),
+                started_at: t.started_at.as_ref().map_or(finished_at, |s| s.0),
+                finished_at,
+                interrupted: false,
+                removed: true,
+            })
+        };
+        let restarts = u32::try_from(status.restart_count).unwrap_or(0);
+        let state = status.state.as_ref();
+        let mut this = Self::default();
+        if let Some(running) = state.and_then(|s| s.running.as_ref()) {
+            this.starts = restarts.saturating_add(1);
+            this.ended = last(&status.last_state, restarts.saturating_sub(1));
+            this.live = Live::Running {
+                attempt: restarts,
+                started_at: running
+                    .started_at
+                    .as_ref()
+                    .map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+                image: status.image.clone(),
+                image_id: status.image_id.clone(),
+                stop_by: None,
+                killed: false,
+                interrupted: true,
+            };
+        } else if state.is_some_and(|s| s.terminated.is_some()) {
+            this.starts = restarts.saturating_add(1);
+            this.ended = last(&status.state, restarts);
+            this.before = last(&status.last_state, restarts.saturating_sub(1));
+        } else if let Some(ended) = last(&status.last_state, restarts) {
+            this.starts = restarts.saturating_add(1);
+            this.ended = Some(ended);
+        }
+        this
+    }
+}
+
+fn missing(before: Option<&Problem>, reason: &str, message: String, now: Timestamp) -> Problem {
+    let failures = before
+        .filter(|p| p.reason == reason)
+        .map_or(1, |p| p.failures.saturating_add(1));
+    let retry_at = later(now, missing_delay(failures));
+    Problem {
+        reason: reason.to_owned(),
+        message,
+        failures,
+        at: now,
+        retry_at,
+    }
+}
+
+fn later(now: Timestamp, delay: SignedDuration) -> Timestamp {
+    now.checked_add(delay).unwrap_or(Timestamp::MAX)
+}

@@ -1,0 +1,85 @@
+//! A pod's phase, as the kubelet's `getPhase` computes it.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{Ended, Live, Observed, PodView as _};
+
+/// How one container stands for the phase.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// Never ran.
+    Waiting,
+    /// Runs.
+    Running,
+    /// Ran and ended with this code.
+    Stopped(i32),
+}
+
+pub(super) fn standing(observed: &Observed, container: &str) -> Standing {
+    let Some(c) = observed.get(container) else {
+        return Standing::Waiting;
+    };
+    match (&c.live, &c.ended) {
+        (Live::Running { .. }, _) => Standing::Running,
+        (_, Some(ended)) => Standing::Stopped(ended.exit_code),
+        (_, None) => Standing::Waiting,
+    }
+}
+
+/// `Pending`, `Running`, `Succeeded` or `Failed`. The last two are final: nothing of the pod will be started again.
+pub fn phase(pod: &Pod, observed: &Observed) -> &'static str {
+    if observed.verdict.is_some() {
+        return "Failed";
+    }
+    if let Some(phase @ ("Succeeded" | "Failed")) =
+        pod.status.as_ref().and_then(|s| s.phase.as_deref())
+    {
+        // A final phase stays, whoever wrote it.
+        return if phase == "Succeeded" {
+            "Succeeded"
+        } else {
+            "Failed"
+        };
+    }
+    let restarts = pod.restart_policy();
+    let mut initialising = false;
+    for c in pod.init_containers() {
+        match standing(observed, &c.name) {
+            Standing::Stopped(0) => {}
+            Standing::Stopped(_) if restarts == "Never" => return "Failed",
+            _ => initialising = true,
+        }
+    }
+    let standings = || pod.containers().iter().map(|c| standing(observed, &c.name));
+    let ending = pod.deletion_grace().is_some();
+    if ending
+        && !observed.any_live()
+        && (initialising || standings().any(|s| s == Standing::Waiting))
+    {
+        // It will never get to the rest of its containers.
+        return "Failed";
+    }
+    if initialising || standings().any(|s| s == Standing::Waiting) {
+        "Pending"
+    } else if standings().any(|s| s == Standing::Running) {
+        "Running"
+    } else if restarts == "Always" && !ending {
+        "Running"
+    } else if standings().all(|s| s == Standing::Stopped(0)) {
+        "Succeeded"
+    } else if restarts == "Never" || ending {
+        "Failed"
+    } else {
+        "Running"
+    }
+}
+
+/// Whether a container that ended so is started again.
+pub(super) fn restarts(pod: &Pod, init: bool, ended: &Ended) -> bool {
+    match pod.restart_policy() {
+        "Never" => false,
+        "OnFailure" => ended.exit_code != 0,
+        // An init container that succeeded has done its work, whatever the policy.
+        _ => !init || ended.exit_code != 0,
+    }
+}

@@ -1,0 +1,259 @@
+//! The status builder: what the API is told about a pod.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{
+    Container as ContainerSpec, ContainerState, ContainerStateRunning, ContainerStateTerminated,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodIP, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::conditions::conditions;
+use super::phase::phase;
+use super::qos::qos_class;
+use super::sync::crash_loop_message;
+use super::{
+    Container, Ended, Host, Image, Live, Observed, PodView as _, Problem, container_id, refusal,
+};
+
+/// Kubernetes' times have whole seconds.
+pub(super) fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+/// The status to report for a pod, given the one reported before (for what must not change without need).
+pub fn status(
+    pod: &Pod,
+    observed: &Observed,
+    host: &Host,
+    previous: Option<&PodStatus>,
+    now: Timestamp,
+) -> PodStatus {
+    let old = pod.status.clone().unwrap_or_default();
+    let refusal = refusal(pod, host);
+    let words = Words {
+        pod,
+        observed,
+        refusal: refusal.as_deref(),
+    };
+    let mut status = PodStatus {
+        phase: Some(phase(pod, observed).to_owned()),
+        observed_generation: pod.metadata.generation,
+        qos_class: Some(qos_class(pod)),
+        start_time: observed
+            .start_time
+            .map(time)
+            .or_else(|| old.start_time.clone()),
+        reason: observed
+            .verdict
+            .as_ref()
+            .map(|v| v.reason.clone())
+            .or_else(|| old.reason.clone()),
+        message: observed
+            .verdict
+            .as_ref()
+            .map(|v| v.message.clone())
+            .or_else(|| old.message.clone()),
+        init_container_statuses: words.all(pod.init_containers(), true),
+        container_statuses: words.all(pod.containers(), false),
+        ephemeral_container_statuses: words.ephemeral(),
+        ..old
+    };
+    let hosts: Vec<HostIP> = host
+        .ips
+        .iter()
+        .map(|ip| HostIP { ip: ip.to_string() })
+        .collect();
+    status.host_ip = hosts.first().map(|h| h.ip.clone());
+    status.host_ips = Some(hosts).filter(|h| !h.is_empty());
+    if let Some(ip) = observed.sandbox.ip() {
+        status.pod_ip = Some(ip.to_string());
+        status.pod_ips = Some(vec![PodIP { ip: ip.to_string() }]);
+    }
+    status.conditions = Some(conditions(pod, observed, &status, previous, now));
+    status
+}
+
+struct Words<'a> {
+    pod: &'a Pod,
+    observed: &'a Observed,
+    refusal: Option<&'a str>,
+}
+
+impl Words<'_> {
+    fn all(&self, containers: &[ContainerSpec], init: bool) -> Option<Vec<ContainerStatus>> {
+        let all: Vec<_> = containers.iter().map(|c| self.one(c, init)).collect();
+        (!all.is_empty()).then_some(all)
+    }
+
+    fn one(&self, spec: &ContainerSpec, init: bool) -> ContainerStatus {
+        let fresh = Container::default();
+        let c = self.observed.get(&spec.name).unwrap_or(&fresh);
+        let running = matches!(c.live, Live::Running { .. });
+        let waiting = if running {
+            None
+        } else {
+            self.waiting(spec, c, init)
+        };
+        let (state, last, of) = match (&c.live, waiting, &c.ended) {
+            (
+                Live::Running {
+                    started_at,
+                    attempt,
+                    ..
+                },
+                _,
+                ended,
+            ) => {
+                let started_at = Some(time(*started_at));
+                let state = ContainerState {
+                    running: Some(ContainerStateRunning { started_at }),
+                    ..Default::default()
+                };
+                (state, ended.as_ref(), Some(*attempt))
+            }
+            (_, Some(waiting), ended) => {
+                let state = ContainerState {
+                    waiting: Some(waiting),
+                    ..Default::default()
+                };
+                (state, ended.as_ref(), ended.as_ref().map(|e| e.attempt))
+            }
+            (_, None, Some(ended)) => (
+                self.terminated(&spec.name, ended),
+                c.before.as_ref(),
+                Some(ended.attempt),
+            ),
+            (_, None, None) => (ContainerState::default(), None, None),
+        };
+        let image_id = match (&c.live, &c.ended) {
+            (Live::Running { image_id, .. }, _) => image_id.clone(),
+            (_, Some(ended)) => ended.image_id.clone(),
+            (_, None) => String::new(),
+        };
+        let succeeded = state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
+        ContainerStatus {
+            name: spec.name.clone(),
+            image: spec.image.clone().unwrap_or_default(),
+            image_id,
+            container_id: of.map(|attempt| container_id(self.pod.uid(), &spec.name, attempt)),
+            ready: if init { succeeded } else { running },
+            started: Some(running),
+            restart_count: c.restart_count(),
+            last_state: Some(
+                last.map(|e| self.terminated(&spec.name, e))
+                    .unwrap_or_default(),
+            ),
+            state: Some(state),
+            ..Default::default()
+        }
+    }
+
+    /// Why a container that does not run waits; `None` if it has ended and that is what counts.
+    fn waiting(
+        &self,
+        spec: &ContainerSpec,
+        c: &Container,
+        init: bool,
+    ) -> Option<ContainerStateWaiting> {
+        if let Some(why) = self.refusal.filter(|_| c.starts == 0) {
+            return Some(waiting("Unsupported", Some(why.to_owned())));
+        }
+        let final_phase = matches!(phase(self.pod, self.observed), "Succeeded" | "Failed");
+        let ending =
+            final_phase || self.pod.deletion_grace().is_some() || self.observed.shutdown.is_some();
+        let trouble = if ending { None } else { self.trouble(spec, c) };
+        match (trouble, &c.ended) {
+            (Some(trouble), _) => Some(trouble),
+            (None, Some(_)) => None,
+            (None, None) => {
+                let reason = if init || !self.pod.init_containers().is_empty() {
+                    "PodInitializing"
+                } else {
+                    "ContainerCreating"
+                };
+                Some(waiting(reason, None))
+            }
+        }
+    }
+
+    fn trouble(&self, spec: &ContainerSpec, c: &Container) -> Option<ContainerStateWaiting> {
+        if let Some(p) = &c.problem {
+            return Some(waiting(&p.reason, Some(p.message.clone())));
+        }
+        if let Image::Failed(p, announced) | Image::Pulling(Some((p, announced))) = &c.image {
+            return Some(image_trouble(spec, p, *announced));
+        }
+        c.backing_off.map(|_| {
+            waiting(
+                "CrashLoopBackOff",
+                Some(crash_loop_message(self.pod, &spec.name, c)),
+            )
+        })
+    }
+
+    fn terminated(&self, container: &str, ended: &Ended) -> ContainerState {
+        let terminated = ContainerStateTerminated {
+            container_id: Some(container_id(self.pod.uid(), container, ended.attempt)),
+            exit_code: ended.exit_code,
+            reason: Some(ended.reason.clone()),
+            message: ended.message.clone(),
+            started_at: Some(time(ended.started_at)),
+            finished_at: Some(time(ended.finished_at)),
+            signal: None,
+        };
+        ContainerState {
+            terminated: Some(terminated),
+            ..Default::default()
+        }
+    }
+
+    /// Ephemeral containers are added to running pods, which go on; each says for itself that it will not start.
+    fn ephemeral(&self) -> Option<Vec<ContainerStatus>> {
+        let asked = self
+            .pod
+            .pod_spec()?
+            .ephemeral_containers
+            .as_deref()
+            .filter(|e| !e.is_empty())?;
+        let all = asked.iter().enumerate().map(|(i, c)| {
+            let why = format!(
+                "spec.ephemeralContainers[{i}]: ephemeral containers are not supported by carob yet"
+            );
+            ContainerStatus {
+                name: c.name.clone(),
+                image: c.image.clone().unwrap_or_default(),
+                started: Some(false),
+                state: Some(ContainerState {
+                    waiting: Some(waiting("Unsupported", Some(why))),
+                    ..Default::default()
+                }),
+                last_state: Some(ContainerState::default()),
+                ..Default::default()
+            }
+        });
+        Some(all.collect())
+    }
+}
+
+fn waiting(reason: &str, message: Option<String>) -> ContainerStateWaiting {
+    ContainerStateWaiting {
+        reason: Some(reason.to_owned()),
+        message,
+    }
+}
+
+fn image_trouble(
+    spec: &ContainerSpec,
+    problem: &Problem,
+    announced: bool,
+) -> ContainerStateWaiting {
+    if !announced {
+        return waiting(&problem.reason, Some(problem.message.clone()));
+    }
+    let image = spec.image.as_deref().unwrap_or_default();
+    let message = format!(
+        "Back-off pulling image \"{image}\": {}: {}",
+        problem.reason, problem.message
+    );
+    waiting("ImagePullBackOff", Some(message))
+}

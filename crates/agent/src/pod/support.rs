@@ -1,0 +1,165 @@
+//! What a pod may not ask for yet. A field that carob cannot honour keeps the pod from starting: it is never ignored.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext, VolumeMount};
+
+use super::PodView as _;
+use crate::volumes;
+
+/// What this node is, and lets pods have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Host {
+    /// `hostPath` volumes.
+    pub host_path: bool,
+    /// `file://` images.
+    pub file_images: bool,
+    /// The node's own addresses.
+    pub ips: Vec<IpAddr>,
+}
+
+/// The first thing that the pod asks for and carob does not have, named by its path; `None` if there is none.
+pub fn refusal(pod: &Pod, host: &Host) -> Option<String> {
+    let spec = pod.pod_spec()?;
+    pod_wide(spec)
+        .or_else(|| containers(pod.init_containers(), "initContainers", true))
+        .or_else(|| containers(pod.containers(), "containers", false))
+        .or_else(|| volumes::refusal(pod.volumes(), host))
+}
+
+fn unsupported(path: &str) -> Option<String> {
+    Some(format!("{path} is not supported by carob yet"))
+}
+
+fn first(table: &[(bool, &str)]) -> Option<String> {
+    table
+        .iter()
+        .find(|(asked, _)| *asked)
+        .and_then(|(_, path)| unsupported(path))
+}
+
+fn pod_wide(spec: &PodSpec) -> Option<String> {
+    let security = spec.security_context.as_ref();
+    first(&[
+        (spec.host_network == Some(true), "spec.hostNetwork"),
+        (spec.host_pid == Some(true), "spec.hostPID"),
+        (spec.host_ipc == Some(true), "spec.hostIPC"),
+        (
+            spec.share_process_namespace == Some(true),
+            "spec.shareProcessNamespace",
+        ),
+        (
+            spec.set_hostname_as_fqdn == Some(true),
+            "spec.setHostnameAsFQDN",
+        ),
+        (spec.runtime_class_name.is_some(), "spec.runtimeClassName"),
+        (some(&spec.resource_claims), "spec.resourceClaims"),
+        (
+            spec.resources.is_some(),
+            "spec.resources (of the pod as a whole)",
+        ),
+        (spec.dns_config.is_some(), "spec.dnsConfig"),
+        (
+            spec.dns_policy.as_deref() == Some("None"),
+            "spec.dnsPolicy None",
+        ),
+        (
+            spec.os.as_ref().is_some_and(|os| os.name == "windows"),
+            "spec.os.name windows",
+        ),
+        (
+            security.is_some_and(|s| some(&s.sysctls)),
+            "spec.securityContext.sysctls",
+        ),
+        (
+            security.is_some_and(|s| s.windows_options.is_some()),
+            "spec.securityContext.windowsOptions",
+        ),
+    ])
+}
+
+fn some<T>(list: &Option<Vec<T>>) -> bool {
+    list.as_ref().is_some_and(|l| !l.is_empty())
+}
+
+fn containers(all: &[Container], kind: &str, init: bool) -> Option<String> {
+    all.iter()
+        .enumerate()
+        .find_map(|(i, c)| container(c, &format!("spec.{kind}[{i}]"), init))
+}
+
+fn container(c: &Container, at: &str, init: bool) -> Option<String> {
+    if init && c.restart_policy.as_deref() == Some("Always") {
+        return Some(format!(
+            "{at}.restartPolicy Always (a sidecar) is not supported by carob yet"
+        ));
+    }
+    let path = |field: &str| format!("{at}.{field}");
+    let found = first(&[
+        (c.liveness_probe.is_some(), &path("livenessProbe")),
+        (c.readiness_probe.is_some(), &path("readinessProbe")),
+        (c.startup_probe.is_some(), &path("startupProbe")),
+        (c.lifecycle.is_some(), &path("lifecycle")),
+        (c.restart_policy.is_some(), &path("restartPolicy")),
+        (some(&c.restart_policy_rules), &path("restartPolicyRules")),
+        (c.stdin == Some(true), &path("stdin")),
+        (c.tty == Some(true), &path("tty")),
+        (some(&c.volume_devices), &path("volumeDevices")),
+        (
+            c.resources.as_ref().is_some_and(|r| some(&r.claims)),
+            &path("resources.claims"),
+        ),
+        (
+            c.ports
+                .iter()
+                .flatten()
+                .any(|p| p.host_port.unwrap_or(0) != 0),
+            &path("ports[].hostPort"),
+        ),
+        (
+            c.env.iter().flatten().any(|e| {
+                e.value_from
+                    .as_ref()
+                    .is_some_and(|f| f.file_key_ref.is_some())
+            }),
+            &path("env[].valueFrom.fileKeyRef"),
+        ),
+    ]);
+    found
+        .or_else(|| c.security_context.as_ref().and_then(|s| security(s, at)))
+        .or_else(|| {
+            c.volume_mounts
+                .iter()
+                .flatten()
+                .enumerate()
+                .find_map(|(i, m)| mount(m, &format!("{at}.volumeMounts[{i}]")))
+        })
+}
+
+/// Guests have no user ids, no capabilities and no system calls: what only takes rights away holds by itself.
+fn security(s: &SecurityContext, at: &str) -> Option<String> {
+    let path = |field: &str| format!("{at}.securityContext.{field}");
+    let adds = s.capabilities.as_ref().is_some_and(|c| some(&c.add));
+    first(&[
+        (s.privileged == Some(true), &path("privileged")),
+        (adds, &path("capabilities.add")),
+        (
+            s.proc_mount.as_deref().is_some_and(|m| m != "Default"),
+            &path("procMount"),
+        ),
+        (s.windows_options.is_some(), &path("windowsOptions")),
+    ])
+}
+
+fn mount(m: &VolumeMount, at: &str) -> Option<String> {
+    first(&[
+        (
+            m.sub_path_expr.as_ref().is_some_and(|p| !p.is_empty()),
+            &format!("{at}.subPathExpr"),
+        ),
+        (
+            m.mount_propagation.as_deref().is_some_and(|p| p != "None"),
+            &format!("{at}.mountPropagation"),
+        ),
+    ])
+}

@@ -1,0 +1,149 @@
+//! What containers ask of the machine, and what the machine has.
+
+use api::quantity::Quantity;
+use k8s_openapi::api::core::v1::Container;
+
+/// An amount of each resource of a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amounts {
+    /// Thousandths of a core.
+    pub(crate) milli_cpu: i64,
+    /// Bytes.
+    pub(crate) memory: i64,
+    /// Bytes on disk.
+    pub(crate) ephemeral: i64,
+}
+
+/// A container's limits as the runtime takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Limits {
+    /// Bytes.
+    pub(crate) memory: Option<u64>,
+    /// Cores on average.
+    pub(crate) cpu_quota: Option<f64>,
+    /// The share when guests compete: the requested millicores.
+    pub(crate) cpu_weight: u32,
+}
+
+/// The share of a container that requests nothing, as the kubelet gives it.
+const LEAST_WEIGHT: u32 = 2;
+
+/// Reads a container's limits and requests. What is absent is no limit.
+pub(crate) fn limits(container: &Container) -> Limits {
+    let memory = quantity(container, Of::Limits, "memory");
+    let cpu = quantity(container, Of::Limits, "cpu");
+    let request = quantity(container, Of::Requests, "cpu").or(cpu);
+    Limits {
+        memory: memory
+            .and_then(|q| u64::try_from(q.value()).ok())
+            .filter(|m| *m > 0),
+        cpu_quota: cpu.map(|q| q.milli() as f64 / 1000.0).filter(|c| *c > 0.0),
+        cpu_weight: request
+            .and_then(|q| u32::try_from(q.milli()).ok())
+            .unwrap_or(0)
+            .max(LEAST_WEIGHT),
+    }
+}
+
+/// What a `resourceFieldRef` stands for: the amount in units of the divisor, rounded up.
+///
+/// # Errors
+/// When the resource or the divisor is none that there is.
+pub(crate) fn field(
+    container: &Container,
+    resource: &str,
+    divisor: Option<&str>,
+    node: &Amounts,
+) -> Result<String, String> {
+    let unknown = || format!("unsupported container resource: {resource}");
+    let (of, kind) = match resource.split_once('.') {
+        Some(("limits", kind)) => (Of::Limits, kind),
+        Some(("requests", kind)) => (Of::Requests, kind),
+        _ => return Err(unknown()),
+    };
+    let all = match kind {
+        "cpu" => Quantity::from_milli(node.milli_cpu),
+        "memory" => Quantity::from_value(node.memory, api::quantity::Notation::BinarySi),
+        "ephemeral-storage" => {
+            Quantity::from_value(node.ephemeral, api::quantity::Notation::BinarySi)
+        }
+        _ => return Err(unknown()),
+    };
+    let missing = match of {
+        Of::Limits => all,
+        Of::Requests => Quantity::ZERO,
+    };
+    let amount = quantity(container, of, kind).unwrap_or(missing);
+    let divisor = match divisor.filter(|d| !d.is_empty() && *d != "0") {
+        None => Quantity::from_milli(1000),
+        Some(text) => Quantity::parse(text).map_err(|e| format!("divisor {text:?}: {e}"))?,
+    };
+    // The API server lets only these divisors in: powers of 2 or 10, and a thousandth for CPU.
+    let (amount, divisor) = if kind == "cpu" {
+        (amount.milli(), divisor.milli())
+    } else {
+        (amount.value(), divisor.value())
+    };
+    if divisor <= 0 {
+        return Err("the divisor is not positive".to_owned());
+    }
+    Ok((amount / divisor + i64::from(amount % divisor > 0)).to_string())
+}
+
+#[derive(Clone, Copy)]
+enum Of {
+    Limits,
+    Requests,
+}
+
+fn quantity(container: &Container, of: Of, kind: &str) -> Option<Quantity> {
+    let resources = container.resources.as_ref()?;
+    let amounts = match of {
+        Of::Limits => resources.limits.as_ref()?,
+        Of::Requests => resources.requests.as_ref()?,
+    };
+    Quantity::parse(&amounts.get(kind)?.0).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_as_the_runtime_takes_them() {
+        let of = |resources: serde_json::Value| {
+            limits(
+                &serde_json::from_value(serde_json::json!({"name": "m", "resources": resources}))
+                    .unwrap(),
+            )
+        };
+        let all = of(
+            serde_json::json!({"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "100m"}}),
+        );
+        assert_eq!(
+            all,
+            Limits {
+                memory: Some(64 << 20),
+                cpu_quota: Some(0.25),
+                cpu_weight: 100
+            }
+        );
+        let only_limit = of(serde_json::json!({"limits": {"cpu": "1"}}));
+        assert_eq!(
+            only_limit,
+            Limits {
+                memory: None,
+                cpu_quota: Some(1.0),
+                cpu_weight: 1000
+            }
+        );
+        assert_eq!(
+            of(serde_json::json!({})),
+            Limits {
+                memory: None,
+                cpu_quota: None,
+                cpu_weight: 2
+            }
+        );
+    }
+}

@@ -1,0 +1,60 @@
+//! `configMap`: an object's data as read-only files.
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{ConfigMap as Object, Volume};
+
+use super::{Context, Error, Kind, Made, payload};
+use crate::pod::PodView as _;
+
+pub(super) struct ConfigMap;
+
+#[async_trait]
+impl Kind for ConfigMap {
+    fn field(&self) -> &'static str {
+        "configMap"
+    }
+
+    fn is(&self, volume: &Volume) -> bool {
+        volume.config_map.is_some()
+    }
+
+    async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
+        let source = volume.config_map.clone().unwrap_or_default();
+        let optional = source.optional == Some(true);
+        let name = &source.name;
+        let found = cx
+            .client
+            .of::<Object>()
+            .find(cx.pod.namespace(), name)
+            .await?;
+        let object = match found {
+            Some(object) => object,
+            None if optional => Object::default(),
+            None => return Err(Error::Missing(format!("configmap \"{name}\" not found"))),
+        };
+        let text = object
+            .data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(k, v)| (k, v.into_bytes()));
+        let binary = object
+            .binary_data
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(k, v)| (k, v.0));
+        let data = text.chain(binary).collect();
+        let files = payload::project(
+            &data,
+            source.items.as_deref(),
+            source.default_mode,
+            optional,
+        )
+        .map_err(|key| Error::Missing(format!("references non-existent config key: {key}")))?;
+        payload::write(cx.dir, &files)
+            .map_err(Error::io(format!("writing configmap \"{name}\"")))?;
+        Ok(Made {
+            path: cx.dir.to_owned(),
+            read_only: true,
+        })
+    }
+}

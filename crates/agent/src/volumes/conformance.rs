@@ -1,0 +1,234 @@
+//! What every kind of volume has to obey, and what each one does by itself.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use client::{Body, BoxFuture, Client, Transport};
+use k8s_openapi::api::core::v1::{Pod, Volume};
+use serde_json::{Value, json};
+
+use super::{Made, kind_of, payload, set_up, tear_down};
+use crate::image::Images;
+
+/// An API server of two objects.
+struct Objects;
+
+impl Transport for Objects {
+    fn send(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> BoxFuture<'_, Result<http::Response<Body>, client::Error>> {
+        let found = match request.uri().path() {
+            "/api/v1/namespaces/shop/configmaps/c" => Some(json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "shop"},
+                "data": {"a": "1", "b": "2"}, "binaryData": {"bin": "AAH/"},
+            })),
+            "/api/v1/namespaces/shop/secrets/s" => Some(json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "shop"},
+                "data": {"password": "aHVudGVyMg=="},
+            })),
+            _ => None,
+        };
+        let (code, body) = match found {
+            Some(object) => (200, object),
+            None => (
+                404,
+                json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "not found"}),
+            ),
+        };
+        let response = http::Response::builder()
+            .status(code)
+            .body(client::full(body.to_string()));
+        Box::pin(async move { response.map_err(|e| client::Error::Invalid(e.to_string())) })
+    }
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    client: Client,
+    images: Images,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Client::new(Arc::new(Objects), "test");
+        let runtime = Arc::new(runtime::Scripted::new());
+        let images =
+            Images::open(dir.path().join("images"), client.clone(), runtime, false).unwrap();
+        Self {
+            dir,
+            client,
+            images,
+        }
+    }
+
+    async fn make(&self, volume: &Value) -> Result<Made, String> {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
+            "spec": {"containers": [], "volumes": [volume]},
+        }))
+        .unwrap();
+        let all = set_up(&pod, &self.client, &self.images, &self.volumes()).await?;
+        Ok(all["v"].clone())
+    }
+
+    fn volumes(&self) -> std::path::PathBuf {
+        self.dir.path().join("volumes")
+    }
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut all: Vec<String> = entries.filter(|n| !n.starts_with("..")).collect();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn every_kind_is_made_twice_without_harm_and_leaves_nothing() {
+    let b = Bench::new();
+    let host = b.dir.path().join("host");
+    let volumes = [
+        json!({"name": "v", "configMap": {"name": "c"}}),
+        json!({"name": "v", "secret": {"secretName": "s"}}),
+        json!({"name": "v", "emptyDir": {}}),
+        json!({"name": "v", "hostPath": {"path": host, "type": "DirectoryOrCreate"}}),
+    ];
+    for volume in volumes {
+        let made = b.make(&volume).await.unwrap();
+        assert!(made.path.is_dir(), "{volume}");
+        let before = names(&made.path);
+        if !made.read_only {
+            fs::write(made.path.join("mine"), "x").unwrap();
+        }
+        assert_eq!(b.make(&volume).await.unwrap(), made, "{volume}");
+        let after = names(&made.path);
+        assert!(before.iter().all(|n| after.contains(n)), "{volume}");
+        assert_eq!(
+            !made.read_only,
+            after.contains(&"mine".to_owned()),
+            "taking it up again keeps what is in it: {volume}"
+        );
+        tear_down(&b.volumes()).unwrap();
+        tear_down(&b.volumes()).unwrap();
+        assert!(!b.volumes().exists(), "{volume}");
+    }
+    assert!(host.join("mine").exists(), "what belongs to the host stays");
+}
+
+#[tokio::test]
+async fn objects_become_files_with_their_modes() {
+    let b = Bench::new();
+    let made = b
+        .make(&json!({"name": "v", "configMap": {"name": "c", "defaultMode": 0o444}}))
+        .await
+        .unwrap();
+    assert_eq!(names(&made.path), ["a", "b", "bin"]);
+    assert_eq!(fs::read(made.path.join("bin")).unwrap(), [0, 1, 255]);
+    assert_eq!(
+        fs::metadata(made.path.join("a"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o444
+    );
+    assert!(fs::read_link(made.path.join("a")).unwrap().is_relative());
+
+    let items =
+        json!([{"key": "a", "path": "deep/er/x", "mode": 0o600}, {"key": "b", "path": "deep/y"}]);
+    let made = b
+        .make(&json!({"name": "v", "configMap": {"name": "c", "items": items}}))
+        .await
+        .unwrap();
+    assert_eq!(names(&made.path), ["deep"], "what is no longer wanted goes");
+    assert_eq!(fs::read(made.path.join("deep/er/x")).unwrap(), b"1");
+    assert_eq!(
+        fs::metadata(made.path.join("deep/er/x"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
+
+    let made = b
+        .make(&json!({"name": "v", "secret": {"secretName": "s"}}))
+        .await
+        .unwrap();
+    assert_eq!(fs::read(made.path.join("password")).unwrap(), b"hunter2");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said_in_the_kubelets_words() {
+    let b = Bench::new();
+    let table = [
+        (
+            json!({"name": "v", "configMap": {"name": "no"}}),
+            "configmap \"no\" not found",
+        ),
+        (
+            json!({"name": "v", "secret": {"secretName": "no"}}),
+            "secret \"no\" not found",
+        ),
+        (
+            json!({"name": "v", "configMap": {"name": "c", "items": [{"key": "no", "path": "x"}]}}),
+            "references non-existent config key: no",
+        ),
+        (
+            json!({"name": "v", "secret": {"secretName": "s", "items": [{"key": "no", "path": "x"}]}}),
+            "references non-existent secret key: no",
+        ),
+        (
+            json!({"name": "v", "hostPath": {"path": "/dev/null"}}),
+            "hostPath type check failed: /dev/null is not a directory",
+        ),
+    ];
+    for (volume, why) in table {
+        assert_eq!(
+            b.make(&volume).await.unwrap_err(),
+            format!("MountVolume.SetUp failed for volume \"v\" : {why}")
+        );
+    }
+    for optional in [
+        json!({"name": "v", "configMap": {"name": "no", "optional": true}}),
+        json!({"name": "v", "secret": {"secretName": "no", "optional": true}}),
+        json!({"name": "v", "configMap": {"name": "c", "optional": true, "items": [{"key": "no", "path": "x"}]}}),
+    ] {
+        let made = b.make(&optional).await.unwrap();
+        assert_eq!(names(&made.path), [""; 0], "{optional}");
+    }
+}
+
+#[test]
+fn no_file_leads_outside() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = dir.path().join("v");
+    for path in ["../x", "/x", "a/../../x", "..data", "", "a/./../../../x"] {
+        let file = payload::File {
+            bytes: b"x".to_vec(),
+            mode: 0o644,
+        };
+        let files = payload::Files::from([(path.to_owned(), file)]);
+        assert!(payload::write(&volume, &files).is_err(), "{path}");
+    }
+    assert!(!dir.path().join("x").exists());
+}
+
+#[test]
+fn the_table_is_sorted_and_each_kind_knows_its_own() {
+    let fields: Vec<_> = super::KINDS.iter().map(|k| k.field()).collect();
+    assert!(fields.is_sorted(), "{fields:?}");
+    for field in fields {
+        let volume: Volume =
+            serde_json::from_value(json!({"name": "v", field: {"name": "x", "path": "/x"}}))
+                .unwrap();
+        assert_eq!(kind_of(&volume).unwrap().field(), field);
+    }
+}

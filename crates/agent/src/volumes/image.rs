@@ -1,0 +1,46 @@
+//! `image`: a tree of files from an image, read-only and shared by all pods of the node.
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Volume;
+
+use super::{Context, Error, Kind, Made};
+use crate::pod::Host;
+
+pub(super) struct Image;
+
+#[async_trait]
+impl Kind for Image {
+    fn field(&self) -> &'static str {
+        "image"
+    }
+
+    fn is(&self, volume: &Volume) -> bool {
+        volume.image.is_some()
+    }
+
+    fn refusal(&self, volume: &Volume, _: &Host) -> Option<String> {
+        let reference = volume
+            .image
+            .as_ref()?
+            .reference
+            .as_deref()
+            .unwrap_or_default();
+        reference
+            .is_empty()
+            .then(|| "reference is required".to_owned())
+    }
+
+    async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
+        let source = volume.image.clone().unwrap_or_default();
+        let reference = source.reference.unwrap_or_default();
+        let path = cx
+            .images
+            .tree(&reference, source.pull_policy.as_deref())
+            .await
+            .map_err(|e| Error::Image(format!("failed to pull image \"{reference}\": {e}")))?;
+        Ok(Made {
+            path,
+            read_only: true,
+        })
+    }
+}

@@ -1,0 +1,162 @@
+//! Files that appear together or not at all, as the kubelet's atomic writer lays them out.
+//!
+//! The content lies in a directory of its own, `..data` is a symbolic link to it, and each file that users see is a link
+//! through `..data`. Replacing that one link replaces all files at once. All links are relative and stay inside the
+//! volume, since guests cannot follow any other.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
+use std::path::{Component, Path};
+
+use k8s_openapi::api::core::v1::KeyToPath;
+
+/// One file's bytes and mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct File {
+    pub(super) bytes: Vec<u8>,
+    pub(super) mode: u32,
+}
+
+/// Files by their path below the volume.
+pub(super) type Files = BTreeMap<String, File>;
+
+/// The mode of files for which nothing is said.
+const DEFAULT_MODE: i32 = 0o644;
+
+/// Chooses from an object's data what becomes a file: all of it, or the `items`.
+///
+/// # Errors
+/// The key of the first item that is not there, unless `optional`.
+pub(super) fn project(
+    data: &BTreeMap<String, Vec<u8>>,
+    items: Option<&[KeyToPath]>,
+    default_mode: Option<i32>,
+    optional: bool,
+) -> Result<Files, String> {
+    let default = default_mode.unwrap_or(DEFAULT_MODE);
+    let file = |bytes: &[u8], mode: Option<i32>| File {
+        bytes: bytes.to_vec(),
+        // The agent itself has to read it: it is no root that may read everything.
+        mode: (u32::try_from(mode.unwrap_or(default)).unwrap_or(0o644) & 0o777) | 0o400,
+    };
+    let Some(items) = items.filter(|i| !i.is_empty()) else {
+        return Ok(data
+            .iter()
+            .map(|(key, bytes)| (key.clone(), file(bytes, None)))
+            .collect());
+    };
+    let mut files = Files::new();
+    for item in items {
+        match data.get(&item.key) {
+            Some(bytes) => drop(files.insert(item.path.clone(), file(bytes, item.mode))),
+            None if optional => {}
+            None => return Err(item.key.clone()),
+        }
+    }
+    Ok(files)
+}
+
+/// Writes `files` as the content of `dir`, replacing what was there.
+///
+/// # Errors
+/// When the file system says no, or a path would lead outside.
+pub(super) fn write(dir: &Path, files: &Files) -> io::Result<()> {
+    for path in files.keys() {
+        let inside = Path::new(path)
+            .components()
+            .all(|c| matches!(c, Component::Normal(_)));
+        if path.is_empty() || !inside || path.starts_with("..") {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("invalid path {path:?}"),
+            ));
+        }
+    }
+    fs::create_dir_all(dir)?;
+    if current(dir, files) {
+        return Ok(());
+    }
+    let content = tempfile::Builder::new().prefix("..").tempdir_in(dir)?;
+    fs::set_permissions(content.path(), fs::Permissions::from_mode(0o755))?;
+    for (path, file) in files {
+        let path = content.path().join(path);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let mut out = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        out.write_all(&file.bytes)?;
+        out.set_permissions(fs::Permissions::from_mode(file.mode))?;
+    }
+    let old = fs::read_link(dir.join("..data")).ok();
+    let new = content.keep();
+    let link = dir.join("..data_tmp");
+    remove(&link)?;
+    symlink(new.file_name().unwrap_or_default(), &link)?;
+    fs::rename(&link, dir.join("..data"))?;
+    link_names(dir, files)?;
+    if let Some(old) = old {
+        remove(&dir.join(old))?;
+    }
+    Ok(())
+}
+
+/// Makes the links that users see, and removes those of files that are no more.
+fn link_names(dir: &Path, files: &Files) -> io::Result<()> {
+    let first = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
+    let wanted: std::collections::BTreeSet<String> = files.keys().map(|p| first(p)).collect();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if !name.starts_with("..") && !wanted.contains(name.as_ref()) {
+            remove(&dir.join(name.as_ref()))?;
+        }
+    }
+    for name in wanted {
+        let link = dir.join(&name);
+        if link.symlink_metadata().is_err() {
+            symlink(Path::new("..data").join(&name), &link)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether `dir` holds exactly these files already.
+fn current(dir: &Path, files: &Files) -> bool {
+    let data = dir.join("..data");
+    let mut found = 0;
+    if !data.is_dir() || count(&data, &mut found).is_err() || found != files.len() {
+        return false;
+    }
+    files.iter().all(|(path, file)| {
+        let path = data.join(path);
+        let mode = fs::metadata(&path).map(|m| m.permissions().mode() & 0o777);
+        mode.is_ok_and(|m| m == file.mode) && fs::read(&path).is_ok_and(|bytes| bytes == file.bytes)
+    })
+}
+
+fn count(dir: &Path, found: &mut usize) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            count(&entry.path(), found)?;
+        } else {
+            *found += 1;
+        }
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match path.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        Ok(m) if m.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+    }
+}
