@@ -246,8 +246,10 @@ impl Cache {
         let span = tracing::info_span!("compile", digest = source.digest);
         let work = move || {
             let _span = span.entered();
+            let compiled = this.compile_here(&source, &digits);
+            give_back_memory();
             // Nobody waits any more only when the runtime is going down.
-            let _ = sender.send(this.compile_here(&source, &digits));
+            let _ = sender.send(compiled);
         };
         std::thread::Builder::new()
             .name("carob-compile".into())
@@ -313,6 +315,22 @@ fn lower_priority() {
     // Without it compiling only competes harder.
     let _ = rustix::process::setpriority_process(None, NICE);
 }
+
+/// Compiling a big program takes more than a gigabyte for a while. Without this the C library
+/// keeps most of it for the next time, and the node looks as if it were full.
+#[cfg(target_env = "gnu")]
+#[expect(
+    unsafe_code,
+    reason = "the C library's allocator is told to return free memory"
+)]
+fn give_back_memory() {
+    // SAFETY: `malloc_trim` may be called by any thread at any time; it only touches memory that
+    // nobody has allocated.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn give_back_memory() {}
 
 fn read_verified(source: &ModuleSource) -> Result<Vec<u8>, PrepareError> {
     let what = || format!("reading {}", source.path.display());
