@@ -1,8 +1,8 @@
 //! Bodies: from JSON, YAML or protobuf to a tree that has the schema's types, and back.
 //!
 //! Decoding knows the type it expects. Unknown and repeated fields are dropped and reported, `null`
-//! counts as absent, quantities and times become canonical. Depth is bounded (128 levels); sizes
-//! are the caller's, who holds the bytes already.
+//! counts as absent, quantities and times become canonical. Depth is bounded (100 levels are kept);
+//! sizes are the caller's, who holds the bytes already.
 
 mod protobuf;
 mod scalar;
@@ -140,7 +140,10 @@ impl<'a> Expected<'a> {
             return Err(self.cannot_handle(&api_version, &kind, &why));
         }
         if !any_version && api_version != self.api_version {
-            let why = format!("no kind {:?} is registered for version {api_version:?}", self.kind);
+            let why = format!(
+                "no kind {:?} is registered for version {api_version:?}",
+                self.kind
+            );
             return Err(self.cannot_handle(&api_version, self.kind, &why));
         }
         let Value::Object(map) = value else {
@@ -163,7 +166,11 @@ impl<'a> Expected<'a> {
 
     fn unrecognized(&self, why: &str, body: &[u8]) -> Status {
         let shown: String = String::from_utf8_lossy(&body[..body.len().min(100)]).into_owned();
-        let shown = if shown.is_empty() { shown } else { format!(" ({shown})") };
+        let shown = if shown.is_empty() {
+            shown
+        } else {
+            format!(" ({shown})")
+        };
         Status::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {why}{shown}",
             self.kind
@@ -200,7 +207,9 @@ pub fn decode(
     let result = match format {
         Format::Json => read_json(body, expected.ty, &mut walk),
         Format::Yaml => read_yaml(body, expected.ty, &mut walk),
-        Format::Protobuf => return conform(protobuf::decode(body, expected)?, expected, validation),
+        Format::Protobuf => {
+            return conform(protobuf::decode(body, expected)?, expected, validation);
+        }
     };
     match result {
         Ok(value) => finish(value, expected, walk, validation),
@@ -218,7 +227,11 @@ pub fn conform(
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     let mut walk = tree::Walk::new(false);
-    let result = tree::Root { ty: expected.ty, walk: &mut walk }.deserialize(value);
+    let result = tree::Root {
+        ty: expected.ty,
+        walk: &mut walk,
+    }
+    .deserialize(value);
     match result {
         Ok(value) => finish(value, expected, walk, validation),
         Err(error) => {
@@ -257,7 +270,10 @@ fn finish(
             let why = format!("strict decoding error: {}", warnings.join(", "));
             Err(expected.cannot_handle(expected.api_version, expected.kind, &why))
         }
-        FieldValidation::Ignore => Ok(Decoded { value, warnings: Vec::new() }),
+        FieldValidation::Ignore => Ok(Decoded {
+            value,
+            warnings: Vec::new(),
+        }),
         _ => Ok(Decoded { value, warnings }),
     }
 }

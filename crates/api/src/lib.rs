@@ -4,13 +4,13 @@
 //! Nothing here does I/O, reads a clock or draws a random number. Objects travel as
 //! [`serde_json::Value`] on the write path and as encoded bytes everywhere else.
 
+pub mod codec;
 pub mod discovery;
 pub mod kinds;
 pub mod object;
 pub mod openapi;
-pub mod quantity;
-pub mod codec;
 pub mod patch;
+pub mod quantity;
 pub mod resource;
 pub mod schema;
 pub mod selector;

@@ -65,7 +65,11 @@ impl Object {
         let inside = raw.strip_prefix('{').ok_or(ObjectError::NoMetadata)?;
         // The borrowed text lies inside `stored`: its address tells where.
         let at = inside.as_ptr() as usize - stored.as_ptr() as usize;
-        let comma = if inside.trim_start().starts_with('}') { "" } else { "," };
+        let comma = if inside.trim_start().starts_with('}') {
+            ""
+        } else {
+            ","
+        };
         let version = format!("\"resourceVersion\":\"{revision}\"{comma}");
         let mut bytes = Vec::with_capacity(stored.len() + version.len());
         bytes.extend_from_slice(&stored[..at]);
@@ -123,7 +127,9 @@ impl Object {
     /// The value of one label.
     pub fn label(&self, key: &str) -> Option<&str> {
         let labels = &self.0.labels;
-        let at = labels.binary_search_by(|(known, _)| (**known).cmp(key)).ok()?;
+        let at = labels
+            .binary_search_by(|(known, _)| (**known).cmp(key))
+            .ok()?;
         Some(&labels[at].1)
     }
 
@@ -140,7 +146,12 @@ impl Object {
 
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { namespace, name, revision, .. } = &*self.0;
+        let Inner {
+            namespace,
+            name,
+            revision,
+            ..
+        } = &*self.0;
         write!(f, "{namespace}/{name}@{revision}")
     }
 }
@@ -168,8 +179,14 @@ mod tests {
             "spec": {"metadata": {}},
         }));
         let object = Object::from_stored(&stored, 42).expect("object");
-        assert_eq!(object.value().expect("value")["metadata"]["resourceVersion"], "42");
-        assert_eq!((object.namespace(), object.name(), object.uid()), ("demo", "web", "u"));
+        assert_eq!(
+            object.value().expect("value")["metadata"]["resourceVersion"],
+            "42"
+        );
+        assert_eq!(
+            (object.namespace(), object.name(), object.uid()),
+            ("demo", "web", "u")
+        );
         assert_eq!(object.label("b"), Some("2"));
         assert_eq!(object.label("c"), None);
         assert_eq!(format!("{object:?}"), "demo/web@42");
@@ -180,18 +197,34 @@ mod tests {
         for (stored, name) in [
             ("{\"metadata\":{}}", ""),
             ("{\"metadata\" : { } , \"x\":1}", ""),
-            ("{\"spec\":{\"metadata\":{\"name\":\"no\"}},\"metadata\":{\"name\":\"y\\u0065s\"}}", "yes"),
+            (
+                "{\"spec\":{\"metadata\":{\"name\":\"no\"}},\"metadata\":{\"name\":\"y\\u0065s\"}}",
+                "yes",
+            ),
         ] {
             let object = Object::from_stored(stored.as_bytes(), 7).expect(stored);
             assert_eq!(object.name(), name);
-            assert_eq!(object.value().expect("json")["metadata"]["resourceVersion"], "7");
+            assert_eq!(
+                object.value().expect("json")["metadata"]["resourceVersion"],
+                "7"
+            );
         }
     }
 
     #[test]
     fn refuses_what_is_no_object() {
-        for stored in ["", "{", "[]", "{}", "{\"metadata\":1}", "{\"metadata\":{\"name\":1}}"] {
-            assert!(Object::from_stored(stored.as_bytes(), 1).is_err(), "{stored}");
+        for stored in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            "{\"metadata\":1}",
+            "{\"metadata\":{\"name\":1}}",
+        ] {
+            assert!(
+                Object::from_stored(stored.as_bytes(), 1).is_err(),
+                "{stored}"
+            );
         }
     }
 }

@@ -148,7 +148,13 @@ mod tests {
         assert_eq!(format_micro(at), "2026-11-21T08:00:00.123456Z");
         let early = parse("1969-12-31T23:59:59.5Z").expect("time");
         assert_eq!(format(early), "1969-12-31T23:59:59Z");
-        for bad in ["", "now", "2026-11-21", "2026-11-21 10:00:00Z", "2026-13-21T10:00:00Z"] {
+        for bad in [
+            "",
+            "now",
+            "2026-11-21",
+            "2026-11-21 10:00:00Z",
+            "2026-13-21T10:00:00Z",
+        ] {
             assert!(parse(bad).is_none(), "{bad}");
         }
     }

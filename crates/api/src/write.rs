@@ -68,7 +68,9 @@ pub fn place(
     body: &mut Value,
 ) -> Result<(), Status> {
     let metadata = metadata_mut(body);
-    let namespace = namespace.filter(|_| resource.namespaced).unwrap_or_default();
+    let namespace = namespace
+        .filter(|_| resource.namespaced)
+        .unwrap_or_default();
     match text(metadata, "namespace") {
         _ if namespace.is_empty() => {
             metadata.remove("namespace");
@@ -130,7 +132,8 @@ pub fn create(resource: &Resource, body: Value, context: &Context) -> Result<Val
     if resource.subresource("status").is_some() && resource.plural != "nodes" {
         remove(&mut object, "status");
     }
-    complete(resource, &mut object, None, context);
+    complete(resource, &mut object);
+    (kinds::hooks(resource).prepare)(&mut object, None, context);
     let mut errors = metadata::validate(resource, &object);
     validate::object(resource, &object, None, &mut errors);
     accept(resource, object, errors)
@@ -155,7 +158,11 @@ pub fn update(
 ) -> Result<Value, Status> {
     let mut object = select(resource, subresource, old, new)?;
     let mut errors = metadata::carry_over(resource, old, &mut object)?;
-    complete(resource, &mut object, Some(old), context);
+    complete(resource, &mut object);
+    // The kinds' rules know updates of the whole; who finalizes takes what they keep.
+    if subresource != Some("finalize") {
+        (kinds::hooks(resource).prepare)(&mut object, Some(old), context);
+    }
     if has_generation(resource) && subresource != Some("status") && content_differs(old, &object) {
         bump_generation(&mut object);
     }
@@ -175,7 +182,10 @@ pub fn check_version(resource: &Resource, body: &Value, revision: u64) -> Result
     if version.is_empty() || version.parse() == Ok(revision) {
         return Ok(());
     }
-    Err(Status::modified(resource, metadata["name"].as_str().unwrap_or_default()))
+    Err(Status::modified(
+        resource,
+        metadata["name"].as_str().unwrap_or_default(),
+    ))
 }
 
 /// Encodes an object for the store.
@@ -262,12 +272,10 @@ fn take_path(into: &mut Value, from: &Value, parent: &str, field: &str) {
     }
 }
 
-/// Defaults, and what only the server sets.
-fn complete(resource: &Resource, object: &mut Value, old: Option<&Value>, context: &Context) {
-    let hooks = kinds::hooks(resource);
+/// Fills in the schema's defaults, then the kind's.
+fn complete(resource: &Resource, object: &mut Value) {
     default::fill(resource.schema(), object);
-    (hooks.default)(object);
-    (hooks.prepare)(object, old, context);
+    (kinds::hooks(resource).default)(object);
 }
 
 fn accept(resource: &Resource, object: Value, errors: Vec<FieldError>) -> Result<Value, Status> {
@@ -282,12 +290,23 @@ fn accept(resource: &Resource, object: Value, errors: Vec<FieldError>) -> Result
 pub fn has_generation(resource: &Resource) -> bool {
     match resource.group {
         "apps" => resource.plural != "controllerrevisions",
-        "batch" | "policy" | "admissionregistration.k8s.io" | "apiextensions.k8s.io"
-        | "flowcontrol.apiserver.k8s.io" | "scheduling.k8s.io" | "discovery.k8s.io" => true,
+        "batch"
+        | "policy"
+        | "admissionregistration.k8s.io"
+        | "apiextensions.k8s.io"
+        | "flowcontrol.apiserver.k8s.io"
+        | "scheduling.k8s.io"
+        | "discovery.k8s.io" => true,
         "networking.k8s.io" => {
-            matches!(resource.plural, "ingresses" | "networkpolicies" | "ingressclasses")
+            matches!(
+                resource.plural,
+                "ingresses" | "networkpolicies" | "ingressclasses"
+            )
         }
-        "" => matches!(resource.plural, "pods" | "replicationcontrollers" | "podtemplates"),
+        "" => matches!(
+            resource.plural,
+            "pods" | "replicationcontrollers" | "podtemplates"
+        ),
         "resource.k8s.io" => matches!(resource.plural, "resourceslices" | "deviceclasses"),
         _ => false,
     }
@@ -308,7 +327,10 @@ fn content_differs(old: &Value, new: &Value) -> bool {
 
 fn bump_generation(object: &mut Value) {
     let metadata = metadata_mut(object);
-    let generation = metadata.get("generation").and_then(Value::as_i64).unwrap_or(0);
+    let generation = metadata
+        .get("generation")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
     metadata.insert("generation".into(), generation.saturating_add(1).into());
 }
 

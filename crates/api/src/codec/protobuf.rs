@@ -18,10 +18,7 @@ const MAX_DEPTH: usize = 128;
 type Result<T> = std::result::Result<T, String>;
 
 /// Reads a body.
-pub(super) fn decode(
-    body: &[u8],
-    expected: Expected<'_>,
-) -> std::result::Result<Value, Status> {
+pub(super) fn decode(body: &[u8], expected: Expected<'_>) -> std::result::Result<Value, Status> {
     let message = body
         .strip_prefix(MAGIC)
         .ok_or_else(|| expected.unrecognized("the body is not Kubernetes protobuf", b""))?;
@@ -63,7 +60,12 @@ fn envelope(message: &[u8], ty: &Type) -> Result<Value> {
 }
 
 /// Reads a message's fields into `out`, where inlined messages put theirs, too.
-fn struct_into(message: &[u8], ty: &Type, out: &mut Map<String, Value>, depth: usize) -> Result<()> {
+fn struct_into(
+    message: &[u8],
+    ty: &Type,
+    out: &mut Map<String, Value>,
+    depth: usize,
+) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err("too deep".into());
     }
@@ -107,8 +109,10 @@ fn put(field: &Field, wire: Wire<'_>, out: &mut Map<String, Value>, depth: usize
         }
         shape => {
             let value = scalar_value(shape, wire)?;
-            // Go writes every text that is no pointer, empty ones too.
-            let absent = !field.required && value.as_str() == Some("");
+            // Go writes every text that is no pointer, empty ones too. Of the pointers only these
+            // mean something when they are empty.
+            let meant = matches!(name, "storageClassName" | "volumeAttributesClassName");
+            let absent = !field.required && !meant && value.as_str() == Some("");
             if !absent && !value.is_null() {
                 out.insert(name.to_owned(), value);
             }
@@ -329,7 +333,12 @@ impl<'a> Reader<'a> {
             0 => Wire::Varint(self.varint()?),
             1 => {
                 let bytes = self.take(8)?;
-                Wire::Fixed64(bytes.iter().rev().fold(0, |sum, b| sum << 8 | u64::from(*b)))
+                Wire::Fixed64(
+                    bytes
+                        .iter()
+                        .rev()
+                        .fold(0, |sum, b| sum << 8 | u64::from(*b)),
+                )
             }
             2 => {
                 let length = usize::try_from(self.varint()?).map_err(|_| "bad length")?;

@@ -6,8 +6,11 @@ use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visit
 use serde_json::{Map, Number, Value};
 
 use super::scalar;
-use crate::schema::{Shape, Type};
+use crate::schema::{Field, Shape, Type};
 
+/// Levels of lists and objects in what is kept. What is stored must be readable again, by readers
+/// that give up at 128.
+const MAX_DEPTH: usize = 100;
 /// As many unknown or repeated fields as are reported, at most.
 const MAX_FAULTS: usize = 100;
 
@@ -19,6 +22,8 @@ pub(super) struct Walk {
     path: String,
     /// `spec.containers.name`, as Go reports wrong types: without indices and map keys.
     go_path: String,
+    /// Lists and objects around it.
+    depth: usize,
     /// Names of the structs on the way, innermost last.
     structs: Vec<String>,
     /// Unknown and repeated fields.
@@ -33,6 +38,7 @@ impl Walk {
             yaml,
             path: String::new(),
             go_path: String::new(),
+            depth: 0,
             structs: Vec::new(),
             faults: Vec::new(),
             failure: None,
@@ -64,12 +70,25 @@ impl Walk {
         self.go_path.truncate(go);
     }
 
+    fn down<E: de::Error>(&mut self) -> Result<(), E> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.fail(format!("exceeded max depth of {MAX_DEPTH}")));
+        }
+        Ok(())
+    }
+
+    fn up(&mut self) {
+        self.depth -= 1;
+    }
+
     fn fault(&mut self, what: &str, name: &str) {
         if self.faults.len() >= MAX_FAULTS {
             return;
         }
         let dot = if self.path.is_empty() { "" } else { "." };
-        self.faults.push(format!("{what} field \"{}{dot}{name}\"", self.path));
+        self.faults
+            .push(format!("{what} field \"{}{dot}{name}\"", self.path));
     }
 
     fn fail<E: de::Error>(&mut self, why: String) -> E {
@@ -208,9 +227,9 @@ impl<'de> Visitor<'de> for Node<'_> {
             (Ok(signed), _) => self.visit_i64(signed),
             (Err(_), Shape::Any) => Ok(value.into()),
             (Err(_), Shape::Double | Shape::Quantity) => self.visit_f64(value as f64),
-            (Err(_), shape) => {
-                Err(self.walk.mismatch(&format!("number {value}"), &go_type(shape)))
-            }
+            (Err(_), shape) => Err(self
+                .walk
+                .mismatch(&format!("number {value}"), &go_type(shape))),
         }
     }
 
@@ -233,14 +252,12 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
         match self.shape {
             Shape::String | Shape::Enum(_) | Shape::Any | Shape::IntOrString => Ok(value.into()),
-            Shape::Time
-            | Shape::MicroTime
-            | Shape::Duration
-            | Shape::Quantity
-            | Shape::Bytes => match scalar::canonical(self.shape, value) {
-                Ok(text) => Ok(text.into()),
-                Err(why) => Err(self.walk.fail(why)),
-            },
+            Shape::Time | Shape::MicroTime | Shape::Duration | Shape::Quantity | Shape::Bytes => {
+                match scalar::canonical(self.shape, value) {
+                    Ok(text) => Ok(text.into()),
+                    Err(why) => Err(self.walk.fail(why)),
+                }
+            }
             // YAML 1.1 writes file modes as `0644`; YAML 1.2 reads that as text.
             Shape::Int32 | Shape::Int64 if self.walk.yaml && octal(&value).is_some() => {
                 Ok(octal(&value).unwrap_or_default().into())
@@ -256,6 +273,7 @@ impl<'de> Visitor<'de> for Node<'_> {
             shape => return Err(self.walk.mismatch("array", &go_type(shape))),
         };
         let untyped = matches!(self.shape, Shape::Any);
+        self.walk.down()?;
         let mut out = Vec::new();
         let length = self.walk.path.len();
         loop {
@@ -269,7 +287,10 @@ impl<'de> Visitor<'de> for Node<'_> {
             })?;
             self.walk.path.truncate(length);
             match next {
-                None => return Ok(Value::Array(out)),
+                None => {
+                    self.walk.up();
+                    return Ok(Value::Array(out));
+                }
                 Some(Value::Null) if !untyped => out.push(zero(item)),
                 Some(value) => out.push(value),
             }
@@ -282,6 +303,7 @@ impl<'de> Visitor<'de> for Node<'_> {
             Shape::Any | Shape::Object => (&Shape::Any, true),
             shape => return Err(self.walk.mismatch("object", &go_type(shape))),
         };
+        self.walk.down()?;
         let mut out = Map::new();
         while let Some(key) = entries.next_key_seed(Key)? {
             if out.contains_key(&key) {
@@ -298,6 +320,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 value => out.insert(key, value),
             };
         }
+        self.walk.up();
         Ok(Value::Object(out))
     }
 }
@@ -419,13 +442,13 @@ impl<'de> Visitor<'de> for Struct<'_> {
         let Self { ty, walk, .. } = self;
         let mut out = Map::new();
         let mut nulls: Vec<String> = Vec::new();
+        walk.down()?;
         walk.structs.push(ty.short_name().to_owned());
         while let Some(key) = entries.next_key_seed(Key)? {
-            let typed = match ty.field(&key) {
+            let field = ty.field(&key);
+            let typed = match field {
                 Some(field) => Some(&*field.shape),
-                None if ty.object && (key == "apiVersion" || key == "kind") => {
-                    Some(&Shape::String)
-                }
+                None if ty.object && (key == "apiVersion" || key == "kind") => Some(&Shape::String),
                 None if ty.preserve_unknown => Some(&Shape::Any),
                 None => None,
             };
@@ -440,7 +463,8 @@ impl<'de> Visitor<'de> for Struct<'_> {
             let before = walk.enter(&key);
             let value = entries.next_value_seed(Node { shape, walk })?;
             walk.leave(before);
-            if value.is_null() && !(ty.preserve_unknown && ty.field(&key).is_none()) {
+            let kept = field.is_none() && ty.preserve_unknown;
+            if (value.is_null() && !kept) || field.is_some_and(|f| is_omitted(f, &value)) {
                 out.remove(&key);
                 nulls.push(key);
             } else {
@@ -448,6 +472,59 @@ impl<'de> Visitor<'de> for Struct<'_> {
             }
         }
         walk.structs.pop();
+        walk.up();
         Ok(Value::Object(out))
     }
+}
+
+/// Fields that are no pointers in Go: their zero means the same as their absence, Go leaves it
+/// out when it writes JSON, and always writes it in protobuf. The schema does not tell; a zero of
+/// any other field is kept, because it may be a choice (`replicas: 0`).
+static OMITTED: [&str; 41] = [
+    "active",
+    "availableReplicas",
+    "count",
+    "currentReplicas",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "failed",
+    "failureThreshold",
+    "fullyLabeledReplicas",
+    "generation",
+    "globalDefault",
+    "healthCheckNodePort",
+    "hostIPC",
+    "hostNetwork",
+    "hostPID",
+    "hostPort",
+    "initialDelaySeconds",
+    "minReadySeconds",
+    "nodePort",
+    "nullable",
+    "numberAvailable",
+    "numberUnavailable",
+    "observedGeneration",
+    "paused",
+    "periodSeconds",
+    "publishNotReadyAddresses",
+    "readOnly",
+    "readyReplicas",
+    "stdin",
+    "stdinOnce",
+    "succeeded",
+    "successThreshold",
+    "timeoutSeconds",
+    "tty",
+    "unavailableReplicas",
+    "uniqueItems",
+    "unschedulable",
+    "updatedNumberScheduled",
+    "updatedReplicas",
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-int-or-string",
+];
+
+fn is_omitted(field: &Field, value: &Value) -> bool {
+    let zero = value == &Value::Bool(false) || value.as_i64() == Some(0);
+    zero && !field.required && OMITTED.binary_search(&&*field.name).is_ok()
 }

@@ -8,6 +8,8 @@ use crate::status::Status;
 const MAX_OPERATIONS: usize = 10_000;
 /// What `copy` may add in all, in nodes: it could otherwise double an object again and again.
 const MAX_COPIED: usize = 200_000;
+/// Levels below which nothing is put: operations together could otherwise dig without end.
+const MAX_DEPTH: usize = 128;
 
 /// Applies a patch, an array of operations.
 ///
@@ -42,13 +44,20 @@ fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<
         let value = operation.get("value").cloned();
         value.ok_or_else(Status::unprocessable)
     };
-    let from = || text("from").and_then(pointer).ok_or_else(Status::unprocessable);
+    let from = || {
+        text("from")
+            .and_then(pointer)
+            .ok_or_else(Status::unprocessable)
+    };
     let done = match name {
         "add" => add(document, &path, value()?),
         "remove" => remove(document, &path).map(drop),
         "replace" => {
             let value = value()?;
-            find(document, &path).map(|place| *place = value)
+            let fits = path.len() <= MAX_DEPTH && fits(&value, MAX_DEPTH - path.len());
+            find(document, &path)
+                .filter(|_| fits)
+                .map(|place| *place = value)
         }
         "move" => {
             let from = from()?;
@@ -89,13 +98,29 @@ fn nodes(value: &Value) -> usize {
     }
 }
 
+/// Whether a value has at most so many levels.
+fn fits(value: &Value, levels: usize) -> bool {
+    let Some(below) = levels.checked_sub(1) else {
+        return !value.is_array() && !value.is_object();
+    };
+    match value {
+        Value::Array(items) => items.iter().all(|item| fits(item, below)),
+        Value::Object(map) => map.values().all(|item| fits(item, below)),
+        _ => true,
+    }
+}
+
 /// The parts of a JSON pointer, unescaped.
 fn pointer(text: &str) -> Option<Vec<String>> {
     if text.is_empty() {
         return Some(Vec::new());
     }
     let parts = text.strip_prefix('/')?.split('/');
-    Some(parts.map(|part| part.replace("~1", "/").replace("~0", "~")).collect())
+    Some(
+        parts
+            .map(|part| part.replace("~1", "/").replace("~0", "~"))
+            .collect(),
+    )
 }
 
 fn index(part: &str, length: usize) -> Option<usize> {
@@ -120,6 +145,9 @@ fn find<'a>(document: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
 }
 
 fn add(document: &mut Value, path: &[String], value: Value) -> Option<()> {
+    if !fits(&value, MAX_DEPTH.checked_sub(path.len())?) {
+        return None;
+    }
     let Some((last, parents)) = path.split_last() else {
         *document = value;
         return Some(());
@@ -161,14 +189,38 @@ mod tests {
     #[test]
     fn operations() {
         let table = [
-            (tree!([{"op": "add", "path": "/a/-", "value": 3}]), tree!({"a": [1, 2, 3], "m~/": 1})),
-            (tree!([{"op": "add", "path": "/a/0", "value": 0}]), tree!({"a": [0, 1, 2], "m~/": 1})),
-            (tree!([{"op": "remove", "path": "/a/0"}]), tree!({"a": [2], "m~/": 1})),
-            (tree!([{"op": "replace", "path": "/m~0~1", "value": {}}]), tree!({"a": [1, 2], "m~/": {}})),
-            (tree!([{"op": "move", "from": "/a", "path": "/b"}]), tree!({"b": [1, 2], "m~/": 1})),
-            (tree!([{"op": "copy", "from": "/a/1", "path": "/c"}]), tree!({"a": [1, 2], "c": 2, "m~/": 1})),
-            (tree!([{"op": "test", "path": "/a", "value": [1, 2]}]), tree!({"a": [1, 2], "m~/": 1})),
-            (tree!([{"op": "replace", "path": "", "value": {"x": 1}}]), tree!({"x": 1})),
+            (
+                tree!([{"op": "add", "path": "/a/-", "value": 3}]),
+                tree!({"a": [1, 2, 3], "m~/": 1}),
+            ),
+            (
+                tree!([{"op": "add", "path": "/a/0", "value": 0}]),
+                tree!({"a": [0, 1, 2], "m~/": 1}),
+            ),
+            (
+                tree!([{"op": "remove", "path": "/a/0"}]),
+                tree!({"a": [2], "m~/": 1}),
+            ),
+            (
+                tree!([{"op": "replace", "path": "/m~0~1", "value": {}}]),
+                tree!({"a": [1, 2], "m~/": {}}),
+            ),
+            (
+                tree!([{"op": "move", "from": "/a", "path": "/b"}]),
+                tree!({"b": [1, 2], "m~/": 1}),
+            ),
+            (
+                tree!([{"op": "copy", "from": "/a/1", "path": "/c"}]),
+                tree!({"a": [1, 2], "c": 2, "m~/": 1}),
+            ),
+            (
+                tree!([{"op": "test", "path": "/a", "value": [1, 2]}]),
+                tree!({"a": [1, 2], "m~/": 1}),
+            ),
+            (
+                tree!([{"op": "replace", "path": "", "value": {"x": 1}}]),
+                tree!({"x": 1}),
+            ),
         ];
         for (patch, expected) in table {
             let old = tree!({"a": [1, 2], "m~/": 1});
@@ -201,11 +253,27 @@ mod tests {
     }
 
     #[test]
-    fn copies_cannot_grow_without_bound() {
-        let double = tree!({"op": "copy", "from": "", "path": "/a"});
+    fn nothing_grows_without_bound() {
+        let deeper = tree!({"op": "copy", "from": "", "path": "/a"});
+        let patch = Value::Array(vec![deeper; 200]);
+        assert_eq!(
+            json(tree!({"a": [1, 2]}), &patch)
+                .expect_err("refused")
+                .code,
+            422
+        );
+        let double = tree!({"op": "copy", "from": "/a", "path": "/a/-"});
         let patch = Value::Array(vec![double; 60]);
-        assert_eq!(json(tree!({"a": [1, 2]}), &patch).expect_err("refused").code, 413);
-        let many = Value::Array(vec![tree!({"op": "test", "path": "/x", "value": null}); 10_001]);
+        assert_eq!(
+            json(tree!({"a": [1, 2]}), &patch)
+                .expect_err("refused")
+                .code,
+            413
+        );
+        let many = Value::Array(vec![
+            tree!({"op": "test", "path": "/x", "value": null});
+            10_001
+        ]);
         assert_eq!(json(tree!({}), &many).expect_err("refused").code, 413);
     }
 }

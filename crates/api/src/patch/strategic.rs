@@ -121,9 +121,12 @@ fn merge_map(mut old: Object, mut patch: Object, lookup: Lookup<'_>) -> Result<O
                     Some(Value::Object(merge_map(old, change, meta.inside)?))
                 }
             }
-            (Some(Value::Array(old)), Value::Array(change)) => {
-                Some(Value::Array(merge_list(old, change, lookup.field(&key), &key)?))
-            }
+            (Some(Value::Array(old)), Value::Array(change)) => Some(Value::Array(merge_list(
+                old,
+                change,
+                lookup.field(&key),
+                &key,
+            )?)),
             (_, change) => plain(change),
         };
         if let Some(merged) = merged {
@@ -141,7 +144,9 @@ fn plain(value: Value) -> Option<Value> {
             Some("delete") => None,
             _ => Some(Value::Object(without_directives(map))),
         },
-        Value::Array(items) => Some(Value::Array(items.into_iter().filter_map(plain_item).collect())),
+        Value::Array(items) => Some(Value::Array(
+            items.into_iter().filter_map(plain_item).collect(),
+        )),
         value => Some(value),
     }
 }
@@ -170,12 +175,16 @@ fn retain_keys(old: &mut Object, patch: &mut Object) -> Result<(), Status> {
     let Some(keys) = patch.remove(RETAIN) else {
         return Ok(());
     };
-    let keys = keys.as_array().ok_or_else(|| malformed("$retainKeys is not a list"))?;
+    let keys = keys
+        .as_array()
+        .ok_or_else(|| malformed("$retainKeys is not a list"))?;
     let kept = |key: &str| keys.iter().any(|k| k.as_str() == Some(key));
     for (key, value) in patch.iter() {
         let plain = !key.starts_with('$');
         if plain && !value.is_null() && !kept(key) {
-            return Err(malformed("$retainKeys does not hold all fields that the patch sets"));
+            return Err(malformed(
+                "$retainKeys does not hold all fields that the patch sets",
+            ));
         }
     }
     old.retain(|key, _| kept(key));
@@ -194,7 +203,11 @@ fn delete_scalars(old: &mut Object, list: &str, gone: &Value) -> Result<(), Stat
 
 /// Merges the lists whose order the patch gives, and takes them out of it.
 fn order_lists(old: &mut Object, patch: &mut Object, lookup: Lookup<'_>) -> Result<(), Status> {
-    let orders: Vec<String> = patch.keys().filter(|k| k.starts_with(ORDER)).cloned().collect();
+    let orders: Vec<String> = patch
+        .keys()
+        .filter(|k| k.starts_with(ORDER))
+        .cloned()
+        .collect();
     for directive in orders {
         let Some(Value::Array(order)) = patch.remove(&directive) else {
             return Err(malformed("$setElementOrder is not a list"));
@@ -245,7 +258,9 @@ fn check_order(changes: &[Value], order: &[Value], key: Option<&str>) -> Result<
     if ordered {
         Ok(())
     } else {
-        Err(malformed("$setElementOrder does not hold all elements that the patch sets"))
+        Err(malformed(
+            "$setElementOrder does not hold all elements that the patch sets",
+        ))
     }
 }
 
@@ -272,8 +287,12 @@ fn merge_list(
     let Some(key) = meta.key else {
         return Err(unmergeable(format!("{name} has no merge key")));
     };
-    let missing = |item: &Value| item.is_object() && item.get(key).is_none() && item.get(PATCH).is_none();
-    if changes.iter().any(|item| missing(item) || !item.is_object()) {
+    let missing =
+        |item: &Value| item.is_object() && item.get(key).is_none() && item.get(PATCH).is_none();
+    if changes
+        .iter()
+        .any(|item| missing(item) || !item.is_object())
+    {
         return Err(unmergeable(format!(
             "an element of {name} does not contain declared merge key: {key}"
         )));
@@ -282,7 +301,9 @@ fn merge_list(
     let (mut merged, changes) = special_elements(old, changes, key)?;
     let order = changes.clone();
     for change in changes {
-        let found = merged.iter().position(|item| same(item, &change, Some(key)));
+        let found = merged
+            .iter()
+            .position(|item| same(item, &change, Some(key)));
         match (found, change) {
             (Some(at), Value::Object(change)) => {
                 if let Value::Object(item) = merged[at].take() {
@@ -308,7 +329,9 @@ fn special_elements(
             None => rest.push(change),
             Some(Some("delete")) => {
                 if change.get(key).is_none() {
-                    return Err(unmergeable(format!("delete patch type with no merge key {key} defined")));
+                    return Err(unmergeable(format!(
+                        "delete patch type with no merge key {key} defined"
+                    )));
                 }
                 old.retain(|item| !same(item, &change, Some(key)));
             }

@@ -33,7 +33,11 @@ struct Field {
 }
 
 const fn field(label: &'static str, paths: &'static [&'static [&'static str]]) -> Field {
-    Field { label, paths, absent: "" }
+    Field {
+        label,
+        paths,
+        absent: "",
+    }
 }
 
 const fn field_or(
@@ -41,7 +45,11 @@ const fn field_or(
     paths: &'static [&'static [&'static str]],
     absent: &'static str,
 ) -> Field {
-    Field { label, paths, absent }
+    Field {
+        label,
+        paths,
+        absent,
+    }
 }
 
 static EVERY: [Field; 2] = [
@@ -53,52 +61,117 @@ static PODS: [Field; 8] = [
     field("spec.nodeName", &[&["spec", "nodeName"]]),
     field("spec.restartPolicy", &[&["spec", "restartPolicy"]]),
     field("spec.schedulerName", &[&["spec", "schedulerName"]]),
-    field("spec.serviceAccountName", &[&["spec", "serviceAccountName"]]),
+    field(
+        "spec.serviceAccountName",
+        &[&["spec", "serviceAccountName"]],
+    ),
     field_or("spec.hostNetwork", &[&["spec", "hostNetwork"]], "false"),
     field("status.phase", &[&["status", "phase"]]),
     field("status.podIP", &[&["status", "podIP"]]),
-    field("status.nominatedNodeName", &[&["status", "nominatedNodeName"]]),
+    field(
+        "status.nominatedNodeName",
+        &[&["status", "nominatedNodeName"]],
+    ),
 ];
 
 static EVENTS: [Field; 11] = [
     field("involvedObject.kind", &[&["involvedObject", "kind"]]),
-    field("involvedObject.namespace", &[&["involvedObject", "namespace"]]),
+    field(
+        "involvedObject.namespace",
+        &[&["involvedObject", "namespace"]],
+    ),
     field("involvedObject.name", &[&["involvedObject", "name"]]),
     field("involvedObject.uid", &[&["involvedObject", "uid"]]),
-    field("involvedObject.apiVersion", &[&["involvedObject", "apiVersion"]]),
-    field("involvedObject.resourceVersion", &[&["involvedObject", "resourceVersion"]]),
-    field("involvedObject.fieldPath", &[&["involvedObject", "fieldPath"]]),
+    field(
+        "involvedObject.apiVersion",
+        &[&["involvedObject", "apiVersion"]],
+    ),
+    field(
+        "involvedObject.resourceVersion",
+        &[&["involvedObject", "resourceVersion"]],
+    ),
+    field(
+        "involvedObject.fieldPath",
+        &[&["involvedObject", "fieldPath"]],
+    ),
     field("reason", &[&["reason"]]),
     field("reportingComponent", &[&["reportingComponent"]]),
-    field("source", &[&["source", "component"], &["reportingComponent"]]),
+    field(
+        "source",
+        &[&["source", "component"], &["reportingComponent"]],
+    ),
     field("type", &[&["type"]]),
 ];
 
 /// `events.k8s.io` shows the same objects, and calls some fields otherwise; either form is stored.
 static NEW_EVENTS: [Field; 11] = [
-    field("regarding.kind", &[&["regarding", "kind"], &["involvedObject", "kind"]]),
-    field("regarding.namespace", &[&["regarding", "namespace"], &["involvedObject", "namespace"]]),
-    field("regarding.name", &[&["regarding", "name"], &["involvedObject", "name"]]),
-    field("regarding.uid", &[&["regarding", "uid"], &["involvedObject", "uid"]]),
-    field("regarding.apiVersion", &[&["regarding", "apiVersion"], &["involvedObject", "apiVersion"]]),
+    field(
+        "regarding.kind",
+        &[&["regarding", "kind"], &["involvedObject", "kind"]],
+    ),
+    field(
+        "regarding.namespace",
+        &[
+            &["regarding", "namespace"],
+            &["involvedObject", "namespace"],
+        ],
+    ),
+    field(
+        "regarding.name",
+        &[&["regarding", "name"], &["involvedObject", "name"]],
+    ),
+    field(
+        "regarding.uid",
+        &[&["regarding", "uid"], &["involvedObject", "uid"]],
+    ),
+    field(
+        "regarding.apiVersion",
+        &[
+            &["regarding", "apiVersion"],
+            &["involvedObject", "apiVersion"],
+        ],
+    ),
     field(
         "regarding.resourceVersion",
-        &[&["regarding", "resourceVersion"], &["involvedObject", "resourceVersion"]],
+        &[
+            &["regarding", "resourceVersion"],
+            &["involvedObject", "resourceVersion"],
+        ],
     ),
-    field("regarding.fieldPath", &[&["regarding", "fieldPath"], &["involvedObject", "fieldPath"]]),
+    field(
+        "regarding.fieldPath",
+        &[
+            &["regarding", "fieldPath"],
+            &["involvedObject", "fieldPath"],
+        ],
+    ),
     field("reason", &[&["reason"]]),
-    field("reportingController", &[&["reportingController"], &["reportingComponent"]]),
-    field("source", &[&["source", "component"], &["deprecatedSource", "component"]]),
+    field(
+        "reportingController",
+        &[&["reportingController"], &["reportingComponent"]],
+    ),
+    field(
+        "source",
+        &[&["source", "component"], &["deprecatedSource", "component"]],
+    ),
     field("type", &[&["type"]]),
 ];
 
-static NODES: [Field; 1] = [field_or("spec.unschedulable", &[&["spec", "unschedulable"]], "false")];
+static NODES: [Field; 1] = [field_or(
+    "spec.unschedulable",
+    &[&["spec", "unschedulable"]],
+    "false",
+)];
 static SECRETS: [Field; 1] = [field("type", &[&["type"]])];
 static NAMESPACES: [Field; 2] = [
     field("status.phase", &[&["status", "phase"]]),
     field("name", &[&["metadata", "name"]]),
 ];
-static JOBS: [Field; 1] = [field_or("status.successful", &[&["status", "succeeded"]], "0")];
+static JOBS: [Field; 1] = [field_or(
+    "status.successful",
+    &[&["status", "succeeded"]],
+    "0",
+)];
 static REPLICAS: [Field; 1] = [field_or("status.replicas", &[&["status", "replicas"]], "0")];
 static REQUESTS: [Field; 1] = [field("spec.signerName", &[&["spec", "signerName"]])];
 static SERVICES: [Field; 2] = [
@@ -144,14 +217,23 @@ impl FieldSelector {
                     "invalid selector: '{text}'; can't understand '{term}'"
                 ))
             })?;
-            let known = EVERY.iter().chain(fields_of(resource)).find(|f| f.label == label);
+            let known = EVERY
+                .iter()
+                .chain(fields_of(resource))
+                .find(|f| f.label == label);
             let field = known.ok_or_else(|| {
                 Status::bad_request(format!("field label not supported: {label}"))
             })?;
             let value = unescape(value).ok_or_else(|| {
-                Status::bad_request(format!("invalid selector: '{text}'; bad escape in '{term}'"))
+                Status::bad_request(format!(
+                    "invalid selector: '{text}'; bad escape in '{term}'"
+                ))
             })?;
-            requirements.push(Requirement { field, equal, value });
+            requirements.push(Requirement {
+                field,
+                equal,
+                value,
+            });
         }
         Ok(Self { requirements })
     }
@@ -163,7 +245,10 @@ impl FieldSelector {
 
     /// The value that a field must have, if the selector fixes it: `metadata.name=x` gives `x`.
     pub fn exact(&self, label: &str) -> Option<&str> {
-        let mut found = self.requirements.iter().filter(|r| r.equal && r.field.label == label);
+        let mut found = self
+            .requirements
+            .iter()
+            .filter(|r| r.equal && r.field.label == label);
         found.next().map(|r| r.value.as_str())
     }
 
@@ -340,8 +425,13 @@ mod tests {
         let node = object(&json!({"metadata": {"name": "n"}, "spec": {"unschedulable": true}}));
         let selector = FieldSelector::parse(Resource::of::<Node>(), "spec.unschedulable=true");
         assert!(selector.expect("selector").matches(&node));
-        let event = object(&json!({"metadata": {}, "involvedObject": {"name": "p"}, "source": {}, "reportingComponent": "kubelet"}));
-        let selector = FieldSelector::parse(Resource::of::<Event>(), "involvedObject.name=p,source=kubelet");
+        let event = object(
+            &json!({"metadata": {}, "involvedObject": {"name": "p"}, "source": {}, "reportingComponent": "kubelet"}),
+        );
+        let selector = FieldSelector::parse(
+            Resource::of::<Event>(),
+            "involvedObject.name=p,source=kubelet",
+        );
         assert!(selector.expect("selector").matches(&event));
     }
 
@@ -350,7 +440,14 @@ mod tests {
         let maps = Resource::of::<ConfigMap>();
         let status = FieldSelector::parse(maps, "spec.image=x").expect_err("refused");
         assert_eq!(status.message, "field label not supported: spec.image");
-        for bad in ["metadata.name", "metadata.name!x", "metadata.name=a=b", "metadata.name=\\x", "=", "metadata.name=\\"] {
+        for bad in [
+            "metadata.name",
+            "metadata.name!x",
+            "metadata.name=a=b",
+            "metadata.name=\\x",
+            "=",
+            "metadata.name=\\",
+        ] {
             assert_eq!(FieldSelector::parse(maps, bad).expect_err(bad).code, 400);
         }
         let escaped = FieldSelector::parse(maps, "metadata.name=a\\,b\\=c\\\\").expect("escaped");

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
+use crate::kinds::names;
 use crate::object::Object;
 use crate::status::Status;
-use crate::kinds::names;
 
 /// All requirements must hold. Without any, everything matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,9 +64,15 @@ impl LabelSelector {
     /// 400 with Kubernetes' words.
     pub fn parse(text: &str) -> Result<Self, Status> {
         let tokens = scan(text);
-        let mut parser = Parser { tokens: &tokens, at: 0 };
+        let mut parser = Parser {
+            tokens: &tokens,
+            at: 0,
+        };
         match parser.selector() {
-            Ok(requirements) => Ok(Self { requirements, nothing: false }),
+            Ok(requirements) => Ok(Self {
+                requirements,
+                nothing: false,
+            }),
             Err(why) => Err(Status::bad_request(why)),
         }
     }
@@ -95,7 +101,10 @@ impl LabelSelector {
             let values = expression.values.clone().unwrap_or_default();
             requirements.push(Requirement::new(&expression.key, operator, values)?);
         }
-        Ok(Self { requirements, nothing: false })
+        Ok(Self {
+            requirements,
+            nothing: false,
+        })
     }
 
     /// Labels that must all be there with these values (a Service's selector).
@@ -192,7 +201,9 @@ impl Requirement {
                 ));
             }
             if let Some(why) = names::label_value(value).first() {
-                return Err(format!("values[{index}][{key}]: Invalid value: {value:?}: {why}"));
+                return Err(format!(
+                    "values[{index}][{key}]: Invalid value: {value:?}: {why}"
+                ));
             }
         }
         values.sort();
@@ -315,7 +326,11 @@ impl Parser<'_> {
         let key = self.word()?;
         let ends = matches!(self.peek(), Token::End | Token::Symbol(","));
         if negated || ends {
-            let operator = if negated { Operator::DoesNotExist } else { Operator::Exists };
+            let operator = if negated {
+                Operator::DoesNotExist
+            } else {
+                Operator::Exists
+            };
             return Requirement::new(&key, operator, Vec::new());
         }
         let token = self.next();
@@ -325,7 +340,9 @@ impl Parser<'_> {
             ">" => Operator::Gt,
             "<" => Operator::Lt,
             other => {
-                return Err(format!("found '{other}', expected: in, notin, =, ==, !=, gt, lt"));
+                return Err(format!(
+                    "found '{other}', expected: in, notin, =, ==, !=, gt, lt"
+                ));
             }
         };
         let values = match token {
@@ -382,7 +399,10 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -423,9 +443,18 @@ mod tests {
     #[test]
     fn says_what_is_wrong() {
         let table = [
-            ("a===b", "unable to parse requirement: found '=', expected: identifier"),
-            ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
-            ("a in b", "unable to parse requirement: found 'b' expected: '('"),
+            (
+                "a===b",
+                "unable to parse requirement: found '=', expected: identifier",
+            ),
+            (
+                "a b",
+                "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
+            ),
+            (
+                "a in b",
+                "unable to parse requirement: found 'b' expected: '('",
+            ),
             ("a,", "found '', expected: identifier after ','"),
             ("a=b c", "found 'c', expected: ',' or 'end of string'"),
         ];
@@ -433,16 +462,36 @@ mod tests {
             let status = LabelSelector::parse(text).expect_err(text);
             assert_eq!((status.code, status.message.as_str()), (400, message));
         }
-        for bad in ["a in ()", "-a", "a=-", "a>x", "a in (b", "(", ")", "!", "a in (b c)", "é=ü", ",a"] {
+        for bad in [
+            "a in ()",
+            "-a",
+            "a=-",
+            "a>x",
+            "a in (b",
+            "(",
+            ")",
+            "!",
+            "a in (b c)",
+            "é=ü",
+            ",a",
+        ] {
             assert_eq!(LabelSelector::parse(bad).expect_err(bad).code, 400);
         }
     }
 
     #[test]
     fn selectors_of_objects() {
-        assert!(!LabelSelector::from_meta(None).expect("none").matches_labels(None));
+        assert!(
+            !LabelSelector::from_meta(None)
+                .expect("none")
+                .matches_labels(None)
+        );
         let all = meta::LabelSelector::default();
-        assert!(LabelSelector::from_meta(Some(&all)).expect("all").matches_labels(None));
+        assert!(
+            LabelSelector::from_meta(Some(&all))
+                .expect("all")
+                .matches_labels(None)
+        );
         let bad = meta::LabelSelector {
             match_expressions: Some(vec![meta::LabelSelectorRequirement {
                 key: "a".into(),

@@ -22,7 +22,10 @@ pub fn bind(
     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
     let node = target(binding, name)?;
     let sub = format!("{}/binding", resource.plural);
-    let subject = Subject { group: resource.group, name: &sub };
+    let subject = Subject {
+        group: resource.group,
+        name: &sub,
+    };
     let conflict = |why: &str| Err(Status::conflict(subject, name, why));
     let wanted = binding["metadata"]["uid"].as_str().unwrap_or_default();
     let uid = pod["metadata"]["uid"].as_str().unwrap_or_default();
@@ -33,12 +36,17 @@ pub fn bind(
         return conflict(&why);
     }
     if pod["metadata"]["deletionTimestamp"].is_string() {
-        return conflict(&format!("pod {name} is being deleted, cannot be assigned to a host"));
+        return conflict(&format!(
+            "pod {name} is being deleted, cannot be assigned to a host"
+        ));
     }
     if let Some(bound) = pod["spec"]["nodeName"].as_str().filter(|n| !n.is_empty()) {
         return conflict(&format!("pod {name} is already assigned to node {bound:?}"));
     }
-    if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+    if pod["spec"]["schedulingGates"]
+        .as_array()
+        .is_some_and(|gates| !gates.is_empty())
+    {
         return conflict(&format!("pod {name} has non-empty .spec.schedulingGates"));
     }
     let mut object = pod.clone();
@@ -57,7 +65,11 @@ fn target<'a>(binding: &'a Value, name: &str) -> Result<&'a str, Status> {
     let mut errors = Vec::new();
     if !matches!(kind, "" | "Node") {
         let allowed = ["Node", "<empty>"];
-        errors.push(FieldError::not_supported(&path.child("kind"), kind, &allowed));
+        errors.push(FieldError::not_supported(
+            &path.child("kind"),
+            kind,
+            &allowed,
+        ));
     }
     if node.is_empty() {
         errors.push(FieldError::required(&path.child("name"), ""));
@@ -69,12 +81,18 @@ fn target<'a>(binding: &'a Value, name: &str) -> Result<&'a str, Status> {
 }
 
 fn merge_texts(object: &mut Value, field: &str, added: &Value) {
-    let Some(added) = added.as_object().filter(|map| !map.is_empty()) else { return };
+    let Some(added) = added.as_object().filter(|map| !map.is_empty()) else {
+        return;
+    };
     let place = &mut metadata_mut(object)
         .entry(field)
         .or_insert_with(|| Value::Object(serde_json::Map::new()));
     if let Value::Object(map) = place {
-        map.extend(added.iter().map(|(key, value)| (key.clone(), value.clone())));
+        map.extend(
+            added
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone())),
+        );
     }
 }
 
@@ -88,7 +106,9 @@ fn set_scheduled(object: &mut Value, context: &Context) {
     let conditions = child_mut(object, "status")
         .entry("conditions")
         .or_insert_with(|| Value::Array(Vec::new()));
-    let Value::Array(conditions) = conditions else { return };
+    let Value::Array(conditions) = conditions else {
+        return;
+    };
     let known = conditions.iter_mut().find(|c| c["type"] == "PodScheduled");
     match known {
         Some(known) if known["status"] == "True" => {}

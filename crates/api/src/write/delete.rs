@@ -49,7 +49,11 @@ impl DeleteOptions {
             Some(text) => Some(Propagation::parse(text)?),
         };
         if let Some(orphan) = body.get("orphanDependents").and_then(Value::as_bool) {
-            let implied = if orphan { Propagation::Orphan } else { Propagation::Background };
+            let implied = if orphan {
+                Propagation::Orphan
+            } else {
+                Propagation::Background
+            };
             propagation.get_or_insert(implied);
         }
         let preconditions = &body["preconditions"];
@@ -111,11 +115,19 @@ pub fn delete(
         return Ok(namespace(object, context));
     }
     let grace = if pod { pod_grace(old, options) } else { 0 };
-    mark(&mut object, grace, pod && options.grace_period_seconds.is_some(), context);
+    mark(
+        &mut object,
+        grace,
+        pod && options.grace_period_seconds.is_some(),
+        context,
+    );
     let metadata = metadata_mut(&mut object);
     let held = has_finalizers(metadata);
     // A grace period that was given before still runs, unless it was cut to nothing now.
-    let pending = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64) > Some(0);
+    let pending = metadata
+        .get("deletionGracePeriodSeconds")
+        .and_then(Value::as_i64)
+        > Some(0);
     Ok(if held || pending {
         Deletion::Mark(object)
     } else {
@@ -130,7 +142,10 @@ fn check_preconditions(
     options: &DeleteOptions,
 ) -> Result<(), Status> {
     let name = old["metadata"]["name"].as_str().unwrap_or_default();
-    let subject = Subject { group: resource.group, name: resource.kind };
+    let subject = Subject {
+        group: resource.group,
+        name: resource.kind,
+    };
     let uid = old["metadata"]["uid"].as_str().unwrap_or_default();
     if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
         let why = format!(
@@ -139,7 +154,11 @@ fn check_preconditions(
         return Err(Status::conflict(subject, name, &why));
     }
     let current = revision.to_string();
-    if let Some(wanted) = options.resource_version.as_deref().filter(|w| *w != current) {
+    if let Some(wanted) = options
+        .resource_version
+        .as_deref()
+        .filter(|w| *w != current)
+    {
         let why = format!(
             "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({current}). The object might have been modified"
         );
@@ -151,8 +170,14 @@ fn check_preconditions(
 /// Seconds until a pod is gone: its own or the request's, none if it never ran or has ended.
 fn pod_grace(pod: &Value, options: &DeleteOptions) -> i64 {
     let own = pod["spec"]["terminationGracePeriodSeconds"].as_i64();
-    let unbound = pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
-    let ended = matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+    let unbound = pod["spec"]["nodeName"]
+        .as_str()
+        .unwrap_or_default()
+        .is_empty();
+    let ended = matches!(
+        pod["status"]["phase"].as_str(),
+        Some("Succeeded" | "Failed")
+    );
     if unbound || ended {
         return 0;
     }
@@ -168,7 +193,9 @@ fn mark(object: &mut Value, grace: i64, shorten: bool, context: &Context) {
     let metadata = metadata_mut(object);
     let now = time::truncate(context.now);
     let marked = time::parse(text(metadata, "deletionTimestamp"));
-    let running = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64);
+    let running = metadata
+        .get("deletionGracePeriodSeconds")
+        .and_then(Value::as_i64);
     let at = match (marked, running) {
         (None, _) => later(now, grace),
         (Some(_), Some(running)) if !(shorten && grace < running) => return,
@@ -188,12 +215,17 @@ fn later(at: jiff::Timestamp, seconds: i64) -> jiff::Timestamp {
 }
 
 fn has_finalizers(metadata: &Map<String, Value>) -> bool {
-    metadata.get("finalizers").and_then(Value::as_array).is_some_and(|f| !f.is_empty())
+    metadata
+        .get("finalizers")
+        .and_then(Value::as_array)
+        .is_some_and(|f| !f.is_empty())
 }
 
 /// Dependents are dealt with by the garbage collector, which these finalizers make wait.
 fn set_propagation(object: &mut Value, propagation: Option<Propagation>) {
-    let Some(propagation) = propagation else { return };
+    let Some(propagation) = propagation else {
+        return;
+    };
     let metadata = metadata_mut(object);
     let finalizers = metadata.get("finalizers").and_then(Value::as_array);
     let mut finalizers: Vec<Value> = finalizers
@@ -223,24 +255,34 @@ fn namespace(mut object: Value, context: &Context) -> Deletion {
     }
     let held = has_finalizers(metadata) || has_spec_finalizers(&object);
     child_mut(&mut object, "status").insert("phase".into(), "Terminating".into());
-    if held { Deletion::Mark(object) } else { Deletion::Now(object) }
+    if held {
+        Deletion::Mark(object)
+    } else {
+        Deletion::Now(object)
+    }
 }
 
 fn has_spec_finalizers(object: &Value) -> bool {
-    object["spec"]["finalizers"].as_array().is_some_and(|f| !f.is_empty())
+    object["spec"]["finalizers"]
+        .as_array()
+        .is_some_and(|f| !f.is_empty())
 }
 
 /// Whether an update took away the last thing that a deletion waited for: then the object goes,
 /// and `new` is its last state.
 pub fn should_delete(resource: &Resource, new: &Value) -> bool {
-    let Some(metadata) = new["metadata"].as_object() else { return false };
+    let Some(metadata) = new["metadata"].as_object() else {
+        return false;
+    };
     if text(metadata, "deletionTimestamp").is_empty() || has_finalizers(metadata) {
         return false;
     }
     if (resource.group, resource.plural) == ("", "namespaces") {
         return !has_spec_finalizers(new);
     }
-    let grace = metadata.get("deletionGracePeriodSeconds").and_then(Value::as_i64);
+    let grace = metadata
+        .get("deletionGracePeriodSeconds")
+        .and_then(Value::as_i64);
     grace.unwrap_or(0) == 0
 }
 

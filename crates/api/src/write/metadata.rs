@@ -55,12 +55,19 @@ fn name(
             None => base.to_owned(),
         };
         let path = path.child("generateName");
-        errors.extend(rule(&masked).iter().map(|why| FieldError::invalid(&path, base, why)));
+        errors.extend(
+            rule(&masked)
+                .iter()
+                .map(|why| FieldError::invalid(&path, base, why)),
+        );
     }
     let name = text(metadata, "name");
     let path = path.child("name");
     if name.is_empty() {
-        errors.push(FieldError::required(&path, "name or generateName is required"));
+        errors.push(FieldError::required(
+            &path,
+            "name or generateName is required",
+        ));
     } else {
         names::check(errors, &path, name, rule);
     }
@@ -105,7 +112,11 @@ fn annotations(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut Vec
         // Keys are compared without regard to case.
         let lower = key.to_lowercase();
         let faults = names::qualified_name(&lower);
-        errors.extend(faults.iter().map(|why| FieldError::invalid(path, key.as_str(), why)));
+        errors.extend(
+            faults
+                .iter()
+                .map(|why| FieldError::invalid(path, key.as_str(), why)),
+        );
         total += key.len() + value.as_str().map_or(0, str::len);
     }
     if total > MAX_ANNOTATION_BYTES {
@@ -191,7 +202,11 @@ pub(super) fn carry_over(
     }
     let path = metadata_path();
     let mut errors = Vec::new();
-    for field in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in [
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
         let given = metadata.get(field).filter(|value| !value.is_null());
         if let Some(given) = given.filter(|given| before.get(field) != Some(*given)) {
             errors.push(FieldError::invalid(

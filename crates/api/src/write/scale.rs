@@ -11,7 +11,13 @@ use crate::status::{FieldError, FieldPath, Status};
 pub fn scale(object: &Value) -> Value {
     let empty = Map::new();
     let metadata = object["metadata"].as_object().unwrap_or(&empty);
-    let kept = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"];
+    let kept = [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ];
     let metadata: Map<String, Value> = kept
         .into_iter()
         .filter_map(|field| Some((field.to_owned(), metadata.get(field)?.clone())))
@@ -37,7 +43,9 @@ pub fn scale(object: &Value) -> Value {
 /// `a=d,b in (x,y)`, from either form that workloads have.
 fn selector_of(selector: &Value) -> String {
     let typed = match selector {
-        Value::Object(map) if map.contains_key("matchLabels") || map.contains_key("matchExpressions") => {
+        Value::Object(map)
+            if map.contains_key("matchLabels") || map.contains_key("matchExpressions") =>
+        {
             selector.clone()
         }
         labels => json!({"matchLabels": labels}),
@@ -69,7 +77,10 @@ pub fn apply_scale(
         );
         return Err(Status::conflict(resource, name, &why));
     }
-    let given = scale["metadata"].as_object().map(|m| text(m, "name")).unwrap_or_default();
+    let given = scale["metadata"]
+        .as_object()
+        .map(|m| text(m, "name"))
+        .unwrap_or_default();
     if !given.is_empty() && given != name {
         return Err(Status::bad_request(format!(
             "the name of the object ({given}) does not match the name on the URL ({name})"
@@ -79,7 +90,12 @@ pub fn apply_scale(
     if replicas < 0 {
         let path = FieldPath::new("spec").child("replicas");
         let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
-        return Err(Status::invalid_kind("autoscaling", "Scale", name, vec![error]));
+        return Err(Status::invalid_kind(
+            "autoscaling",
+            "Scale",
+            name,
+            vec![error],
+        ));
     }
     let mut new = old.clone();
     child_mut(&mut new, "spec").insert("replicas".into(), replicas.into());

@@ -1,6 +1,6 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::storage::v1::VolumeAttachment;
 use serde_json::{Value, json};
 
 use super::*;
@@ -29,7 +29,9 @@ fn map(metadata: Value) -> Value {
 }
 
 fn stored_map() -> Value {
-    map(json!({"name": "a", "namespace": "demo", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}))
+    map(
+        json!({"name": "a", "namespace": "demo", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}),
+    )
 }
 
 /// Messages of the causes.
@@ -37,13 +39,19 @@ fn causes(result: Result<Value, Status>) -> Vec<String> {
     let status = result.expect_err("refused");
     assert_eq!(status.code, 422, "{}", status.message);
     let details: Details = *status.details.expect("details");
-    details.causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect()
+    details
+        .causes
+        .iter()
+        .map(|c| format!("{}: {}", c.field, c.message))
+        .collect()
 }
 
 #[test]
 fn a_new_object_gets_what_the_server_sets() {
-    let body = map(json!({"name": "a", "namespace": "demo", "uid": "mine", "generation": 9,
-        "deletionTimestamp": "2026-01-01T00:00:00Z", "creationTimestamp": "2020-01-01T00:00:00Z"}));
+    let body = map(
+        json!({"name": "a", "namespace": "demo", "uid": "mine", "generation": 9,
+        "deletionTimestamp": "2026-01-01T00:00:00Z", "creationTimestamp": "2020-01-01T00:00:00Z"}),
+    );
     assert_eq!(
         create(maps(), body, &context()).expect("created")["metadata"],
         json!({"name": "a", "namespace": "demo", "uid": "new-uid", "creationTimestamp": "2026-11-21T10:00:00Z"})
@@ -65,20 +73,32 @@ fn names_are_generated() {
 #[test]
 fn metadata_is_validated() {
     let table = [
-        (json!({"namespace": "demo"}), "metadata.name: Required value: name or generateName is required"),
+        (
+            json!({"namespace": "demo"}),
+            "metadata.name: Required value: name or generateName is required",
+        ),
         (json!({"name": "a"}), "metadata.namespace: Required value"),
-        (json!({"name": "a", "namespace": "demo", "finalizers": ["x"]}),
-            "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified"),
-        (json!({"name": "a", "namespace": "demo", "annotations": {"a": "x".repeat(262_144)}}),
-            "metadata.annotations: Too long: may not be more than 262144 bytes"),
-        (json!({"name": "a", "namespace": "demo", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}),
-            "metadata.ownerReferences[0].uid: Invalid value: \"\": must not be empty"),
+        (
+            json!({"name": "a", "namespace": "demo", "finalizers": ["x"]}),
+            "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name nor is it fully qualified",
+        ),
+        (
+            json!({"name": "a", "namespace": "demo", "annotations": {"a": "x".repeat(262_144)}}),
+            "metadata.annotations: Too long: may not be more than 262144 bytes",
+        ),
+        (
+            json!({"name": "a", "namespace": "demo", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}),
+            "metadata.ownerReferences[0].uid: Invalid value: \"\": must not be empty",
+        ),
     ];
     for (metadata, fault) in table {
         assert_eq!(causes(create(maps(), map(metadata), &context())), [fault]);
     }
     let body = map(json!({"name": "a", "namespace": "demo", "labels": {"-": "-"}}));
-    assert!(causes(create(maps(), body, &context()))[0].starts_with("metadata.labels: Invalid value: \"-\": name part must consist"));
+    assert!(
+        causes(create(maps(), body, &context()))[0]
+            .starts_with("metadata.labels: Invalid value: \"-\": name part must consist")
+    );
     let body = map(json!({"name": "Bad_Name", "namespace": "demo"}));
     let status = create(maps(), body, &context()).expect_err("refused");
     assert_eq!(
@@ -86,7 +106,10 @@ fn metadata_is_validated() {
         "ConfigMap \"Bad_Name\" is invalid: metadata.name: Invalid value: \"Bad_Name\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
     );
     let body = map(json!({"name": "rv", "namespace": "demo", "resourceVersion": "5"}));
-    assert_eq!(create(maps(), body, &context()).expect_err("refused").code, 500);
+    assert_eq!(
+        create(maps(), body, &context()).expect_err("refused").code,
+        500
+    );
 }
 
 #[test]
@@ -96,12 +119,16 @@ fn bodies_are_placed() {
     assert_eq!(body["metadata"], json!({"name": "a", "namespace": "demo"}));
     let mut other = map(json!({"namespace": "other"}));
     assert_eq!(
-        place(maps(), Some("demo"), None, &mut other).expect_err("refused").message,
+        place(maps(), Some("demo"), None, &mut other)
+            .expect_err("refused")
+            .message,
         "the namespace of the provided object does not match the namespace sent on the request"
     );
     let mut renamed = map(json!({"name": "b"}));
     assert_eq!(
-        place(maps(), Some("demo"), Some("a"), &mut renamed).expect_err("refused").message,
+        place(maps(), Some("demo"), Some("a"), &mut renamed)
+            .expect_err("refused")
+            .message,
         "the name of the object (b) does not match the name on the URL (a)"
     );
     let mut node = json!({"metadata": {"name": "n", "namespace": "x"}});
@@ -111,15 +138,23 @@ fn bodies_are_placed() {
 
 #[test]
 fn an_update_keeps_identity() {
-    let new = map(json!({"name": "a", "namespace": "demo", "labels": {"l": "1"}, "resourceVersion": "7"}));
+    let new = map(
+        json!({"name": "a", "namespace": "demo", "labels": {"l": "1"}, "resourceVersion": "7"}),
+    );
     let updated = update(maps(), None, &stored_map(), new, &context()).expect("updated");
     assert_eq!(
         updated["metadata"],
         json!({"name": "a", "namespace": "demo", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z", "labels": {"l": "1"}})
     );
     let other = map(json!({"name": "a", "namespace": "demo", "uid": "v"}));
-    assert_eq!(update(maps(), None, &stored_map(), other, &context()).expect_err("refused").code, 409);
-    let older = map(json!({"name": "a", "namespace": "demo", "creationTimestamp": "2020-01-01T00:00:00Z"}));
+    assert_eq!(
+        update(maps(), None, &stored_map(), other, &context())
+            .expect_err("refused")
+            .code,
+        409
+    );
+    let older =
+        map(json!({"name": "a", "namespace": "demo", "creationTimestamp": "2020-01-01T00:00:00Z"}));
     assert_eq!(
         causes(update(maps(), None, &stored_map(), older, &context()))[0],
         "metadata.creationTimestamp: Invalid value: \"2020-01-01T00:00:00Z\": field is immutable"
@@ -131,7 +166,11 @@ fn versions_are_compared() {
     let body = |version: &str| map(json!({"name": "a", "resourceVersion": version}));
     assert!(check_version(maps(), &body(""), 7).is_ok());
     assert!(check_version(maps(), &body("7"), 7).is_ok());
-    assert!(check_version(maps(), &body("6"), 7).expect_err("stale").is_conflict());
+    assert!(
+        check_version(maps(), &body("6"), 7)
+            .expect_err("stale")
+            .is_conflict()
+    );
 }
 
 fn deployment() -> Value {
@@ -158,12 +197,26 @@ fn generation_counts_changes_of_the_spec() {
     status["status"] = json!({"replicas": 2});
     let third = update(deployments, Some("status"), &second, status, &context()).expect("updated");
     assert_eq!(third["metadata"]["generation"], 2);
-    assert_eq!((&third["spec"]["replicas"], &third["status"]["replicas"]), (&json!(2), &json!(2)));
+    assert_eq!(
+        (&third["spec"]["replicas"], &third["status"]["replicas"]),
+        (&json!(2), &json!(2))
+    );
     let mut labelled = third.clone();
     labelled["metadata"]["labels"] = json!({"x": "y"});
     let fourth = update(deployments, None, &third, labelled, &context()).expect("updated");
     assert_eq!(fourth["metadata"]["generation"], 2);
-    assert_eq!(update(deployments, Some("nope"), &fourth, fourth.clone(), &context()).expect_err("404").code, 404);
+    assert_eq!(
+        update(
+            deployments,
+            Some("nope"),
+            &fourth,
+            fourth.clone(),
+            &context()
+        )
+        .expect_err("404")
+        .code,
+        404
+    );
 }
 
 #[test]
@@ -176,7 +229,10 @@ fn scales() {
     assert_eq!(read["metadata"]["uid"], "new-uid");
     read["spec"]["replicas"] = 3.into();
     let new = apply_scale(deployments, &old, &read, &context()).expect("scaled");
-    assert_eq!((&new["spec"]["replicas"], &new["metadata"]["generation"]), (&json!(3), &json!(2)));
+    assert_eq!(
+        (&new["spec"]["replicas"], &new["metadata"]["generation"]),
+        (&json!(3), &json!(2))
+    );
     read["spec"]["replicas"] = (-1).into();
     assert_eq!(
         causes(apply_scale(deployments, &old, &read, &context())),
@@ -186,11 +242,12 @@ fn scales() {
 
 #[test]
 fn what_the_schema_requires_must_be_there() {
-    let body = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
-        "metadata": {"name": "b", "namespace": "demo"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"name": "x"}]});
-    let faults = causes(create(Resource::of::<RoleBinding>(), body, &context()));
-    assert!(faults.iter().any(|f| f.starts_with("roleRef.apiGroup:")), "{faults:?}");
-    assert!(faults.iter().any(|f| f.starts_with("subjects[0].kind:")), "{faults:?}");
+    let body = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment",
+        "metadata": {"name": "a"}, "spec": {"attacher": "x"}});
+    assert_eq!(
+        causes(create(Resource::of::<VolumeAttachment>(), body, &context())),
+        ["spec.nodeName: Required value"]
+    );
 }
 
 #[test]
@@ -201,47 +258,93 @@ fn finalizers_hold_a_deletion() {
     let Ok(Deletion::Mark(marked)) = delete(maps(), &held, 1, &options, &context()) else {
         panic!("not marked");
     };
-    assert_eq!(marked["metadata"]["deletionTimestamp"], "2026-11-21T10:00:00Z");
+    assert_eq!(
+        marked["metadata"]["deletionTimestamp"],
+        "2026-11-21T10:00:00Z"
+    );
     assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
-    assert_eq!(delete(maps(), &marked, 1, &options, &context()), Ok(Deletion::Mark(marked.clone())));
+    assert_eq!(
+        delete(maps(), &marked, 1, &options, &context()),
+        Ok(Deletion::Mark(marked.clone()))
+    );
     let mut more = marked.clone();
     more["metadata"]["finalizers"] = json!(["demo.example/hold", "demo.example/more"]);
     assert_eq!(
         causes(update(maps(), None, &marked, more, &context())),
-        ["metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"demo.example/more\"}"; 2]
+        ["metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{\"demo.example/more\"}";
+            2]
     );
     let mut free = marked.clone();
     free["metadata"]["finalizers"] = Value::Null;
     let free = update(maps(), None, &marked, free, &context()).expect("updated");
     assert!(should_delete(maps(), &free));
     assert!(!should_delete(maps(), &marked) && !should_delete(maps(), &stored_map()));
-    assert!(matches!(delete(maps(), &stored_map(), 1, &options, &context()), Ok(Deletion::Now(_))));
+    assert!(matches!(
+        delete(maps(), &stored_map(), 1, &options, &context()),
+        Ok(Deletion::Now(_))
+    ));
 }
 
 #[test]
 fn preconditions_and_propagation() {
-    let wrong = DeleteOptions { uid: Some("v".into()), ..Default::default() };
+    let wrong = DeleteOptions {
+        uid: Some("v".into()),
+        ..Default::default()
+    };
     assert_eq!(
-        delete(maps(), &stored_map(), 1, &wrong, &context()).expect_err("refused").message,
+        delete(maps(), &stored_map(), 1, &wrong, &context())
+            .expect_err("refused")
+            .message,
         "Operation cannot be fulfilled on ConfigMap \"a\": the UID in the precondition (v) does not match the UID in record (u). The object might have been deleted and then recreated"
     );
-    let stale = DeleteOptions { resource_version: Some("4".into()), ..Default::default() };
-    assert!(delete(maps(), &stored_map(), 5, &stale, &context()).expect_err("refused").is_conflict());
-    for (policy, finalizer) in [(Propagation::Foreground, "foregroundDeletion"), (Propagation::Orphan, "orphan")] {
-        let options = DeleteOptions { propagation: Some(policy), ..Default::default() };
-        let Ok(Deletion::Mark(marked)) = delete(maps(), &stored_map(), 1, &options, &context()) else {
+    let stale = DeleteOptions {
+        resource_version: Some("4".into()),
+        ..Default::default()
+    };
+    assert!(
+        delete(maps(), &stored_map(), 5, &stale, &context())
+            .expect_err("refused")
+            .is_conflict()
+    );
+    for (policy, finalizer) in [
+        (Propagation::Foreground, "foregroundDeletion"),
+        (Propagation::Orphan, "orphan"),
+    ] {
+        let options = DeleteOptions {
+            propagation: Some(policy),
+            ..Default::default()
+        };
+        let Ok(Deletion::Mark(marked)) = delete(maps(), &stored_map(), 1, &options, &context())
+        else {
             panic!("not marked");
         };
         assert_eq!(marked["metadata"]["finalizers"], json!([finalizer]));
-        let background = DeleteOptions { propagation: Some(Propagation::Background), ..Default::default() };
-        assert!(matches!(delete(maps(), &marked, 1, &background, &context()), Ok(Deletion::Now(_))));
+        let background = DeleteOptions {
+            propagation: Some(Propagation::Background),
+            ..Default::default()
+        };
+        assert!(matches!(
+            delete(maps(), &marked, 1, &background, &context()),
+            Ok(Deletion::Now(_))
+        ));
     }
     let body = json!({"propagationPolicy": "Foreground", "gracePeriodSeconds": 4, "preconditions": {"uid": "u"}, "dryRun": ["All"]});
     assert_eq!(
         DeleteOptions::from_value(&body).expect("options"),
-        DeleteOptions { grace_period_seconds: Some(4), propagation: Some(Propagation::Foreground), uid: Some("u".into()), resource_version: None, dry_run: true }
+        DeleteOptions {
+            grace_period_seconds: Some(4),
+            propagation: Some(Propagation::Foreground),
+            uid: Some("u".into()),
+            resource_version: None,
+            dry_run: true
+        }
     );
-    assert_eq!(DeleteOptions::from_value(&json!({"propagationPolicy": "Never"})).expect_err("refused").code, 400);
+    assert_eq!(
+        DeleteOptions::from_value(&json!({"propagationPolicy": "Never"}))
+            .expect_err("refused")
+            .code,
+        400
+    );
 }
 
 fn pod(node: &str, phase: &str) -> Value {
@@ -253,13 +356,27 @@ fn pod(node: &str, phase: &str) -> Value {
 #[test]
 fn pods_end_with_grace() {
     let delete = |pod: &Value, grace| {
-        let options = DeleteOptions { grace_period_seconds: grace, ..Default::default() };
+        let options = DeleteOptions {
+            grace_period_seconds: grace,
+            ..Default::default()
+        };
         delete(pods(), pod, 1, &options, &context()).expect("deleted")
     };
-    assert!(matches!(delete(&pod("", "Pending"), None), Deletion::Now(_)));
-    assert!(matches!(delete(&pod("n", "Succeeded"), None), Deletion::Now(_)));
-    assert!(matches!(delete(&pod("n", "Running"), Some(0)), Deletion::Now(_)));
-    let Deletion::Mark(marked) = delete(&pod("n", "Running"), None) else { panic!("gone") };
+    assert!(matches!(
+        delete(&pod("", "Pending"), None),
+        Deletion::Now(_)
+    ));
+    assert!(matches!(
+        delete(&pod("n", "Succeeded"), None),
+        Deletion::Now(_)
+    ));
+    assert!(matches!(
+        delete(&pod("n", "Running"), Some(0)),
+        Deletion::Now(_)
+    ));
+    let Deletion::Mark(marked) = delete(&pod("n", "Running"), None) else {
+        panic!("gone")
+    };
     assert_eq!(
         marked["metadata"],
         json!({"name": "p", "namespace": "demo", "uid": "u", "generation": 3,
@@ -268,10 +385,17 @@ fn pods_end_with_grace() {
     // Only a shorter time counts.
     assert_eq!(delete(&marked, None), Deletion::Mark(marked.clone()));
     assert_eq!(delete(&marked, Some(60)), Deletion::Mark(marked.clone()));
-    let Deletion::Mark(sooner) = delete(&marked, Some(5)) else { panic!("gone") };
-    assert_eq!(sooner["metadata"]["deletionTimestamp"], "2026-11-21T10:00:05Z");
+    let Deletion::Mark(sooner) = delete(&marked, Some(5)) else {
+        panic!("gone")
+    };
+    assert_eq!(
+        sooner["metadata"]["deletionTimestamp"],
+        "2026-11-21T10:00:05Z"
+    );
     assert_eq!(sooner["metadata"]["generation"], 3);
-    let Deletion::Now(last) = delete(&marked, Some(0)) else { panic!("still there") };
+    let Deletion::Now(last) = delete(&marked, Some(0)) else {
+        panic!("still there")
+    };
     assert_eq!(last["metadata"]["deletionGracePeriodSeconds"], 0);
     assert_eq!(last["metadata"]["generation"], 3);
 }
@@ -281,7 +405,9 @@ fn namespaces_wait_for_their_contents() {
     let namespaces = Resource::of::<Namespace>();
     let old = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "demo", "uid": "u"},
         "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
-    let Ok(Deletion::Mark(marked)) = delete(namespaces, &old, 1, &DeleteOptions::default(), &context()) else {
+    let Ok(Deletion::Mark(marked)) =
+        delete(namespaces, &old, 1, &DeleteOptions::default(), &context())
+    else {
         panic!("not marked");
     };
     assert_eq!(marked["status"]["phase"], "Terminating");
@@ -290,7 +416,8 @@ fn namespaces_wait_for_their_contents() {
     emptied["spec"] = json!({});
     let kept = update(namespaces, None, &marked, emptied.clone(), &context()).expect("updated");
     assert_eq!(kept["spec"], json!({"finalizers": ["kubernetes"]}));
-    let done = update(namespaces, Some("finalize"), &marked, emptied, &context()).expect("finalized");
+    let done =
+        update(namespaces, Some("finalize"), &marked, emptied, &context()).expect("finalized");
     assert!(should_delete(namespaces, &done));
 }
 
@@ -313,12 +440,20 @@ fn pods_are_bound_once() {
             "reason": "Conflict", "details": {"name": "p", "kind": "pods/binding"}, "code": 409})
     );
     let nowhere = json!({"target": {"kind": "Pod"}});
-    assert_eq!(causes(bind(pods(), &pod("", "Pending"), &nowhere, &context())).len(), 2);
+    assert_eq!(
+        causes(bind(pods(), &pod("", "Pending"), &nowhere, &context())).len(),
+        2
+    );
 }
 
 #[test]
 fn odd_trees_do_no_harm() {
-    for odd in [json!(null), json!([]), json!({"metadata": 1}), json!({"metadata": {"labels": 1, "finalizers": {}}})] {
+    for odd in [
+        json!(null),
+        json!([]),
+        json!({"metadata": 1}),
+        json!({"metadata": {"labels": 1, "finalizers": {}}}),
+    ] {
         let _ = create(maps(), odd.clone(), &context());
         let _ = update(maps(), None, &odd, odd.clone(), &context());
         let _ = delete(pods(), &odd, 1, &DeleteOptions::default(), &context());

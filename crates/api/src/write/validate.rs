@@ -15,7 +15,9 @@ pub(super) fn object(
     errors: &mut Vec<FieldError>,
 ) {
     (kinds::hooks(resource).validate)(object, old, errors);
-    let Some(map) = object.as_object() else { return };
+    let Some(map) = object.as_object() else {
+        return;
+    };
     let mut faults = Vec::new();
     for field in resource.schema().fields.iter() {
         // Metadata has rules of its own; a status is written by those who know.
@@ -23,10 +25,20 @@ pub(super) fn object(
             continue;
         }
         let path = FieldPath::new(&field.name);
-        present(&field.shape, map.get(&*field.name), field.required, &path, &mut faults);
+        present(
+            &field.shape,
+            map.get(&*field.name),
+            field.required,
+            &path,
+            &mut faults,
+        );
     }
     let told: Vec<FieldPath> = errors.iter().map(|e| e.field.clone()).collect();
-    errors.extend(faults.into_iter().filter(|fault| !is_told(&told, &fault.field)));
+    errors.extend(
+        faults
+            .into_iter()
+            .filter(|fault| !is_told(&told, &fault.field)),
+    );
 }
 
 /// Whether the kind has found a fault at this place already, or at what it lies in.
@@ -72,12 +84,7 @@ fn present(
     }
 }
 
-fn fields(
-    ty: &Type,
-    map: &Map<String, Value>,
-    path: &FieldPath,
-    faults: &mut Vec<FieldError>,
-) {
+fn fields(ty: &Type, map: &Map<String, Value>, path: &FieldPath, faults: &mut Vec<FieldError>) {
     for field in ty.fields.iter() {
         let value = map.get(&*field.name);
         if value.is_some() || field.required {

@@ -16,7 +16,7 @@ fn lists_of_objects_are_merged_by_their_key() {
         pod_spec(old, patch),
         json!({"containers": [
             {"name": "two", "image": "b"},
-            {"name": "one", "image": "a", "env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
+            {"name": "one", "image": "a", "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}]},
         ]})
     );
 }
@@ -35,9 +35,15 @@ fn untouched_elements_keep_their_place() {
 fn elements_are_deleted_and_lists_replaced_on_demand() {
     let old = || json!({"containers": [{"name": "one"}, {"name": "two"}]});
     let patch = json!({"containers": [{"$patch": "delete", "name": "two"}]});
-    assert_eq!(pod_spec(old(), patch), json!({"containers": [{"name": "one"}]}));
+    assert_eq!(
+        pod_spec(old(), patch),
+        json!({"containers": [{"name": "one"}]})
+    );
     let patch = json!({"containers": [{"$patch": "replace"}, {"name": "new"}]});
-    assert_eq!(pod_spec(old(), patch), json!({"containers": [{"name": "new"}]}));
+    assert_eq!(
+        pod_spec(old(), patch),
+        json!({"containers": [{"name": "new"}]})
+    );
     let patch = json!({"containers": null});
     assert_eq!(pod_spec(old(), patch), json!({}));
     let patch = json!({"volumes": [{"$patch": "delete", "name": "x"}]});
@@ -68,21 +74,28 @@ fn scalars_are_merged_as_sets() {
     let ty = schema::object_meta();
     let old = || json!({"finalizers": ["a", "b"]});
     let patched = strategic(ty, old(), json!({"finalizers": ["c", "b"]})).expect("patched");
-    assert_eq!(patched, json!({"finalizers": ["a", "c", "b"]}));
+    assert_eq!(patched, json!({"finalizers": ["c", "a", "b"]}));
     let patch = json!({"$deleteFromPrimitiveList/finalizers": ["a"]});
-    assert_eq!(strategic(ty, old(), patch).expect("patched"), json!({"finalizers": ["b"]}));
+    assert_eq!(
+        strategic(ty, old(), patch).expect("patched"),
+        json!({"finalizers": ["b"]})
+    );
     let patch = json!({
         "$deleteFromPrimitiveList/finalizers": ["a"],
         "$setElementOrder/finalizers": ["c", "b"],
         "finalizers": ["c"],
     });
-    assert_eq!(strategic(ty, old(), patch).expect("patched"), json!({"finalizers": ["c", "b"]}));
+    assert_eq!(
+        strategic(ty, old(), patch).expect("patched"),
+        json!({"finalizers": ["c", "b"]})
+    );
 }
 
 #[test]
 fn atomic_lists_are_replaced() {
     let old = json!({"tolerations": [{"key": "a"}], "containers": [{"name": "c", "args": ["x"]}]});
-    let patch = json!({"tolerations": [{"key": "b"}], "containers": [{"name": "c", "args": ["y"]}]});
+    let patch =
+        json!({"tolerations": [{"key": "b"}], "containers": [{"name": "c", "args": ["y"]}]});
     assert_eq!(
         pod_spec(old, patch),
         json!({"tolerations": [{"key": "b"}], "containers": [{"name": "c", "args": ["y"]}]})
@@ -96,9 +109,15 @@ fn objects_are_merged_replaced_deleted() {
     let patched = strategic(ty, old(), json!({"labels": {"b": null, "c": "3"}})).expect("patched");
     assert_eq!(patched, json!({"labels": {"a": "1", "c": "3"}}));
     let patch = json!({"labels": {"$patch": "replace", "z": "9"}});
-    assert_eq!(strategic(ty, old(), patch).expect("patched"), json!({"labels": {"z": "9"}}));
+    assert_eq!(
+        strategic(ty, old(), patch).expect("patched"),
+        json!({"labels": {"z": "9"}})
+    );
     let patch = json!({"labels": {"$patch": "delete"}});
-    assert_eq!(strategic(ty, old(), patch).expect("patched"), json!({"labels": {}}));
+    assert_eq!(
+        strategic(ty, old(), patch).expect("patched"),
+        json!({"labels": {}})
+    );
     let patch = json!({"annotations": {"x": null, "y": "1"}});
     assert_eq!(
         strategic(ty, json!({}), patch).expect("patched"),
@@ -143,11 +162,21 @@ fn bad_patches_are_refused() {
         (json!({"containers": [{"image": "x"}]}), 422),
         (json!({"containers": [1]}), 422),
         (json!({"containers": [{"$patch": "delete"}]}), 422),
-        (json!({"containers": [{"$patch": "merge", "name": "a"}]}), 400),
-        (json!({"$setElementOrder/containers": [], "containers": [{"name": "a"}]}), 400),
+        (
+            json!({"containers": [{"$patch": "merge", "name": "a"}]}),
+            400,
+        ),
+        (
+            json!({"$setElementOrder/containers": [], "containers": [{"name": "a"}]}),
+            400,
+        ),
     ];
     for (patch, code) in table {
         let old = json!({"containers": [{"name": "a"}]});
-        assert_eq!(strategic(ty, old, patch.clone()).expect_err("refused").code, code, "{patch}");
+        assert_eq!(
+            strategic(ty, old, patch.clone()).expect_err("refused").code,
+            code,
+            "{patch}"
+        );
     }
 }
