@@ -1,1 +1,28 @@
+//! Which node a pod goes to.
 //!
+//! [`schedule`] decides: a pure function of a pod, a [`Snapshot`] of the nodes and what runs on
+//! them, the [`Plugins`] and a source of randomness for ties. [`run`] is its driver: it keeps the
+//! snapshot up to date by informers, takes pods from the [`Queue`] one after the other, counts a
+//! pod on its node as soon as it is decided ("assumed"), and binds concurrently.
+//!
+//! Every rule is a plugin: a file in `plugins` and a line in its table. A plugin says which nodes
+//! a pod may not go to and why, which ones suit it better, and which changes in the cluster may
+//! help a pod that it has turned away.
+
+mod decide;
+mod driver;
+mod node;
+mod plugins;
+mod pod;
+mod queue;
+mod resources;
+mod snapshot;
+
+pub use decide::{Decision, Unschedulable, schedule};
+pub use driver::run;
+pub use node::{Node, Taint};
+pub use plugins::{Filter, MAX_SCORE, Plugin, Plugins, PreFilter, Rejection, Score};
+pub use pod::Pod;
+pub use queue::{Failure, Queue};
+pub use resources::Resources;
+pub use snapshot::{Event, NodeState, Snapshot};

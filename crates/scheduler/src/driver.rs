@@ -1,0 +1,365 @@
+//! Carries decisions out.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use api::resource;
+use client::{Changes, Client, Error, EventType, Informer, Key, ListOptions, Patch, Recorder};
+use futures::FutureExt;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{self as core, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use rand::{SeedableRng, rngs::SmallRng};
+use serde_json::json;
+use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    Decision, Failure, Node, Plugins, Pod, Queue, Snapshot, Unschedulable, decide::schedule,
+    snapshot::Event,
+};
+
+/// How many bindings and condition writes may be under way at once.
+const UNDER_WAY: usize = 256;
+
+/// Places pods until it is told to stop; then it waits for the bindings under way.
+///
+/// It handles the pods whose `schedulerName` is `default-scheduler`, and must be the only one to
+/// do so. Should there be two for a moment, a pod is still never placed twice: the API server
+/// binds it once.
+pub async fn run(client: Client, shutdown: CancellationToken) {
+    let pods: Informer<Pod> = Informer::start(
+        client.resource(resource::of::<core::Pod>()),
+        ListOptions::default().fields("status.phase!=Succeeded,status.phase!=Failed"),
+    );
+    let nodes: Informer<Node> = Informer::start(
+        client.resource(resource::of::<core::Node>()),
+        ListOptions::default(),
+    );
+    let synced = async {
+        nodes.synced().await;
+        pods.synced().await;
+    };
+    if shutdown.run_until_cancelled(synced).await.is_none() {
+        return;
+    }
+    let recorder = Recorder::start(client.clone(), "default-scheduler", "");
+    let mut driver = Driver {
+        pod_changes: pods.subscribe(),
+        node_changes: nodes.subscribe(),
+        pods,
+        nodes,
+        client,
+        recorder,
+        snapshot: Snapshot::default(),
+        plugins: Plugins::default(),
+        queue: Queue::new(),
+        assumed: BTreeMap::new(),
+        writes: JoinSet::new(),
+        rng: SmallRng::from_os_rng(),
+    };
+    driver.run(&shutdown).await;
+    while driver.writes.join_next().await.is_some() {}
+}
+
+struct Driver {
+    client: Client,
+    recorder: Recorder,
+    pods: Informer<Pod>,
+    nodes: Informer<Node>,
+    pod_changes: Changes,
+    node_changes: Changes,
+    snapshot: Snapshot,
+    plugins: Plugins,
+    queue: Queue,
+    /// Pods whose binding is under way or not yet seen, by key, with their uid.
+    assumed: BTreeMap<Key, String>,
+    writes: JoinSet<Option<Bound>>,
+    rng: SmallRng,
+}
+
+/// What became of a binding.
+struct Bound {
+    pod: Arc<Pod>,
+    node: String,
+    result: Result<(), Error>,
+}
+
+impl Driver {
+    async fn run(&mut self, shutdown: &CancellationToken) {
+        loop {
+            self.take_up_changes();
+            let room = self.writes.len() < UNDER_WAY;
+            if room && let Some(pod) = self.queue.pop(Instant::now()) {
+                self.place(pod);
+                // Lets the writes begin, and others have their turn.
+                tokio::task::yield_now().await;
+                if shutdown.is_cancelled() {
+                    return;
+                }
+                continue;
+            }
+            // With no room the queue's deadlines don't matter: a finished write wakes us.
+            let deadline = self.queue.next_deadline().filter(|_| room);
+            let sleep = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                keys = self.node_changes.next() => self.nodes_changed(keys),
+                keys = self.pod_changes.next() => self.pods_changed(keys),
+                Some(done) = self.writes.join_next() => self.written(done),
+                () = sleep => {}
+            }
+        }
+    }
+
+    /// Takes up whatever is known by now, without waiting.
+    fn take_up_changes(&mut self) {
+        if let Some(keys) = self.node_changes.next().now_or_never() {
+            self.nodes_changed(keys);
+        }
+        if let Some(keys) = self.pod_changes.next().now_or_never() {
+            self.pods_changed(keys);
+        }
+        while let Some(done) = self.writes.try_join_next() {
+            self.written(done);
+        }
+    }
+
+    fn nodes_changed(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            let Some(node) = self.nodes.get(&key) else {
+                self.snapshot.remove_node(&key.name);
+                continue;
+            };
+            if self.snapshot.set_node(node)
+                && let Some(state) = self.snapshot.node(&key.name)
+            {
+                let event = Event::Node(state);
+                self.queue.tell(&event, &self.plugins, Instant::now());
+            }
+        }
+    }
+
+    fn pods_changed(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            match self.pods.get(&key) {
+                Some(pod) if pod.is_placed() => self.seen_on_node(&key, pod),
+                Some(pod) if pod.is_waiting() => self.seen_waiting(&key, pod),
+                _ => self.seen_gone(&key),
+            }
+        }
+    }
+
+    fn seen_on_node(&mut self, key: &Key, pod: Arc<Pod>) {
+        self.queue.remove(key);
+        self.assumed.remove(key);
+        let node = pod.node_name.clone();
+        let before = self.counted(key);
+        self.snapshot.place(Arc::clone(&pod), &node);
+        // A pod that was resized, or turned out to be elsewhere than assumed.
+        if let Some((was_on, before)) = before
+            && (was_on != node || before.requests != pod.requests)
+        {
+            self.freed(&before);
+        }
+    }
+
+    fn seen_waiting(&mut self, key: &Key, pod: Arc<Pod>) {
+        match self.assumed.get(key) {
+            // What is seen is older than what has been decided.
+            Some(uid) if *uid == pod.uid => return,
+            // Its namesake is gone, and with it what was decided for it.
+            Some(_) => self.forget(key),
+            None => {}
+        }
+        if self.snapshot.placement(key).is_some() {
+            self.forget(key);
+        }
+        self.queue.set(pod);
+    }
+
+    fn seen_gone(&mut self, key: &Key) {
+        self.queue.remove(key);
+        self.forget(key);
+    }
+
+    /// Stops counting a pod where it was or was assumed to be.
+    fn forget(&mut self, key: &Key) {
+        self.assumed.remove(key);
+        if let Some(pod) = self.snapshot.remove_pod(key) {
+            self.freed(&pod);
+        }
+    }
+
+    fn freed(&mut self, pod: &Pod) {
+        let event = Event::Freed { pod };
+        self.queue.tell(&event, &self.plugins, Instant::now());
+    }
+
+    /// The pod as it is counted, and where.
+    fn counted(&self, key: &Key) -> Option<(String, Arc<Pod>)> {
+        let node = self.snapshot.placement(key)?;
+        let pod = self.snapshot.node(node)?.pod(key)?;
+        Some((node.to_owned(), pod))
+    }
+
+    fn place(&mut self, pod: Arc<Pod>) {
+        let span = tracing::info_span!("schedule", pod = %pod.key(), uid = pod.uid);
+        let entered = span.enter();
+        let decision = schedule(&pod, &self.snapshot, &self.plugins, &mut self.rng);
+        match decision {
+            Decision::Bind(node) => {
+                tracing::info!(node, "assigned");
+                let key = pod.key();
+                self.snapshot.place(Arc::clone(&pod), &node);
+                self.assumed.insert(key, pod.uid.clone());
+                let bind = bind(self.client.clone(), pod, node);
+                drop(entered);
+                self.writes.spawn(bind.instrument(span));
+            }
+            Decision::Wait(why) => {
+                tracing::info!(message = why.message, "fits nowhere");
+                let failure = Failure::Unschedulable(why.plugins.clone());
+                self.queue.put_back(&pod, failure, Instant::now());
+                self.tell_user(&pod, &why);
+                if condition_differs(&pod, why.condition, &why.message) {
+                    let (reason, message) = (why.condition, why.message);
+                    let write = write_condition(self.client.clone(), pod, reason, message);
+                    drop(entered);
+                    self.writes.spawn(write.instrument(span));
+                }
+            }
+        }
+    }
+
+    fn tell_user(&self, pod: &Pod, why: &Unschedulable) {
+        // A gate is somebody's wish, and no failure.
+        if why.condition != "SchedulingGated" {
+            let about = reference(pod);
+            let message = why.message.as_str();
+            self.recorder
+                .event(&about, EventType::Warning, "FailedScheduling", message);
+        }
+    }
+
+    fn written(&mut self, done: Result<Option<Bound>, tokio::task::JoinError>) {
+        match done {
+            Ok(Some(bound)) => self.bound(bound),
+            Ok(None) => {}
+            // The task panicked: the pod stays assumed, and is seen to be bound or not when it
+            // changes next.
+            Err(error) => tracing::error!(%error, "a write did not come to its end"),
+        }
+    }
+
+    fn bound(&mut self, bound: Bound) {
+        let Bound { pod, node, result } = bound;
+        let key = pod.key();
+        match result {
+            Ok(()) => {
+                // A namesake may be waiting by now.
+                if self.queue.contains(&pod) {
+                    self.queue.remove(&key);
+                }
+                let message = format!("Successfully assigned {key} to {node}");
+                self.recorder
+                    .event(&reference(&pod), EventType::Normal, "Scheduled", message);
+            }
+            Err(error) => {
+                let uid = pod.uid.as_str();
+                tracing::warn!(pod = %key, uid, node, %error, "binding failed");
+                // Unless it has been seen on its node meanwhile, or is another by now.
+                if self
+                    .assumed
+                    .get(&key)
+                    .is_some_and(|assumed| *assumed == pod.uid)
+                {
+                    self.queue.put_back(&pod, Failure::Error, Instant::now());
+                    self.forget(&key);
+                    self.look_again(&key);
+                }
+            }
+        }
+    }
+
+    /// While a pod was assumed, what was seen of it was passed over.
+    fn look_again(&mut self, key: &Key) {
+        match self.pods.get(key) {
+            Some(pod) if pod.is_waiting() => self.queue.set(pod),
+            Some(pod) if pod.is_placed() => self.seen_on_node(key, pod),
+            _ => self.seen_gone(key),
+        }
+    }
+}
+
+async fn bind(client: Client, pod: Arc<Pod>, node: String) -> Option<Bound> {
+    let result = client
+        .bind(&pod.namespace, &pod.name, &pod.uid, &node)
+        .await;
+    Some(Bound { pod, node, result })
+}
+
+fn condition_differs(pod: &Pod, reason: &str, message: &str) -> bool {
+    let written = pod.scheduled.as_ref();
+    !written.is_some_and(|(status, old_reason, old_message)| {
+        status == "False" && old_reason == reason && old_message == message
+    })
+}
+
+async fn write_condition(
+    client: Client,
+    pod: Arc<Pod>,
+    reason: &'static str,
+    message: String,
+) -> Option<Bound> {
+    let mut condition = json!({
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": reason,
+        "message": message,
+        "lastProbeTime": null,
+    });
+    // The time tells when the status changed, not when it was last looked at.
+    if pod
+        .scheduled
+        .as_ref()
+        .is_none_or(|(status, ..)| status != "False")
+    {
+        condition["lastTransitionTime"] = json!(Time(Timestamp::now()));
+    }
+    // With its uid, so that a namesake is not told.
+    let patch = Patch::Strategic(json!({
+        "metadata": { "uid": pod.uid },
+        "status": { "conditions": [condition] },
+    }));
+    let pods = client.of::<core::Pod>();
+    let written = pods
+        .patch(&pod.namespace, &pod.name, &patch, Some("status"))
+        .await;
+    match written {
+        Ok(_) => {}
+        Err(error) if error.is_not_found() => {}
+        // The next attempt to place it writes it again.
+        Err(error) => tracing::warn!(%error, "the pod's condition was not written"),
+    }
+    None
+}
+
+fn reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        namespace: Some(pod.namespace.clone()),
+        name: Some(pod.name.clone()),
+        uid: Some(pod.uid.clone()),
+        resource_version: Some(client::Object::revision(pod).to_string()),
+        field_path: None,
+    }
+}

@@ -1,0 +1,207 @@
+//! The rules, each a plugin of its own, and the table that names them all.
+
+mod balanced_allocation;
+mod node_affinity;
+mod node_name;
+mod node_resources_fit;
+mod node_unschedulable;
+mod scheduling_gates;
+mod taint_toleration;
+mod unsupported;
+
+use std::borrow::Cow;
+
+pub(crate) use self::{node_affinity::NodeRules, unsupported::unsupported};
+use crate::{
+    pod::Pod,
+    snapshot::{Event, NodeState, Snapshot},
+};
+
+/// The best score that a plugin gives a node.
+pub const MAX_SCORE: i64 = 100;
+
+/// Every plugin, in the order in which they are asked, which is kube-scheduler's: the first that
+/// refuses a node names the reason. Adding a rule is adding a line.
+static TABLE: &[&dyn Plugin] = &[
+    &scheduling_gates::SchedulingGates,
+    &unsupported::Unsupported,
+    &node_unschedulable::NodeUnschedulable,
+    &node_name::NodeName,
+    &taint_toleration::TaintToleration,
+    &node_affinity::NodeAffinity,
+    &node_resources_fit::NodeResourcesFit,
+    &balanced_allocation::NodeResourcesBalancedAllocation,
+];
+
+/// A rule about where pods may or should go.
+///
+/// Each decision asks a plugin once what it has to say of the pod; what it answers with is then
+/// asked of the nodes. Nothing is kept between decisions.
+pub trait Plugin: Send + Sync {
+    /// Its name, as Kubernetes has it.
+    fn name(&self) -> &'static str;
+
+    /// What restricts this pod's nodes. The default restricts nothing.
+    fn pre_filter<'a>(&'a self, pod: &'a Pod, snapshot: &'a Snapshot) -> PreFilter<'a> {
+        let _ = (pod, snapshot);
+        PreFilter::Skip
+    }
+
+    /// What tells this pod's nodes apart. The default has no opinion.
+    fn pre_score<'a>(
+        &'a self,
+        pod: &'a Pod,
+        snapshot: &'a Snapshot,
+    ) -> Option<Box<dyn Score + 'a>> {
+        let _ = (pod, snapshot);
+        None
+    }
+
+    /// How much its scores count.
+    fn weight(&self) -> i64 {
+        1
+    }
+
+    /// Whether a change may help a pod that this plugin has turned away. It must not be `false`
+    /// where it does: the pod would wait for minutes. The default is that nothing helps.
+    fn helps(&self, pod: &Pod, event: &Event<'_>) -> bool {
+        let _ = (pod, event);
+        false
+    }
+}
+
+/// What a plugin says of a pod before it sees a node.
+pub enum PreFilter<'a> {
+    /// It does not concern this pod.
+    Skip,
+    /// Every node has to be asked.
+    Filter(Box<dyn Filter + 'a>),
+    /// Only these nodes come into question, and have to be asked.
+    Among(Vec<&'a str>, Box<dyn Filter + 'a>),
+    /// No node will do.
+    Reject {
+        /// For the condition: `Unschedulable`, `SchedulingGated`.
+        condition: &'static str,
+        /// Why.
+        message: String,
+    },
+}
+
+/// Judges nodes for one pod.
+pub trait Filter {
+    /// Whether the pod may go to this node.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self, node: &NodeState) -> Result<(), Rejection>;
+}
+
+/// Why a pod may not go to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The plugin that says so.
+    pub plugin: &'static str,
+    /// In Kubernetes' words; counted over all nodes.
+    pub reasons: Vec<Cow<'static, str>>,
+    /// Taking other pods away from the node would change nothing.
+    pub unresolvable: bool,
+}
+
+impl Rejection {
+    fn unresolvable(plugin: &'static str, reason: &'static str) -> Self {
+        Rejection {
+            plugin,
+            reasons: vec![Cow::Borrowed(reason)],
+            unresolvable: true,
+        }
+    }
+}
+
+/// Compares nodes for one pod.
+pub trait Score {
+    /// How well a node suits the pod, in numbers of the plugin's own.
+    fn score(&self, node: &NodeState) -> i64;
+
+    /// Brings the scores of all nodes into 0..=[`MAX_SCORE`]. The default takes them as they are.
+    fn normalize(&self, scores: &mut [i64]) {
+        let _ = scores;
+    }
+}
+
+/// Scales scores so that the highest is [`MAX_SCORE`]; with `reverse`, so that the lowest is best.
+fn normalize_by_highest(scores: &mut [i64], reverse: bool) {
+    let highest = scores.iter().copied().max().unwrap_or(0);
+    for score in scores {
+        let scaled = if highest <= 0 {
+            0
+        } else {
+            *score * MAX_SCORE / highest
+        };
+        *score = if reverse { MAX_SCORE - scaled } else { scaled };
+    }
+}
+
+/// A set of plugins.
+#[derive(Clone)]
+pub struct Plugins {
+    all: Vec<&'static dyn Plugin>,
+}
+
+impl std::fmt::Debug for Plugins {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = self.all.iter().map(|plugin| plugin.name());
+        f.debug_list().entries(names).finish()
+    }
+}
+
+impl Default for Plugins {
+    /// All of them.
+    fn default() -> Self {
+        Plugins::of(TABLE.to_vec())
+    }
+}
+
+impl Plugins {
+    /// These plugins.
+    #[must_use]
+    pub fn of(all: Vec<&'static dyn Plugin>) -> Self {
+        Plugins { all }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'static dyn Plugin> {
+        self.all.iter().copied()
+    }
+
+    /// Whether a change may help a pod that the plugins of these names have turned away.
+    #[must_use]
+    pub fn help(&self, rejected_by: &[&'static str], pod: &Pod, event: &Event<'_>) -> bool {
+        self.iter()
+            .any(|plugin| rejected_by.contains(&plugin.name()) && plugin.helps(pod, event))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = TABLE.iter().map(|plugin| plugin.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), TABLE.len());
+    }
+
+    #[test]
+    fn scores_are_scaled_to_the_highest() {
+        let mut scores = [0, 5, 10];
+        normalize_by_highest(&mut scores, false);
+        assert_eq!(scores, [0, 50, 100]);
+        let mut scores = [0, 5, 10];
+        normalize_by_highest(&mut scores, true);
+        assert_eq!(scores, [100, 50, 0]);
+        let mut scores = [0, 0];
+        normalize_by_highest(&mut scores, true);
+        assert_eq!(scores, [100, 100]);
+    }
+}

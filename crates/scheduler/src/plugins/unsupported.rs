@@ -1,0 +1,171 @@
+//! A pod that asks for what no plugin can give yet is held back, and told so.
+//!
+//! Placing it regardless would break a promise that its spec makes (never two on one node, only
+//! beside its data), and nobody would notice until it mattered.
+
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+
+use super::{Plugin, PreFilter};
+use crate::{pod::Pod, snapshot::Snapshot};
+
+pub(super) struct Unsupported;
+
+impl Plugin for Unsupported {
+    fn name(&self) -> &'static str {
+        "Unsupported"
+    }
+
+    fn pre_filter<'a>(&'a self, pod: &'a Pod, _: &'a Snapshot) -> PreFilter<'a> {
+        match pod.unsupported {
+            None => PreFilter::Skip,
+            Some(what) => PreFilter::Reject {
+                condition: "Unschedulable",
+                message: format!(
+                    "the pod uses {what}, which carob's scheduler does not support yet"
+                ),
+            },
+        }
+    }
+}
+
+/// The first thing in a pod's spec that would be ignored.
+pub(crate) fn unsupported(spec: &PodSpec) -> Option<&'static str> {
+    let affinity = spec.affinity.as_ref();
+    let spread = spec.topology_spread_constraints.iter().flatten();
+    let volumes = || spec.volumes.iter().flatten();
+    let containers = || {
+        spec.containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten())
+    };
+    let has_host_port = |container: &Container| {
+        let mut ports = container.ports.iter().flatten();
+        ports.any(|port| port.host_port.is_some_and(|port| port != 0))
+    };
+    let checks = [
+        (
+            "pod affinity (spec.affinity.podAffinity)",
+            affinity
+                .and_then(|affinity| affinity.pod_affinity.as_ref())
+                .is_some_and(|terms| {
+                    any(&terms.required_during_scheduling_ignored_during_execution)
+                        || any(&terms.preferred_during_scheduling_ignored_during_execution)
+                }),
+        ),
+        (
+            "pod anti-affinity (spec.affinity.podAntiAffinity)",
+            affinity
+                .and_then(|affinity| affinity.pod_anti_affinity.as_ref())
+                .is_some_and(|terms| {
+                    any(&terms.required_during_scheduling_ignored_during_execution)
+                        || any(&terms.preferred_during_scheduling_ignored_during_execution)
+                }),
+        ),
+        (
+            "topology spread with DoNotSchedule (spec.topologySpreadConstraints)",
+            spread
+                .into_iter()
+                .any(|constraint| constraint.when_unsatisfiable == "DoNotSchedule"),
+        ),
+        (
+            "host ports (spec.containers[].ports[].hostPort)",
+            containers().any(has_host_port),
+        ),
+        (
+            "persistent volume claims (spec.volumes[].persistentVolumeClaim)",
+            volumes().any(|volume| volume.persistent_volume_claim.is_some()),
+        ),
+        (
+            "generic ephemeral volumes (spec.volumes[].ephemeral)",
+            volumes().any(|volume| volume.ephemeral.is_some()),
+        ),
+        (
+            "resource claims (spec.resourceClaims)",
+            any(&spec.resource_claims),
+        ),
+        (
+            "scheduling groups (spec.schedulingGroup)",
+            spec.scheduling_group.is_some(),
+        ),
+    ];
+    checks
+        .into_iter()
+        .find(|(_, used)| *used)
+        .map(|(what, _)| what)
+}
+
+fn any<T>(list: &Option<Vec<T>>) -> bool {
+    list.as_ref().is_some_and(|list| !list.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_supported_is_named() {
+        let term = json!({ "topologyKey": "kubernetes.io/hostname" });
+        for (spec, named) in [
+            (json!({}), None),
+            (json!({ "affinity": { "nodeAffinity": {} } }), None),
+            (json!({ "affinity": { "podAntiAffinity": {} } }), None),
+            (
+                json!({ "volumes": [{ "name": "a", "emptyDir": {} }] }),
+                None,
+            ),
+            (
+                json!({ "affinity": { "podAffinity":
+                    { "requiredDuringSchedulingIgnoredDuringExecution": [term] } } }),
+                Some("podAffinity"),
+            ),
+            (
+                json!({ "affinity": { "podAntiAffinity":
+                    { "preferredDuringSchedulingIgnoredDuringExecution":
+                        [{ "weight": 1, "podAffinityTerm": term }] } } }),
+                Some("podAntiAffinity"),
+            ),
+            (
+                json!({ "topologySpreadConstraints": [{ "maxSkew": 1,
+                    "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule" }] }),
+                Some("topologySpreadConstraints"),
+            ),
+            (
+                json!({ "topologySpreadConstraints": [{ "maxSkew": 1,
+                    "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway" }] }),
+                None,
+            ),
+            (
+                json!({ "containers": [{ "name": "a",
+                    "ports": [{ "containerPort": 80, "hostPort": 80 }] }] }),
+                Some("hostPort"),
+            ),
+            (
+                json!({ "containers": [{ "name": "a", "ports": [{ "containerPort": 80 }] }] }),
+                None,
+            ),
+            (
+                json!({ "volumes": [{ "name": "a", "persistentVolumeClaim":
+                    { "claimName": "c" } }] }),
+                Some("persistentVolumeClaim"),
+            ),
+            (
+                json!({ "volumes": [{ "name": "a", "ephemeral": {} }] }),
+                Some("ephemeral"),
+            ),
+            (
+                json!({ "resourceClaims": [{ "name": "gpu" }] }),
+                Some("resourceClaims"),
+            ),
+        ] {
+            let parsed: PodSpec = serde_json::from_value(spec.clone()).unwrap();
+            let found = unsupported(&parsed);
+            match (found, named) {
+                (None, None) => {}
+                (Some(found), Some(named)) => assert!(found.contains(named), "{found}"),
+                _ => panic!("{spec}: {found:?}"),
+            }
+        }
+    }
+}

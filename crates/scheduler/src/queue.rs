@@ -1,0 +1,310 @@
+//! Which pod is next.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use client::Key;
+use tokio::time::Instant;
+
+use crate::{plugins::Plugins, pod::Pod, snapshot::Event};
+
+/// The pause after a first failure; each further one doubles it.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
+/// How long a pod may wait for a change that helps, before it is tried without one.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
+
+/// Why a pod comes back to the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// No node would do; these plugins turned it away. It waits for a change that helps one.
+    Unschedulable(Vec<&'static str>),
+    /// Something else went wrong. It is tried again after its pause.
+    Error,
+}
+
+/// Pods that wait to be placed.
+///
+/// *Active* pods are next, by priority, then by how long they have waited. A pod that fits
+/// nowhere is *unschedulable*: it stays aside until something changes that may help it by the
+/// judgement of the plugins that turned it away. Then it is tried as soon as its back-off is
+/// over, or, as the pauses of such pods only keep them from displacing others, as soon as no
+/// other pod is active. A pod whose binding failed always waits its back-off out.
+#[derive(Debug, Default)]
+pub struct Queue {
+    entries: BTreeMap<Key, Entry>,
+    active: BTreeSet<(Order, Key)>,
+    /// Helped, but not yet over their back-off.
+    helped: BTreeSet<(Instant, Key)>,
+    /// After an error.
+    failed: BTreeSet<(Instant, Key)>,
+    /// By when they began to wait.
+    unschedulable: BTreeSet<(Instant, Key)>,
+    arrivals: u64,
+}
+
+/// The higher priority first, then the earlier arrival.
+type Order = (Reverse<i32>, u64);
+
+#[derive(Debug)]
+struct Entry {
+    pod: Arc<Pod>,
+    arrival: u64,
+    attempts: u32,
+    place: Place,
+}
+
+/// Where in the queue an entry is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Place {
+    Active,
+    Helped {
+        until: Instant,
+    },
+    Failed {
+        until: Instant,
+    },
+    Unschedulable {
+        since: Instant,
+        by: Vec<&'static str>,
+    },
+    /// A decision is being made or carried out.
+    Taken,
+}
+
+impl Queue {
+    /// An empty queue.
+    #[must_use]
+    pub fn new() -> Self {
+        Queue::default()
+    }
+
+    /// Takes up a waiting pod as it is now. A new one becomes active, and so does one that now
+    /// asks for something else; other changes leave it where it is.
+    pub fn set(&mut self, pod: Arc<Pod>) {
+        let key = pod.key();
+        let Some(entry) = self.entries.get_mut(&key) else {
+            return self.insert(key, pod);
+        };
+        let same = entry.pod.asks_the_same(&pod);
+        let recreated = entry.pod.uid != pod.uid;
+        if recreated {
+            self.remove(&key);
+            return self.insert(key, pod);
+        }
+        if same || entry.place == Place::Taken {
+            entry.pod = pod;
+            return;
+        }
+        self.unplace(&key);
+        if let Some(entry) = self.entries.get_mut(&key) {
+            entry.pod = pod;
+        }
+        self.place(&key, Place::Active);
+    }
+
+    /// Forgets a pod: it is bound, or gone.
+    pub fn remove(&mut self, key: &Key) {
+        self.unplace(key);
+        self.entries.remove(key);
+    }
+
+    /// Whether this very pod is in the queue or taken from it.
+    #[must_use]
+    pub fn contains(&self, pod: &Pod) -> bool {
+        let entry = self.entries.get(&pod.key());
+        entry.is_some_and(|entry| entry.pod.uid == pod.uid)
+    }
+
+    /// Takes the next pod. It stays the queue's until [`Self::remove`] or [`Self::put_back`].
+    pub fn pop(&mut self, now: Instant) -> Option<Arc<Pod>> {
+        self.release(now);
+        let key = match self.active.first() {
+            Some((_, key)) => key.clone(),
+            None => self.helped.first()?.1.clone(),
+        };
+        self.unplace(&key);
+        let entry = self.entries.get_mut(&key)?;
+        entry.place = Place::Taken;
+        entry.attempts = entry.attempts.saturating_add(1);
+        Some(Arc::clone(&entry.pod))
+    }
+
+    /// Puts a taken pod back; one that has been forgotten meanwhile stays so.
+    pub fn put_back(&mut self, pod: &Pod, failure: Failure, now: Instant) {
+        let key = pod.key();
+        let Some(entry) = self.entries.get(&key) else {
+            return;
+        };
+        if entry.place != Place::Taken || entry.pod.uid != pod.uid {
+            return;
+        }
+        let place = match failure {
+            // It asks for something else by now.
+            Failure::Unschedulable(_) if !entry.pod.asks_the_same(pod) => Place::Active,
+            Failure::Unschedulable(by) => Place::Unschedulable { since: now, by },
+            Failure::Error => Place::Failed {
+                until: now + backoff(entry.attempts),
+            },
+        };
+        self.place(&key, place);
+    }
+
+    /// Tells of a change: unschedulable pods that it may help move on.
+    pub fn tell(&mut self, event: &Event<'_>, plugins: &Plugins, now: Instant) {
+        let waiting: Vec<Key> = self
+            .unschedulable
+            .iter()
+            .map(|(_, key)| key.clone())
+            .collect();
+        for key in waiting {
+            let helps = self
+                .entries
+                .get(&key)
+                .is_some_and(|entry| match &entry.place {
+                    Place::Unschedulable { by, .. } => plugins.help(by, &entry.pod, event),
+                    _ => false,
+                });
+            if helps {
+                self.help(&key, now);
+            }
+        }
+    }
+
+    /// When something moves by itself next.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let over = |set: &BTreeSet<(Instant, Key)>| set.first().map(|(at, _)| *at);
+        let flush = over(&self.unschedulable).map(|since| since + LONGEST_WAIT);
+        [over(&self.helped), over(&self.failed), flush]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Whether [`Self::pop`] would give a pod now.
+    #[must_use]
+    pub fn is_ready(&self, now: Instant) -> bool {
+        !self.active.is_empty()
+            || !self.helped.is_empty()
+            || self.failed.first().is_some_and(|(until, _)| *until <= now)
+            || self
+                .unschedulable
+                .first()
+                .is_some_and(|(since, _)| *since + LONGEST_WAIT <= now)
+    }
+
+    /// How many pods are active, backing off, and unschedulable.
+    #[must_use]
+    pub fn lengths(&self) -> (usize, usize, usize) {
+        let backing_off = self.helped.len() + self.failed.len();
+        (self.active.len(), backing_off, self.unschedulable.len())
+    }
+
+    fn insert(&mut self, key: Key, pod: Arc<Pod>) {
+        self.arrivals += 1;
+        let entry = Entry {
+            pod,
+            arrival: self.arrivals,
+            attempts: 0,
+            place: Place::Taken,
+        };
+        self.entries.insert(key.clone(), entry);
+        self.place(&key, Place::Active);
+    }
+
+    /// Moves on what has waited long enough.
+    fn release(&mut self, now: Instant) {
+        for key in until(&self.helped, now)
+            .into_iter()
+            .chain(until(&self.failed, now))
+        {
+            self.unplace(&key);
+            self.place(&key, Place::Active);
+        }
+        if let Some(then) = now.checked_sub(LONGEST_WAIT) {
+            for key in until(&self.unschedulable, then) {
+                self.help(&key, now);
+            }
+        }
+    }
+
+    fn help(&mut self, key: &Key, now: Instant) {
+        let Some(entry) = self.entries.get(key) else {
+            return;
+        };
+        let Place::Unschedulable { since, .. } = entry.place else {
+            return;
+        };
+        let until = since + backoff(entry.attempts);
+        self.unplace(key);
+        let place = if until <= now {
+            Place::Active
+        } else {
+            Place::Helped { until }
+        };
+        self.place(key, place);
+    }
+
+    fn place(&mut self, key: &Key, place: Place) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        entry.place = place;
+        let key = key.clone();
+        match &entry.place {
+            Place::Active => {
+                self.active.insert((order(entry), key));
+            }
+            Place::Helped { until } => {
+                self.helped.insert((*until, key));
+            }
+            Place::Failed { until } => {
+                self.failed.insert((*until, key));
+            }
+            Place::Unschedulable { since, .. } => {
+                self.unschedulable.insert((*since, key));
+            }
+            Place::Taken => {}
+        }
+    }
+
+    fn unplace(&mut self, key: &Key) {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return;
+        };
+        let place = std::mem::replace(&mut entry.place, Place::Taken);
+        let key = key.clone();
+        match place {
+            Place::Active => self.active.remove(&(order(entry), key)),
+            Place::Helped { until } => self.helped.remove(&(until, key)),
+            Place::Failed { until } => self.failed.remove(&(until, key)),
+            Place::Unschedulable { since, .. } => self.unschedulable.remove(&(since, key)),
+            Place::Taken => false,
+        };
+    }
+}
+
+/// The keys whose times have come.
+fn until(set: &BTreeSet<(Instant, Key)>, now: Instant) -> Vec<Key> {
+    let due = set.iter().take_while(|(at, _)| *at <= now);
+    due.map(|(_, key)| key.clone()).collect()
+}
+
+fn order(entry: &Entry) -> Order {
+    (Reverse(entry.pod.priority), entry.arrival)
+}
+
+/// How long a pod pauses after its `attempts`th failure.
+fn backoff(attempts: u32) -> Duration {
+    let doublings = attempts.saturating_sub(1).min(10);
+    (FIRST_BACKOFF * (1 << doublings)).min(LONGEST_BACKOFF)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! The queue under a clock that only the test moves.
+
+use super::*;
+use crate::{Node, Snapshot};
+
+const FIT: &str = "NodeResourcesFit";
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pod(name: &str, priority: i32) -> Arc<Pod> {
+    Arc::new(Pod {
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+        priority,
+        ..Pod::default()
+    })
+}
+
+fn names(queue: &mut Queue) -> Vec<String> {
+    let now = Instant::now();
+    std::iter::from_fn(|| queue.pop(now).map(|pod| pod.name.clone())).collect()
+}
+
+fn unschedulable() -> Failure {
+    Failure::Unschedulable(vec![FIT])
+}
+
+fn free(queue: &mut Queue) {
+    let gone = Pod::default();
+    let event = Event::Freed { pod: &gone };
+    queue.tell(&event, &Plugins::default(), Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_priority_then_by_arrival() {
+    let mut queue = Queue::new();
+    for (name, priority) in [("a", 0), ("b", 5), ("c", 0), ("d", 5), ("e", -1)] {
+        queue.set(pod(name, priority));
+    }
+    assert_eq!(names(&mut queue), ["b", "d", "a", "c", "e"]);
+    assert!(!queue.is_ready(Instant::now()), "they are taken");
+    assert_eq!(queue.lengths(), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unschedulable_pod_waits_for_what_helps() {
+    let mut queue = Queue::new();
+    queue.set(pod("a", 0));
+    let taken = queue.pop(Instant::now()).unwrap();
+    queue.put_back(&taken, unschedulable(), Instant::now());
+    tokio::time::advance(60 * SECOND).await;
+    assert!(queue.pop(Instant::now()).is_none());
+    let mut snapshot = Snapshot::default();
+    snapshot.set_node(Arc::new(Node {
+        name: "full".to_owned(),
+        ..Node::default()
+    }));
+    let event = Event::Node(snapshot.node("full").unwrap());
+    let plugins = Plugins::default();
+    let mut wanting = Pod::clone(&taken);
+    wanting.requests.asked.milli_cpu = 1;
+    assert!(
+        !plugins.help(&[FIT], &wanting, &event),
+        "the node has nothing"
+    );
+    // But it has room for a pod that asks for nothing, not even a place.
+    queue.tell(&event, &Plugins::default(), Instant::now());
+    assert_eq!(names(&mut queue), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_helped_pod_goes_at_once_unless_others_are_active() {
+    let mut queue = Queue::new();
+    queue.set(pod("a", 9));
+    let taken = queue.pop(Instant::now()).unwrap();
+    queue.put_back(&taken, unschedulable(), Instant::now());
+    free(&mut queue);
+    queue.set(pod("b", 0));
+    assert_eq!(queue.lengths(), (1, 1, 0));
+    assert!(queue.is_ready(Instant::now()));
+    assert_eq!(
+        names(&mut queue),
+        ["b", "a"],
+        "its back-off keeps it behind"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_back_off_from_one_to_ten_seconds() {
+    let mut queue = Queue::new();
+    queue.set(pod("a", 0));
+    let mut pauses = Vec::new();
+    let mut taken = queue.pop(Instant::now()).unwrap();
+    for _ in 0..6 {
+        let began = Instant::now();
+        queue.put_back(&taken, Failure::Error, began);
+        assert!(queue.pop(began).is_none());
+        free(&mut queue);
+        assert!(queue.pop(began).is_none(), "nothing shortens it");
+        tokio::time::sleep_until(queue.next_deadline().unwrap()).await;
+        taken = queue.pop(Instant::now()).unwrap();
+        pauses.push(began.elapsed().as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 10, 10]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn none_waits_for_ever() {
+    let mut queue = Queue::new();
+    queue.set(pod("a", 0));
+    let taken = queue.pop(Instant::now()).unwrap();
+    queue.put_back(&taken, unschedulable(), Instant::now());
+    let began = Instant::now();
+    tokio::time::sleep_until(queue.next_deadline().unwrap()).await;
+    assert_eq!(began.elapsed(), 300 * SECOND);
+    assert!(queue.is_ready(Instant::now()));
+    assert_eq!(names(&mut queue), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_asks_for_something_else_is_tried_again() {
+    let mut queue = Queue::new();
+    queue.set(pod("a", 0));
+    let taken = queue.pop(Instant::now()).unwrap();
+    queue.put_back(&taken, unschedulable(), Instant::now());
+    queue.set(pod("a", 0));
+    assert!(queue.pop(Instant::now()).is_none(), "nothing has changed");
+    let mut changed = Pod::clone(&taken);
+    changed.gates.push("gate".to_owned());
+    let changed = Arc::new(changed);
+    queue.set(Arc::clone(&changed));
+    let taken = queue.pop(Instant::now()).unwrap();
+    assert_eq!(taken, changed);
+    // It changes while the decision is made, which was on its old form.
+    queue.set(pod("a", 0));
+    queue.put_back(&taken, unschedulable(), Instant::now());
+    assert_eq!(names(&mut queue), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn forgotten_pods_and_namesakes() {
+    let mut queue = Queue::new();
+    queue.set(pod("a", 0));
+    let taken = queue.pop(Instant::now()).unwrap();
+    assert!(queue.contains(&taken));
+    queue.remove(&taken.key());
+    queue.put_back(&taken, unschedulable(), Instant::now());
+    assert!(!queue.contains(&taken));
+    assert_eq!(queue.lengths(), (0, 0, 0));
+
+    queue.set(pod("a", 0));
+    let taken = queue.pop(Instant::now()).unwrap();
+    let mut namesake = Pod::clone(&taken);
+    namesake.uid = "another".to_owned();
+    queue.set(Arc::new(namesake));
+    queue.put_back(&taken, Failure::Error, Instant::now());
+    assert_eq!(queue.pop(Instant::now()).unwrap().uid, "another");
+}

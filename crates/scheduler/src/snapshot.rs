@@ -1,0 +1,283 @@
+//! The nodes and what is on them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use client::Key;
+
+use crate::{
+    node::Node,
+    pod::Pod,
+    resources::{Resources, Scored},
+};
+
+/// A node with the pods that are on it, counted up.
+#[derive(Debug, Clone, Default)]
+pub struct NodeState {
+    pub(crate) node: Arc<Node>,
+    /// What its pods ask for.
+    pub(crate) requested: Resources,
+    /// What they count as in scores.
+    pub(crate) scored: Scored,
+    pods: BTreeMap<Key, Arc<Pod>>,
+}
+
+impl NodeState {
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// The pods that are on it, or are assumed to be.
+    pub fn pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.values().map(AsRef::as_ref)
+    }
+
+    /// One of them.
+    pub(crate) fn pod(&self, key: &Key) -> Option<Arc<Pod>> {
+        self.pods.get(key).cloned()
+    }
+
+    fn insert(&mut self, pod: Arc<Pod>) {
+        let key = pod.key();
+        self.remove(&key);
+        self.requested.add(&pod.requests.asked);
+        let more = pod.requests.scored;
+        self.scored.milli_cpu = self.scored.milli_cpu.saturating_add(more.milli_cpu);
+        self.scored.memory = self.scored.memory.saturating_add(more.memory);
+        self.pods.insert(key, pod);
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(pod) = self.pods.remove(key) else {
+            return;
+        };
+        self.requested.subtract(&pod.requests.asked);
+        let less = pod.requests.scored;
+        self.scored.milli_cpu = self.scored.milli_cpu.saturating_sub(less.milli_cpu);
+        self.scored.memory = self.scored.memory.saturating_sub(less.memory);
+    }
+}
+
+/// What a decision is made on: every node, and what runs there or is about to.
+///
+/// Kept incrementally: taking up a change costs the same however large the cluster is.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    nodes: Vec<NodeState>,
+    index: BTreeMap<String, usize>,
+    /// Where each pod counts.
+    placed: BTreeMap<Key, String>,
+    /// Pods on nodes that are not there (yet, or any more).
+    elsewhere: BTreeMap<String, BTreeMap<Key, Arc<Pod>>>,
+}
+
+/// A change that may let a pod be placed that could not be before.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// A node has come, or has changed.
+    Node(&'a NodeState),
+    /// A pod has left a node, or needs less of it.
+    Freed {
+        /// What it asked for.
+        pod: &'a Pod,
+    },
+}
+
+impl Snapshot {
+    /// Every node, in no particular order.
+    #[must_use]
+    pub fn nodes(&self) -> &[NodeState] {
+        &self.nodes
+    }
+
+    /// One node.
+    #[must_use]
+    pub fn node(&self, name: &str) -> Option<&NodeState> {
+        self.index.get(name).map(|at| &self.nodes[*at])
+    }
+
+    /// Takes up a node as it is now. Returns whether that differs from what it was.
+    pub fn set_node(&mut self, node: Arc<Node>) -> bool {
+        if let Some(at) = self.index.get(&node.name) {
+            let state = &mut self.nodes[*at];
+            let differs = !alike(&state.node, &node);
+            state.node = node;
+            return differs;
+        }
+        let mut state = NodeState {
+            node: Arc::clone(&node),
+            ..NodeState::default()
+        };
+        for pod in self
+            .elsewhere
+            .remove(&node.name)
+            .unwrap_or_default()
+            .into_values()
+        {
+            state.insert(pod);
+        }
+        self.index.insert(node.name.clone(), self.nodes.len());
+        self.nodes.push(state);
+        true
+    }
+
+    /// Forgets a node. Its pods still count should it come back.
+    pub fn remove_node(&mut self, name: &str) {
+        let Some(at) = self.index.remove(name) else {
+            return;
+        };
+        let state = self.nodes.swap_remove(at);
+        if let Some(moved) = self.nodes.get(at) {
+            self.index.insert(moved.node.name.clone(), at);
+        }
+        if !state.pods.is_empty() {
+            self.elsewhere.insert(name.to_owned(), state.pods);
+        }
+    }
+
+    /// Counts a pod on a node: because it is there, or because it is assumed to be soon.
+    pub fn place(&mut self, pod: Arc<Pod>, node: &str) {
+        let key = pod.key();
+        if self.placed.get(&key).is_some_and(|at| at != node) {
+            self.remove_pod(&key);
+        }
+        match self.index.get(node) {
+            Some(at) => self.nodes[*at].insert(pod),
+            None => {
+                let homeless = self.elsewhere.entry(node.to_owned()).or_default();
+                homeless.insert(key.clone(), pod);
+            }
+        }
+        self.placed.insert(key, node.to_owned());
+    }
+
+    /// Stops counting a pod; returns it if it was on a node that is there.
+    pub fn remove_pod(&mut self, key: &Key) -> Option<Arc<Pod>> {
+        let node = self.placed.remove(key)?;
+        if let Some(at) = self.index.get(&node) {
+            let state = &mut self.nodes[*at];
+            let pod = state.pods.get(key).cloned();
+            state.remove(key);
+            return pod;
+        }
+        if let Some(homeless) = self.elsewhere.get_mut(&node) {
+            homeless.remove(key);
+            if homeless.is_empty() {
+                self.elsewhere.remove(&node);
+            }
+        }
+        None
+    }
+
+    /// Where a pod counts.
+    #[must_use]
+    pub fn placement(&self, key: &Key) -> Option<&str> {
+        self.placed.get(key).map(String::as_str)
+    }
+}
+
+/// Whether two states of a node are the same to the scheduler: heartbeats are no change.
+fn alike(one: &Node, other: &Node) -> bool {
+    one.labels == other.labels
+        && one.taints == other.taints
+        && one.unschedulable == other.unschedulable
+        && one.allocatable == other.allocatable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::Requests;
+
+    fn node(name: &str, milli_cpu: i64) -> Arc<Node> {
+        Arc::new(Node {
+            name: name.to_owned(),
+            allocatable: Resources {
+                milli_cpu,
+                ..Resources::default()
+            },
+            ..Node::default()
+        })
+    }
+
+    fn pod(name: &str, milli_cpu: i64) -> Arc<Pod> {
+        let asked = Resources {
+            milli_cpu,
+            pods: 1,
+            ..Resources::default()
+        };
+        let scored = Scored {
+            milli_cpu,
+            memory: 1,
+        };
+        Arc::new(Pod {
+            name: name.to_owned(),
+            requests: Requests { asked, scored },
+            ..Pod::default()
+        })
+    }
+
+    fn counted(snapshot: &Snapshot, node: &str) -> (i64, i64, i64) {
+        let state = snapshot.node(node).unwrap();
+        let requested = &state.requested;
+        (requested.milli_cpu, requested.pods, state.scored.memory)
+    }
+
+    #[test]
+    fn pods_are_counted_once_wherever_they_are() {
+        let mut snapshot = Snapshot::default();
+        snapshot.place(pod("early", 5), "b");
+        assert!(snapshot.set_node(node("a", 100)));
+        assert!(snapshot.set_node(node("b", 100)));
+        assert_eq!(
+            counted(&snapshot, "b"),
+            (5, 1, 1),
+            "it was there before its node"
+        );
+        snapshot.place(pod("one", 10), "a");
+        snapshot.place(pod("one", 20), "a");
+        assert_eq!(counted(&snapshot, "a"), (20, 1, 1), "it was resized");
+        snapshot.place(pod("one", 20), "b");
+        assert_eq!(counted(&snapshot, "a"), (0, 0, 0));
+        assert_eq!(counted(&snapshot, "b"), (25, 2, 2));
+        let key = Key::new("", "one");
+        assert_eq!(snapshot.placement(&key), Some("b"));
+        assert_eq!(snapshot.remove_pod(&key).unwrap().name, "one");
+        assert!(snapshot.remove_pod(&key).is_none());
+        assert_eq!(counted(&snapshot, "b"), (5, 1, 1));
+    }
+
+    #[test]
+    fn nodes_come_and_go() {
+        let mut snapshot = Snapshot::default();
+        for name in ["a", "b", "c"] {
+            snapshot.set_node(node(name, 100));
+        }
+        snapshot.place(pod("one", 10), "a");
+        snapshot.place(pod("two", 20), "c");
+        snapshot.remove_node("a");
+        snapshot.remove_node("absent");
+        assert!(snapshot.node("a").is_none());
+        assert_eq!(snapshot.nodes().len(), 2);
+        assert_eq!(
+            counted(&snapshot, "c"),
+            (20, 1, 1),
+            "another node took its place in the list"
+        );
+        snapshot.set_node(node("a", 100));
+        assert_eq!(
+            counted(&snapshot, "a"),
+            (10, 1, 1),
+            "its pods are still on it"
+        );
+    }
+
+    #[test]
+    fn a_heartbeat_is_no_change() {
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(node("a", 100));
+        assert!(!snapshot.set_node(node("a", 100)));
+        assert!(snapshot.set_node(node("a", 200)));
+    }
+}
