@@ -137,7 +137,10 @@ pub fn aggregated(core: bool, form: Aggregated) -> Value {
 
 /// All groups that have a resource, in [`ORDER`]; others follow by name.
 pub(crate) fn groups() -> Vec<&'static str> {
-    let mut groups: Vec<&str> = resource::all().iter().map(|resource| resource.group).collect();
+    let mut groups: Vec<&str> = resource::all()
+        .iter()
+        .map(|resource| resource.group)
+        .collect();
     groups.dedup();
     groups.sort_by_key(|group| {
         let place = ORDER.iter().position(|known| known == group);
@@ -303,7 +306,11 @@ mod tests {
         for group in groups() {
             for version in versions(group) {
                 let list = api_resource_list(group, version).expect("a served version");
-                assert!(list["resources"].as_array().is_some_and(|list| !list.is_empty()));
+                assert!(
+                    list["resources"]
+                        .as_array()
+                        .is_some_and(|list| !list.is_empty())
+                );
             }
         }
         assert_eq!(api_resource_list("apps", "v9"), None);
@@ -314,10 +321,12 @@ mod tests {
     fn groups_and_resources_for_old_clients() {
         assert_eq!(
             api_group("autoscaling"),
-            Some(json!({"kind": "APIGroup", "apiVersion": "v1", "name": "autoscaling",
+            Some(
+                json!({"kind": "APIGroup", "apiVersion": "v1", "name": "autoscaling",
                 "versions": [{"groupVersion": "autoscaling/v2", "version": "v2"},
                     {"groupVersion": "autoscaling/v1", "version": "v1"}],
-                "preferredVersion": {"groupVersion": "autoscaling/v2", "version": "v2"}}))
+                "preferredVersion": {"groupVersion": "autoscaling/v2", "version": "v2"}})
+            )
         );
         let list = api_resource_list("apps", "v1").expect("served");
         assert_eq!(list["groupVersion"], "apps/v1");

@@ -56,7 +56,10 @@ impl Document {
 static HASHES: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     group_versions()
         .map(|(group, version)| {
-            (path(group, version), Document::new(&group_version(group, version)).hash)
+            (
+                path(group, version),
+                Document::new(&group_version(group, version)).hash,
+            )
         })
         .collect()
 });

@@ -220,51 +220,138 @@ static CELLS: &[((&str, &str), Cells)] = &[
     (("", "Namespace"), cluster::namespace),
     (("", "Node"), cluster::node),
     (("", "PersistentVolume"), storage::persistent_volume),
-    (("", "PersistentVolumeClaim"), storage::persistent_volume_claim),
+    (
+        ("", "PersistentVolumeClaim"),
+        storage::persistent_volume_claim,
+    ),
     (("", "Pod"), pod::cells),
     (("", "PodTemplate"), workload::pod_template),
-    (("", "ReplicationController"), workload::replication_controller),
+    (
+        ("", "ReplicationController"),
+        workload::replication_controller,
+    ),
     (("", "ResourceQuota"), cluster::resource_quota),
     (("", "Secret"), cluster::secret),
     (("", "Service"), network::service),
-    (("admissionregistration.k8s.io", "MutatingAdmissionPolicy"), access::mutating_policy),
-    (("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"), access::policy_binding),
-    (("admissionregistration.k8s.io", "MutatingWebhookConfiguration"), access::webhooks),
-    (("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"), access::validating_policy),
-    (("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"), access::policy_binding),
-    (("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"), access::webhooks),
-    (("apiregistration.k8s.io", "APIService"), access::api_service),
-    (("apps", "ControllerRevision"), workload::controller_revision),
+    (
+        ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"),
+        access::mutating_policy,
+    ),
+    (
+        (
+            "admissionregistration.k8s.io",
+            "MutatingAdmissionPolicyBinding",
+        ),
+        access::policy_binding,
+    ),
+    (
+        (
+            "admissionregistration.k8s.io",
+            "MutatingWebhookConfiguration",
+        ),
+        access::webhooks,
+    ),
+    (
+        ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"),
+        access::validating_policy,
+    ),
+    (
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingAdmissionPolicyBinding",
+        ),
+        access::policy_binding,
+    ),
+    (
+        (
+            "admissionregistration.k8s.io",
+            "ValidatingWebhookConfiguration",
+        ),
+        access::webhooks,
+    ),
+    (
+        ("apiregistration.k8s.io", "APIService"),
+        access::api_service,
+    ),
+    (
+        ("apps", "ControllerRevision"),
+        workload::controller_revision,
+    ),
     (("apps", "DaemonSet"), workload::daemon_set),
     (("apps", "Deployment"), workload::deployment),
     (("apps", "ReplicaSet"), workload::replica_set),
     (("apps", "StatefulSet"), workload::stateful_set),
-    (("autoscaling", "HorizontalPodAutoscaler"), workload::horizontal_pod_autoscaler),
+    (
+        ("autoscaling", "HorizontalPodAutoscaler"),
+        workload::horizontal_pod_autoscaler,
+    ),
     (("batch", "CronJob"), workload::cron_job),
     (("batch", "Job"), workload::job),
-    (("certificates.k8s.io", "CertificateSigningRequest"), access::certificate_signing_request),
+    (
+        ("certificates.k8s.io", "CertificateSigningRequest"),
+        access::certificate_signing_request,
+    ),
     (("coordination.k8s.io", "Lease"), cluster::lease),
-    (("discovery.k8s.io", "EndpointSlice"), network::endpoint_slice),
+    (
+        ("discovery.k8s.io", "EndpointSlice"),
+        network::endpoint_slice,
+    ),
     (("events.k8s.io", "Event"), cluster::event),
-    (("flowcontrol.apiserver.k8s.io", "FlowSchema"), access::flow_schema),
-    (("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"), access::priority_level),
+    (
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema"),
+        access::flow_schema,
+    ),
+    (
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
+        access::priority_level,
+    ),
     (("networking.k8s.io", "IPAddress"), network::ip_address),
     (("networking.k8s.io", "Ingress"), network::ingress),
-    (("networking.k8s.io", "IngressClass"), network::ingress_class),
-    (("networking.k8s.io", "NetworkPolicy"), network::network_policy),
+    (
+        ("networking.k8s.io", "IngressClass"),
+        network::ingress_class,
+    ),
+    (
+        ("networking.k8s.io", "NetworkPolicy"),
+        network::network_policy,
+    ),
     (("networking.k8s.io", "ServiceCIDR"), network::service_cidr),
     (("node.k8s.io", "RuntimeClass"), cluster::runtime_class),
-    (("policy", "PodDisruptionBudget"), workload::pod_disruption_budget),
-    (("rbac.authorization.k8s.io", "ClusterRoleBinding"), access::binding),
-    (("rbac.authorization.k8s.io", "RoleBinding"), access::binding),
-    (("resource.k8s.io", "ResourceClaim"), cluster::resource_claim),
-    (("resource.k8s.io", "ResourceSlice"), cluster::resource_slice),
-    (("scheduling.k8s.io", "PriorityClass"), cluster::priority_class),
+    (
+        ("policy", "PodDisruptionBudget"),
+        workload::pod_disruption_budget,
+    ),
+    (
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding"),
+        access::binding,
+    ),
+    (
+        ("rbac.authorization.k8s.io", "RoleBinding"),
+        access::binding,
+    ),
+    (
+        ("resource.k8s.io", "ResourceClaim"),
+        cluster::resource_claim,
+    ),
+    (
+        ("resource.k8s.io", "ResourceSlice"),
+        cluster::resource_slice,
+    ),
+    (
+        ("scheduling.k8s.io", "PriorityClass"),
+        cluster::priority_class,
+    ),
     (("storage.k8s.io", "CSIDriver"), storage::csi_driver),
     (("storage.k8s.io", "CSINode"), storage::csi_node),
     (("storage.k8s.io", "StorageClass"), storage::storage_class),
-    (("storage.k8s.io", "VolumeAttachment"), storage::volume_attachment),
-    (("storage.k8s.io", "VolumeAttributesClass"), storage::volume_attributes_class),
+    (
+        ("storage.k8s.io", "VolumeAttachment"),
+        storage::volume_attachment,
+    ),
+    (
+        ("storage.k8s.io", "VolumeAttributesClass"),
+        storage::volume_attributes_class,
+    ),
 ];
 
 #[cfg(test)]

@@ -103,7 +103,9 @@ fn part_fits(part: &str, (low, high): (u32, u32)) -> bool {
             "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
             "sun", "mon", "tue", "wed", "thu", "fri", "sat",
         ];
-        let named = NAMES.iter().position(|name| text.eq_ignore_ascii_case(name));
+        let named = NAMES
+            .iter()
+            .position(|name| text.eq_ignore_ascii_case(name));
         match named {
             Some(month @ 0..12) if high == 12 => u32::try_from(month + 1).ok(),
             Some(day @ 12..) if high == 7 => u32::try_from(day - 12).ok(),
@@ -113,7 +115,9 @@ fn part_fits(part: &str, (low, high): (u32, u32)) -> bool {
     };
     step && match range.split_once('-') {
         _ if matches!(range, "*" | "?") => true,
-        Some((from, to)) => matches!((value(from), value(to)), (Some(from), Some(to)) if from <= to),
+        Some((from, to)) => {
+            matches!((value(from), value(to)), (Some(from), Some(to)) if from <= to)
+        }
         None => value(range).is_some(),
     }
 }
@@ -124,10 +128,24 @@ mod tests {
 
     #[test]
     fn schedules() {
-        for good in ["* * * * *", "*/5 1-3 1,15 jan MON", "@daily", "@every 1h", "0 0 * * 7"] {
+        for good in [
+            "* * * * *",
+            "*/5 1-3 1,15 jan MON",
+            "@daily",
+            "@every 1h",
+            "0 0 * * 7",
+        ] {
             assert_eq!(fault(good), None, "{good}");
         }
-        for bad in ["* * * *", "60 * * * *", "* * 0 * *", "*/0 * * * *", "@never", "TZ=UTC * * * * *", "5-3 * * * *"] {
+        for bad in [
+            "* * * *",
+            "60 * * * *",
+            "* * 0 * *",
+            "*/0 * * * *",
+            "@never",
+            "TZ=UTC * * * * *",
+            "5-3 * * * *",
+        ] {
             assert!(fault(bad).is_some(), "{bad}");
         }
     }

@@ -19,7 +19,11 @@ fn fill(definition: &mut Value) {
         default_text(conversion, "strategy", "None");
     }
     if let Some(names) = entry(spec, "names") {
-        let kind = names.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let kind = names
+            .get("kind")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
         if !kind.is_empty() {
             default_text(names, "singular", &kind.to_lowercase());
             default_text(names, "listKind", &format!("{kind}List"));
@@ -66,7 +70,10 @@ fn validate(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError
     }
     names::one_of(errors, spec, "scope", &path, &["Cluster", "Namespaced"]);
     let versions = items(spec, "/versions");
-    let storage = versions.iter().filter(|version| version["storage"] == true).count();
+    let storage = versions
+        .iter()
+        .filter(|version| version["storage"] == true)
+        .count();
     if storage != 1 {
         errors.push(FieldError::invalid(
             &path.child("versions"),
@@ -75,7 +82,10 @@ fn validate(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError
         ));
     }
     for (index, version) in versions.iter().enumerate() {
-        if version.pointer("/schema/openAPIV3Schema").is_none_or(Value::is_null) {
+        if version
+            .pointer("/schema/openAPIV3Schema")
+            .is_none_or(Value::is_null)
+        {
             let path = path.child("versions").index(index).child("schema");
             errors.push(FieldError::required(
                 &path.child("openAPIV3Schema"),

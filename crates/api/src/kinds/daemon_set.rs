@@ -40,10 +40,7 @@ fn prepare(set: &mut Value, old: Option<&Value>, _context: &Context) {
             let held = map(old, "/metadata/annotations")
                 .and_then(|held| held.get(GENERATION)?.as_str()?.parse::<i64>().ok())
                 .unwrap_or(1);
-            let changed = !same(
-                set.pointer("/spec/template"),
-                old.pointer("/spec/template"),
-            );
+            let changed = !same(set.pointer("/spec/template"), old.pointer("/spec/template"));
             held + i64::from(changed)
         }
     };
@@ -67,9 +64,18 @@ fn validate(set: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let path = FieldPath::new("spec");
     template::validate_selector(spec, &path, "daemonset", errors);
     template::validate_match(spec, &path, errors);
-    template::validate_always(&spec["template"], &path.child("template"), "DaemonSet", errors);
+    template::validate_always(
+        &spec["template"],
+        &path.child("template"),
+        "DaemonSet",
+        errors,
+    );
     not_negative(errors, spec, "minReadySeconds", &path);
-    strategy(&spec["updateStrategy"], &path.child("updateStrategy"), errors);
+    strategy(
+        &spec["updateStrategy"],
+        &path.child("updateStrategy"),
+        errors,
+    );
     not_negative(errors, spec, "revisionHistoryLimit", &path);
     if let Some(old) = old {
         template::immutable(spec, &old["spec"], "selector", &path, errors);
@@ -77,7 +83,13 @@ fn validate(set: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
 }
 
 fn strategy(strategy: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    one_of(errors, strategy, "type", path, &["OnDelete", "RollingUpdate"]);
+    one_of(
+        errors,
+        strategy,
+        "type",
+        path,
+        &["OnDelete", "RollingUpdate"],
+    );
     let rolling = &strategy["rollingUpdate"];
     if !rolling.is_object() {
         return;

@@ -47,7 +47,12 @@ fn validate(deployment: &Value, old: Option<&Value>, errors: &mut Vec<FieldError
     not_negative(errors, spec, "replicas", &path);
     template::validate_selector(spec, &path, "deployment", errors);
     template::validate_match(spec, &path, errors);
-    template::validate_always(&spec["template"], &path.child("template"), "ReplicaSet", errors);
+    template::validate_always(
+        &spec["template"],
+        &path.child("template"),
+        "ReplicaSet",
+        errors,
+    );
     strategy(&spec["strategy"], &path.child("strategy"), errors);
     not_negative(errors, spec, "minReadySeconds", &path);
     not_negative(errors, spec, "revisionHistoryLimit", &path);
@@ -67,7 +72,13 @@ fn validate(deployment: &Value, old: Option<&Value>, errors: &mut Vec<FieldError
 }
 
 fn strategy(strategy: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    one_of(errors, strategy, "type", path, &["Recreate", "RollingUpdate"]);
+    one_of(
+        errors,
+        strategy,
+        "type",
+        path,
+        &["Recreate", "RollingUpdate"],
+    );
     let rolling = present(strategy, "/rollingUpdate");
     match (text(strategy, "/type"), rolling) {
         ("Recreate", Some(_)) => errors.push(FieldError::forbidden(

@@ -27,12 +27,19 @@ fn validate(slice: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     names::one_of(errors, slice, "addressType", &root, &kinds);
     let endpoints = items(slice, "/endpoints");
     if endpoints.len() > 1000 {
-        errors.push(FieldError::too_many(&root.child("endpoints"), endpoints.len(), 1000));
+        errors.push(FieldError::too_many(
+            &root.child("endpoints"),
+            endpoints.len(),
+            1000,
+        ));
     }
     for (index, endpoint) in endpoints.iter().enumerate() {
         if items(endpoint, "/addresses").is_empty() {
             let path = root.child("endpoints").index(index).child("addresses");
-            errors.push(FieldError::required(&path, "must contain at least 1 address"));
+            errors.push(FieldError::required(
+                &path,
+                "must contain at least 1 address",
+            ));
         }
     }
     if let Some(old) = old {

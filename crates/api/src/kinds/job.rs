@@ -1,7 +1,8 @@
 //! Jobs. A job's pods carry its uid as a label, and its selector asks for that label.
 
 use super::field::{
-    absent, default, default_text, entry, flag, int, map, maybe_int, present, root, same, spec, text,
+    absent, default, default_text, entry, flag, int, map, maybe_int, present, root, same, spec,
+    text,
 };
 use super::names::{not_negative, one_of};
 use super::{Hooks, template};
@@ -77,7 +78,8 @@ fn generate_selector(spec: &mut Map<String, Value>, name: &str, uid: &str) {
             labels.entry(key).or_insert_with(|| value.into());
         }
     }
-    if let Some(labels) = entry(spec, "selector").and_then(|selector| entry(selector, "matchLabels"))
+    if let Some(labels) =
+        entry(spec, "selector").and_then(|selector| entry(selector, "matchLabels"))
     {
         labels.entry(UID).or_insert_with(|| uid.into());
     }
@@ -222,11 +224,8 @@ fn update(spec: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
 fn template_update(spec: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let mut template = spec["template"].clone();
     let old_template = &old["spec"]["template"];
-    let waiting =
-        flag(old, "/spec/suspend") && present(old, "/status/startTime").is_none();
-    if waiting
-        && let Some(held) = template.get_mut("spec").and_then(Value::as_object_mut)
-    {
+    let waiting = flag(old, "/spec/suspend") && present(old, "/status/startTime").is_none();
+    if waiting && let Some(held) = template.get_mut("spec").and_then(Value::as_object_mut) {
         for field in ["affinity", "nodeSelector", "tolerations", "schedulingGates"] {
             match old_template["spec"].get(field) {
                 Some(value) => held.insert(field.to_owned(), value.clone()),

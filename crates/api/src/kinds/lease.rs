@@ -22,7 +22,11 @@ fn validate(lease: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) {
         && seconds <= 0
     {
         let path = path.child("leaseDurationSeconds");
-        errors.push(FieldError::invalid(&path, seconds, "must be greater than 0"));
+        errors.push(FieldError::invalid(
+            &path,
+            seconds,
+            "must be greater than 0",
+        ));
     }
     if let Some(transitions) = maybe_int(lease, "/spec/leaseTransitions")
         && transitions < 0

@@ -62,9 +62,7 @@ fn too_long(length: usize) -> String {
 
 fn is_label(text: &str, letter: impl Fn(char) -> bool) -> bool {
     let inner = |c: char| letter(c) || c.is_ascii_digit();
-    text.starts_with(inner)
-        && text.ends_with(inner)
-        && text.chars().all(|c| inner(c) || c == '-')
+    text.starts_with(inner) && text.ends_with(inner) && text.chars().all(|c| inner(c) || c == '-')
 }
 
 fn lower(c: char) -> bool {
@@ -127,7 +125,9 @@ fn qualified_part(value: &str) -> bool {
     let edge = |c: char| c.is_ascii_alphanumeric();
     value.starts_with(edge)
         && value.ends_with(edge)
-        && value.chars().all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
+        && value
+            .chars()
+            .all(|c| edge(c) || matches!(c, '-' | '_' | '.'))
 }
 
 /// `[prefix/]name`: keys of labels, annotations, taints, resources.
@@ -253,14 +253,36 @@ mod tests {
 
     #[test]
     fn good_and_bad_names() {
-        let rules: [(fn(&str) -> Vec<String>, &[&str], &[&str]); 7] = [
-            (dns_label, &["a", "0-a", "a9"], &["", "A", "-a", "a-", "a.b", "é"]),
-            (dns_subdomain, &["a.b-c", "1.2"], &["", "a..b", "a.-b", "a_b"]),
+        type Rule = fn(&str) -> Vec<String>;
+        type Case = (Rule, &'static [&'static str], &'static [&'static str]);
+        let rules: [Case; 7] = [
+            (
+                dns_label,
+                &["a", "0-a", "a9"],
+                &["", "A", "-a", "a-", "a.b", "é"],
+            ),
+            (
+                dns_subdomain,
+                &["a.b-c", "1.2"],
+                &["", "a..b", "a.-b", "a_b"],
+            ),
             (dns_1035_label, &["a", "a-1"], &["", "1a", "a-"]),
-            (qualified_name, &["a", "A_b.c", "x.io/a"], &["", "/a", "x/", "x/y/z", "X/a", "-a"]),
-            (config_key, &["a", ".x", "A_B-c"], &["", ".", "..", "..a", "a b", "a/b"]),
+            (
+                qualified_name,
+                &["a", "A_b.c", "x.io/a"],
+                &["", "/a", "x/", "x/y/z", "X/a", "-a"],
+            ),
+            (
+                config_key,
+                &["a", ".x", "A_B-c"],
+                &["", ".", "..", "..a", "a b", "a/b"],
+            ),
             (env_name, &["A", "a.b", "1 2"], &["a=b", "é", "\n"]),
-            (port_name, &["http", "a-1"], &["1", "-a", "a--b", "Http", "sixteen-letters-x"]),
+            (
+                port_name,
+                &["http", "a-1"],
+                &["1", "-a", "a--b", "Http", "sixteen-letters-x"],
+            ),
         ];
         for (rule, good, bad) in rules {
             for name in good {

@@ -46,7 +46,11 @@ fn validate(policy: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) 
         let kind = text(kind, "");
         if !matches!(kind, "Ingress" | "Egress") {
             let path = path.child("policyTypes").index(index);
-            errors.push(FieldError::not_supported(&path, kind, &["Egress", "Ingress"]));
+            errors.push(FieldError::not_supported(
+                &path,
+                kind,
+                &["Egress", "Ingress"],
+            ));
         }
     }
     for (direction, side) in [("ingress", "from"), ("egress", "to")] {
@@ -63,7 +67,9 @@ fn validate(policy: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) 
 fn validate_peer(peer: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let block = map(peer, "/ipBlock");
     let selectors = ["podSelector", "namespaceSelector"];
-    let selects = selectors.iter().any(|field| peer.get(*field).is_some_and(Value::is_object));
+    let selects = selectors
+        .iter()
+        .any(|field| peer.get(*field).is_some_and(Value::is_object));
     match (block, selects) {
         (None, false) => errors.push(FieldError::required(path, "must specify a peer")),
         (Some(_), true) => errors.push(FieldError::forbidden(
@@ -71,7 +77,10 @@ fn validate_peer(peer: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
             "may not specify both ipBlock and another peer",
         )),
         (Some(block), false) => {
-            let cidr = block.get("cidr").and_then(Value::as_str).unwrap_or_default();
+            let cidr = block
+                .get("cidr")
+                .and_then(Value::as_str)
+                .unwrap_or_default();
             if !super::node::is_cidr(cidr) {
                 errors.push(FieldError::invalid(
                     &path.child("ipBlock").child("cidr"),

@@ -46,7 +46,10 @@ fn fill(node: &mut Value) {
         }
     }
     if absent(status, "allocatable")
-        && let Some(capacity) = status.get("capacity").filter(|held| !held.is_null()).cloned()
+        && let Some(capacity) = status
+            .get("capacity")
+            .filter(|held| !held.is_null())
+            .cloned()
     {
         status.insert("allocatable".to_owned(), capacity);
     }
@@ -54,7 +57,9 @@ fn fill(node: &mut Value) {
 
 /// `podCIDR` is the first of `podCIDRs`.
 fn cidrs(spec: &mut Map<String, Value>) {
-    let one = spec.get("podCIDR").filter(|held| held.as_str().is_some_and(|held| !held.is_empty()));
+    let one = spec
+        .get("podCIDR")
+        .filter(|held| held.as_str().is_some_and(|held| !held.is_empty()));
     let many = spec.get("podCIDRs").and_then(|held| held.get(0));
     match (one.cloned(), many.cloned()) {
         (Some(one), None) => {
@@ -78,7 +83,9 @@ fn prepare(node: &mut Value, old: Option<&Value>, _context: &Context) {
         spec.insert("taints".to_owned(), json!([]));
     }
     if let Some(taints) = spec.get_mut("taints").and_then(Value::as_array_mut)
-        && !taints.iter().any(|taint| taint["key"] == NOT_READY && taint["effect"] == "NoSchedule")
+        && !taints
+            .iter()
+            .any(|taint| taint["key"] == NOT_READY && taint["effect"] == "NoSchedule")
     {
         taints.push(json!({"key": NOT_READY, "effect": "NoSchedule"}));
     }

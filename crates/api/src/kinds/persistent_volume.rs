@@ -40,9 +40,19 @@ fn validate(volume: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) 
         errors.push(FieldError::required(&path.child("capacity"), ""));
     } else if !map(spec, "/capacity").is_some_and(|held| held.contains_key("storage")) {
         let path = path.child("capacity");
-        errors.push(FieldError::not_supported(&path, spec["capacity"].clone(), &["storage"]));
+        errors.push(FieldError::not_supported(
+            &path,
+            spec["capacity"].clone(),
+            &["storage"],
+        ));
     }
     let policies = ["Delete", "Recycle", "Retain"];
-    one_of(errors, spec, "persistentVolumeReclaimPolicy", &path, &policies);
+    one_of(
+        errors,
+        spec,
+        "persistentVolumeReclaimPolicy",
+        &path,
+        &policies,
+    );
     one_of(errors, spec, "volumeMode", &path, &["Block", "Filesystem"]);
 }

@@ -1,9 +1,9 @@
 //! PersistentVolumeClaims. Different from a stock API server: no `pvc-protection` finalizer is
 //! added while no controller would take it away.
 
+use super::Hooks;
 use super::field::{default, default_text, entry, items, map, present, root, same, text};
 use super::names::one_of;
-use super::Hooks;
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
 use serde_json::{Map, Value, json};
@@ -60,12 +60,19 @@ pub(super) fn access_modes(spec: &Value, path: &FieldPath, errors: &mut Vec<Fiel
     let path = path.child("accessModes");
     let modes = items(spec, "/accessModes");
     if modes.is_empty() {
-        errors.push(FieldError::required(&path, "at least 1 access mode is required"));
+        errors.push(FieldError::required(
+            &path,
+            "at least 1 access mode is required",
+        ));
     }
     for (index, mode) in modes.iter().enumerate() {
         let mode = text(mode, "");
         if !ACCESS_MODES.contains(&mode) {
-            errors.push(FieldError::not_supported(&path.index(index), mode, &ACCESS_MODES));
+            errors.push(FieldError::not_supported(
+                &path.index(index),
+                mode,
+                &ACCESS_MODES,
+            ));
         }
     }
 }

@@ -34,13 +34,16 @@ fn fill(pod: &mut Value) {
 /// `podIP` is the first of `podIPs`: whichever was given fills the other, the single one wins.
 fn addresses(status: &mut Map<String, Value>) {
     let first = |status: &Map<String, Value>| {
-        status.get("podIPs").and_then(|list| list.get(0)?.get("ip")).cloned()
+        status
+            .get("podIPs")
+            .and_then(|list| list.get(0)?.get("ip"))
+            .cloned()
     };
     match (status.get("podIP").cloned(), first(status)) {
-        (Some(Value::String(ip)), listed) if !ip.is_empty() => {
-            if listed.as_ref().and_then(Value::as_str) != Some(ip.as_str()) {
-                status.insert("podIPs".to_owned(), json!([{"ip": ip}]));
-            }
+        (Some(Value::String(ip)), listed)
+            if !ip.is_empty() && listed.as_ref().and_then(Value::as_str) != Some(ip.as_str()) =>
+        {
+            status.insert("podIPs".to_owned(), json!([{"ip": ip}]));
         }
         (_, Some(listed)) => {
             status.insert("podIP".to_owned(), listed);
@@ -71,7 +74,10 @@ fn prepare(pod: &mut Value, old: Option<&Value>, _context: &Context) {
 
 /// A pod that says nothing else stays five minutes on a node that is lost.
 fn tolerate_lost_nodes(pod_spec: &mut Map<String, Value>) {
-    for taint in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+    for taint in [
+        "node.kubernetes.io/not-ready",
+        "node.kubernetes.io/unreachable",
+    ] {
         let tolerated = children(pod_spec, "tolerations").any(|toleration| {
             let field = |name: &str| {
                 toleration
@@ -88,9 +94,14 @@ fn tolerate_lost_nodes(pod_spec: &mut Map<String, Value>) {
         if absent(pod_spec, "tolerations") {
             pod_spec.insert("tolerations".to_owned(), json!([]));
         }
-        if let Some(list) = pod_spec.get_mut("tolerations").and_then(Value::as_array_mut) {
-            list.push(json!({"key": taint, "operator": "Exists", "effect": "NoExecute",
-                "tolerationSeconds": 300}));
+        if let Some(list) = pod_spec
+            .get_mut("tolerations")
+            .and_then(Value::as_array_mut)
+        {
+            list.push(
+                json!({"key": taint, "operator": "Exists", "effect": "NoExecute",
+                "tolerationSeconds": 300}),
+            );
         }
     }
 }

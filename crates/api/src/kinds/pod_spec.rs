@@ -58,11 +58,7 @@ fn fill_container(container: &mut Map<String, Value>) {
         .unwrap_or_default();
     let policy = pull_policy(image);
     default_text(container, "imagePullPolicy", policy);
-    default_text(
-        container,
-        "terminationMessagePath",
-        "/dev/termination-log",
-    );
+    default_text(container, "terminationMessagePath", "/dev/termination-log");
     default_text(container, "terminationMessagePolicy", "File");
     default(container, "resources", json!({}));
     for port in children(container, "ports") {
@@ -168,8 +164,8 @@ fn fill_volume(volume: &mut Map<String, Value>) {
         let policy = pull_policy(reference.unwrap_or_default());
         default_text(image, "pullPolicy", policy);
     }
-    if let Some(template) = child(volume, "ephemeral")
-        .and_then(|ephemeral| child(ephemeral, "volumeClaimTemplate"))
+    if let Some(template) =
+        child(volume, "ephemeral").and_then(|ephemeral| child(ephemeral, "volumeClaimTemplate"))
     {
         default(template, "metadata", json!({}));
         if let Some(claim) = entry(template, "spec") {

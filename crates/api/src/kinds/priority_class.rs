@@ -45,7 +45,10 @@ fn validate(class: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     if let Some(old) = old {
         if int(old, "/value") != value {
             let path = root.child("value");
-            errors.push(FieldError::forbidden(&path, "may not be changed in an update."));
+            errors.push(FieldError::forbidden(
+                &path,
+                "may not be changed in an update.",
+            ));
         }
         template::immutable(class, old, "preemptionPolicy", &root, errors);
     }

@@ -43,7 +43,10 @@ fn fill_binding(binding: &mut Value) {
         default_text(role, "apiGroup", GROUP);
     }
     for subject in children(binding, "subjects") {
-        if subject.get("kind").is_some_and(|kind| kind == "User" || kind == "Group") {
+        if subject
+            .get("kind")
+            .is_some_and(|kind| kind == "User" || kind == "Group")
+        {
             default_text(subject, "apiGroup", GROUP);
         }
     }
@@ -101,6 +104,8 @@ fn validate_subject(subject: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
                 errors.push(FieldError::not_supported(&path, group, &[GROUP]));
             }
         }
+        // The schema requires it.
+        "" => {}
         kind => errors.push(FieldError::not_supported(
             &path.child("kind"),
             kind,
@@ -116,7 +121,10 @@ fn validate_role(role: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError
         let empty = |field: &str| items(rule, &format!("/{field}")).is_empty();
         if empty("verbs") {
             let path = path.child("verbs");
-            errors.push(FieldError::required(&path, "verbs must contain at least one value"));
+            errors.push(FieldError::required(
+                &path,
+                "verbs must contain at least one value",
+            ));
         }
         if !empty("nonResourceURLs") {
             if namespaced {

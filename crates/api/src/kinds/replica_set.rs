@@ -37,7 +37,12 @@ fn validate(set: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     not_negative(errors, spec, "minReadySeconds", &path);
     template::validate_selector(spec, &path, "replicaset", errors);
     template::validate_match(spec, &path, errors);
-    template::validate_always(&spec["template"], &path.child("template"), "ReplicaSet", errors);
+    template::validate_always(
+        &spec["template"],
+        &path.child("template"),
+        "ReplicaSet",
+        errors,
+    );
     if let Some(old) = old {
         template::immutable(spec, &old["spec"], "selector", &path, errors);
     }

@@ -33,9 +33,9 @@ fn fill(service: &mut Value) {
     }
     for port in children(spec, "ports") {
         default_text(port, "protocol", "TCP");
-        let unset = port.get("targetPort").is_none_or(|target| {
-            target.is_null() || *target == json!(0) || *target == json!("")
-        });
+        let unset = port
+            .get("targetPort")
+            .is_none_or(|target| target.is_null() || *target == json!(0) || *target == json!(""));
         if let Some(number) = port.get("port").cloned().filter(|_| unset) {
             port.insert("targetPort".to_owned(), number);
         }
@@ -122,11 +122,6 @@ fn node_ports(spec: &mut Map<String, Value>, old: &[Value]) {
 }
 
 fn validate(service: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-    let name = text(service, "/metadata/name");
-    if old.is_none() && names::dns_subdomain(name).is_empty() {
-        let path = FieldPath::new("metadata").child("name");
-        names::check(errors, &path, name, names::dns_1035_label);
-    }
     let spec = &service["spec"];
     if old.is_some_and(|old| old["spec"] == *spec) {
         return;
@@ -135,7 +130,13 @@ fn validate(service: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) 
     kind(spec, &path, errors);
     ports(spec, &path.child("ports"), errors);
     pod_spec::labels(map(spec, "/selector"), &path.child("selector"), errors);
-    one_of(errors, spec, "sessionAffinity", &path, &["ClientIP", "None"]);
+    one_of(
+        errors,
+        spec,
+        "sessionAffinity",
+        &path,
+        &["ClientIP", "None"],
+    );
     for field in ["externalTrafficPolicy", "internalTrafficPolicy"] {
         one_of(errors, spec, field, &path, &["Cluster", "Local"]);
     }
@@ -161,7 +162,12 @@ fn kind(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         "ExternalName" => match text(spec, "/externalName").trim_end_matches('.') {
             "" => errors.push(FieldError::required(&path.child("externalName"), "")),
             name => {
-                names::check(errors, &path.child("externalName"), name, names::dns_subdomain);
+                names::check(
+                    errors,
+                    &path.child("externalName"),
+                    name,
+                    names::dns_subdomain,
+                );
             }
         },
         _ => {}

@@ -54,10 +54,22 @@ fn validate(set: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         return;
     }
     let path = FieldPath::new("spec");
-    one_of(errors, spec, "podManagementPolicy", &path, &["OrderedReady", "Parallel"]);
+    one_of(
+        errors,
+        spec,
+        "podManagementPolicy",
+        &path,
+        &["OrderedReady", "Parallel"],
+    );
     let strategy = &spec["updateStrategy"];
     let strategy_path = path.child("updateStrategy");
-    one_of(errors, strategy, "type", &strategy_path, &["RollingUpdate", "OnDelete"]);
+    one_of(
+        errors,
+        strategy,
+        "type",
+        &strategy_path,
+        &["RollingUpdate", "OnDelete"],
+    );
     let rolling = &strategy["rollingUpdate"];
     if rolling.is_object() {
         let path = strategy_path.child("rollingUpdate");
@@ -74,7 +86,12 @@ fn validate(set: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     }
     template::validate_selector(spec, &path, "statefulset", errors);
     template::validate_match(spec, &path, errors);
-    template::validate_always(&spec["template"], &path.child("template"), "StatefulSet", errors);
+    template::validate_always(
+        &spec["template"],
+        &path.child("template"),
+        "StatefulSet",
+        errors,
+    );
     if let Some(old) = old {
         only_mutable(spec, &old["spec"], &path, errors);
     }

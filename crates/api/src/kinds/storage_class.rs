@@ -27,7 +27,12 @@ fn validate(class: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let modes = ["Immediate", "WaitForFirstConsumer"];
     one_of(errors, class, "volumeBindingMode", &root, &modes);
     if let Some(old) = old {
-        for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+        for field in [
+            "parameters",
+            "provisioner",
+            "reclaimPolicy",
+            "volumeBindingMode",
+        ] {
             template::immutable(class, old, field, &root, errors);
         }
     }

@@ -27,7 +27,12 @@ pub(super) fn validate(template: &Value, path: &FieldPath, errors: &mut Vec<Fiel
         .into_iter()
         .flat_map(Map::keys)
     {
-        names::check(errors, &annotations, &key.to_lowercase(), names::qualified_name);
+        names::check(
+            errors,
+            &annotations,
+            &key.to_lowercase(),
+            names::qualified_name,
+        );
     }
     let spec = path.child("spec");
     pod_spec::validate(&template["spec"], &spec, errors);
@@ -90,7 +95,11 @@ fn is_empty(selector: &Value) -> bool {
 
 /// Judges a `metav1.LabelSelector`.
 pub(super) fn label_selector(selector: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    pod_spec::labels(map(selector, "/matchLabels"), &path.child("matchLabels"), errors);
+    pod_spec::labels(
+        map(selector, "/matchLabels"),
+        &path.child("matchLabels"),
+        errors,
+    );
     let list = path.child("matchExpressions");
     for (index, expression) in items(selector, "/matchExpressions").iter().enumerate() {
         let path = list.index(index);
@@ -218,11 +227,15 @@ mod tests {
             errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         let labels = json!({"metadata": {"labels": {"a": "x"}}});
-        assert!(judged(json!({"selector": {"matchLabels": {"a": "x"}}, "template": labels})).is_empty());
+        assert!(
+            judged(json!({"selector": {"matchLabels": {"a": "x"}}, "template": labels})).is_empty()
+        );
         assert!(judged(json!({"template": labels})).is_empty());
         assert_eq!(
             judged(json!({"selector": {"matchLabels": {"a": "y"}}, "template": labels})),
-            ["spec.template.metadata.labels: Invalid value: {\"a\":\"x\"}: `selector` does not match template `labels`"]
+            [
+                "spec.template.metadata.labels: Invalid value: {\"a\":\"x\"}: `selector` does not match template `labels`"
+            ]
         );
     }
 }

@@ -53,7 +53,12 @@ fn validate(configuration: &Value, _old: Option<&Value>, errors: &mut Vec<FieldE
     for (index, webhook) in items(configuration, "/webhooks").iter().enumerate() {
         let path = FieldPath::new("webhooks").index(index);
         let name = text(webhook, "/name");
-        super::names::check(errors, &path.child("name"), name, super::names::dns_subdomain);
+        super::names::check(
+            errors,
+            &path.child("name"),
+            name,
+            super::names::dns_subdomain,
+        );
         if name.split('.').count() < 3 {
             errors.push(FieldError::invalid(
                 &path.child("name"),

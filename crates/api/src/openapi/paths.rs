@@ -1,12 +1,12 @@
 //! The paths of a resource: one operation for each of its verbs.
 
-use super::schemas::{Collector, list_type};
+use super::schemas::Collector;
 use super::{Dialect, gvk, gvk_of};
 use crate::resource::{Resource, Subresource};
 use serde_json::{Map, Value, json};
 
 /// All paths of one resource.
-pub(super) fn of(resource: &Resource, types: &mut Collector) -> Map<String, Value> {
+pub(super) fn of(resource: &'static Resource, types: &mut Collector) -> Map<String, Value> {
     let mut paths = Map::new();
     let namespace = resource.namespaced.then_some("{namespace}");
     let collection = resource.path(namespace, None);
@@ -15,13 +15,22 @@ pub(super) fn of(resource: &Resource, types: &mut Collector) -> Map<String, Valu
         resource,
         sub: None,
     };
-    let operations = [("list", "get"), ("create", "post"), ("deletecollection", "delete")];
+    let operations = [
+        ("list", "get"),
+        ("create", "post"),
+        ("deletecollection", "delete"),
+    ];
     insert(&mut paths, collection, &target, &operations, types);
     if resource.namespaced && resource.has_verb("list") {
         let everywhere = resource.path(None, None);
         insert(&mut paths, everywhere, &target, &[("list", "get")], types);
     }
-    let operations = [("get", "get"), ("update", "put"), ("patch", "patch"), ("delete", "delete")];
+    let operations = [
+        ("get", "get"),
+        ("update", "put"),
+        ("patch", "patch"),
+        ("delete", "delete"),
+    ];
     insert(&mut paths, item.clone(), &target, &operations, types);
     for sub in resource.subresources {
         let target = Target {
@@ -42,12 +51,12 @@ pub(super) fn of(resource: &Resource, types: &mut Collector) -> Map<String, Valu
 }
 
 /// What an operation acts on.
-struct Target<'a> {
-    resource: &'a Resource,
-    sub: Option<&'a Subresource>,
+struct Target {
+    resource: &'static Resource,
+    sub: Option<&'static Subresource>,
 }
 
-impl Target<'_> {
+impl Target {
     fn has(&self, verb: &str) -> bool {
         match self.sub {
             Some(sub) => sub.verbs.contains(&verb),
@@ -82,7 +91,7 @@ impl Target<'_> {
 fn insert(
     paths: &mut Map<String, Value>,
     path: String,
-    target: &Target<'_>,
+    target: &Target,
     operations: &[(&str, &str)],
     types: &mut Collector,
 ) {
@@ -113,12 +122,12 @@ fn operation(
     verb: &str,
     method: &str,
     path: &str,
-    target: &Target<'_>,
+    target: &Target,
     types: &mut Collector,
 ) -> Value {
     let dialect = types.dialect();
     let answer = match verb {
-        "list" => types.reference(&list_type(target.resource)),
+        "list" => types.list(target.resource),
         "delete" | "deletecollection" => types.reference("meta.v1.Status"),
         _ => types.reference(&target.type_name()),
     };
@@ -141,7 +150,13 @@ fn operation(
         ],
         _ => &["*/*"],
     };
-    let action = if verb == "create" { "post" } else if verb == "update" { "put" } else { verb };
+    let action = if verb == "create" {
+        "post"
+    } else if verb == "update" {
+        "put"
+    } else {
+        verb
+    };
     let mut operation = json!({
         "operationId": operation_id(verb, path, target),
         "x-kubernetes-action": action,
@@ -150,7 +165,8 @@ fn operation(
     let code = if verb == "create" { "201" } else { "200" };
     match (dialect, body) {
         (Dialect::V3, body) => {
-            let answer = json!({"description": "Done", "content": {"application/json": {"schema": answer}}});
+            let answer =
+                json!({"description": "Done", "content": {"application/json": {"schema": answer}}});
             operation["responses"] = json!({code: answer});
             if let Some(body) = body {
                 let content: Map<String, Value> = media
@@ -167,8 +183,9 @@ fn operation(
             operation["produces"] = json!(["application/json", "application/yaml"]);
             if let Some(body) = body {
                 let required = matches!(method, "post" | "put" | "patch");
-                parameters
-                    .push(json!({"in": "body", "name": "body", "required": required, "schema": body}));
+                parameters.push(
+                    json!({"in": "body", "name": "body", "required": required, "schema": body}),
+                );
             }
         }
     }
@@ -177,7 +194,7 @@ fn operation(
 }
 
 /// Unique in the document: the verb and the path's words.
-fn operation_id(verb: &str, path: &str, target: &Target<'_>) -> String {
+fn operation_id(verb: &str, path: &str, target: &Target) -> String {
     let words: String = path
         .split(['/', '-', '.'])
         .filter(|word| !word.is_empty() && !word.starts_with('{'))
@@ -200,8 +217,16 @@ fn capitalised(word: &str) -> String {
 
 type Parameter = (&'static str, &'static str, &'static str);
 
-const DRY_RUN: Parameter = ("dryRun", "string", "`All`: do everything but store the result.");
-const MANAGER: Parameter = ("fieldManager", "string", "Who is to own the fields that this request sets.");
+const DRY_RUN: Parameter = (
+    "dryRun",
+    "string",
+    "`All`: do everything but store the result.",
+);
+const MANAGER: Parameter = (
+    "fieldManager",
+    "string",
+    "Who is to own the fields that this request sets.",
+);
 const VALIDATION: Parameter = (
     "fieldValidation",
     "string",
@@ -211,15 +236,43 @@ const VALIDATION: Parameter = (
 /// The query parameters that a verb takes.
 fn query(verb: &str) -> &'static [Parameter] {
     const LIST: &[Parameter] = &[
-        ("allowWatchBookmarks", "boolean", "Send bookmarks in a watch."),
+        (
+            "allowWatchBookmarks",
+            "boolean",
+            "Send bookmarks in a watch.",
+        ),
         ("continue", "string", "Token of the page before."),
-        ("fieldSelector", "string", "Only objects whose fields are so."),
-        ("labelSelector", "string", "Only objects whose labels are so."),
+        (
+            "fieldSelector",
+            "string",
+            "Only objects whose fields are so.",
+        ),
+        (
+            "labelSelector",
+            "string",
+            "Only objects whose labels are so.",
+        ),
         ("limit", "integer", "How many objects a page may have."),
-        ("resourceVersion", "string", "The revision to read at, or to watch from."),
-        ("resourceVersionMatch", "string", "`Exact` or `NotOlderThan`."),
-        ("sendInitialEvents", "boolean", "Begin a watch with what is there."),
-        ("timeoutSeconds", "integer", "When to end the list or watch."),
+        (
+            "resourceVersion",
+            "string",
+            "The revision to read at, or to watch from.",
+        ),
+        (
+            "resourceVersionMatch",
+            "string",
+            "`Exact` or `NotOlderThan`.",
+        ),
+        (
+            "sendInitialEvents",
+            "boolean",
+            "Begin a watch with what is there.",
+        ),
+        (
+            "timeoutSeconds",
+            "integer",
+            "When to end the list or watch.",
+        ),
         ("watch", "boolean", "Send changes as they happen."),
     ];
     match verb {
@@ -229,12 +282,24 @@ fn query(verb: &str) -> &'static [Parameter] {
             DRY_RUN,
             MANAGER,
             VALIDATION,
-            ("force", "boolean", "Server-side apply: take fields from their owners."),
+            (
+                "force",
+                "boolean",
+                "Server-side apply: take fields from their owners.",
+            ),
         ],
         "delete" | "deletecollection" => &[
             DRY_RUN,
-            ("gracePeriodSeconds", "integer", "How long the object may take to end."),
-            ("propagationPolicy", "string", "`Background`, `Foreground` or `Orphan`: what happens to its dependents."),
+            (
+                "gracePeriodSeconds",
+                "integer",
+                "How long the object may take to end.",
+            ),
+            (
+                "propagationPolicy",
+                "string",
+                "`Background`, `Foreground` or `Orphan`: what happens to its dependents.",
+            ),
         ],
         _ => &[],
     }

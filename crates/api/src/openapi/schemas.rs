@@ -13,6 +13,8 @@ pub(super) struct Collector {
     wanted: BTreeMap<&'static str, &'static Type>,
     /// Shapes that are schemas of their own without being types of the tables.
     scalars: BTreeSet<&'static str>,
+    /// Lists, which the tables leave out because all are alike, by the type of their items.
+    lists: BTreeMap<&'static str, &'static Resource>,
 }
 
 const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
@@ -20,6 +22,7 @@ const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
 const DURATION: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Duration";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const LIST_META: &str = "meta.v1.ListMeta";
 const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 
 impl Collector {
@@ -28,6 +31,7 @@ impl Collector {
             dialect,
             wanted: BTreeMap::new(),
             scalars: BTreeSet::new(),
+            lists: BTreeMap::new(),
         }
     }
 
@@ -41,6 +45,15 @@ impl Collector {
             Some(ty) => self.struct_reference(ty),
             None => json!({"type": "object"}),
         }
+    }
+
+    /// A reference to the list of a resource.
+    pub(super) fn list(&mut self, resource: &'static Resource) -> Value {
+        self.reference(resource.type_name);
+        self.reference(LIST_META);
+        self.lists.insert(resource.type_name, resource);
+        let name = public_name(&format!("{}List", resource.type_name));
+        json!({"$ref": format!("{}{name}", self.dialect.schemas())})
     }
 
     /// A reference to what a patch's body may be.
@@ -111,6 +124,10 @@ impl Collector {
         for ty in self.wanted.clone().into_values() {
             written.insert(public_name(&ty.name), self.write(ty));
         }
+        for (item, resource) in std::mem::take(&mut self.lists) {
+            let name = public_name(&format!("{item}List"));
+            written.insert(name, self.write_list(resource));
+        }
         for name in std::mem::take(&mut self.scalars) {
             written.insert(name.to_owned(), scalar_schema(name, self.dialect));
         }
@@ -119,17 +136,12 @@ impl Collector {
 
     fn write(&mut self, ty: &Type) -> Value {
         let identity = identity(ty);
-        let mut properties = Map::new();
+        let mut properties = if identity.is_empty() {
+            Map::new()
+        } else {
+            type_meta()
+        };
         let mut required = Vec::new();
-        if !identity.is_empty() {
-            for (name, description) in [
-                ("apiVersion", "Group and version of the kind, as `apps/v1`; `v1` in the core group."),
-                ("kind", "The kind of the object."),
-            ] {
-                let schema = json!({"type": "string", "description": description});
-                properties.insert(name.to_owned(), schema);
-            }
-        }
         for field in ty.fields.iter() {
             if field.required {
                 required.push(field.name.to_string());
@@ -153,6 +165,24 @@ impl Collector {
         schema
     }
 
+    fn write_list(&mut self, resource: &Resource) -> Value {
+        let item = self.reference(resource.type_name);
+        let metadata = self.reference(LIST_META);
+        let mut properties = type_meta();
+        let items =
+            json!({"type": "array", "items": self.held(item), "description": "The objects."});
+        properties.insert("items".to_owned(), items);
+        properties.insert("metadata".to_owned(), self.held(metadata));
+        let kind = gvk(resource.group, resource.version, &resource.list_kind());
+        json!({
+            "type": "object",
+            "description": format!("Objects of the kind {}.", resource.kind),
+            "properties": properties,
+            "required": ["items"],
+            "x-kubernetes-group-version-kind": [kind],
+        })
+    }
+
     fn property(&mut self, ty: &Type, field: &Field) -> Value {
         let schema = self.shape(&field.shape);
         let mut schema = self.held(schema);
@@ -169,6 +199,18 @@ impl Collector {
         merging(&mut schema, field);
         schema
     }
+}
+
+/// The two fields that every object has beside its own.
+fn type_meta() -> Map<String, Value> {
+    let field = |description: &str| json!({"type": "string", "description": description});
+    Map::from_iter([
+        (
+            "apiVersion".to_owned(),
+            field("Group and version of the kind, as `apps/v1`; `v1` in the core group."),
+        ),
+        ("kind".to_owned(), field("The kind of the object.")),
+    ])
 }
 
 /// Adds how the field is merged, by server-side apply and by strategic merge patch.
@@ -232,7 +274,7 @@ fn scalar_schema(name: &str, dialect: Dialect) -> Value {
 
 /// The kinds that a type is the schema of. Most types are none: they are parts of one.
 fn identity(ty: &Type) -> Vec<Value> {
-    let mut kinds: Vec<Value> = resource::all()
+    let kinds: Vec<Value> = resource::all()
         .iter()
         .filter(|resource| resource.type_name == &*ty.name)
         .map(super::gvk_of)
@@ -240,20 +282,13 @@ fn identity(ty: &Type) -> Vec<Value> {
     if !kinds.is_empty() {
         return kinds;
     }
-    if let Some(item) = ty.name.strip_suffix("List") {
-        kinds.extend(
-            resource::all()
-                .iter()
-                .filter(|resource| resource.type_name == item)
-                .map(|resource| gvk(resource.group, resource.version, &resource.list_kind())),
-        );
-        return kinds;
-    }
     // What subresources speak, and the options and errors of every group.
     match &*ty.name {
         "autoscaling.v1.Scale" => vec![gvk("autoscaling", "v1", "Scale")],
         "policy.v1.Eviction" => vec![gvk("policy", "v1", "Eviction")],
-        "authentication.v1.TokenRequest" => vec![gvk("authentication.k8s.io", "v1", "TokenRequest")],
+        "authentication.v1.TokenRequest" => {
+            vec![gvk("authentication.k8s.io", "v1", "TokenRequest")]
+        }
         "meta.v1.Status" => vec![gvk("", "v1", "Status")],
         "meta.v1.DeleteOptions" => super::group_versions()
             .map(|(group, version)| gvk(group, version, "DeleteOptions"))
@@ -272,9 +307,4 @@ pub(super) fn public_name(name: &str) -> String {
         _ => "io.k8s.api",
     };
     format!("{package}.{name}")
-}
-
-/// The type of a resource's list.
-pub(super) fn list_type(resource: &Resource) -> String {
-    format!("{}List", resource.type_name)
 }

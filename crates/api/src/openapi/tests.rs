@@ -34,8 +34,13 @@ fn every_reference_of_every_document_resolves() {
         let mut found = BTreeSet::new();
         references(&value, &mut found);
         for target in found {
-            let name = target.strip_prefix("#/components/schemas/").expect("a local schema");
-            assert!(value["components"]["schemas"].get(name).is_some(), "{path}: {name}");
+            let name = target
+                .strip_prefix("#/components/schemas/")
+                .expect("a local schema");
+            assert!(
+                value["components"]["schemas"].get(name).is_some(),
+                "{path}: {name}"
+            );
         }
     }
     let value = parsed(&v2());
@@ -43,7 +48,9 @@ fn every_reference_of_every_document_resolves() {
     references(&value, &mut found);
     assert!(found.len() > 300);
     for target in found {
-        let name = target.strip_prefix("#/definitions/").expect("a local schema");
+        let name = target
+            .strip_prefix("#/definitions/")
+            .expect("a local schema");
         assert!(value["definitions"].get(name).is_some(), "{name}");
     }
     assert!(v3("apis/apps/v9").is_none());
@@ -72,10 +79,16 @@ fn kubectl_finds_what_it_looks_for() {
     assert_eq!(patch["x-kubernetes-group-version-kind"], gvk);
     let has = |name: &str| {
         let parameters = patch["parameters"].as_array().expect("parameters");
-        parameters.iter().any(|parameter| parameter["name"] == name && parameter["in"] == "query")
+        parameters
+            .iter()
+            .any(|parameter| parameter["name"] == name && parameter["in"] == "query")
     };
     assert!(has("fieldValidation") && has("dryRun") && has("fieldManager") && has("force"));
-    assert!(patch["requestBody"]["content"].get("application/strategic-merge-patch+json").is_some());
+    assert!(
+        patch["requestBody"]["content"]
+            .get("application/strategic-merge-patch+json")
+            .is_some()
+    );
     // The schema of a kind, found by the extension.
     let schemas = &value["components"]["schemas"];
     let deployment = &schemas["io.k8s.api.apps.v1.Deployment"];
@@ -108,5 +121,8 @@ fn subresources_and_lists_have_their_own_kinds() {
     assert!(value["paths"].get("/api/v1/pods").is_some());
     assert!(value["paths"].get("/api/v1/nodes/{name}/status").is_some());
     let list = &value["components"]["schemas"]["io.k8s.api.core.v1.PodList"];
-    assert_eq!(list["x-kubernetes-group-version-kind"][0]["kind"], "PodList");
+    assert_eq!(
+        list["x-kubernetes-group-version-kind"][0]["kind"],
+        "PodList"
+    );
 }

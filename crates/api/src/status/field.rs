@@ -154,11 +154,10 @@ impl FieldError {
         supported: &[S],
     ) -> Self {
         let head = format!("Unsupported value: {}", value.into());
-        let mut values: Vec<String> = supported
+        let values: Vec<String> = supported
             .iter()
             .map(|v| format!("{:?}", v.as_ref()))
             .collect();
-        values.sort();
         let detail = if values.is_empty() {
             String::new()
         } else {
@@ -246,7 +245,7 @@ mod tests {
                 "Invalid value: \"x\": why",
             ),
             (
-                FieldError::not_supported(&path, "x", &["B", "A"]),
+                FieldError::not_supported(&path, "x", &["A", "B"]),
                 "Unsupported value: \"x\": supported values: \"A\", \"B\"",
             ),
             (FieldError::duplicate(&path, "x"), "Duplicate value: \"x\""),

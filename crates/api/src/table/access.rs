@@ -1,9 +1,7 @@
 //! Rows of the kinds that say who may do what, and of those that judge requests.
 
 use super::age::human_duration;
-use super::cell::{
-    age, count, name, number, number_or, or, or_none, selector, string, words,
-};
+use super::cell::{age, count, name, number, number_or, or, or_none, selector, string, words};
 use crate::kinds::field::{items, maybe_int, present, text};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -80,9 +78,8 @@ pub(super) fn mutating_policy(object: &Value, now: Timestamp) -> Vec<Value> {
 }
 
 fn policy(object: &Value, rules: &str, now: Timestamp) -> Vec<Value> {
-    let parameter = present(object, "/spec/paramKind").map(|kind| {
-        format!("{}/{}", text(kind, "/apiVersion"), text(kind, "/kind"))
-    });
+    let parameter = present(object, "/spec/paramKind")
+        .map(|kind| format!("{}/{}", text(kind, "/apiVersion"), text(kind, "/kind")));
     vec![
         name(object),
         count(object, rules),
@@ -164,5 +161,10 @@ pub(super) fn api_service(object: &Value, now: Timestamp) -> Vec<Value> {
             text(condition, "/reason")
         ),
     };
-    vec![name(object), service.into(), available.into(), age(object, now)]
+    vec![
+        name(object),
+        service.into(),
+        available.into(),
+        age(object, now),
+    ]
 }

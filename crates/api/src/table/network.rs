@@ -91,11 +91,13 @@ fn subsets(object: &Value) -> String {
 pub(super) fn endpoint_slice(object: &Value, now: Timestamp) -> Vec<Value> {
     let ports: Vec<String> = items(object, "/ports")
         .iter()
-        .map(|port| match (maybe_int(port, "/port"), text(port, "/name")) {
-            (Some(number), _) => number.to_string(),
-            (None, "") => "*".to_owned(),
-            (None, name) => name.to_owned(),
-        })
+        .map(
+            |port| match (maybe_int(port, "/port"), text(port, "/name")) {
+                (Some(number), _) => number.to_string(),
+                (None, "") => "*".to_owned(),
+                (None, name) => name.to_owned(),
+            },
+        )
         .collect();
     let addresses: Vec<String> = items(object, "/endpoints")
         .iter()

@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 pub(super) fn persistent_volume(object: &Value, now: Timestamp) -> Vec<Value> {
-    let claim = present(object, "/spec/claimRef").map(|claim| {
-        format!("{}/{}", text(claim, "/namespace"), text(claim, "/name"))
-    });
+    let claim = present(object, "/spec/claimRef")
+        .map(|claim| format!("{}/{}", text(claim, "/namespace"), text(claim, "/name")));
     vec![
         name(object),
         or(text(object, "/spec/capacity/storage"), "0").into(),

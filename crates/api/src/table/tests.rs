@@ -21,7 +21,9 @@ fn the_table_of_rows_is_sorted_and_names_served_kinds() {
     assert!(CELLS.is_sorted_by_key(|(kind, _)| *kind));
     for ((group, kind), _) in CELLS {
         assert!(
-            resource::all().iter().any(|r| r.group == *group && r.kind == *kind),
+            resource::all()
+                .iter()
+                .any(|r| r.group == *group && r.kind == *kind),
             "{group} {kind}"
         );
     }
@@ -70,20 +72,50 @@ fn a_pod_s_status_says_most_about_it() {
     let running = json!({"ready": true, "restartCount": 0, "state": {"running": {}}});
     let crashing = json!({"restartCount": 3, "state": {"waiting": {"reason": "CrashLoopBackOff"}},
         "lastState": {"terminated": {"finishedAt": "2026-11-21T09:58:00Z", "exitCode": 1}}});
-    let done = json!({"restartCount": 0, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}});
+    let done =
+        json!({"restartCount": 0, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}});
     let trapped = json!({"restartCount": 0, "state": {"terminated": {"exitCode": 134}}});
-    let ready = json!([{"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}]);
+    let ready =
+        json!([{"type": "Ready", "status": "True"}, {"type": "Initialized", "status": "True"}]);
     let none = Value::Null;
     let phase = |phase: &str| json!({"phase": phase});
     for (statuses, status, expected) in [
         (json!([]), phase("Pending"), ["0/2", "Pending", "0"]),
-        (json!([running, running]), phase("Running"), ["2/2", "Running", "0"]),
-        (json!([crashing, running]), phase("Running"), ["1/2", "CrashLoopBackOff", "3 (2m ago)"]),
-        (json!([done, running]), json!({"phase": "Running", "conditions": ready}), ["1/2", "Running", "0"]),
-        (json!([done, running]), phase("Running"), ["1/2", "NotReady", "0"]),
-        (json!([done, done]), phase("Succeeded"), ["0/2", "Completed", "0"]),
-        (json!([trapped, done]), phase("Failed"), ["0/2", "ExitCode:134", "0"]),
-        (json!([]), json!({"phase": "Failed", "reason": "Evicted"}), ["0/2", "Evicted", "0"]),
+        (
+            json!([running, running]),
+            phase("Running"),
+            ["2/2", "Running", "0"],
+        ),
+        (
+            json!([crashing, running]),
+            phase("Running"),
+            ["1/2", "CrashLoopBackOff", "3 (2m ago)"],
+        ),
+        (
+            json!([done, running]),
+            json!({"phase": "Running", "conditions": ready}),
+            ["1/2", "Running", "0"],
+        ),
+        (
+            json!([done, running]),
+            phase("Running"),
+            ["1/2", "NotReady", "0"],
+        ),
+        (
+            json!([done, done]),
+            phase("Succeeded"),
+            ["0/2", "Completed", "0"],
+        ),
+        (
+            json!([trapped, done]),
+            phase("Failed"),
+            ["0/2", "ExitCode:134", "0"],
+        ),
+        (
+            json!([]),
+            json!({"phase": "Failed", "reason": "Evicted"}),
+            ["0/2", "Evicted", "0"],
+        ),
         (
             json!([]),
             json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated"}]}),
@@ -100,21 +132,29 @@ fn init_containers_are_counted_until_they_are_done() {
     let done = json!({"name": "i", "restartCount": 0, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}});
     let waiting = json!({"name": "j", "restartCount": 0, "state": {"waiting": {"reason": "PodInitializing"}}});
     let failed = json!({"name": "j", "restartCount": 1, "state": {"terminated": {"exitCode": 7}}});
-    let pulling = json!({"name": "j", "restartCount": 0, "state": {"waiting": {"reason": "ErrImagePull"}}});
+    let pulling =
+        json!({"name": "j", "restartCount": 0, "state": {"waiting": {"reason": "ErrImagePull"}}});
     for (statuses, expected) in [
         (json!([done, waiting]), ["0/2", "Init:1/2", "0"]),
         (json!([done, failed]), ["0/2", "Init:ExitCode:7", "1"]),
         (json!([done, pulling]), ["0/2", "Init:ErrImagePull", "0"]),
     ] {
         let init = json!({"spec": spec, "statuses": statuses});
-        assert_eq!(summary(init, json!([]), json!({"phase": "Pending"})), expected);
+        assert_eq!(
+            summary(init, json!([]), json!({"phase": "Pending"})),
+            expected
+        );
     }
     // A sidecar counts among the containers.
     let sidecar = json!({"spec": [{"name": "s", "restartPolicy": "Always"}],
         "statuses": [{"name": "s", "started": true, "ready": true, "restartCount": 2, "state": {"running": {}}}]});
     let running = json!({"ready": true, "restartCount": 0, "state": {"running": {}}});
     assert_eq!(
-        summary(sidecar, json!([running, running]), json!({"phase": "Running"})),
+        summary(
+            sidecar,
+            json!([running, running]),
+            json!({"phase": "Running"})
+        ),
         ["3/3", "Running", "2"]
     );
 }
@@ -122,7 +162,10 @@ fn init_containers_are_counted_until_they_are_done() {
 #[test]
 fn a_pod_that_is_deleted_is_terminating_unless_it_has_ended() {
     let with = |phase: &str, reason: &str| {
-        let mut pod = pod(json!({"containers": [{}]}), json!({"phase": phase, "reason": reason}));
+        let mut pod = pod(
+            json!({"containers": [{}]}),
+            json!({"phase": phase, "reason": reason}),
+        );
         pod["metadata"]["deletionTimestamp"] = "2026-11-21T09:59:00Z".into();
         shown(pod)[2].clone()
     };
@@ -138,7 +181,16 @@ fn wide_columns_of_a_pod() {
         json!({"phase": "Running", "podIPs": [{"ip": "10.128.0.2"}],
             "conditions": [{"type": "x", "status": "True"}, {"type": "y", "status": "False"}]}),
     ));
-    assert_eq!(cells[4..], [json!("60m"), json!("10.128.0.2"), json!("n1"), json!("<none>"), json!("1/2")]);
+    assert_eq!(
+        cells[4..],
+        [
+            json!("60m"),
+            json!("10.128.0.2"),
+            json!("n1"),
+            json!("<none>"),
+            json!("1/2")
+        ]
+    );
 }
 
 #[test]
@@ -163,13 +215,26 @@ fn workloads_and_the_rest() {
         (
             json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata,
                 "spec": {"parallelism": 3, "template": template}, "status": {"startTime": "2026-11-21T09:59:30Z"}}),
-            json!(["x", "Running", "0/1 of 3", "30s", "5m", "a,b", "i:1,j", "<none>"]),
+            json!([
+                "x", "Running", "0/1 of 3", "30s", "5m", "a,b", "i:1,j", "<none>"
+            ]),
         ),
         (
             json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": metadata,
                 "spec": {"schedule": "* * * * *", "suspend": false, "jobTemplate": {"spec": {"template": template}}},
                 "status": {"active": [{}], "lastScheduleTime": "2026-11-21T09:59:00Z"}}),
-            json!(["x", "* * * * *", "<none>", "False", 1, "60s", "5m", "a,b", "i:1,j", "<none>"]),
+            json!([
+                "x",
+                "* * * * *",
+                "<none>",
+                "False",
+                1,
+                "60s",
+                "5m",
+                "a,b",
+                "i:1,j",
+                "<none>"
+            ]),
         ),
         (
             json!({"apiVersion": "v1", "kind": "Node",
@@ -179,33 +244,84 @@ fn workloads_and_the_rest() {
                 "status": {"conditions": [{"type": "Ready", "status": "Unknown"}],
                     "addresses": [{"type": "InternalIP", "address": "127.0.0.2"}],
                     "nodeInfo": {"kubeletVersion": "v1.36.0", "osImage": "carob"}}}),
-            json!(["x", "NotReady,SchedulingDisabled", "db,worker", "5m", "v1.36.0", "127.0.0.2", "<none>", "carob", "<unknown>", "<unknown>"]),
+            json!([
+                "x",
+                "NotReady,SchedulingDisabled",
+                "db,worker",
+                "5m",
+                "v1.36.0",
+                "127.0.0.2",
+                "<none>",
+                "carob",
+                "<unknown>",
+                "<unknown>"
+            ]),
         ),
         (
             json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata,
                 "spec": {"type": "LoadBalancer", "clusterIPs": ["10.96.0.9"], "selector": {"a": "b"},
                     "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 53, "protocol": "UDP"}]},
                 "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.3"}, {"ip": "127.0.0.1"}]}}}),
-            json!(["x", "LoadBalancer", "10.96.0.9", "127.0.0.1,127.0.0.3", "80:30080/TCP,53/UDP", "5m", "a=b"]),
+            json!([
+                "x",
+                "LoadBalancer",
+                "10.96.0.9",
+                "127.0.0.1,127.0.0.3",
+                "80:30080/TCP,53/UDP",
+                "5m",
+                "a=b"
+            ]),
         ),
         (
             json!({"apiVersion": "v1", "kind": "Event", "metadata": metadata, "type": "Warning", "reason": "BackOff",
                 "involvedObject": {"kind": "Pod", "name": "p", "fieldPath": "spec.containers{a}"},
                 "source": {"component": "kubelet", "host": "n1"}, "message": "Back-off \n",
                 "firstTimestamp": "2026-11-21T09:50:00Z", "lastTimestamp": "2026-11-21T09:59:50Z", "count": 4}),
-            json!(["10s", "Warning", "BackOff", "pod/p", "spec.containers{a}", "kubelet, n1", "Back-off", "10m", 4, "x"]),
+            json!([
+                "10s",
+                "Warning",
+                "BackOff",
+                "pod/p",
+                "spec.containers{a}",
+                "kubelet, n1",
+                "Back-off",
+                "10m",
+                4,
+                "x"
+            ]),
         ),
         (
             json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": metadata, "type": "Normal", "reason": "Scheduled",
                 "regarding": {"kind": "Pod", "name": "p"}, "reportingController": "s", "note": "n",
                 "eventTime": "2026-11-21T09:59:57.000000Z"}),
-            json!(["3s", "Normal", "Scheduled", "pod/p", "", "s", "n", "3s", 1, "x"]),
+            json!([
+                "3s",
+                "Normal",
+                "Scheduled",
+                "pod/p",
+                "",
+                "s",
+                "n",
+                "3s",
+                1,
+                "x"
+            ]),
         ),
         (
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata,
                 "spec": {"volumeName": "v", "storageClassName": "local", "volumeMode": "Filesystem"},
                 "status": {"phase": "Bound", "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany", "ReadWriteOnce"]}}),
-            json!(["x", "Bound", "v", "1Gi", "RWO,RWX", "local", "<unset>", "5m", "Filesystem"]),
+            json!([
+                "x",
+                "Bound",
+                "v",
+                "1Gi",
+                "RWO,RWX",
+                "local",
+                "<unset>",
+                "5m",
+                "Filesystem"
+            ]),
         ),
         (
             json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata,
@@ -225,7 +341,14 @@ fn workloads_and_the_rest() {
             json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "provisioner": "carob.dev/local",
                 "metadata": {"name": "x", "creationTimestamp": "2026-11-21T09:55:00Z",
                     "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}}),
-            json!(["x (default)", "carob.dev/local", "Delete", "Immediate", false, "5m"]),
+            json!([
+                "x (default)",
+                "carob.dev/local",
+                "Delete",
+                "Immediate",
+                false,
+                "5m"
+            ]),
         ),
         (
             json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": metadata,
@@ -260,7 +383,20 @@ fn the_whole_table() {
     assert_eq!(table["columnDefinitions"][0]["format"], "name");
     assert_eq!(table["columnDefinitions"][5]["priority"], 1);
     let row = &table["rows"][0];
-    assert_eq!(row["cells"], json!(["p", "0/1", "Succeeded", "0", "0s", "<none>", "<none>", "<none>", "<none>"]));
+    assert_eq!(
+        row["cells"],
+        json!([
+            "p",
+            "0/1",
+            "Succeeded",
+            "0",
+            "0s",
+            "<none>",
+            "<none>",
+            "<none>",
+            "<none>"
+        ])
+    );
     assert_eq!(row["conditions"][0]["reason"], "Succeeded");
     assert_eq!(
         row["object"],
@@ -268,5 +404,8 @@ fn the_whole_table() {
             "metadata": {"name": "p", "namespace": "demo", "resourceVersion": "7", "creationTimestamp": "2026-11-21T10:00:00Z"}})
     );
     assert_eq!(made(Include::None)["rows"][0]["object"], Value::Null);
-    assert_eq!(made(Include::Object)["rows"][0]["object"]["status"]["phase"], "Succeeded");
+    assert_eq!(
+        made(Include::Object)["rows"][0]["object"]["status"]["phase"],
+        "Succeeded"
+    );
 }

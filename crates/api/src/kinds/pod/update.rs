@@ -62,7 +62,10 @@ fn tolerations(new: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<Fiel
         }
         held
     };
-    let new: Vec<Value> = items(new, "/tolerations").iter().map(without_seconds).collect();
+    let new: Vec<Value> = items(new, "/tolerations")
+        .iter()
+        .map(without_seconds)
+        .collect();
     let kept = items(old, "/tolerations").iter().all(|toleration| {
         let toleration = without_seconds(toleration);
         new.iter().any(|held| same(Some(held), Some(&toleration)))
@@ -81,7 +84,10 @@ fn gates(new: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<FieldError
         if !held.contains(gate) {
             errors.push(FieldError::forbidden(
                 &path.index(index),
-                &format!("only deletion is allowed, but found new scheduling gate '{}'", text(gate, "/name")),
+                &format!(
+                    "only deletion is allowed, but found new scheduling gate '{}'",
+                    text(gate, "/name")
+                ),
             ));
         }
     }
@@ -101,7 +107,8 @@ fn masked(new: &Value, old: &Value) -> Value {
         }
     }
     let gated = !items(old, "/schedulingGates").is_empty();
-    let was_negative = maybe_int(old, "/terminationGracePeriodSeconds").is_some_and(|held| held < 0);
+    let was_negative =
+        maybe_int(old, "/terminationGracePeriodSeconds").is_some_and(|held| held < 0);
     let now_one = maybe_int(new, "/terminationGracePeriodSeconds") == Some(1);
     if let Some(held) = masked.as_object_mut() {
         for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
@@ -138,7 +145,12 @@ fn difference(old: &Value, new: &Value, path: &str, out: &mut String) {
     match (old, new) {
         (Value::Object(a), Value::Object(b)) => {
             for (key, value) in a {
-                difference(value, b.get(key).unwrap_or(&Value::Null), &format!("{path}.{key}"), out);
+                difference(
+                    value,
+                    b.get(key).unwrap_or(&Value::Null),
+                    &format!("{path}.{key}"),
+                    out,
+                );
             }
             for (key, value) in b.iter().filter(|(key, _)| !a.contains_key(*key)) {
                 difference(&Value::Null, value, &format!("{path}.{key}"), out);

@@ -16,7 +16,12 @@ pub(super) struct Pod<'a> {
 }
 
 /// Judges the regular containers, then the init containers, then the ephemeral ones.
-pub(super) fn validate(spec: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+pub(super) fn validate(
+    spec: &Value,
+    path: &FieldPath,
+    pod: &Pod<'_>,
+    errors: &mut Vec<FieldError>,
+) {
     let regular = items(spec, "/containers");
     let list = path.child("containers");
     if regular.is_empty() {
@@ -176,7 +181,11 @@ fn ports(container: &Value, list: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<Fi
         if number == 0 {
             errors.push(FieldError::required(&path.child("containerPort"), ""));
         } else if let Some(why) = names::port_number(number) {
-            errors.push(FieldError::invalid(&path.child("containerPort"), number, why));
+            errors.push(FieldError::invalid(
+                &path.child("containerPort"),
+                number,
+                why,
+            ));
         }
         let host = int(port, "/hostPort");
         if host != 0 {
@@ -332,8 +341,8 @@ pub(super) fn field_ref(
             )),
         }
     } else if !plain.contains(&field) {
-        let known = super::volumes::DOWNWARD_FIELDS.contains(&field)
-            || ENVIRONMENT_FIELDS.contains(&field);
+        let known =
+            super::volumes::DOWNWARD_FIELDS.contains(&field) || ENVIRONMENT_FIELDS.contains(&field);
         if known {
             errors.push(FieldError::not_supported(&path, field, plain));
         } else {
@@ -505,12 +514,7 @@ fn devices(container: &Value, list: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<
 }
 
 /// The number or name of a port at `pointer`; a fault unless it is a good one.
-pub(super) fn port(
-    object: &Value,
-    field: &str,
-    path: &FieldPath,
-    errors: &mut Vec<FieldError>,
-) {
+pub(super) fn port(object: &Value, field: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let path = path.child(field);
     match object.get(field) {
         Some(Value::String(name)) => names::check(errors, &path, name, names::port_name),

@@ -10,7 +10,12 @@ use serde_json::Value;
 pub(super) const KINDS: [&str; 3] = ["livenessProbe", "readinessProbe", "startupProbe"];
 
 pub(super) fn validate(probe: &Value, kind: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    handler(probe, path, &["exec", "httpGet", "tcpSocket", "grpc"], errors);
+    handler(
+        probe,
+        path,
+        &["exec", "httpGet", "tcpSocket", "grpc"],
+        errors,
+    );
     for field in [
         "initialDelaySeconds",
         "timeoutSeconds",
@@ -29,7 +34,11 @@ pub(super) fn validate(probe: &Value, kind: &str, path: &FieldPath, errors: &mut
                 "must not be set for readinessProbes",
             ));
         } else if seconds <= 0 {
-            errors.push(FieldError::invalid(&path, seconds, "must be greater than 0"));
+            errors.push(FieldError::invalid(
+                &path,
+                seconds,
+                "must be greater than 0",
+            ));
         }
     }
     let successes = int(probe, "/successThreshold");

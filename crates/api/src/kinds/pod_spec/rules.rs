@@ -18,24 +18,43 @@ pub(crate) fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
         resources::validate(held, &path.child("resources"), errors);
     }
     policies(spec, path, errors);
-    labels(map(spec, "/nodeSelector"), &path.child("nodeSelector"), errors);
+    labels(
+        map(spec, "/nodeSelector"),
+        &path.child("nodeSelector"),
+        errors,
+    );
     if let Some(context) = present(spec, "/securityContext") {
         security::pod(context, &path.child("securityContext"), errors);
     }
     let secrets = path.child("imagePullSecrets");
     for (index, secret) in items(spec, "/imagePullSecrets").iter().enumerate() {
         if text(secret, "/name").is_empty() {
-            errors.push(FieldError::required(&secrets.index(index).child("name"), ""));
+            errors.push(FieldError::required(
+                &secrets.index(index).child("name"),
+                "",
+            ));
         }
     }
     affinity(spec, &path.child("affinity"), errors);
     deadlines(spec, path, errors);
-    optional_name(spec, "serviceAccountName", path, names::dns_subdomain, errors);
+    optional_name(
+        spec,
+        "serviceAccountName",
+        path,
+        names::dns_subdomain,
+        errors,
+    );
     optional_name(spec, "nodeName", path, names::dns_subdomain, errors);
     optional_name(spec, "hostname", path, names::dns_label, errors);
     optional_name(spec, "subdomain", path, names::dns_label, errors);
     optional_name(spec, "runtimeClassName", path, names::dns_subdomain, errors);
-    optional_name(spec, "priorityClassName", path, names::dns_subdomain, errors);
+    optional_name(
+        spec,
+        "priorityClassName",
+        path,
+        names::dns_subdomain,
+        errors,
+    );
     tolerations(spec, &path.child("tolerations"), errors);
     host_aliases(spec, &path.child("hostAliases"), errors);
     gates(spec, path, errors);
@@ -123,7 +142,9 @@ fn tolerations(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
         }
         let value = text(toleration, "/value");
         match operator {
-            "" | "Equal" => names::check(errors, &path.child("operator"), value, names::label_value),
+            "" | "Equal" => {
+                names::check(errors, &path.child("operator"), value, names::label_value)
+            }
             "Exists" if value.is_empty() => {}
             "Exists" => errors.push(FieldError::invalid(
                 &path.child("operator"),

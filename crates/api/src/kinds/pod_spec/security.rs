@@ -28,14 +28,9 @@ fn id_range(id: i64, path: &FieldPath, errors: &mut Vec<FieldError>) {
 /// Judges a container's security context.
 pub(super) fn container(context: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     ids(context, path, errors);
-    names::one_of(
-        errors,
-        context,
-        "procMount",
-        path,
-        &["Default", "Unmasked"],
-    );
-    if flag(context, "/privileged") && maybe_flag(context, "/allowPrivilegeEscalation") == Some(false)
+    names::one_of(errors, context, "procMount", path, &["Default", "Unmasked"]);
+    if flag(context, "/privileged")
+        && maybe_flag(context, "/allowPrivilegeEscalation") == Some(false)
     {
         errors.push(FieldError::invalid(
             path,

@@ -105,13 +105,11 @@ fn judge(kind: &str, source: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
         }
         "projected" => projected(source, path, errors),
         "persistentVolumeClaim" => required("claimName", errors),
-        "emptyDir" => {
-            if text(source, "/sizeLimit").starts_with('-') {
-                errors.push(FieldError::forbidden(
-                    &path.child("sizeLimit"),
-                    "SizeLimit field must be a valid resource quantity",
-                ));
-            }
+        "emptyDir" if text(source, "/sizeLimit").starts_with('-') => {
+            errors.push(FieldError::forbidden(
+                &path.child("sizeLimit"),
+                "SizeLimit field must be a valid resource quantity",
+            ));
         }
         "image" => {
             required("reference", errors);
@@ -123,10 +121,8 @@ fn judge(kind: &str, source: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
                 &["Always", "IfNotPresent", "Never"],
             );
         }
-        "ephemeral" => {
-            if present(source, "/volumeClaimTemplate").is_none() {
-                errors.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
-            }
+        "ephemeral" if present(source, "/volumeClaimTemplate").is_none() => {
+            errors.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
         }
         "nfs" => {
             required("server", errors);

@@ -1,0 +1,518 @@
+//! The pairs of `data/defaults.json`: what a real API server makes of a small object of each kind.
+
+use crate::kinds::field::text;
+use crate::resource::{self, Resource};
+use crate::status::{Details, Status};
+use crate::write::{self, Context, User};
+use serde_json::{Value, json};
+
+const UID: &str = "1820dc7c-c71d-44f8-8057-2d6915c55b2c";
+
+fn context() -> Context {
+    Context {
+        now: "2026-11-21T00:57:07Z".parse().expect("a time"),
+        uid: UID.to_owned(),
+        suffix: "gs47l".to_owned(),
+        user: User::default(),
+        manager: "test".to_owned(),
+    }
+}
+
+fn resource_of(object: &Value) -> &'static Resource {
+    resource::by_kind(text(object, "/apiVersion"), text(object, "/kind")).expect("a served kind")
+}
+
+fn create(body: Value) -> Result<Value, Status> {
+    let resource = resource_of(&body);
+    let mut body = body;
+    write::place(resource, Some("default"), None, &mut body)?;
+    write::create(resource, body, &context())
+}
+
+fn update(old: &Value, new: Value) -> Result<Value, Status> {
+    write::update(resource_of(old), None, old, new, &context())
+}
+
+/// What is made of the pairs' expectations where carob differs on purpose.
+fn deliberate(stored: &mut Value) {
+    match text(stored, "/kind") {
+        // No token volume: agents do not mount projected volumes.
+        "Pod" => {
+            for list in ["containers", "initContainers"] {
+                let containers = stored["spec"].get_mut(list).and_then(Value::as_array_mut);
+                for container in containers.into_iter().flatten() {
+                    container
+                        .as_object_mut()
+                        .map(|held| held.remove("volumeMounts"));
+                }
+            }
+            if let Some(volumes) = stored["spec"]["volumes"].as_array_mut() {
+                volumes.retain(|volume| !text(volume, "/name").starts_with("kube-api-access"));
+            }
+        }
+        // The API server draws addresses and node ports before this crate sees the service.
+        "Service" => {
+            if text(stored, "/spec/clusterIP") != "None" {
+                for field in ["clusterIP", "clusterIPs"] {
+                    stored["spec"]
+                        .as_object_mut()
+                        .map(|held| held.remove(field));
+                }
+            }
+            let ports = stored
+                .pointer_mut("/spec/ports")
+                .and_then(Value::as_array_mut);
+            for port in ports.into_iter().flatten() {
+                port.as_object_mut().map(|held| held.remove("nodePort"));
+            }
+        }
+        // No protection of volumes in use: no controller would take the finalizer away.
+        "PersistentVolume" | "PersistentVolumeClaim" => {
+            stored["metadata"]
+                .as_object_mut()
+                .map(|held| held.remove("finalizers"));
+        }
+        _ => {}
+    }
+}
+
+fn pairs() -> Vec<Value> {
+    serde_json::from_str(include_str!("../../data/defaults.json")).expect("pairs")
+}
+
+#[test]
+fn a_real_server_s_defaults() {
+    let pairs = pairs();
+    assert_eq!(pairs.len(), 30);
+    for pair in pairs {
+        let mut made = create(pair["given"].clone()).expect("valid");
+        if let Some(metadata) = made["metadata"].as_object_mut() {
+            metadata.remove("uid");
+            metadata.remove("creationTimestamp");
+        }
+        let mut expected = pair["stored"].clone();
+        deliberate(&mut expected);
+        let pretty = |value: &Value| serde_json::to_string_pretty(value).expect("JSON");
+        assert_eq!(
+            pretty(&made),
+            pretty(&expected),
+            "{}",
+            pair["given"]["kind"]
+        );
+    }
+}
+
+#[test]
+fn writing_what_was_stored_changes_nothing() {
+    for pair in pairs() {
+        let stored = create(pair["given"].clone()).expect("valid");
+        let again = update(&stored, stored.clone()).expect("valid");
+        assert_eq!(again, stored, "{}", pair["given"]["kind"]);
+        // Applying the manifest again fills the same defaults.
+        let mut given = pair["given"].clone();
+        given["metadata"] = stored["metadata"].clone();
+        let kind = text(&stored, "/kind");
+        // Selector, account and priority are set at birth; clients send them back.
+        if !matches!(kind, "Pod" | "Job" | "Node" | "Namespace") {
+            let again = update(&stored, given).expect("valid");
+            assert_eq!(again["spec"], stored["spec"], "{kind}");
+        }
+    }
+}
+
+/// The causes as `field: message`.
+fn causes(result: Result<Value, Status>) -> Vec<String> {
+    let status = result.expect_err("refused");
+    assert_eq!(status.code, 422, "{}", status.message);
+    let details: Details = *status.details.expect("details");
+    details
+        .causes
+        .iter()
+        .map(|cause| format!("{}: {}", cause.field, cause.message))
+        .collect()
+}
+
+fn pod(spec: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "q"}, "spec": spec})
+}
+
+#[test]
+fn a_pod_with_many_faults() {
+    let faults = causes(create(pod(json!({"automountServiceAccountToken": false,
+        "containers": [
+            {"name": "a", "image": "i", "ports": [{"containerPort": 0}], "env": [{"name": "", "value": "x"}],
+                "resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}},
+                "volumeMounts": [{"name": "v", "mountPath": ""}],
+                "livenessProbe": {"periodSeconds": -1, "httpGet": {"port": "name-that-is-far-too-long"}}},
+            {"name": "a", "image": "i"}],
+        "restartPolicy": "Perhaps", "terminationGracePeriodSeconds": -1}))));
+    assert_eq!(
+        faults,
+        [
+            "spec.containers[0].ports[0].containerPort: Required value",
+            "spec.containers[0].env[0].name: Required value",
+            "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+            "spec.containers[0].volumeMounts[0].mountPath: Required value",
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            "spec.containers[0].livenessProbe.httpGet.port: Invalid value: \"name-that-is-far-too-long\": must be no more than 15 characters",
+            "spec.containers[0].livenessProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0",
+            "spec.containers[1].name: Duplicate value: \"a\"",
+            "spec.restartPolicy: Unsupported value: \"Perhaps\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+        ]
+    );
+    assert_eq!(
+        causes(create(pod(json!({"containers": []})))),
+        ["spec.containers: Required value"]
+    );
+}
+
+#[test]
+fn what_a_pod_may_not_say() {
+    let container = json!({"name": "c", "image": "i"});
+    for (spec, fault) in [
+        (
+            json!({"containers": [{"name": "C", "image": "i"}]}),
+            "spec.containers[0].name: Invalid value: \"C\"",
+        ),
+        (
+            json!({"containers": [{"name": "c"}]}),
+            "spec.containers[0].image: Required value",
+        ),
+        (
+            json!({"containers": [container], "volumes": [{"name": "v", "emptyDir": {}}, {"name": "v", "emptyDir": {}}]}),
+            "spec.volumes[1].name: Duplicate value: \"v\"",
+        ),
+        (
+            json!({"containers": [container], "volumes": [{"name": "v", "emptyDir": {}, "configMap": {"name": "c"}}]}),
+            "may not specify more than 1 volume type",
+        ),
+        (
+            json!({"containers": [container], "volumes": [{"name": "v", "configMap": {"name": "c", "items": [{"key": "k", "path": "../x"}]}}]}),
+            "must not contain '..'",
+        ),
+        (
+            json!({"containers": [{"name": "c", "image": "i", "env": [{"name": "N", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}),
+            "may not be specified when `value` is not empty",
+        ),
+        (
+            json!({"containers": [{"name": "c", "image": "i", "env": [{"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "spec.none"}}}]}]}),
+            "field label not supported: spec.none",
+        ),
+        (
+            json!({"containers": [container], "initContainers": [container]}),
+            "spec.initContainers[0].name: Duplicate value: \"c\"",
+        ),
+        (
+            json!({"containers": [container], "tolerations": [{"key": "k", "operator": "Exists", "value": "v"}]}),
+            "value must be empty when `operator` is 'Exists'",
+        ),
+        (
+            json!({"containers": [container], "activeDeadlineSeconds": 0}),
+            "spec.activeDeadlineSeconds: Invalid value: 0",
+        ),
+        (
+            json!({"containers": [{"name": "c", "image": "i", "resources": {"limits": {"gpu": "1"}}}]}),
+            "must be a standard resource",
+        ),
+        (
+            json!({"containers": [{"name": "c", "image": "i", "livenessProbe": {"exec": {"command": ["a"]}, "successThreshold": 2}}]}),
+            "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
+        ),
+        (
+            json!({"containers": [{"name": "c", "image": "i", "readinessProbe": {}}]}),
+            "must specify a handler type",
+        ),
+        (
+            json!({"containers": [container], "nodeSelector": {"a b": "c"}}),
+            "spec.nodeSelector: Invalid value: \"a b\"",
+        ),
+    ] {
+        let found = causes(create(pod(spec)));
+        assert!(
+            found.iter().any(|cause| cause.contains(fault)),
+            "{fault}\n{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_may_change_in_a_pod() {
+    let old = create(pod(
+        json!({"containers": [{"name": "c", "image": "i:v1"}], "activeDeadlineSeconds": 9}),
+    ))
+    .expect("valid");
+    let changed = |pointer: &str, value: Value| {
+        let mut new = old.clone();
+        match new.pointer_mut(pointer) {
+            Some(place) => *place = value,
+            None => panic!("{pointer}"),
+        }
+        update(&old, new)
+    };
+    assert!(changed("/spec/containers/0/image", json!("i:v2")).is_ok());
+    assert!(changed("/spec/activeDeadlineSeconds", json!(8)).is_ok());
+    assert_eq!(
+        causes(changed("/spec/activeDeadlineSeconds", json!(10))),
+        [
+            "spec.activeDeadlineSeconds: Invalid value: 10: must be less than or equal to previous value"
+        ]
+    );
+    let refused = causes(changed("/spec/restartPolicy", json!("Never")));
+    assert!(
+        refused[0].starts_with("spec: Forbidden: pod updates may not change fields other than")
+    );
+    assert!(
+        refused[0].ends_with("\n- spec.restartPolicy: \"Always\"\n+ spec.restartPolicy: \"Never\"")
+    );
+    let two = json!([{"name": "c", "image": "i:v1"}, {"name": "d", "image": "i"}]);
+    assert_eq!(
+        causes(changed("/spec/containers", two)),
+        ["spec.containers: Forbidden: pod updates may not add or remove containers"]
+    );
+    let mut more = old["spec"]["tolerations"].clone();
+    if let Some(list) = more.as_array_mut() {
+        list.push(json!({"key": "x", "operator": "Exists"}));
+    }
+    assert!(changed("/spec/tolerations", more).is_ok());
+    assert_eq!(
+        causes(changed("/spec/tolerations", json!([]))),
+        [
+            "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
+        ]
+    );
+}
+
+#[test]
+fn a_status_that_is_written_keeps_the_spec_and_the_class() {
+    let old = create(pod(json!({"containers": [{"name": "c", "image": "i"}]}))).expect("valid");
+    let mut new = old.clone();
+    new["spec"]["nodeName"] = "x".into();
+    new["status"] = json!({"phase": "Running", "podIP": "10.1.1.1"});
+    let made =
+        write::update(resource_of(&old), Some("status"), &old, new, &context()).expect("valid");
+    assert_eq!(made["spec"], old["spec"]);
+    assert_eq!(
+        made["status"],
+        json!({"phase": "Running", "podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}], "qosClass": "BestEffort"})
+    );
+}
+
+#[test]
+fn quality_of_service() {
+    let class = |resources: Value| {
+        let made = create(pod(
+            json!({"containers": [{"name": "c", "image": "i", "resources": resources}]}),
+        ));
+        text(&made.expect("valid"), "/status/qosClass").to_owned()
+    };
+    assert_eq!(class(json!({})), "BestEffort");
+    assert_eq!(
+        class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})),
+        "Guaranteed"
+    );
+    assert_eq!(
+        class(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m"}})),
+        "Guaranteed"
+    );
+    assert_eq!(class(json!({"limits": {"cpu": "1"}})), "Burstable");
+    assert_eq!(class(json!({"requests": {"memory": "1"}})), "Burstable");
+}
+
+fn deployment() -> Value {
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"selector": {"matchLabels": {"a": "d"}},
+            "template": {"metadata": {"labels": {"a": "d"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}})
+}
+
+#[test]
+fn deployments_are_judged() {
+    let old = create(deployment()).expect("valid");
+    let mut new = old.clone();
+    new["spec"]["selector"] = json!({"matchLabels": {"a": "x"}});
+    new["spec"]["template"]["metadata"]["labels"] = json!({"a": "x"});
+    assert_eq!(
+        causes(update(&old, new)),
+        ["spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"x\"}}: field is immutable"]
+    );
+    let with = |pointer: &str, field: &str, value: Value| {
+        let mut body = deployment();
+        if let Some(place) = body.pointer_mut(pointer) {
+            place[field] = value;
+        }
+        causes(create(body))
+    };
+    assert_eq!(
+        with("/spec", "replicas", json!(-1)),
+        ["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]
+    );
+    assert_eq!(
+        with("/spec/template/metadata", "labels", json!({"a": "e"})),
+        [
+            "spec.template.metadata.labels: Invalid value: {\"a\":\"e\"}: `selector` does not match template `labels`"
+        ]
+    );
+    assert_eq!(
+        with("/spec", "selector", json!({})),
+        ["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]
+    );
+    assert_eq!(
+        with("/spec/template/spec", "restartPolicy", json!("Never")),
+        [
+            "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""
+        ]
+    );
+    assert_eq!(
+        with(
+            "/spec",
+            "strategy",
+            json!({"type": "Recreate", "rollingUpdate": {"maxSurge": 1}})
+        ),
+        [
+            "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"
+        ]
+    );
+}
+
+fn job(spec: Value) -> Value {
+    let mut job =
+        json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": spec});
+    if job["spec"]["template"].is_null() {
+        job["spec"]["template"] = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+    }
+    job
+}
+
+#[test]
+fn jobs_are_judged() {
+    let old = create(job(json!({}))).expect("valid");
+    let mut new = old.clone();
+    new["spec"]["parallelism"] = 5.into();
+    assert!(update(&old, new.clone()).is_ok());
+    new["spec"]["completions"] = 5.into();
+    assert_eq!(
+        causes(update(&old, new)),
+        ["spec.completions: Invalid value: 5: field is immutable"]
+    );
+    let mut new = old.clone();
+    new["spec"]["template"]["spec"]["containers"][0]["image"] = "j".into();
+    let refused = causes(update(&old, new));
+    assert!(
+        refused[0].starts_with("spec.template: Invalid value: "),
+        "{refused:?}"
+    );
+    assert!(refused[0].ends_with("field is immutable"), "{refused:?}");
+    for (spec, fault) in [
+        (
+            json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}),
+            "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+        ),
+        (
+            json!({"completionMode": "Indexed", "parallelism": 2}),
+            "spec.completions: Required value: when completion mode is Indexed",
+        ),
+        (
+            json!({"backoffLimit": -1}),
+            "spec.backoffLimit: Invalid value: -1: must be greater than or equal to 0",
+        ),
+        (
+            json!({"selector": {"matchLabels": {"a": "b"}}}),
+            "`selector` not auto-generated",
+        ),
+    ] {
+        let found = causes(create(job(spec)));
+        assert!(
+            found.iter().any(|cause| cause.contains(fault)),
+            "{fault}\n{found:#?}"
+        );
+    }
+    // An indexed job can be stretched with its parallelism.
+    let old = create(job(
+        json!({"completionMode": "Indexed", "completions": 2, "parallelism": 2}),
+    ))
+    .expect("valid");
+    let mut new = old.clone();
+    new["spec"]["completions"] = 3.into();
+    new["spec"]["parallelism"] = 3.into();
+    assert!(update(&old, new).is_ok());
+}
+
+#[test]
+fn data_is_judged() {
+    let config = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "k"}, "data": data});
+    let found = causes(create(config(json!({"a b": "1"}))));
+    assert!(
+        found[0]
+            .starts_with("data[a b]: Invalid value: \"a b\": a valid config key must consist of")
+    );
+    let large = "x".repeat(1024 * 1024 + 1);
+    assert_eq!(
+        causes(create(config(json!({"a": large})))),
+        [": Too long: may not be more than 1048576 bytes"]
+    );
+    let mut fixed = config(json!({"a": "1"}));
+    fixed["immutable"] = true.into();
+    let fixed = create(fixed).expect("valid");
+    let mut new = fixed.clone();
+    new["data"]["a"] = "2".into();
+    assert_eq!(
+        causes(update(&fixed, new)),
+        ["data: Forbidden: field is immutable when `immutable` is set"]
+    );
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "t"}, "type": "kubernetes.io/tls",
+        "stringData": {"tls.crt": "c"}});
+    assert_eq!(causes(create(secret)), ["data[tls.key]: Required value"]);
+}
+
+#[test]
+fn services_keep_the_address_they_were_given() {
+    let body = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"type": "NodePort", "clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30080}]}});
+    let old = create(body).expect("valid");
+    let mut new = old.clone();
+    for field in ["clusterIP", "clusterIPs"] {
+        new["spec"].as_object_mut().map(|held| held.remove(field));
+    }
+    new["spec"]["ports"] = json!([{"port": 80}]);
+    let made = update(&old, new).expect("valid");
+    assert_eq!(made["spec"]["clusterIPs"], json!(["10.96.0.7"]));
+    assert_eq!(made["spec"]["ports"][0]["nodePort"], 30080);
+    let mut new = old.clone();
+    new["spec"]["clusterIP"] = "10.96.0.8".into();
+    new["spec"]["clusterIPs"] = json!(["10.96.0.8"]);
+    assert_eq!(
+        causes(update(&old, new)),
+        ["spec.clusterIPs[0]: Invalid value: \"10.96.0.8\": may not change once set"]
+    );
+}
+
+#[test]
+fn odd_objects_are_refused_or_kept_but_never_panic() {
+    let odd = [
+        Value::Null,
+        json!({}),
+        json!([]),
+        json!("x"),
+        json!({"containers": [null, {}, "x"], "template": [], "volumes": [{}, null], "ports": {}, "selector": "x",
+            "taints": "x", "versions": [1], "initContainers": [{"resources": 1}], "metrics": {}, "strategy": 5}),
+    ];
+    for resource in resource::all() {
+        for spec in &odd {
+            let body = json!({"apiVersion": resource.api_version, "kind": resource.kind,
+                "metadata": {"name": "a"}, "spec": spec, "status": spec, "data": spec, "webhooks": spec,
+                "rules": spec, "subjects": spec, "roleRef": spec, "template": spec, "endpoints": spec});
+            // Either answer is right: types are the decoder's affair.
+            let made = create(body.clone());
+            let old = made.unwrap_or(body.clone());
+            let _ = update(&old, body);
+        }
+    }
+}
+
+#[test]
+fn the_table_of_hooks_is_sorted_and_names_served_kinds() {
+    assert!(super::ALL.is_sorted_by_key(|hooks| hooks.kind));
+    for hooks in super::ALL {
+        let (version, kind) = hooks.kind.split_once(' ').expect("apiVersion and kind");
+        assert!(resource::by_kind(version, kind).is_some(), "{}", hooks.kind);
+    }
+}
