@@ -29,6 +29,8 @@ pub(crate) enum Next {
     },
     /// Remove it.
     Delete {
+        /// The object's last state, to be answered with.
+        last: Bytes,
         /// Other keys that change with it.
         also: Also,
     },
@@ -47,6 +49,8 @@ pub(crate) struct Also {
 pub(crate) struct Done {
     /// The object after the write; of a deletion, as it last was, at the deletion's revision.
     pub(crate) object: Object,
+    /// What a dry run would have stored. It has no version of its own.
+    pub(crate) pretended: Option<Bytes>,
     /// Whether the key is gone now.
     pub(crate) deleted: bool,
     /// Whether the key was not there before.
@@ -127,7 +131,7 @@ impl ApiServer {
                 }
                 return pretend(next, before);
             }
-            if let Some(done) = self.commit(&key, modified, next, entry.as_ref()).await? {
+            if let Some(done) = self.commit(&key, modified, next).await? {
                 return Ok(done);
             }
             // Refused: this copy was behind, or another write came between.
@@ -141,13 +145,7 @@ impl ApiServer {
     }
 
     /// Writes if the key is still at `modified`. None: it is not, or another condition failed.
-    async fn commit(
-        &self,
-        key: &Bytes,
-        modified: u64,
-        next: Next,
-        entry: Option<&Entry>,
-    ) -> Result<Option<Done>, Status> {
+    async fn commit(&self, key: &Bytes, modified: u64, next: Next) -> Result<Option<Done>, Status> {
         let mut command = Command {
             when: vec![When::Revision {
                 key: key.clone(),
@@ -182,14 +180,11 @@ impl ApiServer {
                 command.ops.extend(also.ops);
                 (value, false)
             }
-            Next::Delete { also } => {
-                let Some(entry) = entry else {
-                    return Err(Status::internal("deleting what is not there"));
-                };
+            Next::Delete { last, also } => {
                 command.ops.push(Op::Delete { key: key.clone() });
                 command.when.extend(also.when);
                 command.ops.extend(also.ops);
-                (entry.value.clone(), true)
+                (last, true)
             }
         };
         match self.inner.store.write(command).await {
@@ -199,6 +194,7 @@ impl ApiServer {
                 }
                 Ok(Some(Done {
                     object: Object::from_stored(&value, revision).map_err(unreadable)?,
+                    pretended: None,
                     deleted,
                     created: modified == 0,
                 }))
@@ -225,26 +221,26 @@ fn keep(before: Option<Object>) -> Result<Done, Status> {
     let object = before.ok_or_else(|| Status::internal("keeping what is not there"))?;
     Ok(Done {
         object,
+        pretended: None,
         deleted: false,
         created: false,
     })
 }
 
-/// What a dry run answers: the object as it would be, without a version of its own.
+/// What a dry run answers: the object as it would be; a new one has no version.
 fn pretend(next: Next, before: Option<Object>) -> Result<Done, Status> {
     let revision = before.as_ref().map_or(0, Object::revision);
-    match next {
-        Next::Put { value, .. } => Ok(Done {
-            object: Object::from_stored(&value, revision).map_err(unreadable)?,
-            deleted: false,
-            created: before.is_none(),
-        }),
-        Next::Delete { .. } => keep(before).map(|done| Done {
-            deleted: true,
-            ..done
-        }),
-        Next::Keep => keep(before),
-    }
+    let (value, deleted) = match next {
+        Next::Put { value, .. } => (value, false),
+        Next::Delete { last, .. } => (last, true),
+        Next::Keep => return keep(before),
+    };
+    Ok(Done {
+        object: Object::from_stored(&value, revision).map_err(unreadable)?,
+        created: before.is_none(),
+        pretended: before.is_none().then_some(value),
+        deleted,
+    })
 }
 
 /// A read that the store could not answer.

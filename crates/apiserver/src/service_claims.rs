@@ -225,9 +225,12 @@ mod tests {
 
     #[test]
     fn draws_what_is_free_and_claims_it() {
-        let mut service =
-            json!({"spec": {"type": "NodePort", "ports": [{"port": 80}, {"port": 81}]}});
-        allocate(&mut service, None, &State::default(), |_| 5).unwrap_err();
+        let ports = json!([{"port": 80}, {"port": 81}]);
+        let two_ports = json!({"spec": {"type": "NodePort", "ports": ports}});
+        // The second port cannot be the one that the first has drawn.
+        let always_5 = allocate(&mut two_ports.clone(), None, &State::default(), |_| 5);
+        assert_eq!(always_5.unwrap_err().len(), 1);
+        let mut service = two_ports;
         let mut next = 0;
         allocate(&mut service, None, &State::default(), |_| {
             next += 1;
@@ -235,6 +238,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(service["spec"]["clusterIP"], "10.96.1.1");
+        assert_eq!(service["spec"]["ports"][1]["nodePort"], 30003);
         let claimed = changes(None, Some(&service), "ns/s");
         assert_eq!((claimed.when.len(), claimed.ops.len()), (3, 3));
         let gone = changes(Some(&service), None, "ns/s");

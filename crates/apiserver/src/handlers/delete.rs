@@ -87,7 +87,8 @@ fn judge(
 ) -> Result<Next, Status> {
     let before = write::tree(old)?;
     match engine::delete(call.resource, &before, old.revision(), options, context)? {
-        Deletion::Now(_) => Ok(Next::Delete {
+        Deletion::Now(last) => Ok(Next::Delete {
+            last: engine::encode(last)?.into(),
             also: write::claims(call, Some(&before), None)?,
         }),
         Deletion::Mark(new) => write::store(call, old, &before, new),

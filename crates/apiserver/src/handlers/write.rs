@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::shape::Shaper;
 use crate::body::Response;
 use crate::dispatch::{Call, record_uid};
-use crate::negotiate;
+use crate::negotiate::{self, Shape};
 use crate::options::WriteOptions;
 use crate::registry::{Also, Done, Next};
 use crate::{respond, service_claims};
@@ -60,7 +60,12 @@ pub(super) fn answer(
     warnings: &[String],
 ) -> Result<Response, Status> {
     record_uid(done.object.uid());
-    let response = Shaper::new(call).object(code, &done.object)?;
+    let response = match &done.pretended {
+        Some(new) if call.form.shape == Shape::Whole => {
+            respond::document(code, call.form.media, new.clone())?
+        }
+        _ => Shaper::new(call).object(code, &done.object)?,
+    };
     Ok(respond::warn(response, warnings))
 }
 
@@ -107,6 +112,7 @@ pub(super) fn store(
 ) -> Result<Next, Status> {
     if engine::should_delete(call.resource, &new) {
         return Ok(Next::Delete {
+            last: engine::encode(new)?.into(),
             also: claims(call, Some(before), None)?,
         });
     }

@@ -1,5 +1,7 @@
 //! A server over a single-member store in a directory of its own, for the tests of this directory.
 
+#![expect(dead_code, reason = "each test uses a part of this module")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +21,7 @@ pub struct Server {
     pub identity: client::tls::Identity,
     pub store: Store,
     admin: Arc<dyn Transport>,
-    _dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
 }
 
 /// An answer, read whole.
@@ -80,6 +82,26 @@ impl Server {
         .await
         .unwrap();
         store.bootstrap().await.unwrap();
+        Server::over(store, ca, identity, Arc::new(dir)).await
+    }
+
+    /// Another server over the same store, as after a restart.
+    pub async fn restarted(&self) -> Server {
+        Server::over(
+            self.store.clone(),
+            Arc::clone(&self.ca),
+            self.identity.clone(),
+            Arc::clone(&self.dir),
+        )
+        .await
+    }
+
+    async fn over(
+        store: Store,
+        ca: Arc<Ca>,
+        identity: client::tls::Identity,
+        dir: Arc<tempfile::TempDir>,
+    ) -> Server {
         let server = ApiServer::new(
             store.clone(),
             Config {
@@ -101,7 +123,7 @@ impl Server {
             ca,
             identity,
             store,
-            _dir: dir,
+            dir,
         }
     }
 
