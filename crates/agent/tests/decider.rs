@@ -247,7 +247,29 @@ fn a_pod_comes_up_step_by_step() {
     log += &b.plan();
     b.see(Observation::Started("main".into(), "hello:v1".into()));
     log += &(b.plan() + &b.summary());
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        PrepareSandbox
+        MountVolumes
+        Pending
+          PodReadyToStartContainers=False
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: waiting ContainerCreating restarts=0 ready=false
+        EnsureImage { container: "main" }
+        StartContainer { container: "main", attempt: 0 }
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=True
+          ContainersReady=True
+          PodScheduled=True
+          main main: running restarts=0 ready=true
+    "#]],
+    );
 }
 
 #[test]
@@ -257,7 +279,85 @@ fn the_whole_status_of_a_running_pod() {
     b.wait(1);
     b.start("main");
     let yaml = serde_json::to_string_pretty(&b.status()).unwrap();
-    check(&yaml, expect![[""]]);
+    check(
+        &yaml,
+        expect![[r#"
+        {
+          "conditions": [
+            {
+              "lastTransitionTime": "2026-11-21T10:00:01Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "PodReadyToStartContainers"
+            },
+            {
+              "lastTransitionTime": "2026-11-21T10:00:01Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "Initialized"
+            },
+            {
+              "lastTransitionTime": "2026-11-21T10:00:01Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "Ready"
+            },
+            {
+              "lastTransitionTime": "2026-11-21T10:00:01Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "ContainersReady"
+            },
+            {
+              "lastTransitionTime": "2026-11-21T10:00:01Z",
+              "observedGeneration": 1,
+              "status": "True",
+              "type": "PodScheduled"
+            }
+          ],
+          "containerStatuses": [
+            {
+              "containerID": "carob://422206d84ad73a8d439bee525a114009972238614418d84fe8e0284a9bd20a72",
+              "image": "hello:v1",
+              "imageID": "hello@sha256:aa",
+              "lastState": {
+                "terminated": {
+                  "containerID": "carob://4e3ccaab465b8a5cbad4e472cb325eda4ddbfd5770e43b16c55571d81192fa6f",
+                  "exitCode": 137,
+                  "finishedAt": "2026-11-21T10:00:00Z",
+                  "reason": "OOMKilled",
+                  "startedAt": "2026-11-21T10:00:00Z"
+                }
+              },
+              "name": "main",
+              "ready": true,
+              "restartCount": 1,
+              "started": true,
+              "state": {
+                "running": {
+                  "startedAt": "2026-11-21T10:00:01Z"
+                }
+              }
+            }
+          ],
+          "hostIP": "127.0.0.1",
+          "hostIPs": [
+            {
+              "ip": "127.0.0.1"
+            }
+          ],
+          "observedGeneration": 1,
+          "phase": "Running",
+          "podIP": "10.128.0.7",
+          "podIPs": [
+            {
+              "ip": "10.128.0.7"
+            }
+          ],
+          "qosClass": "BestEffort",
+          "startTime": "2026-11-21T10:00:00Z"
+        }"#]],
+    );
 }
 
 #[test]
@@ -283,7 +383,74 @@ fn init_containers_run_in_order() {
     b.start("main");
     b.end("main", 0, "Completed");
     log += &(b.plan() + &b.summary());
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        EnsureImage { container: "a" }
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=False ContainersNotInitialized: containers with incomplete status: [a b]
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          init a: waiting PodInitializing restarts=0 ready=false
+          init b: waiting PodInitializing restarts=0 ready=false
+          main main: waiting PodInitializing restarts=0 ready=false
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=False ContainersNotInitialized: containers with incomplete status: [a b]
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          init a: running restarts=0 ready=false
+          init b: waiting PodInitializing restarts=0 ready=false
+          main main: waiting PodInitializing restarts=0 ready=false
+        RemoveContainer { container: "a", attempt: 0 }
+        EnsureImage { container: "b" }
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=False ContainersNotInitialized: containers with incomplete status: [b]
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          init a: terminated Completed 0 restarts=0 ready=true
+          init b: waiting PodInitializing restarts=0 ready=false
+          main main: waiting PodInitializing restarts=0 ready=false
+        RemoveContainer { container: "b", attempt: 0 }
+        EnsureImage { container: "b" }
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=False ContainersNotInitialized: containers with incomplete status: [b]
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          init a: terminated Completed 0 restarts=0 ready=true
+          init b: terminated Error 3 restarts=0 ready=false
+          main main: waiting PodInitializing restarts=0 ready=false
+        RemoveContainer { container: "b", attempt: 1 }
+        EnsureImage { container: "main" }
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          init a: terminated Completed 0 restarts=0 ready=true
+          init b: terminated Completed 0 after terminated Error 3 restarts=1 ready=true
+          main main: waiting PodInitializing restarts=0 ready=false
+        RemoveContainer { container: "main", attempt: 0 }
+        Release
+        Succeeded
+          PodReadyToStartContainers=False
+          Initialized=True PodCompleted
+          Ready=False PodCompleted
+          ContainersReady=False PodCompleted
+          PodScheduled=True
+          init a: terminated Completed 0 restarts=0 ready=true
+          init b: terminated Completed 0 after terminated Error 3 restarts=1 ready=true
+          main main: terminated Completed 0 restarts=0 ready=false
+    "#]],
+    );
 }
 
 #[test]
@@ -297,7 +464,21 @@ fn a_failing_init_container_ends_a_pod_that_is_never_restarted() {
     b.start("a");
     b.end("a", 1, "Error");
     let log = b.plan() + &b.summary();
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        RemoveContainer { container: "a", attempt: 0 }
+        Release
+        Failed
+          PodReadyToStartContainers=False
+          Initialized=False ContainersNotInitialized: containers with incomplete status: [a]
+          Ready=False PodFailed
+          ContainersReady=False PodFailed
+          PodScheduled=True
+          init a: terminated Error 1 restarts=0 ready=false
+          main main: waiting PodInitializing restarts=0 ready=false
+    "#]],
+    );
 }
 
 #[test]
@@ -319,7 +500,39 @@ fn a_crash_loop_backs_off() {
     log += &b.plan();
     b.wait(1);
     log += &(b.plan() + &b.summary());
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        RemoveContainer { container: "main", attempt: 0 }
+        EnsureImage { container: "main" }
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: terminated Error 1 restarts=0 ready=false
+        RemoveContainer { container: "main", attempt: 1 }
+        back-off main +10000ms
+        requeue +10000ms
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: waiting CrashLoopBackOff (back-off 10s restarting failed container=main pod=web_shop(u-1)) after terminated Error 134 restarts=1 ready=false
+        requeue +1000ms
+        EnsureImage { container: "main" }
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: waiting CrashLoopBackOff (back-off 10s restarting failed container=main pod=web_shop(u-1)) after terminated Error 134 restarts=1 ready=false
+    "#]],
+    );
 }
 
 #[test]
@@ -338,7 +551,16 @@ fn restart_policies() {
         let phase = b.status().phase.unwrap();
         log += &format!("{policy} {code}: {phase} | {plan}\n");
     }
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        Always 0: Running | RemoveContainer { container: "main", attempt: 0 }; EnsureImage { container: "main" }; 
+        OnFailure 0: Succeeded | RemoveContainer { container: "main", attempt: 0 }; Release; 
+        OnFailure 2: Running | RemoveContainer { container: "main", attempt: 0 }; EnsureImage { container: "main" }; 
+        Never 0: Succeeded | RemoveContainer { container: "main", attempt: 0 }; Release; 
+        Never 2: Failed | RemoveContainer { container: "main", attempt: 0 }; Release; 
+    "#]],
+    );
 }
 
 #[test]
@@ -371,7 +593,38 @@ fn images_that_cannot_be_pulled() {
         never.into(),
     ));
     log += &(b.plan() + &b.summary());
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        requeue +2000ms
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: waiting ErrImagePull (nope:v1 not found) restarts=0 ready=false
+        AnnounceImageBackOff { container: "main", image: "nope:v1" }
+        requeue +8000ms
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: waiting ImagePullBackOff (Back-off pulling image "nope:v1": ErrImagePull: nope:v1 not found) restarts=0 ready=false
+        EnsureImage { container: "main" }
+        requeue +2000ms
+        requeue +40000ms
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: waiting ErrImageNeverPull (Container image "nope:v1" is not present with pull policy of Never) restarts=0 ready=false
+    "#]],
+    );
 }
 
 #[test]
@@ -404,7 +657,30 @@ fn missing_objects_are_looked_for_again() {
     log += &(b.plan() + &b.summary());
     b.wait(1);
     log += &b.plan();
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        requeue +500ms
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: waiting ContainerCreating restarts=0 ready=false
+        MountVolumes
+        requeue +1000ms
+        requeue +500ms
+        Pending
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: waiting CreateContainerConfigError (configmap "c" not found) restarts=0 ready=false
+        StartContainer { container: "main", attempt: 0 }
+    "#]],
+    );
 }
 
 #[test]
@@ -422,7 +698,34 @@ fn deletion_waits_for_the_grace_period() {
     b.see(Observation::Released);
     b.observed.gone = true;
     log += &b.plan();
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        stop main 30s (Stopping container main)
+        requeue +30000ms
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=True
+          ContainersReady=True
+          PodScheduled=True
+          main main: running restarts=0 ready=true
+        stop main 5s (Stopping container main)
+        requeue +5000ms
+        KillContainer { container: "main" }
+        RemoveContainer { container: "main", attempt: 0 }
+        Release
+        DeletePod
+        Failed
+          PodReadyToStartContainers=False
+          Initialized=True
+          Ready=False PodFailed
+          ContainersReady=False PodFailed
+          PodScheduled=True
+          main main: terminated Error 137 restarts=0 ready=false
+        Forget
+    "#]],
+    );
 }
 
 #[test]
@@ -434,7 +737,16 @@ fn a_pod_that_is_gone_from_the_api_ends_at_once() {
     log += &b.plan();
     b.see(Observation::Released);
     log += &b.plan();
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        stop main 2s (Stopping container main)
+        requeue +2000ms
+        RemoveContainer { container: "main", attempt: 0 }
+        Release
+        Forget
+    "#]],
+    );
 }
 
 #[test]
@@ -451,7 +763,35 @@ fn the_agents_end_keeps_the_pod() {
     b.ready();
     b.start("main");
     log += &b.summary();
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        stop main 5s (Stopping container main)
+        requeue +5000ms
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: the node's agent is ending
+          ContainersReady=False ContainersNotReady: the node's agent is ending
+          PodScheduled=True
+          main main: running restarts=0 ready=true
+        RemoveContainer { container: "main", attempt: 0 }
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: terminated Error 143 restarts=0 ready=false
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=True
+          ContainersReady=True
+          PodScheduled=True
+          main main: running after terminated Error 143 restarts=1 ready=true
+    "#]],
+    );
 }
 
 #[test]
@@ -464,7 +804,41 @@ fn what_was_lost_with_the_agent_runs_again() {
         b.see(Observation::AgentRestarted);
         log += &format!("{policy}\n{}{}", b.plan(), b.summary());
     }
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        Always
+        RemoveContainer { container: "main", attempt: 0 }
+        MountVolumes
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: terminated Unknown 255 restarts=0 ready=false
+        OnFailure
+        RemoveContainer { container: "main", attempt: 0 }
+        MountVolumes
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: terminated Unknown 255 restarts=0 ready=false
+        Never
+        RemoveContainer { container: "main", attempt: 0 }
+        Release
+        Failed
+          PodReadyToStartContainers=False
+          Initialized=True
+          Ready=False PodFailed
+          ContainersReady=False PodFailed
+          PodScheduled=True
+          main main: terminated Unknown 255 restarts=0 ready=false
+    "#]],
+    );
 }
 
 #[test]
@@ -481,7 +855,39 @@ fn a_pod_is_rebuilt_from_its_status_alone() {
         b.see(Observation::AgentRestarted);
         log += &format!("{policy} {code:?}\n{}{}", b.plan(), b.summary());
     }
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        Always None
+        RemoveContainer { container: "main", attempt: 0 }
+        MountVolumes
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: terminated Unknown 255 restarts=0 ready=false
+        Never Some(0)
+        Release
+        Succeeded
+          PodReadyToStartContainers=False
+          Initialized=True PodCompleted
+          Ready=False PodCompleted
+          ContainersReady=False PodCompleted
+          PodScheduled=True
+          main main: terminated Completed 0 restarts=0 ready=false
+        OnFailure Some(1)
+        MountVolumes
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: terminated Error 1 restarts=0 ready=false
+    "#]],
+    );
 }
 
 #[test]
@@ -496,7 +902,25 @@ fn the_active_deadline_ends_a_pod() {
     log += &(b.plan() + &b.summary());
     b.end("main", 143, "Error");
     log += &b.plan();
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        requeue +20000ms
+        Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
+        Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
+        stop main 30s (Stopping container main)
+        requeue +30000ms
+        Failed
+          PodReadyToStartContainers=False
+          Initialized=True
+          Ready=False PodFailed
+          ContainersReady=False PodFailed
+          PodScheduled=True
+          main main: running restarts=0 ready=true
+        RemoveContainer { container: "main", attempt: 0 }
+        Release
+    "#]],
+    );
 }
 
 #[test]
@@ -506,7 +930,15 @@ fn a_changed_image_restarts_the_container() {
     let mut log = b.plan();
     b.end("main", 143, "Error");
     log += &b.plan();
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        stop main 30s (Container main definition changed, will be restarted)
+        requeue +30000ms
+        RemoveContainer { container: "main", attempt: 0 }
+        EnsureImage { container: "main" }
+    "#]],
+    );
 }
 
 #[test]
@@ -553,5 +985,34 @@ fn what_is_not_supported_is_named() {
     log += &(b.plan() + &b.summary());
     b.delete(0);
     log += &b.plan();
-    check(&log, expect![[""]]);
+    check(
+        &log,
+        expect![[r#"
+        Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
+        Refuse { message: "spec.containers[0].readinessProbe is not supported by carob yet" }
+        Refuse { message: "spec.containers[0].startupProbe is not supported by carob yet" }
+        Refuse { message: "spec.containers[0].lifecycle is not supported by carob yet" }
+        Refuse { message: "spec.containers[0].stdin is not supported by carob yet" }
+        Refuse { message: "spec.containers[0].ports[].hostPort is not supported by carob yet" }
+        Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
+        Refuse { message: "spec.containers[0].volumeMounts[0].subPathExpr is not supported by carob yet" }
+        Refuse { message: "spec.initContainers[0].restartPolicy Always (a sidecar) is not supported by carob yet" }
+        Refuse { message: "spec.hostNetwork is not supported by carob yet" }
+        Refuse { message: "spec.volumes[0] (v) is of a kind that is not supported by carob yet" }
+        Refuse { message: "spec.volumes[0].hostPath: this node's operator does not allow host paths" }
+        Refuse { message: "spec.volumes[0].emptyDir: medium Memory is not supported by carob yet" }
+        PrepareSandbox
+        MountVolumes
+        Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
+        Pending
+          PodReadyToStartContainers=False
+          Initialized=True
+          Ready=False ContainersNotReady: containers with unready status: [main]
+          ContainersReady=False ContainersNotReady: containers with unready status: [main]
+          PodScheduled=True
+          main main: waiting Unsupported (spec.containers[0].livenessProbe is not supported by carob yet) restarts=0 ready=false
+        Release
+        DeletePod
+    "#]],
+    );
 }

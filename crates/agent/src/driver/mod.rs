@@ -25,6 +25,7 @@ use parking_lot::RwLock;
 use runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::image::Images;
@@ -93,7 +94,7 @@ impl Driver {
     /// Follows the pods of `informer` until `stop`. What earlier runs of the agent left is taken up first.
     pub(crate) async fn run(&self, informer: Informer<Pod>, stop: CancellationToken) {
         let workers: Vec<_> = (0..WORKERS)
-            .map(|_| tokio::spawn(self.clone().work()))
+            .map(|_| AbortOnDropHandle::new(tokio::spawn(self.clone().work())))
             .collect();
         let mut changes = informer.subscribe();
         informer.synced().await;

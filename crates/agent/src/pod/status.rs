@@ -36,7 +36,7 @@ pub fn status(
         refusal: refusal.as_deref(),
     };
     let mut status = PodStatus {
-        phase: Some(phase(pod, observed).to_owned()),
+        phase: Some(shown_phase(pod, observed).to_owned()),
         observed_generation: pod.metadata.generation,
         qos_class: Some(qos_class(pod)),
         start_time: observed
@@ -71,6 +71,15 @@ pub fn status(
     }
     status.conditions = Some(conditions(pod, observed, &status, previous, now));
     status
+}
+
+/// As the kubelet does it, a pod is not reported to have ended while anything of it still runs: whoever counts on its
+/// end (a Job's next pod, say) would meet it.
+fn shown_phase(pod: &Pod, observed: &Observed) -> &'static str {
+    match phase(pod, observed) {
+        "Succeeded" | "Failed" if observed.any_live() && !pod.ended_in_api() => "Running",
+        phase => phase,
+    }
 }
 
 struct Words<'a> {

@@ -12,6 +12,9 @@ use super::{
 /// A failed pull is shown as `ErrImagePull` for so long before it becomes `ImagePullBackOff`.
 const SHOWN_FAILURE: SignedDuration = SignedDuration::from_secs(2);
 
+/// What a container has whose pod was deleted by force, as the kubelet gives it.
+const FORCED: SignedDuration = SignedDuration::from_secs(2);
+
 /// One thing to do for a pod. The driver may carry out all actions of a plan at the same time.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -122,7 +125,7 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
     };
     plan.remove_ended();
     if observed.gone {
-        plan.end(SignedDuration::ZERO, None);
+        plan.end(FORCED, None);
         if plan.at_rest() {
             plan.release();
             if observed.sandbox_idle() {

@@ -1,0 +1,518 @@
+//! A whole agent against a simulated API server, running scripts instead of guests, on tokio's paused clock.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent::{Clock, Config};
+use client::simulated::Simulated;
+use client::{Client, ListOptions, Patch};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    server: Simulated,
+    client: Client,
+    runtime: runtime::Scripted,
+    clock: Clock,
+    agent: Option<(JoinHandle<()>, CancellationToken)>,
+    /// The pods' uids, by name.
+    uids: Mutex<BTreeMap<String, String>>,
+}
+
+impl Bench {
+    /// A cluster whose one node has its range of addresses, and an agent that runs.
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("hello.wasm"), b"\0asm\x01\0\0\0").unwrap();
+        let server = Simulated::new();
+        let client = server.client("test");
+        let clock = Clock::simulated("2026-11-21T10:00:00Z".parse().unwrap());
+        let mut bench = Self {
+            dir,
+            server,
+            client,
+            runtime: runtime::Scripted::new(),
+            clock,
+            agent: None,
+            uids: Mutex::default(),
+        };
+        bench.start();
+        bench
+            .until("registered", async |b| {
+                b.client
+                    .of::<Node>()
+                    .find("", "n1")
+                    .await
+                    .unwrap()
+                    .is_some()
+            })
+            .await;
+        let range = json!({"spec": {"podCIDR": "10.128.0.0/18"}});
+        bench
+            .client
+            .of::<Node>()
+            .patch("", "n1", &Patch::Merge(range), None)
+            .await
+            .unwrap();
+        bench.until("ready", async |b| b.node_ready().await).await;
+        bench
+    }
+
+    fn start(&mut self) {
+        let config = Config {
+            data_dir: self.dir.path().join("agent"),
+            node_name: "n1".to_owned(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            transport: Arc::new(self.server.clone()),
+            service: None,
+            runtime: Arc::new(self.runtime.clone()),
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            taints: Vec::new(),
+            allow_host_path: false,
+            allow_file_images: true,
+            shutdown_grace: Duration::from_secs(5),
+            clock: self.clock,
+        };
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move { agent::run(config, stop).await.unwrap() });
+        self.agent = Some((task, shutdown));
+    }
+
+    /// Ends the agent as SIGTERM does.
+    async fn stop(&mut self) {
+        let (task, shutdown) = self.agent.take().unwrap();
+        shutdown.cancel();
+        task.await.unwrap();
+    }
+
+    /// Ends the agent as SIGKILL does.
+    async fn kill(&mut self) {
+        let (task, _) = self.agent.take().unwrap();
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+
+    async fn until(&self, what: &str, done: impl AsyncFn(&Self) -> bool) {
+        let wait = async {
+            while !done(self).await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(900), wait)
+            .await
+            .is_err()
+        {
+            let pods = self
+                .client
+                .of::<Pod>()
+                .list(&ListOptions::default())
+                .await
+                .unwrap();
+            panic!(
+                "never {what}: {}",
+                serde_json::to_string_pretty(&pods.items).unwrap()
+            );
+        }
+    }
+
+    async fn node_ready(&self) -> bool {
+        let node =
+            serde_json::to_value(self.client.of::<Node>().get("", "n1").await.unwrap()).unwrap();
+        let conditions = node["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        conditions
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True")
+    }
+
+    async fn create(&self, name: &str, spec: Value) {
+        let mut spec = spec;
+        spec["nodeName"] = json!("n1");
+        let image = format!("file://{}", self.dir.path().join("hello.wasm").display());
+        for kind in ["containers", "initContainers"] {
+            for c in spec[kind].as_array_mut().into_iter().flatten() {
+                if c["image"].is_null() {
+                    c["image"] = json!(image);
+                }
+            }
+        }
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": spec, "status": {"phase": "Pending"},
+        });
+        let pod = serde_json::from_value(pod).unwrap();
+        let created = self.client.of::<Pod>().create(&pod).await.unwrap();
+        let uid = created.metadata.uid.unwrap();
+        self.uids.lock().unwrap().insert(name.to_owned(), uid);
+    }
+
+    async fn pod(&self, name: &str) -> Value {
+        let pod = self.client.of::<Pod>().find("default", name).await.unwrap();
+        serde_json::to_value(pod).unwrap()
+    }
+
+    async fn phase(&self, name: &str) -> String {
+        self.pod(name).await["status"]["phase"]
+            .as_str()
+            .unwrap_or("gone")
+            .to_owned()
+    }
+
+    async fn until_phase(&self, name: &str, phase: &str) {
+        self.until(&format!("{name} {phase}"), async |b| {
+            b.phase(name).await == phase
+        })
+        .await;
+    }
+
+    async fn until_waiting(&self, name: &str, reason: &str) -> Value {
+        let state = async |b: &Self| b.pod(name).await["status"]["containerStatuses"][0].clone();
+        self.until(&format!("{name} waiting {reason}"), async |b| {
+            state(b).await["state"]["waiting"]["reason"] == reason
+        })
+        .await;
+        state(self).await
+    }
+
+    fn uid(&self, name: &str) -> String {
+        let known = self.uids.lock().unwrap().get(name).cloned();
+        known.unwrap_or_else(|| name.to_owned())
+    }
+
+    fn pod_dir(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("agent/pods").join(self.uid(name))
+    }
+
+    fn log(&self, name: &str, container: &str, attempt: u32) -> String {
+        let file = self
+            .pod_dir(name)
+            .join(format!("logs/{container}/{attempt}.0.log"));
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines()
+            .map(|l| l.splitn(4, ' ').last().unwrap_or_default().to_owned() + "\n")
+            .collect()
+    }
+
+    async fn events(&self, name: &str) -> Vec<String> {
+        let all = self
+            .client
+            .of::<Event>()
+            .list(&ListOptions::namespace("default"))
+            .await
+            .unwrap();
+        let of = all
+            .items
+            .into_iter()
+            .filter(|e| e.involved_object.name.as_deref() == Some(name));
+        of.map(|e| {
+            format!(
+                "{}: {}",
+                e.reason.unwrap_or_default(),
+                e.message.unwrap_or_default()
+            )
+        })
+        .collect()
+    }
+}
+
+fn files_below(dir: &Path) -> Vec<String> {
+    let mut all: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    all.sort();
+    all
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_node_says_what_it_is_and_that_it_lives() {
+    let b = Bench::new().await;
+    let node = serde_json::to_value(b.client.of::<Node>().get("", "n1").await.unwrap()).unwrap();
+    assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
+    assert_eq!(node["metadata"]["labels"]["zone"], "a");
+    assert_eq!(node["status"]["allocatable"]["pods"], "16000");
+    assert_eq!(node["status"]["addresses"][0]["address"], "127.0.0.1");
+    let renewed = async || {
+        let lease = b
+            .client
+            .of::<Lease>()
+            .find("kube-node-lease", "n1")
+            .await
+            .unwrap();
+        lease.and_then(|l| l.spec?.renew_time)
+    };
+    b.until("a lease", async |_| renewed().await.is_some())
+        .await;
+    let before = renewed().await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(renewed().await > before);
+    // Somebody else (the controller that misses heartbeats) says that the node is not ready: it says so itself again.
+    let unknown = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]}});
+    b.client
+        .of::<Node>()
+        .patch("", "n1", &Patch::Strategic(unknown), Some("status"))
+        .await
+        .unwrap();
+    b.until("ready again", async |b| b.node_ready().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_runs_to_its_end() {
+    let b = Bench::new().await;
+    let config = json!({"metadata": {"name": "c", "namespace": "default"}, "data": {"k": "v"}});
+    b.client
+        .of::<ConfigMap>()
+        .create(&serde_json::from_value(config).unwrap())
+        .await
+        .unwrap();
+    b.create("job", json!({
+        "restartPolicy": "Never",
+        "initContainers": [{"name": "first", "args": ["print hello"]}],
+        "containers": [{
+            "name": "main", "args": ["args", "print from $(K) on $(NODE)", "sleep 5s", "exit 3"],
+            "env": [
+                {"name": "K", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
+                {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+            ],
+            "volumeMounts": [{"name": "c", "mountPath": "/etc/c"}],
+        }],
+        "volumes": [{"name": "c", "configMap": {"name": "c"}}],
+    }))
+    .await;
+    b.until_phase("job", "Running").await;
+    assert_eq!(b.pod("job").await["status"]["podIP"], "10.128.0.1");
+    assert!(b.pod_dir("job").join("volumes/configMap/c/k").exists());
+    b.until_phase("job", "Failed").await;
+    let status = b.pod("job").await["status"].clone();
+    let ended = &status["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!(
+        (&ended["exitCode"], &ended["reason"]),
+        (&json!(3), &json!("Error"))
+    );
+    assert_eq!(
+        status["initContainerStatuses"][0]["state"]["terminated"]["reason"],
+        "Completed"
+    );
+    assert_eq!(b.log("job", "first", 0), "hello\n");
+    assert!(b.log("job", "main", 0).ends_with("from v on n1\n"));
+    let events = b.events("job").await.join("\n");
+    for wanted in [
+        "Pulled: ",
+        "Created: Created container: main",
+        "Started: Started container main",
+    ] {
+        assert!(events.contains(wanted), "{wanted} in {events}");
+    }
+    b.until("released", async |b| {
+        !b.pod_dir("job").join("volumes").exists()
+    })
+    .await;
+    assert_eq!(files_below(&b.pod_dir("job")), ["logs", "record.json"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_crashes_waits_longer_each_time() {
+    let b = Bench::new().await;
+    b.create(
+        "bad",
+        json!({"containers": [{"name": "main", "args": ["sleep 1s", "trap ouch"]}]}),
+    )
+    .await;
+    let status = b.until_waiting("bad", "CrashLoopBackOff").await;
+    assert_eq!(status["restartCount"], 1);
+    assert_eq!(status["lastState"]["terminated"]["exitCode"], 134);
+    assert_eq!(
+        status["lastState"]["terminated"]["message"]
+            .as_str()
+            .map(|m| m.contains("ouch")),
+        Some(true)
+    );
+    let uid = b.uid("bad");
+    let message = format!("back-off 10s restarting failed container=main pod=bad_default({uid})");
+    assert_eq!(status["state"]["waiting"]["message"], message);
+    let before = tokio::time::Instant::now();
+    b.until("restarted", async |b| {
+        b.pod("bad").await["status"]["containerStatuses"][0]["restartCount"] == 4
+    })
+    .await;
+    let took = before.elapsed().as_secs();
+    assert!((70..75).contains(&took), "10 + 20 + 40 s and some: {took}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_missing_is_waited_for() {
+    let b = Bench::new().await;
+    b.create("lacks", json!({"containers": [{
+        "name": "main", "env": [{"name": "K", "valueFrom": {"configMapKeyRef": {"name": "late", "key": "k"}}}],
+    }]}))
+    .await;
+    let status = b.until_waiting("lacks", "CreateContainerConfigError").await;
+    assert_eq!(
+        status["state"]["waiting"]["message"],
+        "configmap \"late\" not found"
+    );
+    let config = json!({"metadata": {"name": "late", "namespace": "default"}, "data": {"k": "v"}});
+    b.client
+        .of::<ConfigMap>()
+        .create(&serde_json::from_value(config).unwrap())
+        .await
+        .unwrap();
+    b.until_phase("lacks", "Running").await;
+
+    b.create(
+        "none",
+        json!({"containers": [{"name": "main", "image": "file:///nowhere/x.wasm"}]}),
+    )
+    .await;
+    b.until_waiting("none", "ErrImagePull").await;
+    b.until_waiting("none", "ImagePullBackOff").await;
+    b.create(
+        "name",
+        json!({"containers": [{"name": "main", "image": "Not A Name"}]}),
+    )
+    .await;
+    b.until_waiting("name", "InvalidImageName").await;
+    b.create(
+        "never",
+        json!({"containers": [{"name": "main", "image": "x:1", "imagePullPolicy": "Never"}]}),
+    )
+    .await;
+    b.until_waiting("never", "ErrImageNeverPull").await;
+    b.create(
+        "probe",
+        json!({"containers": [{"name": "main", "livenessProbe": {"tcpSocket": {"port": 1}}}]}),
+    )
+    .await;
+    let status = b.until_waiting("probe", "Unsupported").await;
+    assert!(
+        status["state"]["waiting"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("livenessProbe")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn deletion_ends_a_pod_and_removes_its_object() {
+    let b = Bench::new().await;
+    for (name, script) in [
+        ("plain", json!(["forever"])),
+        ("drains", json!(["drain 3s", "forever"])),
+    ] {
+        b.create(
+            name,
+            json!({"containers": [{"name": "main", "args": script}]}),
+        )
+        .await;
+        b.until_phase(name, "Running").await;
+        let at = b.clock.now() + jiff::SignedDuration::from_secs(30);
+        let deleted =
+            json!({"metadata": {"deletionTimestamp": at, "deletionGracePeriodSeconds": 30}});
+        let before = tokio::time::Instant::now();
+        b.client
+            .of::<Pod>()
+            .patch("default", name, &Patch::Merge(deleted), None)
+            .await
+            .unwrap();
+        b.until_phase(name, "gone").await;
+        let took = before.elapsed();
+        let wanted = if name == "plain" { 0..1 } else { 3..4 };
+        assert!(wanted.contains(&took.as_secs()), "{name} {took:?}");
+        b.until("removed", async |b| !b.pod_dir(name).exists())
+            .await;
+    }
+    let events = b.events("plain").await.join("\n");
+    assert!(
+        events.contains("Killing: Stopping container main"),
+        "{events}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_outlive_their_agent() {
+    let mut b = Bench::new().await;
+    b.create(
+        "server",
+        json!({"containers": [{"name": "main", "args": ["print up", "forever"]}]}),
+    )
+    .await;
+    b.create(
+        "done",
+        json!({"restartPolicy": "Never", "containers": [{"name": "main", "args": ["exit 0"]}]}),
+    )
+    .await;
+    b.until_phase("server", "Running").await;
+    b.until_phase("done", "Succeeded").await;
+    let address = b.pod("server").await["status"]["podIP"].clone();
+    let main = async |b: &Bench| b.pod("server").await["status"]["containerStatuses"][0].clone();
+
+    b.stop().await;
+    let status = main(&b).await;
+    assert_eq!(
+        status["state"]["terminated"]["exitCode"], 143,
+        "the API knows of the end: {status}"
+    );
+    assert_eq!(b.phase("server").await, "Running");
+    b.start();
+    b.until("running again", async |b| {
+        main(b).await["restartCount"] == 1
+    })
+    .await;
+    assert_eq!(main(&b).await["lastState"]["terminated"]["exitCode"], 143);
+    assert_eq!(b.pod("server").await["status"]["podIP"], address);
+
+    b.kill().await;
+    b.create("orphan", json!({"containers": [{"name": "main"}]}))
+        .await;
+    std::fs::create_dir_all(b.pod_dir("left")).unwrap();
+    b.start();
+    b.until("running once more", async |b| {
+        main(b).await["restartCount"] == 2
+    })
+    .await;
+    assert_eq!(
+        main(&b).await["lastState"]["terminated"]["reason"],
+        "Unknown"
+    );
+    b.until_phase("orphan", "Running").await;
+    assert!(!b.pod_dir("left").exists());
+    assert_eq!(b.phase("done").await, "Succeeded");
+    assert_eq!(
+        b.pod("done").await["status"]["containerStatuses"][0]["restartCount"],
+        0
+    );
+    assert_eq!(b.log("server", "main", 2), "up\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reports_reach_the_api_through_faults() {
+    let b = Bench::new().await;
+    b.server.lose(&http::Method::PATCH, "/status");
+    b.server.refuse(&http::Method::PATCH, "/status", 500);
+    b.create("one", json!({"restartPolicy": "OnFailure", "containers": [{"name": "main", "args": ["sleep 1s", "exit 0"]}]})).await;
+    b.until_phase("one", "Succeeded").await;
+    let writes = b
+        .server
+        .requests()
+        .iter()
+        .filter(|r| r.starts_with("PATCH") && r.contains("pods/one/status"))
+        .count();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let later = b
+        .server
+        .requests()
+        .iter()
+        .filter(|r| r.starts_with("PATCH") && r.contains("pods/one/status"))
+        .count();
+    assert_eq!(writes, later, "a pod at rest is not written");
+}
