@@ -283,12 +283,11 @@ impl Maps<'_> {
         let seen = informer.get(&key);
         ensure(seen.as_deref() == Some(&last), || format!("{seen:?}"))?;
         self.delete("informed").await?;
+        let mut told = false;
         loop {
-            ensure(changes.next().await.contains(&key), || {
-                "another key changed".to_owned()
-            })?;
+            told |= changes.next().await.contains(&key);
             if informer.get(&key).is_none() {
-                return Ok(());
+                return ensure(told, || "the key was never among the changes".to_owned());
             }
         }
     }

@@ -44,7 +44,8 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The next one is tried when no connection comes about, and when the answer is 503 with a
 /// `Retry-After` header, by which a server says that it has not taken the request (it is not
 /// ready, or knows no leader). Any other failure may have come after the request was carried out:
-/// then only GET and HEAD go to the next server, and everything else is the caller's to judge.
+/// then only GET and HEAD go to the next server (also after a 503 without that header), and
+/// everything else is the caller's to judge.
 pub struct HttpsTransport {
     http: legacy::Client<Connector, Full<Bytes>>,
     servers: RwLock<Servers>,
@@ -163,7 +164,9 @@ impl HttpsTransport {
         for step in 0..count {
             let at = (servers.preferred + step) % count;
             match self.send_to(&servers.all[at], &request).await {
-                Ok(response) if is_not_taken(&response) => refused = Some(response),
+                Ok(response) if is_refused(request.method(), &response) => {
+                    refused = Some(response);
+                }
                 Ok(response) => {
                     if at != servers.preferred {
                         self.prefer(&servers, at);
@@ -239,13 +242,19 @@ struct Failure {
 impl Failure {
     fn may_go_on(&self, method: &Method) -> bool {
         let valid = !matches!(self.error, Error::Invalid(_));
-        valid && (self.unsent || method == Method::GET || method == Method::HEAD)
+        valid && (self.unsent || is_read(method))
     }
 }
 
-fn is_not_taken(response: &Response<Body>) -> bool {
-    response.status() == StatusCode::SERVICE_UNAVAILABLE
-        && response.headers().contains_key(header::RETRY_AFTER)
+/// Whether another server may be asked: this one has not taken the request, or does not answer a
+/// read.
+fn is_refused(method: &Method, response: &Response<Body>) -> bool {
+    let unavailable = response.status() == StatusCode::SERVICE_UNAVAILABLE;
+    unavailable && (is_read(method) || response.headers().contains_key(header::RETRY_AFTER))
+}
+
+fn is_read(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
 }
 
 /// hyper's own errors say only "client error (Connect)": the innermost one says why.

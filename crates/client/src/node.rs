@@ -4,9 +4,19 @@ use std::{net::SocketAddr, time::Duration};
 
 use tonic::transport::{Channel, Endpoint};
 
-use crate::{Error, tls::Identity};
+use crate::{
+    Error,
+    tls::{Identity, Subject},
+};
 
-#[expect(missing_docs, reason = "generated; the .proto file documents it")]
+/// The organisation that every server's certificate carries.
+pub const SERVERS: &str = "system:carob:servers";
+
+#[expect(
+    missing_docs,
+    clippy::allow_attributes,
+    reason = "generated; the .proto file documents it"
+)]
 mod generated {
     tonic::include_proto!("carob.node.v1");
 }
@@ -26,4 +36,26 @@ pub fn channel(address: SocketAddr, identity: &Identity) -> Result<Channel, Erro
         .connect_timeout(Duration::from_secs(2))
         .tcp_keepalive(Some(Duration::from_secs(5)))
         .connect_lazy())
+}
+
+/// Lets only servers pass: what an agent does with every call, over TLS that demands a
+/// certificate of the cluster's CA.
+///
+/// # Errors
+/// `UNAUTHENTICATED` without a certificate, `PERMISSION_DENIED` for anyone else's.
+pub fn admit_server<T>(request: &tonic::Request<T>) -> Result<(), tonic::Status> {
+    let chain = request.peer_certs();
+    let leaf = chain
+        .as_ref()
+        .and_then(|chain| chain.first())
+        .ok_or_else(|| tonic::Status::unauthenticated("a client certificate is needed"))?;
+    let subject =
+        Subject::of(leaf).map_err(|error| tonic::Status::unauthenticated(error.to_string()))?;
+    if subject.organizations.iter().any(|group| group == SERVERS) {
+        return Ok(());
+    }
+    let name = subject.common_name;
+    Err(tonic::Status::permission_denied(format!(
+        "{name} is no server of this cluster"
+    )))
 }

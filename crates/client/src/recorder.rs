@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,10 +16,14 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{Client, Error, Kind, Patch};
 
-/// How many events may wait to be written. More are dropped: an event is never worth a delay.
-const WAITING: usize = 1000;
-/// How many series are remembered.
-const REMEMBERED: usize = 4096;
+/// Events about different objects are written side by side, so that a burst of them does not wait
+/// for one write after the other; all about one object go in one lane, in order.
+const LANES: usize = 16;
+/// How many events of a lane may wait to be written. More are dropped: an event is never worth a
+/// delay.
+const WAITING: usize = 256;
+/// How many series a lane remembers.
+const REMEMBERED: usize = 512;
 /// For how long an event that comes again is counted up instead of written anew.
 const SERIES: Duration = Duration::from_secs(600);
 /// From this many different messages of one reason about one object on, they share one event.
@@ -45,14 +51,14 @@ impl EventType {
     }
 }
 
-/// Writes core/v1 Events in the background. Clones share one queue.
+/// Writes core/v1 Events in the background. Clones share its queues.
 ///
 /// An event that repeats within ten minutes counts up the one there is (`count`,
 /// `lastTimestamp`), and more than ten messages of one reason about one object become one event
 /// `(combined from similar events): …`. Recording never waits: what does not fit is dropped.
 #[derive(Debug, Clone)]
 pub struct Recorder {
-    queue: mpsc::Sender<Occurrence>,
+    lanes: Arc<[mpsc::Sender<Occurrence>]>,
 }
 
 #[derive(Debug, Clone)]
@@ -84,15 +90,21 @@ impl Recorder {
     /// everything is written.
     #[must_use]
     pub fn start(client: Client, component: impl Into<String>, host: impl Into<String>) -> Self {
-        let (queue, occurrences) = mpsc::channel(WAITING);
-        let writer = Writer {
-            client,
-            component: component.into(),
-            host: host.into(),
-            series: Series::default(),
+        let (component, host) = (component.into(), host.into());
+        let lane = |_| {
+            let (lane, occurrences) = mpsc::channel(WAITING);
+            let writer = Writer {
+                client: client.clone(),
+                component: component.clone(),
+                host: host.clone(),
+                series: Series::default(),
+            };
+            tokio::spawn(writer.run(occurrences));
+            lane
         };
-        tokio::spawn(writer.run(occurrences));
-        Recorder { queue }
+        Recorder {
+            lanes: (0..LANES).map(lane).collect(),
+        }
     }
 
     /// Records that something happened to an object (see [`reference`]).
@@ -110,9 +122,20 @@ impl Recorder {
             message: shortened(message.into()),
             at: Timestamp::now(),
         };
-        if self.queue.try_send(occurrence).is_err() {
+        let lane = self.lane(about);
+        if lane.try_send(occurrence).is_err() {
             tracing::warn!(reason, "too many events are waiting: one is dropped");
         }
+    }
+
+    fn lane(&self, about: &ObjectReference) -> &mpsc::Sender<Occurrence> {
+        let mut hasher = DefaultHasher::new();
+        about.uid.hash(&mut hasher);
+        about.namespace.hash(&mut hasher);
+        about.name.hash(&mut hasher);
+        let lanes = self.lanes.len() as u64;
+        // Less than the number of lanes, so that it fits.
+        &self.lanes[(hasher.finish() % lanes) as usize]
     }
 }
 

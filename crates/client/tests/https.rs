@@ -1,12 +1,11 @@
 //! The HTTPS transport, against servers that carry its requests on to a simulated cluster.
 
+mod authority;
 mod server;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use authority::Authority;
 use client::{
     Client, Error, Key, ListOptions, Object, Untyped, conformance,
     https::HttpsTransport,
@@ -16,7 +15,8 @@ use client::{
 };
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::ConfigMap;
-use server::{Authority, Behaviour, Server};
+use server::{Behaviour, Server};
+use tokio::time::Instant;
 
 fn map(name: &str) -> ConfigMap {
     let mut map = ConfigMap::default();
@@ -85,6 +85,7 @@ async fn a_server_that_is_not_ready_is_passed_over() {
     second.behave(Behaviour::NotReady);
     let error = create(&client, "c").await.unwrap_err();
     assert_eq!(error.code(), Some(503), "{error}");
+    assert_eq!((first.taken(), second.taken()), (2, 3), "both were asked");
 }
 
 #[tokio::test]

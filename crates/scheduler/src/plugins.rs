@@ -141,6 +141,18 @@ fn normalize_by_highest(scores: &mut [i64], reverse: bool) {
     }
 }
 
+/// `part` of `whole`, out of `scale`, rounded down. `part` is 0 up to `whole`, which is not 0.
+fn proportion(part: i64, whole: i64, scale: i64) -> i64 {
+    match part.checked_mul(scale) {
+        Some(product) => product / whole,
+        // A product of more than 64 bits is rare, and dividing it slow.
+        None => {
+            let exact = i128::from(part) * i128::from(scale) / i128::from(whole);
+            i64::try_from(exact).unwrap_or(scale)
+        }
+    }
+}
+
 /// A set of plugins.
 #[derive(Clone)]
 pub struct Plugins {
@@ -190,6 +202,19 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), TABLE.len());
+    }
+
+    #[test]
+    fn proportions_are_exact_however_large() {
+        for (part, whole, expected) in [
+            (0, 1, 0),
+            (1, 3, 33),
+            (2, 3, 66),
+            (i64::MAX, i64::MAX, 100),
+            (i64::MAX / 2, i64::MAX, 49),
+        ] {
+            assert_eq!(proportion(part, whole, 100), expected, "{part} of {whole}");
+        }
     }
 
     #[test]

@@ -175,27 +175,33 @@ impl File {
     fn put(&mut self, name: &str, server: &str, identity: &Identity) {
         let encode = |pem: &str| Some(BASE64_STANDARD.encode(pem));
         let namespace = self.context(name).and_then(|old| old.namespace.clone());
-        let mut cluster = NamedValue::default();
-        cluster.cluster = Some(Cluster {
-            certificate_authority_data: encode(&identity.ca_pem),
-            server: Some(server.to_owned()),
-            ..Cluster::default()
-        });
+        let cluster = NamedValue {
+            cluster: Some(Cluster {
+                certificate_authority_data: encode(&identity.ca_pem),
+                server: Some(server.to_owned()),
+                ..Cluster::default()
+            }),
+            ..NamedValue::default()
+        };
         replace(&mut self.clusters, name, cluster);
-        let mut context = NamedValue::default();
-        context.context = Some(ContextEntry {
-            cluster: name.to_owned(),
-            user: name.to_owned(),
-            namespace,
-            ..ContextEntry::default()
-        });
+        let context = NamedValue {
+            context: Some(ContextEntry {
+                cluster: name.to_owned(),
+                user: name.to_owned(),
+                namespace,
+                ..ContextEntry::default()
+            }),
+            ..NamedValue::default()
+        };
         replace(&mut self.contexts, name, context);
-        let mut user = NamedValue::default();
-        user.user = Some(User {
-            client_certificate_data: encode(&identity.cert_pem),
-            client_key_data: encode(&identity.key_pem),
-            ..User::default()
-        });
+        let user = NamedValue {
+            user: Some(User {
+                client_certificate_data: encode(&identity.cert_pem),
+                client_key_data: encode(&identity.key_pem),
+                ..User::default()
+            }),
+            ..NamedValue::default()
+        };
         replace(&mut self.users, name, user);
         name.clone_into(&mut self.current_context);
     }

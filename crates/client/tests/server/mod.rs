@@ -1,4 +1,4 @@
-//! An HTTPS server that carries requests on to another transport, and certificates for it.
+//! An HTTPS server that carries requests on to another transport.
 
 use std::{
     net::SocketAddr,
@@ -8,68 +8,19 @@ use std::{
     },
 };
 
+use crate::authority::Authority;
 use client::{
     Body, Error, Transport, full,
     simulated::Simulated,
-    tls::{self, ClientAuth, Identity, Subject},
+    tls::{ClientAuth, Identity},
 };
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, IsCa, Issuer,
-    KeyPair,
-};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-
-/// A cluster's CA.
-pub(crate) struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    pub(crate) fn new() -> Self {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "carob-ca");
-        let pem = params.self_signed(&key).unwrap().pem();
-        Authority {
-            issuer: Issuer::new(params, key),
-            pem,
-        }
-    }
-
-    pub(crate) fn ca_pem(&self) -> String {
-        self.pem.clone()
-    }
-
-    /// Signs a request as a joining machine makes it, for 127.0.0.1.
-    pub(crate) fn identity(&self, name: &str) -> Identity {
-        let request = tls::request(name, "system:nodes", &["127.0.0.1".parse().unwrap()]).unwrap();
-        let csr = CertificateSigningRequestParams::from_pem(&request.csr_pem).unwrap();
-        let cert_pem = csr.signed_by(&self.issuer).unwrap().pem();
-        let der = tls::certificates(&cert_pem).unwrap();
-        let subject = Subject::of(&der[0]).unwrap();
-        assert_eq!(subject.common_name, name);
-        assert_eq!(subject.organizations, ["system:nodes"]);
-        assert_eq!(
-            subject.addresses,
-            ["127.0.0.1".parse::<std::net::IpAddr>().unwrap()]
-        );
-        Identity {
-            cert_pem,
-            key_pem: request.key_pem,
-            ca_pem: self.ca_pem(),
-        }
-    }
-}
 
 #[derive(Clone, Copy)]
 pub(crate) enum Behaviour {

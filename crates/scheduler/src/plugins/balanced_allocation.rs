@@ -1,6 +1,6 @@
 //! A pod rather goes where CPU and memory would be used up evenly.
 
-use super::{MAX_SCORE, Plugin, Score};
+use super::{MAX_SCORE, Plugin, Score, proportion};
 use crate::{
     pod::Pod,
     snapshot::{NodeState, Snapshot},
@@ -51,6 +51,5 @@ fn share(has: i64, used: i64, more: i64) -> Option<i64> {
         return None;
     }
     let used = used.saturating_add(more).clamp(0, has);
-    let share = i128::from(used) * i128::from(MILLION) / i128::from(has);
-    i64::try_from(share).ok()
+    Some(proportion(used, has, MILLION))
 }

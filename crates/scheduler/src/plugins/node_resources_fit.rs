@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Filter, MAX_SCORE, Plugin, PreFilter, Rejection, Score};
+use super::{Filter, MAX_SCORE, Plugin, PreFilter, Rejection, Score, proportion};
 use crate::{
     pod::Pod,
     resources::Resources,
@@ -121,7 +121,5 @@ fn share_left(has: i64, used: i64, more: i64) -> Option<i64> {
         return None;
     }
     let left = has.saturating_sub(used).saturating_sub(more);
-    // In 128 bits, for bytes times a hundred may be more than 64 hold.
-    let share = i128::from(left.max(0)) * i128::from(MAX_SCORE) / i128::from(has);
-    i64::try_from(share).ok()
+    Some(proportion(left.max(0), has, MAX_SCORE))
 }
