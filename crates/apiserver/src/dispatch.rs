@@ -281,7 +281,7 @@ impl ApiServer {
         if let Some(response) = self.health(path, query).await {
             return Ok(response);
         }
-        if let Some(response) = self.document(path, query, &head.headers)? {
+        if let Some(response) = self.document(path, query, &head.headers).await? {
             return Ok(response);
         }
         Ok(crate::body::text(

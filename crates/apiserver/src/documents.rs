@@ -1,8 +1,9 @@
 //! Discovery and OpenAPI: documents about the API itself.
 
-use api::Status;
 use api::discovery::{self, Aggregated};
-use http::{HeaderMap, StatusCode};
+use api::{Status, openapi};
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use crate::ApiServer;
@@ -11,14 +12,19 @@ use crate::negotiate;
 use crate::request::Query;
 use crate::respond;
 
+const JSON: &str = "application/json";
+
 impl ApiServer {
     /// The answer, if the path is one of these.
-    pub(crate) fn document(
+    pub(crate) async fn document(
         &self,
         path: &str,
-        _query: &Query,
+        query: &Query,
         headers: &HeaderMap,
     ) -> Result<Option<Response>, Status> {
+        if let Some(path) = path.strip_prefix("/openapi/") {
+            return open_api(path.to_owned(), query, headers).await.map(Some);
+        }
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let found = match parts.as_slice() {
             [""] => Some(root()),
@@ -89,8 +95,49 @@ fn aggregate(core: bool, form: Aggregated) -> Response {
     );
     response
         .headers_mut()
-        .append(http::header::VARY, http::HeaderValue::from_static("Accept"));
+        .append(http::header::VARY, HeaderValue::from_static("Accept"));
     response
+}
+
+/// `/openapi/v2`, `/openapi/v3` and the documents below it.
+async fn open_api(path: String, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
+    if negotiate::form(headers).is_none() {
+        return Err(Status::not_acceptable("application/json"));
+    }
+    // Made anew each time: not on a thread that others' requests wait for.
+    let made = tokio::task::spawn_blocking(move || match path.trim_end_matches('/') {
+        "v2" => Some(openapi::v2()),
+        "v3" => Some(openapi::v3_index()),
+        path => openapi::v3(path.strip_prefix("v3/")?),
+    });
+    let document = made
+        .await
+        .map_err(|e| Status::internal(format!("making the OpenAPI document: {e}")))?
+        .ok_or_else(Status::no_such_resource)?;
+    let tag = format!("\"{}\"", document.hash);
+    let known = headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(','))
+        .any(|t| t.trim() == "*" || t.trim().trim_start_matches("W/") == tag);
+    let mut response = if known {
+        answer(StatusCode::NOT_MODIFIED, JSON, client::empty())
+    } else {
+        answer(StatusCode::OK, JSON, client::full(document.body))
+    };
+    // What is asked for by its hash never changes.
+    let cached = if query.text("hash") == Some(&document.hash) {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache, private"
+    };
+    let head = response.headers_mut();
+    head.insert(CACHE_CONTROL, HeaderValue::from_static(cached));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        head.insert(ETAG, tag);
+    }
+    Ok(response)
 }
 
 /// `/`: what paths there are.

@@ -1,0 +1,236 @@
+//! A real kubectl against a server over HTTPS. Left out, loudly, where no kubectl is installed.
+
+mod server;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use apiserver::ca::Profile;
+use apiserver::tls;
+use serde_json::{Value, json};
+use server::Server;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// A server that listens, and a kubeconfig for it.
+struct Cluster {
+    server: Server,
+    dir: tempfile::TempDir,
+    url: String,
+    stop: CancellationToken,
+}
+
+impl Cluster {
+    /// None: there is no kubectl.
+    async fn start() -> Option<Cluster> {
+        let found = Command::new("kubectl")
+            .args(["version", "--client"])
+            .output();
+        if !found.is_ok_and(|o| o.status.success()) {
+            assert!(std::env::var_os("CI").is_none(), "CI needs a kubectl");
+            eprintln!("LEFT OUT: kubectl is not installed");
+            return None;
+        }
+        let server = Server::start().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let tls = tls::server_config(&server.identity).unwrap();
+        let stop = CancellationToken::new();
+        let serving = server.server.clone();
+        let token = stop.clone();
+        tokio::spawn(async move { serving.serve(listener, tls, token).await });
+        let cluster = Cluster {
+            dir: tempfile::tempdir().unwrap(),
+            server,
+            url,
+            stop,
+        };
+        cluster.kubeconfig("admin", &Profile::Admin);
+        Some(cluster)
+    }
+
+    fn kubeconfig(&self, name: &str, profile: &Profile) -> PathBuf {
+        let issued = self.server.ca.issue(profile).unwrap();
+        let write = |file: &str, text: &str| {
+            let path = self.dir.path().join(format!("{name}-{file}"));
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let ca = write("ca.crt", self.server.ca.certificate());
+        let certificate = write("tls.crt", &issued.certificate);
+        let key = write("tls.key", &issued.key);
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": self.url, "certificate-authority": ca}}],
+            "users": [{"name": "u", "user": {"client-certificate": certificate, "client-key": key}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        });
+        write("config", &config.to_string())
+    }
+
+    async fn run(&self, user: &str, args: &[&str], input: &str) -> Output {
+        let config = self.dir.path().join(format!("{user}-config"));
+        let home = self.dir.path().to_owned();
+        let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+        let input = input.to_owned();
+        tokio::task::spawn_blocking(move || run(&config, &home, &args, &input))
+            .await
+            .unwrap()
+    }
+
+    /// Runs kubectl as the administrator; it must succeed.
+    async fn kubectl(&self, line: &str) -> String {
+        self.kubectl_with(line, "").await
+    }
+
+    async fn kubectl_with(&self, line: &str, input: &str) -> String {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        let output = self.run("admin", &args, input).await;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "kubectl {line}: {}{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+}
+
+fn run(config: &Path, home: &Path, args: &[String], input: &str) -> Output {
+    let mut child = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(config)
+        .args(args)
+        .env("HOME", home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: c, image: 'i:v1'}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_works() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let k = |line: &'static str| cluster.kubectl(line);
+    assert!(k("version").await.contains("Server Version: v1.36"));
+    assert!(k("api-resources").await.contains("deployments"));
+    assert!(k("get namespaces").await.contains("kube-system"));
+    let service = k("get service kubernetes").await;
+    assert!(service.contains("10.96.0.1"), "{service}");
+    // Protobuf bodies.
+    k("create configmap m --from-literal=a=1").await;
+    k("create namespace other").await;
+    k("create deployment proto --image=x").await;
+    let with = |line: &'static str, input: String| {
+        let cluster = &cluster;
+        async move { cluster.kubectl_with(line, &input).await }
+    };
+    let made = with("apply -f -", DEPLOYMENT.to_owned()).await;
+    assert!(made.contains("deployment.apps/web created"), "{made}");
+    let same = with("apply -f -", DEPLOYMENT.to_owned()).await;
+    assert!(same.contains("unchanged"), "{same}");
+    let changed = with("apply -f -", DEPLOYMENT.replace("i:v1", "i:v2")).await;
+    assert!(changed.contains("configured"), "{changed}");
+    let wide = k("get deployments -o wide --show-labels").await;
+    assert!(wide.contains("i:v2") && wide.contains("app=web"), "{wide}");
+    k("scale deployment web --replicas=5").await;
+    assert_eq!(
+        k("get deployment web -o jsonpath={.spec.replicas}").await,
+        "5"
+    );
+    k("label deployment web tier=front").await;
+    k("annotate deployment web note=x").await;
+    assert!(
+        k("get deployments -l tier=front -o name")
+            .await
+            .contains("web")
+    );
+    assert!(
+        k("get deployments -A --field-selector metadata.name=web")
+            .await
+            .contains("web")
+    );
+    assert!(k("describe deployment web").await.contains("app=web"));
+    assert!(
+        k("explain deployment.spec.replicas")
+            .await
+            .contains("replicas")
+    );
+    k("wait deployment/web --for=jsonpath={.spec.replicas}=5 --timeout=5s").await;
+    let dry = k("create configmap dry --from-literal=a=1 --dry-run=server -o yaml").await;
+    assert!(dry.contains("name: dry"), "{dry}");
+    k("delete deployment web").await;
+    k("delete configmaps --all").await;
+    assert_eq!(k("auth can-i list pods").await.trim(), "yes");
+    assert!(k("auth whoami").await.contains("carob-admin"));
+    assert!(k("get --raw /readyz?verbose").await.contains("[+]ping ok"));
+    assert!(
+        k("get --raw /metrics")
+            .await
+            .contains("apiserver_request_total")
+    );
+    cluster.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_kept_to_its_own() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    cluster.kubeconfig(
+        "node",
+        &Profile::Node {
+            name: "n1".to_owned(),
+            addresses: vec![],
+        },
+    );
+    let node = |name: &str| {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}).to_string()
+    };
+    let create = ["create", "-f", "-"];
+    let own = cluster.run("node", &create, &node("n1")).await;
+    assert!(
+        own.status.success(),
+        "{}",
+        String::from_utf8_lossy(&own.stderr)
+    );
+    let other = cluster.run("node", &create, &node("n2")).await;
+    assert!(!other.status.success());
+    let pods = cluster.run("node", &["get", "pods"], "").await;
+    let refusal = String::from_utf8_lossy(&pods.stderr).into_owned();
+    assert!(
+        refusal.contains("User \"system:node:n1\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""),
+        "{refusal}"
+    );
+    let mine = ["get", "pods", "-A", "--field-selector", "spec.nodeName=n1"];
+    assert!(cluster.run("node", &mine, "").await.status.success());
+    let answer: Value = cluster.server.get("/api/v1/nodes/n1").await.expect(200);
+    assert_eq!(answer["metadata"]["name"], "n1");
+    cluster.stop.cancel();
+}
