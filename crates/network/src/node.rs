@@ -6,6 +6,12 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::budget::Budget;
+use crate::ports::Ports;
+
+/// Bytes that may wait in all streams that one pod writes to.
+const BUFFERED: usize = 64 << 20;
+
 /// A range of IPv4 addresses, such as `10.128.0.0/18`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
@@ -84,9 +90,22 @@ struct Node {
 pub struct Network(Arc<Node>);
 
 #[derive(Debug)]
-struct Pod {
-    address: Ipv4Addr,
+pub(crate) struct Pod {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) ports: Mutex<Ports>,
+    pub(crate) budget: Budget,
     node: Arc<Node>,
+}
+
+impl Pod {
+    /// The pod that this address means to this pod. Loopback and the unspecified address are
+    /// always the pod's own.
+    pub(crate) fn at(self: &Arc<Self>, address: Ipv4Addr) -> Option<Arc<Self>> {
+        if address.is_loopback() || address.is_unspecified() || address == self.address {
+            return Some(self.clone());
+        }
+        self.node.pods.lock().by_address.get(&address)?.upgrade()
+    }
 }
 
 /// A pod's place in the network. The address is free again once every clone is dropped.
@@ -147,6 +166,8 @@ impl Network {
     fn admit(&self, pods: &mut Pods, address: Ipv4Addr) -> PodNet {
         let pod = Arc::new(Pod {
             address,
+            ports: Mutex::default(),
+            budget: Budget::new(BUFFERED),
             node: self.0.clone(),
         });
         pods.by_address.insert(address, Arc::downgrade(&pod));
@@ -163,6 +184,10 @@ impl PodNet {
     /// The pod's address.
     pub fn address(&self) -> Ipv4Addr {
         self.0.address
+    }
+
+    pub(crate) fn pod(&self) -> &Arc<Pod> {
+        &self.0
     }
 }
 

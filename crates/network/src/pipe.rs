@@ -12,6 +12,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
+use crate::budget::Budget;
+
 use crate::wakers::Wakers;
 
 /// What one waiting chunk costs beyond its bytes, so that a writer of single bytes is bounded too.
@@ -51,6 +53,8 @@ impl State {
 struct Shared {
     state: Mutex<State>,
     capacity: usize,
+    /// What the pipe's waiting bytes are counted against beside its own capacity.
+    budget: Option<Budget>,
 }
 
 /// The end that writes. Dropping it closes the stream in order: what was written stays readable.
@@ -64,12 +68,27 @@ pub struct Reader(Arc<Shared>);
 /// Makes a pipe that holds back its writer once `capacity` bytes wait (at least one chunk always
 /// goes through).
 pub fn pipe(capacity: usize) -> (Writer, Reader) {
+    make(capacity, None)
+}
+
+/// A pipe whose waiting bytes are counted against a budget that other pipes share: beyond it only
+/// [`LEAST`] bytes wait in each.
+pub(crate) fn pipe_within(capacity: usize, budget: Budget) -> (Writer, Reader) {
+    make(capacity, Some(budget))
+}
+
+fn make(capacity: usize, budget: Option<Budget>) -> (Writer, Reader) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State::default()),
         capacity: capacity.max(1),
+        budget,
     });
     (Writer(shared.clone()), Reader(shared))
 }
+
+/// What a pipe may hold even when its budget is spent. A writer that waits always has bytes in its
+/// own pipe then, and is woken when they are read: pipes of one budget cannot lock each other up.
+const LEAST: usize = 4096;
 
 impl Writer {
     /// How many bytes may be written now: 0 means that the pipe is full.
@@ -87,7 +106,11 @@ impl Writer {
         if state.read_closed || state.write_closed {
             return Err(Broken::Closed);
         }
-        Ok(self.0.capacity.saturating_sub(state.used))
+        let capacity = match &self.0.budget {
+            Some(budget) if budget.is_spent() => self.0.capacity.min(LEAST),
+            _ => self.0.capacity,
+        };
+        Ok(capacity.saturating_sub(state.used))
     }
 
     /// Ready with the room there is once it is not 0.
@@ -114,7 +137,7 @@ impl Writer {
         let mut state = self.0.state.lock();
         self.room_of(&state)?;
         if !chunk.is_empty() {
-            state.used += chunk.len() + CHUNK_OVERHEAD;
+            self.0.hold(&mut state, chunk.len() + CHUNK_OVERHEAD);
             state.chunks.push_back(chunk);
             state.readers.wake();
         }
@@ -162,9 +185,52 @@ impl Shared {
     fn reset(&self) {
         let mut state = self.state.lock();
         state.reset = true;
-        state.used = 0;
+        self.drop_waiting(&mut state);
+    }
+
+    fn drop_waiting(&self, state: &mut State) {
+        let used = state.used;
+        self.release(state, used);
         state.chunks.clear();
         state.wake_all();
+    }
+
+    fn hold(&self, state: &mut State, bytes: usize) {
+        state.used += bytes;
+        if let Some(budget) = &self.budget {
+            budget.hold(bytes);
+        }
+    }
+
+    fn release(&self, state: &mut State, bytes: usize) {
+        state.used -= bytes;
+        if let Some(budget) = &self.budget {
+            budget.release(bytes);
+        }
+    }
+
+    fn take(&self, state: &mut State, most: usize) -> Poll<Result<Option<Bytes>, Broken>> {
+        if state.reset {
+            return Poll::Ready(Err(Broken::Reset));
+        }
+        if state.read_closed {
+            return Poll::Ready(Ok(None));
+        }
+        let Some(first) = state.chunks.front_mut() else {
+            return match state.write_closed {
+                true => Poll::Ready(Ok(None)),
+                false => Poll::Pending,
+            };
+        };
+        let taken = first.split_to(most.min(first.len()));
+        let mut released = taken.len();
+        if first.is_empty() {
+            state.chunks.pop_front();
+            released += CHUNK_OVERHEAD;
+        }
+        self.release(state, released);
+        state.writers.wake();
+        Poll::Ready(Ok(Some(taken)))
     }
 }
 
@@ -179,7 +245,7 @@ impl Reader {
         most: usize,
     ) -> Poll<Result<Option<Bytes>, Broken>> {
         let mut state = self.0.state.lock();
-        let taken = Self::take(&mut state, most);
+        let taken = self.0.take(&mut state, most);
         if taken.is_pending() {
             state.readers.register(cx);
         }
@@ -191,7 +257,7 @@ impl Reader {
     /// # Errors
     /// When the stream was reset.
     pub fn try_read(&self, most: usize) -> Poll<Result<Option<Bytes>, Broken>> {
-        Self::take(&mut self.0.state.lock(), most)
+        self.0.take(&mut self.0.state.lock(), most)
     }
 
     /// Ready once a read would not be pending.
@@ -212,36 +278,11 @@ impl Reader {
         poll_fn(|cx| self.poll_read(cx, most)).await
     }
 
-    fn take(state: &mut State, most: usize) -> Poll<Result<Option<Bytes>, Broken>> {
-        if state.reset {
-            return Poll::Ready(Err(Broken::Reset));
-        }
-        if state.read_closed {
-            return Poll::Ready(Ok(None));
-        }
-        let Some(first) = state.chunks.front_mut() else {
-            return match state.write_closed {
-                true => Poll::Ready(Ok(None)),
-                false => Poll::Pending,
-            };
-        };
-        let taken = first.split_to(most.min(first.len()));
-        state.used -= taken.len();
-        if first.is_empty() {
-            state.chunks.pop_front();
-            state.used -= CHUNK_OVERHEAD;
-        }
-        state.writers.wake();
-        Poll::Ready(Ok(Some(taken)))
-    }
-
     /// Refuses everything from now on: waiting bytes are dropped and later writes fail.
     pub fn close(&self) {
         let mut state = self.0.state.lock();
         state.read_closed = true;
-        state.used = 0;
-        state.chunks.clear();
-        state.wake_all();
+        self.0.drop_waiting(&mut state);
     }
 
     /// Ends the stream at once: both ends see [`Broken::Reset`] and waiting bytes are dropped.

@@ -1,0 +1,209 @@
+//! What a node's network must do for its pods, as checks that can be run against any [`Network`].
+//!
+//! A check that fails panics with what was expected, as a test's assertion does.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::pipe::Broken;
+use crate::{Datagrams, LARGEST, Listener, Network, PodNet, SocketError, Stream};
+
+/// Runs every check between two pods of this network.
+///
+/// # Panics
+/// When the network does not do what a check demands, or has no two free addresses.
+pub async fn suite(network: &Network) {
+    let pod = || network.join().unwrap_or_else(|error| panic!("{error}"));
+    let (one, other) = (pod(), pod());
+    ports(&one, &other);
+    streams(&one, &other).await;
+    ends_of_streams(&one, &other).await;
+    refusals(&one, &other).await;
+    backlog(&one).await;
+    datagrams(&one, &other).await;
+}
+
+fn at(ip: Ipv4Addr, port: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(ip, port)
+}
+
+fn listen(pod: &PodNet, address: SocketAddrV4, most: usize) -> Listener {
+    match pod.bind_stream(address) {
+        Ok(bound) => Listener::new(Arc::new(bound), most),
+        Err(error) => panic!("{address}: {error}"),
+    }
+}
+
+async fn connected(from: &PodNet, listener: &Listener, to: SocketAddrV4) -> (Stream, Stream) {
+    let near = match from.connect(to).await {
+        Ok(stream) => stream,
+        Err(error) => panic!("{to}: {error}"),
+    };
+    (near, listener.accept().await)
+}
+
+/// A pod's ports are its own; wildcard and specific addresses exclude each other.
+fn ports(one: &PodNet, other: &PodNet) {
+    let everywhere = at(Ipv4Addr::UNSPECIFIED, 80);
+    let bound = one.bind_stream(everywhere);
+    for address in [
+        everywhere,
+        at(Ipv4Addr::LOCALHOST, 80),
+        at(one.address(), 80),
+    ] {
+        let taken = one.bind_stream(address).err();
+        assert_eq!(taken, Some(SocketError::AddressInUse), "{address}");
+    }
+    assert!(
+        one.bind_datagram(everywhere).is_ok(),
+        "a port space of its own"
+    );
+    assert!(other.bind_stream(everywhere).is_ok(), "another pod's port");
+    drop(bound);
+    let loopback = one.bind_stream(at(Ipv4Addr::LOCALHOST, 80));
+    let outside = one.bind_stream(at(one.address(), 80));
+    assert!(
+        loopback.is_ok() && outside.is_ok(),
+        "two addresses, one port"
+    );
+    let foreign = one.bind_stream(at(other.address(), 0)).err();
+    assert_eq!(foreign, Some(SocketError::NotBindable));
+    let ephemeral = one.bind_stream(at(Ipv4Addr::UNSPECIFIED, 0));
+    assert!(ephemeral.is_ok_and(|bound| bound.address().port() >= 32_768));
+}
+
+async fn streams(one: &PodNet, other: &PodNet) {
+    let listener = listen(one, at(Ipv4Addr::UNSPECIFIED, 8080), 8);
+    for (from, ip) in [
+        (one, Ipv4Addr::LOCALHOST),
+        (one, one.address()),
+        (other, one.address()),
+    ] {
+        let (near, far) = connected(from, &listener, at(ip, 8080)).await;
+        assert_eq!((near.remote(), far.local()), (at(ip, 8080), at(ip, 8080)));
+        assert_eq!(near.local(), far.remote());
+        let source = if ip.is_loopback() { ip } else { from.address() };
+        assert_eq!(*near.local().ip(), source);
+        assert_eq!(near.writer.send(Bytes::from_static(b"ping")).await, Ok(()));
+        assert_eq!(
+            far.reader.read(99).await,
+            Ok(Some(Bytes::from_static(b"ping")))
+        );
+        assert_eq!(far.writer.send(Bytes::from_static(b"pong")).await, Ok(()));
+        assert_eq!(
+            near.reader.read(99).await,
+            Ok(Some(Bytes::from_static(b"pong")))
+        );
+    }
+}
+
+async fn ends_of_streams(one: &PodNet, other: &PodNet) {
+    let listener = listen(one, at(one.address(), 8081), 8);
+    let (near, far) = connected(other, &listener, listener.address()).await;
+    near.writer.close();
+    assert_eq!(far.reader.read(9).await, Ok(None), "half closed");
+    assert_eq!(far.writer.send(Bytes::from_static(b"late")).await, Ok(()));
+    assert_eq!(
+        near.reader.read(9).await,
+        Ok(Some(Bytes::from_static(b"late")))
+    );
+    drop(near);
+    let broken = far.writer.send(Bytes::from_static(b"x")).await;
+    assert_eq!(broken, Err(Broken::Closed), "nobody reads any more");
+
+    let (near, far) = connected(other, &listener, listener.address()).await;
+    far.reset();
+    assert_eq!(near.reader.read(9).await, Err(Broken::Reset));
+    assert_eq!(near.writer.room(), Err(Broken::Reset));
+
+    let waiting = other.connect(listener.address()).await;
+    drop(listener);
+    match waiting {
+        Ok(stream) => assert_eq!(stream.reader.read(9).await, Err(Broken::Reset)),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn refusals(one: &PodNet, other: &PodNet) {
+    let refused = other.connect(at(one.address(), 9)).await.err();
+    assert_eq!(refused, Some(SocketError::Refused), "nobody listens");
+    let listener = listen(one, at(Ipv4Addr::LOCALHOST, 8082), 8);
+    for (from, ip) in [(other, one.address()), (other, Ipv4Addr::LOCALHOST)] {
+        let refused = from.connect(at(ip, 8082)).await.err();
+        assert_eq!(
+            refused,
+            Some(SocketError::Refused),
+            "loopback is the pod's alone"
+        );
+    }
+    drop(listener);
+    let unreachable = one.connect(at(Ipv4Addr::new(192, 0, 2, 1), 80)).await.err();
+    assert_eq!(unreachable, Some(SocketError::Unreachable));
+    let bound = one.bind_stream(at(one.address(), 8083));
+    let refused = other.connect(at(one.address(), 8083)).await.err();
+    assert_eq!(
+        refused,
+        Some(SocketError::Refused),
+        "bound, but not listening"
+    );
+    drop(bound);
+}
+
+/// A full backlog holds connections back; accepting lets them through.
+async fn backlog(pod: &PodNet) {
+    let listener = listen(pod, at(Ipv4Addr::LOCALHOST, 8084), 1);
+    let first = pod.connect(listener.address()).await;
+    let mut second = std::pin::pin!(pod.connect(listener.address()));
+    let early = poll_once(second.as_mut()).await;
+    assert!(early.is_none(), "held back while one waits");
+    let accepted = listener.accept().await;
+    assert!(second.await.is_ok() && first.is_ok());
+    drop(accepted);
+}
+
+/// Polls a future once, without a runtime's help.
+async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+async fn datagrams(one: &PodNet, other: &PodNet) {
+    let open = |pod: &PodNet, port| match pod.bind_datagram(at(Ipv4Addr::UNSPECIFIED, port)) {
+        Ok(bound) => Datagrams::new(Arc::new(bound)),
+        Err(error) => panic!("{error}"),
+    };
+    let (here, there) = (open(one, 53), open(other, 0));
+    let to = at(one.address(), 53);
+    assert_eq!(there.send(Bytes::from_static(b"query"), to), Ok(()));
+    let query = here.receive().await;
+    assert_eq!(
+        (&query.bytes[..], *query.from.ip()),
+        (&b"query"[..], other.address())
+    );
+    assert_eq!(here.send(Bytes::from_static(b"answer"), query.from), Ok(()));
+    assert_eq!(there.receive().await.from, to);
+
+    let large = Bytes::from(vec![0; LARGEST + 1]);
+    assert_eq!(there.send(large, to), Err(SocketError::TooLarge));
+    let nowhere = at(Ipv4Addr::new(192, 0, 2, 1), 53);
+    let lost = there.send(Bytes::new(), nowhere);
+    assert_eq!(lost, Err(SocketError::Unreachable));
+    let unheard = there.send(Bytes::new(), at(one.address(), 54));
+    assert_eq!(unheard, Ok(()), "nobody is there, and nobody says so");
+    // What does not fit is lost, and what was there first is kept.
+    for number in 0..100_000_u32 {
+        let sent = there.send(Bytes::copy_from_slice(&number.to_le_bytes()), to);
+        assert_eq!(sent, Ok(()));
+    }
+    let kept = std::iter::from_fn(|| here.try_receive()).collect::<Vec<_>>();
+    assert_eq!(
+        kept.first().map(|first| &first.bytes[..]),
+        Some(&[0; 4][..])
+    );
+    assert!(kept.len() < 2_000, "{} datagrams waited", kept.len());
+}

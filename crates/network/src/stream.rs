@@ -1,0 +1,233 @@
+//! Streams: what TCP is on a real network.
+
+use std::collections::VecDeque;
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+
+use crate::SocketError;
+use crate::node::{Pod, PodNet};
+use crate::pipe::{Reader, Writer, pipe_within};
+use crate::ports::{Bound, Transport};
+use crate::wakers::Wakers;
+
+/// Bytes that wait in one direction of a stream before its writer waits.
+const CAPACITY: usize = 256 << 10;
+
+/// The most connections that a listener may ask to hold for it.
+pub const MOST_WAITING: usize = 4096;
+
+/// Connections that wait to be accepted.
+#[derive(Debug)]
+pub(crate) struct Backlog {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    streams: VecDeque<Stream>,
+    most: usize,
+    acceptors: Wakers,
+    connectors: Wakers,
+    closed: bool,
+}
+
+/// A bound address at which streams are accepted. Dropping it resets what was not yet accepted.
+#[derive(Debug)]
+pub struct Listener {
+    bound: Arc<Bound>,
+    backlog: Arc<Backlog>,
+}
+
+impl Listener {
+    /// Starts to listen; `most` connections (at least 1, at most [`MOST_WAITING`]) wait to be
+    /// accepted before further ones wait to be made.
+    pub fn new(bound: Arc<Bound>, most: usize) -> Self {
+        let backlog = Arc::new(Backlog {
+            waiting: Mutex::new(Waiting {
+                most: most.clamp(1, MOST_WAITING),
+                ..Waiting::default()
+            }),
+        });
+        bound.accept_streams(&backlog);
+        Self { bound, backlog }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddrV4 {
+        self.bound.address()
+    }
+
+    /// The next connection, if one waits.
+    pub fn try_accept(&self) -> Option<Stream> {
+        let mut waiting = self.backlog.waiting.lock();
+        let stream = waiting.streams.pop_front();
+        if stream.is_some() {
+            waiting.connectors.wake();
+        }
+        stream
+    }
+
+    /// Ready once a connection waits.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut waiting = self.backlog.waiting.lock();
+        if waiting.streams.is_empty() {
+            waiting.acceptors.register(cx);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+
+    /// Waits for the next connection.
+    pub async fn accept(&self) -> Stream {
+        loop {
+            std::future::poll_fn(|cx| self.poll_ready(cx)).await;
+            if let Some(stream) = self.try_accept() {
+                return stream;
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let streams = {
+            let mut waiting = self.backlog.waiting.lock();
+            waiting.closed = true;
+            waiting.connectors.wake();
+            std::mem::take(&mut waiting.streams)
+        };
+        streams.iter().for_each(Stream::reset);
+    }
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub struct Stream {
+    local: SocketAddrV4,
+    remote: SocketAddrV4,
+    /// What the other end writes.
+    pub reader: Reader,
+    /// What the other end reads. Closing it ends this direction alone.
+    pub writer: Writer,
+    /// The local port, which stays taken while the connection lives. The accepting end shares its
+    /// listener's, and holds none.
+    _bound: Option<Arc<Bound>>,
+}
+
+impl Stream {
+    /// This end's address.
+    pub fn local(&self) -> SocketAddrV4 {
+        self.local
+    }
+
+    /// The other end's address.
+    pub fn remote(&self) -> SocketAddrV4 {
+        self.remote
+    }
+
+    /// Ends both directions at once; the other end sees a reset, and waiting bytes are lost.
+    pub fn reset(&self) {
+        self.reader.reset();
+        self.writer.reset();
+    }
+}
+
+/// A connection that is being made.
+#[derive(Debug)]
+pub struct Connecting {
+    bound: Arc<Bound>,
+    remote: SocketAddrV4,
+}
+
+impl Connecting {
+    pub(crate) fn new(bound: Arc<Bound>, remote: SocketAddrV4) -> Self {
+        Self { bound, remote }
+    }
+
+    /// Ready once the connection is made, or cannot be. Pending while the listener's backlog is
+    /// full. After it was ready once it must not be called again.
+    ///
+    /// # Errors
+    /// [`SocketError::Refused`] where nobody listens, [`SocketError::Unreachable`] where no pod is.
+    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Stream, SocketError>> {
+        let client = self.bound.pod();
+        let Some(server) = client.at(*self.remote.ip()) else {
+            return Poll::Ready(Err(SocketError::Unreachable));
+        };
+        let local = self.bound.source_for(*self.remote.ip());
+        // A name of the server's own for a wildcard: what the client asked for.
+        let remote = match self.remote.ip().is_unspecified() {
+            true => SocketAddrV4::new(*local.ip(), self.remote.port()),
+            false => self.remote,
+        };
+        let Some(backlog) = server.ports.lock().backlog(remote) else {
+            return Poll::Ready(Err(SocketError::Refused));
+        };
+        let mut waiting = backlog.waiting.lock();
+        if waiting.closed {
+            return Poll::Ready(Err(SocketError::Refused));
+        }
+        if waiting.streams.len() >= waiting.most {
+            waiting.connectors.register(cx);
+            return Poll::Pending;
+        }
+        let (near, far) = ends(client, &server, local, remote, self.bound.clone());
+        waiting.streams.push_back(far);
+        waiting.acceptors.wake();
+        Poll::Ready(Ok(near))
+    }
+}
+
+fn ends(
+    client: &Pod,
+    server: &Pod,
+    local: SocketAddrV4,
+    remote: SocketAddrV4,
+    bound: Arc<Bound>,
+) -> (Stream, Stream) {
+    let (to_server, from_client) = pipe_within(CAPACITY, client.budget.clone());
+    let (to_client, from_server) = pipe_within(CAPACITY, server.budget.clone());
+    let near = Stream {
+        local,
+        remote,
+        reader: from_server,
+        writer: to_server,
+        _bound: Some(bound),
+    };
+    let far = Stream {
+        local: remote,
+        remote: local,
+        reader: from_client,
+        writer: to_client,
+        _bound: None,
+    };
+    (near, far)
+}
+
+impl PodNet {
+    /// Takes a local address for a stream socket; port 0 asks for any.
+    ///
+    /// # Errors
+    /// When the address is not this pod's or its port is taken.
+    pub fn bind_stream(&self, address: SocketAddrV4) -> Result<Bound, SocketError> {
+        Bound::new(self.pod(), Transport::Stream, address)
+    }
+
+    /// Begins a connection from a bound address.
+    pub fn connect_from(&self, bound: Arc<Bound>, remote: SocketAddrV4) -> Connecting {
+        Connecting::new(bound, remote)
+    }
+
+    /// Makes a connection from any port.
+    ///
+    /// # Errors
+    /// When nobody listens there, no pod is there, or no port is free.
+    pub async fn connect(&self, remote: SocketAddrV4) -> Result<Stream, SocketError> {
+        let any = SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0);
+        let connecting = self.connect_from(Arc::new(self.bind_stream(any)?), remote);
+        std::future::poll_fn(|cx| connecting.poll(cx)).await
+    }
+}
