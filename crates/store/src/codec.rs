@@ -57,7 +57,11 @@ pub(crate) trait Encode: Sized {
     fn from_slice(bytes: &[u8]) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let value = Self::decode(&mut reader)?;
-        if reader.is_empty() { Ok(value) } else { Err(Malformed("end")) }
+        if reader.is_empty() {
+            Ok(value)
+        } else {
+            Err(Malformed("end"))
+        }
     }
 }
 
@@ -88,7 +92,11 @@ impl<'a> Reader<'a> {
     /// A list's length, refused unless that many items of at least `least` bytes can follow.
     fn count(&mut self, least: usize, what: &'static str) -> Result<usize> {
         let count = u32::decode(self)? as usize;
-        if count.saturating_mul(least) > self.rest.len() { Err(Malformed(what)) } else { Ok(count) }
+        if count.saturating_mul(least) > self.rest.len() {
+            Err(Malformed(what))
+        } else {
+            Ok(count)
+        }
     }
 }
 
@@ -145,7 +153,9 @@ impl Encode for String {
     fn decode(from: &mut Reader<'_>) -> Result<Self> {
         let len = from.count(1, "string")?;
         let bytes = from.take(len, "string")?;
-        std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed("string"))
+        std::str::from_utf8(bytes)
+            .map(str::to_owned)
+            .map_err(|_| Malformed("string"))
     }
 }
 
@@ -206,7 +216,10 @@ impl Encode for Peer {
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self> {
-        Ok(Self { name: String::decode(from)?, address: String::decode(from)? })
+        Ok(Self {
+            name: String::decode(from)?,
+            address: String::decode(from)?,
+        })
     }
 }
 
@@ -229,8 +242,9 @@ impl Encode for Membership {
             .map(|_| Ok(list::<u64>(from, 8, "voters")?.into_iter().collect()))
             .collect::<Result<_>>()?;
         let nodes = from.count(16, "nodes")?;
-        let nodes: BTreeMap<u64, Peer> =
-            (0..nodes).map(|_| Ok((u64::decode(from)?, Peer::decode(from)?))).collect::<Result<_>>()?;
+        let nodes: BTreeMap<u64, Peer> = (0..nodes)
+            .map(|_| Ok((u64::decode(from)?, Peer::decode(from)?)))
+            .collect::<Result<_>>()?;
         Self::new(configs, nodes).map_err(|_| Malformed("membership"))
     }
 }
@@ -268,8 +282,14 @@ impl Encode for When {
 
     fn decode(from: &mut Reader<'_>) -> Result<Self> {
         match u8::decode(from)? {
-            0 => Ok(Self::Revision { key: Bytes::decode(from)?, is: u64::decode(from)? }),
-            1 => Ok(Self::Unrenewed { id: u64::decode(from)?, renewed: u64::decode(from)? }),
+            0 => Ok(Self::Revision {
+                key: Bytes::decode(from)?,
+                is: u64::decode(from)?,
+            }),
+            1 => Ok(Self::Unrenewed {
+                id: u64::decode(from)?,
+                renewed: u64::decode(from)?,
+            }),
             _ => Err(Malformed("condition")),
         }
     }
@@ -306,11 +326,24 @@ impl Encode for Op {
 
     fn decode(from: &mut Reader<'_>) -> Result<Self> {
         match u8::decode(from)? {
-            0 => Ok(Self::Put { key: Bytes::decode(from)?, value: Bytes::decode(from)?, lease: Option::decode(from)? }),
-            1 => Ok(Self::Delete { key: Bytes::decode(from)? }),
-            2 => Ok(Self::GrantLease { id: u64::decode(from)?, ttl_ms: u64::decode(from)? }),
-            3 => Ok(Self::KeepAlive { id: u64::decode(from)? }),
-            4 => Ok(Self::RevokeLease { id: u64::decode(from)? }),
+            0 => Ok(Self::Put {
+                key: Bytes::decode(from)?,
+                value: Bytes::decode(from)?,
+                lease: Option::decode(from)?,
+            }),
+            1 => Ok(Self::Delete {
+                key: Bytes::decode(from)?,
+            }),
+            2 => Ok(Self::GrantLease {
+                id: u64::decode(from)?,
+                ttl_ms: u64::decode(from)?,
+            }),
+            3 => Ok(Self::KeepAlive {
+                id: u64::decode(from)?,
+            }),
+            4 => Ok(Self::RevokeLease {
+                id: u64::decode(from)?,
+            }),
             _ => Err(Malformed("operation")),
         }
     }
@@ -329,7 +362,11 @@ impl Encode for Proposal {
         let seen = u64::decode(from)?;
         let when = list(from, 13, "conditions")?;
         let ops = list(from, 5, "operations")?;
-        Ok(Self { id, seen, command: Arc::new(Command { when, ops }) })
+        Ok(Self {
+            id,
+            seen,
+            command: Arc::new(Command { when, ops }),
+        })
     }
 }
 
@@ -387,15 +424,22 @@ impl Encode for Outcome {
 
     fn decode(from: &mut Reader<'_>) -> Result<Self> {
         match u8::decode(from)? {
-            0 => Ok(Self::Applied { revision: u64::decode(from)? }),
+            0 => Ok(Self::Applied {
+                revision: u64::decode(from)?,
+            }),
             1 => {
                 let count = from.count(12, "refusals")?;
                 let current = (0..count)
                     .map(|_| Ok((Bytes::decode(from)?, u64::decode(from)?)))
                     .collect::<Result<_>>()?;
-                Ok(Self::Refused { current, revision: u64::decode(from)? })
+                Ok(Self::Refused {
+                    current,
+                    revision: u64::decode(from)?,
+                })
             }
-            2 => Ok(Self::LeaseNotFound { id: u64::decode(from)? }),
+            2 => Ok(Self::LeaseNotFound {
+                id: u64::decode(from)?,
+            }),
             3 => Ok(Self::TooOld),
             _ => Err(Malformed("outcome")),
         }
@@ -413,6 +457,14 @@ impl Encode for Entry {
     fn decode(from: &mut Reader<'_>) -> Result<Self> {
         let (created, modified) = (u64::decode(from)?, u64::decode(from)?);
         let lease = Option::decode(from)?;
-        Ok(Self { value: Bytes::decode(from)?, created, modified, lease })
+        Ok(Self {
+            value: Bytes::decode(from)?,
+            created,
+            modified,
+            lease,
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

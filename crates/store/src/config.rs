@@ -114,5 +114,6 @@ pub(crate) fn raft(config: &Config) -> Result<openraft::Config, Error> {
         allow_log_reversion: Some(true),
         ..openraft::Config::default()
     };
-    raft.validate().map_err(|error| Error::Invalid(error.to_string()))
+    raft.validate()
+        .map_err(|error| Error::Invalid(error.to_string()))
 }

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
@@ -24,7 +23,6 @@ use crate::Outcome;
 use crate::apply::Proposal;
 use crate::codec::Encode;
 use crate::copy::Checkpoint;
-use crate::machine::Published;
 use crate::members;
 use crate::network::Lane;
 use crate::network::Peers;
@@ -133,7 +131,10 @@ impl Forwarder {
         }
     }
 
-    fn leader(&self, metrics: &openraft::metrics::RaftServerMetrics<crate::types::TypeConfig>) -> Leader {
+    fn leader(
+        &self,
+        metrics: &openraft::metrics::RaftServerMetrics<crate::types::TypeConfig>,
+    ) -> Leader {
         let Some(leader) = metrics.current_leader else {
             return Leader::Unknown;
         };
@@ -141,20 +142,35 @@ impl Forwarder {
             return Leader::Here;
         }
         let peer = metrics.membership_config.membership().get_node(&leader);
-        peer.and_then(|peer: &Peer| peer.address.parse().ok()).map_or(Leader::Unknown, Leader::At)
+        peer.and_then(|peer: &Peer| peer.address.parse().ok())
+            .map_or(Leader::Unknown, Leader::At)
     }
 
     async fn perform_at(&self, address: SocketAddr, ask: &Ask) -> Result<Answer, Failure> {
         match ask {
             Ask::Write(proposal) => {
-                let request = proto::WriteRequest { proposal: proposal.to_vec() };
-                let response = self.peers.forward(address, Lane::Data).write(request).await.map_err(failure)?;
+                let request = proto::WriteRequest {
+                    proposal: proposal.to_vec(),
+                };
+                let response = self
+                    .peers
+                    .forward(address, Lane::Data)
+                    .write(request)
+                    .await
+                    .map_err(failure)?;
                 let outcome = Outcome::from_slice(&response.into_inner().outcome);
-                outcome.map(Answer::Outcome).map_err(|error| Failure::Again(error.to_string()))
+                outcome
+                    .map(Answer::Outcome)
+                    .map_err(|error| Failure::Again(error.to_string()))
             }
             Ask::Barrier => {
                 let request = proto::BarrierRequest {};
-                let response = self.peers.forward(address, Lane::Control).barrier(request).await.map_err(failure)?;
+                let response = self
+                    .peers
+                    .forward(address, Lane::Control)
+                    .barrier(request)
+                    .await
+                    .map_err(failure)?;
                 Ok(Answer::Barrier(response.into_inner().index))
             }
             Ask::AddMember(member) => {
@@ -164,12 +180,20 @@ impl Forwarder {
                     address: member.address.to_string(),
                     voter: member.voter,
                 };
-                self.peers.forward(address, Lane::Control).add_member(request).await.map_err(failure)?;
+                self.peers
+                    .forward(address, Lane::Control)
+                    .add_member(request)
+                    .await
+                    .map_err(failure)?;
                 Ok(Answer::Done)
             }
             Ask::RemoveMember(id) => {
                 let request = proto::RemoveMemberRequest { id: *id };
-                self.peers.forward(address, Lane::Control).remove_member(request).await.map_err(failure)?;
+                self.peers
+                    .forward(address, Lane::Control)
+                    .remove_member(request)
+                    .await
+                    .map_err(failure)?;
                 Ok(Answer::Done)
             }
         }
@@ -203,17 +227,21 @@ pub(crate) fn write_failure(
     match error {
         RaftError::Fatal(fatal) => Failure::Final(Error::Stopped(fatal.to_string())),
         // A discarded entry may still be committed by another leader: the request's id makes asking again safe.
-        RaftError::APIError(ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_)) => {
-            Failure::Again("the leader changed".to_owned())
-        }
+        RaftError::APIError(
+            ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
+        ) => Failure::Again("the leader changed".to_owned()),
         RaftError::APIError(ClientWriteError::ChangeMembershipError(error)) => {
             use openraft::errors::ChangeMembershipError as Change;
             match error {
-                Change::InProgress(_) | Change::UncommittedLeaderLog(_) => Failure::Again(error.to_string()),
+                Change::InProgress(_) | Change::UncommittedLeaderLog(_) => {
+                    Failure::Again(error.to_string())
+                }
                 _ => Failure::Final(Error::Membership(error.to_string())),
             }
         }
-        RaftError::APIError(error @ ClientWriteError::PreconditionFailed(_)) => Failure::Again(error.to_string()),
+        RaftError::APIError(error @ ClientWriteError::PreconditionFailed(_)) => {
+            Failure::Again(error.to_string())
+        }
     }
 }
 
@@ -221,22 +249,27 @@ fn failure(status: Status) -> Failure {
     match status.code() {
         Code::InvalidArgument => Failure::Final(Error::Invalid(status.message().to_owned())),
         Code::FailedPrecondition => Failure::Final(Error::Membership(status.message().to_owned())),
-        _ => Failure::Again(format!("the leader could not be asked: {}", status.message())),
+        _ => Failure::Again(format!(
+            "the leader could not be asked: {}",
+            status.message()
+        )),
     }
 }
 
 /// Answers other members.
 pub(crate) struct ForwardService {
     pub(crate) raft: Raft,
-    pub(crate) published: Arc<Published>,
 }
 
 impl ForwardService {
     async fn perform(&self, ask: Ask) -> Result<Answer, Status> {
-        let work: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(perform(&self.raft, &ask));
+        let work: Pin<Box<dyn Future<Output = _> + Send + '_>> =
+            Box::pin(perform(&self.raft, &ask));
         work.await.map_err(|failure| match failure {
             Failure::Again(reason) => Status::unavailable(reason),
-            Failure::Final(error @ Error::Invalid(_)) => Status::invalid_argument(error.to_string()),
+            Failure::Final(error @ Error::Invalid(_)) => {
+                Status::invalid_argument(error.to_string())
+            }
             Failure::Final(Error::Membership(reason)) => Status::failed_precondition(reason),
             Failure::Final(error) => Status::unavailable(error.to_string()),
         })
@@ -247,12 +280,20 @@ impl ForwardService {
 impl proto::forward_server::Forward for ForwardService {
     type StateStream = Pin<Box<dyn Stream<Item = Result<proto::SnapshotPiece, Status>> + Send>>;
 
-    async fn write(&self, request: Request<proto::WriteRequest>) -> Result<Response<proto::WriteResponse>, Status> {
+    async fn write(
+        &self,
+        request: Request<proto::WriteRequest>,
+    ) -> Result<Response<proto::WriteResponse>, Status> {
         let proposal = Proposal::from_slice(&request.into_inner().proposal);
         let proposal = proposal.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        proposal.command.validate().map_err(|error| Status::invalid_argument(error.to_string()))?;
+        proposal
+            .command
+            .validate()
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         match self.perform(Ask::Write(proposal)).await? {
-            Answer::Outcome(outcome) => Ok(Response::new(proto::WriteResponse { outcome: outcome.to_vec() })),
+            Answer::Outcome(outcome) => Ok(Response::new(proto::WriteResponse {
+                outcome: outcome.to_vec(),
+            })),
             other => Err(Status::internal(format!("{other:?}"))),
         }
     }
@@ -271,9 +312,22 @@ impl proto::forward_server::Forward for ForwardService {
         &self,
         request: Request<proto::AddMemberRequest>,
     ) -> Result<Response<proto::MembershipResponse>, Status> {
-        let proto::AddMemberRequest { id, name, address, voter } = request.into_inner();
-        let address = address.parse().map_err(|_| Status::invalid_argument(format!("address {address:?}")))?;
-        self.perform(Ask::AddMember(Member { id, name, address, voter })).await?;
+        let proto::AddMemberRequest {
+            id,
+            name,
+            address,
+            voter,
+        } = request.into_inner();
+        let address = address
+            .parse()
+            .map_err(|_| Status::invalid_argument(format!("address {address:?}")))?;
+        self.perform(Ask::AddMember(Member {
+            id,
+            name,
+            address,
+            voter,
+        }))
+        .await?;
         Ok(Response::new(proto::MembershipResponse {}))
     }
 
@@ -281,16 +335,24 @@ impl proto::forward_server::Forward for ForwardService {
         &self,
         request: Request<proto::RemoveMemberRequest>,
     ) -> Result<Response<proto::MembershipResponse>, Status> {
-        self.perform(Ask::RemoveMember(request.into_inner().id)).await?;
+        self.perform(Ask::RemoveMember(request.into_inner().id))
+            .await?;
         Ok(Response::new(proto::MembershipResponse {}))
     }
 
-    async fn state(&self, _: Request<proto::StateRequest>) -> Result<Response<Self::StateStream>, Status> {
+    async fn state(
+        &self,
+        _: Request<proto::StateRequest>,
+    ) -> Result<Response<Self::StateStream>, Status> {
         let state = self.raft.with_state_machine(|machine| {
             let current = machine.checkpoint();
             Box::pin(async move { current })
         });
-        let checkpoint: Checkpoint = state.await.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
-        Ok(Response::new(Box::pin(transfer::pieces(checkpoint, None).map(Ok))))
+        let checkpoint: Checkpoint = state
+            .await
+            .map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        Ok(Response::new(Box::pin(
+            transfer::pieces(checkpoint, None).map(Ok),
+        )))
     }
 }

@@ -177,3 +177,6 @@ impl Watch {
         self.seen
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,10 +39,19 @@ impl Deadlines {
                 (*renewed, *deadline) = (lease.renewed, fresh);
             }
             if *deadline <= now {
-                let when = vec![When::Unrenewed { id, renewed: lease.renewed }];
-                due.push(Command { when, ops: vec![Op::RevokeLease { id }] });
+                let when = vec![When::Unrenewed {
+                    id,
+                    renewed: lease.renewed,
+                }];
+                due.push(Command {
+                    when,
+                    ops: vec![Op::RevokeLease { id }],
+                });
             }
         }
         due
     }
 }
+
+#[cfg(test)]
+mod tests;

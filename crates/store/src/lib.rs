@@ -22,6 +22,9 @@ mod apply;
 mod codec;
 mod command;
 mod config;
+#[cfg(test)]
+mod conformance;
+mod copier;
 mod copy;
 mod error;
 mod forward;
@@ -32,6 +35,7 @@ mod members;
 mod network;
 mod newcomer;
 mod proto;
+mod repair;
 mod service;
 mod state;
 mod store;

@@ -1,6 +1,8 @@
 //! The driver of the decider: takes committed entries, has them applied, publishes the result.
 
 use std::io;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -18,9 +20,10 @@ use crate::Event;
 use crate::Outcome;
 use crate::State;
 use crate::apply::apply_once;
+use crate::copier::Copier;
 use crate::copy::Checkpoint;
-use crate::copy::Copier;
 use crate::history::History;
+use crate::repair::note_members;
 use crate::types::CommittedLeaderId;
 use crate::types::LogId;
 use crate::types::Payload;
@@ -45,6 +48,8 @@ pub(crate) struct Machine {
     current: Checkpoint,
     published: Arc<Published>,
     copier: Copier,
+    /// Where the members are noted.
+    dir: PathBuf,
     /// Whether a snapshot was built or installed since the start.
     has_snapshot: bool,
 }
@@ -52,13 +57,25 @@ pub(crate) struct Machine {
 type MachineSnapshot = Snapshot<CommittedLeaderId, u64, Peer, Arc<State>>;
 
 impl Machine {
-    pub(crate) fn new(current: Checkpoint, history: usize, copier: Copier) -> (Self, Arc<Published>) {
+    pub(crate) fn new(
+        dir: &Path,
+        current: Checkpoint,
+        history: usize,
+        copier: Copier,
+    ) -> (Self, Arc<Published>) {
         let published = Arc::new(Published {
             state: ArcSwap::from_pointee(current.state.clone()),
             history: Arc::new(History::new(current.state.revision, history)),
             applied: watch::Sender::new(current.applied),
         });
-        let machine = Self { current, published: Arc::clone(&published), copier, has_snapshot: false };
+        let dir = dir.to_owned();
+        let machine = Self {
+            current,
+            published: Arc::clone(&published),
+            copier,
+            dir,
+            has_snapshot: false,
+        };
         (machine, published)
     }
 
@@ -70,10 +87,18 @@ impl Machine {
     /// Makes what was applied visible: first the state, then its events, so that whoever sees an event finds the state
     /// at least as new.
     fn publish(&mut self, events: Vec<Event>) {
-        self.published.state.store(Arc::new(self.current.state.clone()));
+        self.published
+            .state
+            .store(Arc::new(self.current.state.clone()));
         self.current.state.compacted = self.published.history.push(events);
         self.published.applied.send_replace(self.current.applied);
         self.copier.offer(self.current.clone());
+    }
+
+    fn note_members(&self) {
+        if let Err(error) = note_members(&self.dir, &self.current.membership) {
+            tracing::warn!(%error, "the members could not be noted beside the state");
+        }
     }
 
     fn take(&mut self, log_id: LogId, payload: &Payload, events: &mut Vec<Event>) -> Outcome {
@@ -87,9 +112,12 @@ impl Machine {
             }
             Payload::Membership(membership) => {
                 self.current.membership = StoredMembership::new(Some(log_id), membership.clone());
+                self.note_members();
             }
         }
-        Outcome::Applied { revision: self.current.state.revision }
+        Outcome::Applied {
+            revision: self.current.state.revision,
+        }
     }
 }
 
@@ -128,17 +156,34 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Builder {
         self.has_snapshot = true;
-        Builder { checkpoint: self.current.clone(), copier: self.copier.clone() }
+        Builder {
+            checkpoint: self.current.clone(),
+            copier: self.copier.clone(),
+        }
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: Arc<State>) -> io::Result<()> {
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Arc<State>,
+    ) -> io::Result<()> {
         let mut state = State::clone(&snapshot);
         state.compacted = state.revision;
-        let next = Checkpoint { state, applied: meta.last_log_id, membership: meta.last_membership.clone() };
-        self.copier.install(next.clone()).await.map_err(io::Error::other)?;
+        let next = Checkpoint {
+            state,
+            applied: meta.last_log_id,
+            membership: meta.last_membership.clone(),
+        };
+        self.copier
+            .install(next.clone())
+            .await
+            .map_err(io::Error::other)?;
         self.current = next;
+        self.note_members();
         self.has_snapshot = true;
-        self.published.state.store(Arc::new(self.current.state.clone()));
+        self.published
+            .state
+            .store(Arc::new(self.current.state.clone()));
         self.published.history.reset(self.current.state.revision);
         self.published.applied.send_replace(self.current.applied);
         Ok(())
@@ -161,12 +206,21 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = Arc<State>;
 
     async fn build_snapshot(&mut self) -> io::Result<MachineSnapshot> {
-        self.copier.flush().await.map_err(|error: Error| io::Error::other(error))?;
+        self.copier
+            .flush()
+            .await
+            .map_err(|error: Error| io::Error::other(error))?;
         Ok(snapshot(&self.checkpoint))
     }
 }
 
 fn snapshot(checkpoint: &Checkpoint) -> MachineSnapshot {
-    let meta = SnapshotMeta { last_log_id: checkpoint.applied, last_membership: checkpoint.membership.clone() };
-    Snapshot { meta, snapshot: Arc::new(checkpoint.state.clone()) }
+    let meta = SnapshotMeta {
+        last_log_id: checkpoint.applied,
+        last_membership: checkpoint.membership.clone(),
+    };
+    Snapshot {
+        meta,
+        snapshot: Arc::new(checkpoint.state.clone()),
+    }
 }

@@ -20,13 +20,27 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Adds a learner, waits until it has caught up, and makes it a voter if it is to be one: as a voter that lags it
 /// could hold up every commit.
 pub(crate) async fn add(raft: &Raft, member: &Member) -> Result<(), Failure> {
-    let peer = Peer { name: member.name.clone(), address: member.address.to_string() };
-    let known = raft.metrics().borrow_watched().membership_config.membership().get_node(&member.id).cloned();
+    let peer = Peer {
+        name: member.name.clone(),
+        address: member.address.to_string(),
+    };
+    let known = raft
+        .metrics()
+        .borrow_watched()
+        .membership_config
+        .membership()
+        .get_node(&member.id)
+        .cloned();
     if let Some(known) = known.filter(|known| *known != peer) {
-        let reason = format!("member {} is {} at {} already; remove it first", member.id, known.name, known.address);
+        let reason = format!(
+            "member {} is {} at {} already; remove it first",
+            member.id, known.name, known.address
+        );
         return Err(Failure::Final(Error::Membership(reason)));
     }
-    raft.add_learner(member.id, peer, false).await.map_err(write_failure)?;
+    raft.add_learner(member.id, peer, false)
+        .await
+        .map_err(write_failure)?;
     if !member.voter {
         return Ok(());
     }
@@ -34,7 +48,9 @@ pub(crate) async fn add(raft: &Raft, member: &Member) -> Result<(), Failure> {
         tokio::time::sleep(LOOK_EVERY).await;
     }
     let voters = ChangeMembers::AddVoterIds(BTreeSet::from([member.id]));
-    raft.change_membership(voters, true).await.map_err(write_failure)?;
+    raft.change_membership(voters, true)
+        .await
+        .map_err(write_failure)?;
     Ok(())
 }
 
@@ -44,13 +60,21 @@ fn caught_up(raft: &Raft, id: u64) -> Result<bool, Failure> {
     let Some(replication) = &metrics.replication else {
         return Err(Failure::Again("the leader changed".to_owned()));
     };
-    let matched = replication.get(&id).and_then(|matched| *matched).map_or(0, |matched| matched.index + 1);
+    let matched = replication
+        .get(&id)
+        .and_then(|matched| *matched)
+        .map_or(0, |matched| matched.index + 1);
     Ok(matched > 0 && matched + CLOSE > metrics.last_log_index.unwrap_or(0))
 }
 
 /// Removes a member, voter or not. Nothing happens if it is none.
 pub(crate) async fn remove(raft: &Raft, id: u64) -> Result<(), Failure> {
-    let membership = raft.metrics().borrow_watched().membership_config.membership().clone();
+    let membership = raft
+        .metrics()
+        .borrow_watched()
+        .membership_config
+        .membership()
+        .clone();
     if membership.get_node(&id).is_none() {
         return Ok(());
     }
@@ -60,13 +84,19 @@ pub(crate) async fn remove(raft: &Raft, id: u64) -> Result<(), Failure> {
     } else {
         ChangeMembers::RemoveNodes(ids)
     };
-    raft.change_membership(change, false).await.map_err(write_failure)?;
+    raft.change_membership(change, false)
+        .await
+        .map_err(write_failure)?;
     Ok(())
 }
 
 /// Hands leadership to the voter that has most of the log; returns when this member does not lead any more.
 /// Nothing happens if it does not lead, or if there is no other voter.
-pub(crate) async fn transfer_leadership(raft: &Raft, id: u64, limit: Duration) -> Result<(), Error> {
+pub(crate) async fn transfer_leadership(
+    raft: &Raft,
+    id: u64,
+    limit: Duration,
+) -> Result<(), Error> {
     let to = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -80,10 +110,21 @@ pub(crate) async fn transfer_leadership(raft: &Raft, id: u64, limit: Duration) -
     let Some(to) = to else {
         return Ok(());
     };
-    raft.trigger().transfer_leader(to).await.map_err(|fatal| Error::Stopped(fatal.to_string()))?;
+    raft.trigger()
+        .transfer_leader(to)
+        .await
+        .map_err(|fatal| Error::Stopped(fatal.to_string()))?;
     let wait = raft.wait(Some(limit));
-    match wait.metrics(|metrics| metrics.current_leader != Some(id), "leadership handed over").await {
+    match wait
+        .metrics(
+            |metrics| metrics.current_leader != Some(id),
+            "leadership handed over",
+        )
+        .await
+    {
         Ok(_) => Ok(()),
-        Err(error) => Err(Error::Membership(format!("member {to} did not take over: {error}"))),
+        Err(error) => Err(Error::Membership(format!(
+            "member {to} did not take over: {error}"
+        ))),
     }
 }

@@ -79,7 +79,10 @@ pub(crate) struct Peers {
 
 impl Peers {
     pub(crate) fn new(identity: Identity) -> Self {
-        Self { identity, channels: Arc::default() }
+        Self {
+            identity,
+            channels: Arc::default(),
+        }
     }
 
     pub(crate) fn forward(&self, address: SocketAddr, lane: Lane) -> ForwardClient<Channel> {
@@ -96,7 +99,10 @@ impl Peers {
 
     fn channel(&self, address: SocketAddr, lane: Lane) -> Channel {
         let mut channels = self.channels.lock();
-        channels.entry((address, lane)).or_insert_with(|| self.connect(address)).clone()
+        channels
+            .entry((address, lane))
+            .or_insert_with(|| self.connect(address))
+            .clone()
     }
 
     fn connect(&self, address: SocketAddr) -> Channel {
@@ -117,7 +123,11 @@ impl Peers {
 }
 
 fn plain(address: SocketAddr) -> Uri {
-    let uri = Uri::builder().scheme("http").authority(address.to_string()).path_and_query("/").build();
+    let uri = Uri::builder()
+        .scheme("http")
+        .authority(address.to_string())
+        .path_and_query("/")
+        .build();
     // A socket address is always an authority.
     uri.unwrap_or_default()
 }
@@ -133,7 +143,12 @@ impl Networks {
     }
 
     fn network(&self, target: u64, peer: &Peer, lane: Lane) -> Network {
-        Network { peers: self.peers.clone(), target, address: peer.address.parse().ok(), lane }
+        Network {
+            peers: self.peers.clone(),
+            target,
+            address: peer.address.parse().ok(),
+            lane,
+        }
     }
 }
 
@@ -165,7 +180,10 @@ impl Network {
     fn client(&self, lane: Lane) -> Rpc<RaftClient<Channel>> {
         match self.address {
             Some(address) => Ok(self.peers.raft(address, lane)),
-            None => Err(failure(&Status::unavailable(format!("member {} has no usable address", self.target)))),
+            None => Err(failure(&Status::unavailable(format!(
+                "member {} has no usable address",
+                self.target
+            )))),
         }
     }
 
@@ -181,12 +199,18 @@ impl Network {
         wire::read_vote_response(response.into_inner()).map_err(|status| failure(&status))
     }
 
-    async fn send_snapshot(&self, vote: Vote, snapshot: Snapshot<CommittedLeaderId, u64, Peer, Arc<State>>) -> Rpc<Vote> {
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: Snapshot<CommittedLeaderId, u64, Peer, Arc<State>>,
+    ) -> Rpc<Vote> {
         let checkpoint = transfer::checkpoint(&snapshot.meta, &snapshot.snapshot);
         let mut client = self.client(Lane::Bulk)?;
-        let response = client.snapshot(transfer::pieces(checkpoint, Some(vote))).await;
+        let response = client
+            .snapshot(transfer::pieces(checkpoint, Some(vote)))
+            .await;
         let response = response.map_err(|status| failure(&status))?;
-        wire::vote(response.into_inner().vote).map_err(|status| failure(&status))
+        wire::read_vote(response.into_inner().vote).map_err(|status| failure(&status))
     }
 }
 
@@ -200,12 +224,16 @@ impl RaftNetworkV2<TypeConfig> for Network {
     ) -> Rpc<AppendEntriesResponse<TypeConfig>> {
         let request = wire::append_request(request);
         let mut client = self.client(self.lane)?;
-        let response = within(option.hard_ttl(), client.heartbeat(request)).await?.into_inner();
-        Ok(match read_append_response(response).map_err(|status| failure(&status))? {
-            Ok(log_id) => AppendEntriesResponse::PartialSuccess(log_id),
-            Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
-            Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
-        })
+        let response = within(option.hard_ttl(), client.heartbeat(request))
+            .await?
+            .into_inner();
+        Ok(
+            match read_append_response(response).map_err(|status| failure(&status))? {
+                Ok(log_id) => AppendEntriesResponse::PartialSuccess(log_id),
+                Err(StreamAppendError::Conflict(_)) => AppendEntriesResponse::Conflict,
+                Err(StreamAppendError::HigherVote(vote)) => AppendEntriesResponse::HigherVote(vote),
+            },
+        )
     }
 
     /// Entries go down one stream without waiting for the answers to those before; heartbeats go one by one.
@@ -222,9 +250,13 @@ impl RaftNetworkV2<TypeConfig> for Network {
         }
         Box::pin(async move {
             let mut client = self.client(self.lane)?;
-            let answers = within(STREAM_START, client.append(input.map(wire::append_request))).await?.into_inner();
+            let answers = within(STREAM_START, client.append(input.map(wire::append_request)))
+                .await?
+                .into_inner();
             let answers = answers.map(|answer| {
-                answer.and_then(read_append_response).map_err(|status| failure(&status))
+                answer
+                    .and_then(read_append_response)
+                    .map_err(|status| failure(&status))
             });
             Ok(answers.boxed())
         })
@@ -270,23 +302,32 @@ impl RaftNetworkV2<TypeConfig> for Network {
     ) -> Rpc<TransferLeaderResponse<TypeConfig>> {
         let expected = request.last_log_id().copied();
         let message = proto::TransferRequest {
-            from: Some((*request.from_leader()).into()),
+            from: Some(wire::vote(*request.from_leader())),
             to: *request.to_node_id(),
-            last: expected.map(Into::into),
+            last: expected.map(wire::log_id),
         };
         let mut client = self.client(Lane::Control)?;
-        let response = within(option.hard_ttl(), client.transfer_leader(message)).await?.into_inner();
+        let response = within(option.hard_ttl(), client.transfer_leader(message))
+            .await?
+            .into_inner();
         if response.accepted {
             Ok(Ok(()))
         } else {
-            Ok(Err(openraft::raft::TransferLeaderError::LogNotFlushed { expected, actual: None }))
+            Ok(Err(openraft::raft::TransferLeaderError::LogNotFlushed {
+                expected,
+                actual: None,
+            }))
         }
     }
 }
 
 async fn within<T>(limit: Duration, call: impl Future<Output = Result<T, Status>>) -> Rpc<T> {
     let result = tokio::time::timeout(limit, call).await;
-    let result = result.unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no answer within {limit:?}"))));
+    let result = result.unwrap_or_else(|_| {
+        Err(Status::deadline_exceeded(format!(
+            "no answer within {limit:?}"
+        )))
+    });
     result.map_err(|status| failure(&status))
 }
 
@@ -298,14 +339,18 @@ fn failure(status: &Status) -> RPCError<TypeConfig> {
     }
 }
 
-fn read_append_response(response: proto::AppendResponse) -> Result<StreamAppendResult<TypeConfig>, Status> {
-    let log_id = response.log_id.map(Into::into);
+fn read_append_response(
+    response: proto::AppendResponse,
+) -> Result<StreamAppendResult<TypeConfig>, Status> {
+    let log_id = response.log_id.map(wire::read_log_id);
     Ok(match response.result() {
         Appended::Stored => Ok(log_id),
         Appended::Conflict => {
             let at = log_id.ok_or_else(|| Status::invalid_argument("a conflict nowhere"))?;
             Err(StreamAppendError::Conflict(at))
         }
-        Appended::HigherVote => Err(StreamAppendError::HigherVote(wire::vote(response.vote)?)),
+        Appended::HigherVote => Err(StreamAppendError::HigherVote(wire::read_vote(
+            response.vote,
+        )?)),
     })
 }

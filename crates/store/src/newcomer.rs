@@ -31,17 +31,26 @@ impl Newcomer {
     pub(crate) fn open(dir: &Path, wal: &Wal) -> Result<Self, Error> {
         let mark = dir.join(MARK);
         if wal.is_pristine() {
-            std::fs::write(&mark, b"").and_then(|()| sync_dir(dir)).map_err(|error| Error::io(&mark, error))?;
+            std::fs::write(&mark, b"")
+                .and_then(|()| sync_dir(dir))
+                .map_err(|error| Error::io(&mark, error))?;
         }
         let catching_up = AtomicBool::new(mark.exists());
-        Ok(Self { dir: dir.to_owned(), wal: wal.clone(), catching_up, needed: Mutex::new(None) })
+        Ok(Self {
+            dir: dir.to_owned(),
+            wal: wal.clone(),
+            catching_up,
+            needed: Mutex::new(None),
+        })
     }
 
     /// This member begins a cluster: there is nothing to catch up with.
     pub(crate) fn founded(&self) -> Result<(), Error> {
         let mark = self.dir.join(MARK);
         match std::fs::remove_file(&mark) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(mark, error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io(mark, error));
+            }
             _ => sync_dir(&self.dir).map_err(|error| Error::io(&self.dir, error))?,
         }
         self.catching_up.store(false, Ordering::SeqCst);

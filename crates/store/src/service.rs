@@ -43,7 +43,11 @@ impl proto::raft_server::Raft for RaftService {
         let requests = futures::stream::unfold(request.into_inner(), move |mut requests| {
             let newcomer = Arc::clone(&newcomer);
             async move {
-                let request = requests.message().await.transpose()?.and_then(wire::read_append_request);
+                let request = requests
+                    .message()
+                    .await
+                    .transpose()?
+                    .and_then(wire::read_append_request);
                 match request {
                     Ok(request) => {
                         newcomer.heard(request.prev_log_id, request.leader_commit);
@@ -69,25 +73,41 @@ impl proto::raft_server::Raft for RaftService {
         request: Request<proto::AppendRequest>,
     ) -> Result<Response<proto::AppendResponse>, Status> {
         let request = wire::read_append_request(request.into_inner())?;
-        self.newcomer.heard(request.prev_log_id, request.leader_commit);
+        self.newcomer
+            .heard(request.prev_log_id, request.leader_commit);
         let previous = request.prev_log_id;
-        let last = request.entries.last().map(|entry| entry.log_id).or(previous);
+        let last = request
+            .entries
+            .last()
+            .map(|entry| entry.log_id)
+            .or(previous);
         let result = self.raft.append_entries(request).await;
         let response = result.map_err(|error| Status::unavailable(error.to_string()))?;
         if previous.is_none() && response.is_conflict() {
             return Err(Status::internal("a conflict with nothing before"));
         }
-        Ok(Response::new(append_response(response.into_stream_result(previous, last))))
+        Ok(Response::new(append_response(
+            response.into_stream_result(previous, last),
+        )))
     }
 
-    async fn vote(&self, request: Request<proto::VoteRequest>) -> Result<Response<proto::VoteResponse>, Status> {
+    async fn vote(
+        &self,
+        request: Request<proto::VoteRequest>,
+    ) -> Result<Response<proto::VoteResponse>, Status> {
         let request = request.into_inner();
         let pre_vote = request.pre_vote;
         let request = wire::read_vote_request(request)?;
         if self.newcomer.must_not_vote() {
-            return Err(Status::failed_precondition("this member is catching up and does not vote yet"));
+            return Err(Status::failed_precondition(
+                "this member is catching up and does not vote yet",
+            ));
         }
-        let result = if pre_vote { self.raft.pre_vote(request).await } else { self.raft.vote(request).await };
+        let result = if pre_vote {
+            self.raft.pre_vote(request).await
+        } else {
+            self.raft.vote(request).await
+        };
         let response = result.map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(wire::vote_response(response)))
     }
@@ -99,11 +119,19 @@ impl proto::raft_server::Raft for RaftService {
         let (vote, checkpoint) = transfer::assemble(request.into_inner()).await?;
         let vote = vote.ok_or_else(|| Status::invalid_argument("no vote"))?;
         self.newcomer.heard(checkpoint.applied, checkpoint.applied);
-        let meta = SnapshotMeta { last_log_id: checkpoint.applied, last_membership: checkpoint.membership };
-        let snapshot = Snapshot { meta, snapshot: Arc::new(checkpoint.state) };
+        let meta = SnapshotMeta {
+            last_log_id: checkpoint.applied,
+            last_membership: checkpoint.membership,
+        };
+        let snapshot = Snapshot {
+            meta,
+            snapshot: Arc::new(checkpoint.state),
+        };
         let result = self.raft.install_full_snapshot(vote, snapshot).await;
         let response = result.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
-        Ok(Response::new(proto::SnapshotResponse { vote: Some(response.vote.into()) }))
+        Ok(Response::new(proto::SnapshotResponse {
+            vote: Some(wire::vote(response.vote)),
+        }))
     }
 
     async fn transfer_leader(
@@ -111,11 +139,14 @@ impl proto::raft_server::Raft for RaftService {
         request: Request<proto::TransferRequest>,
     ) -> Result<Response<proto::TransferResponse>, Status> {
         let request = request.into_inner();
-        let from = wire::vote(request.from)?;
-        let request = TransferLeaderRequest::new(from, request.to, request.last.map(Into::into));
+        let from = wire::read_vote(request.from)?;
+        let request =
+            TransferLeaderRequest::new(from, request.to, request.last.map(wire::read_log_id));
         let result = self.raft.handle_transfer_leader(request).await;
         let result = result.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
-        Ok(Response::new(proto::TransferResponse { accepted: result.is_ok() }))
+        Ok(Response::new(proto::TransferResponse {
+            accepted: result.is_ok(),
+        }))
     }
 }
 
@@ -125,5 +156,9 @@ fn append_response(result: StreamAppendResult<TypeConfig>) -> proto::AppendRespo
         Err(StreamAppendError::Conflict(at)) => (Appended::Conflict, Some(at), None),
         Err(StreamAppendError::HigherVote(vote)) => (Appended::HigherVote, None, Some(vote)),
     };
-    proto::AppendResponse { result: result.into(), log_id: log_id.map(Into::into), vote: vote.map(Into::into) }
+    proto::AppendResponse {
+        result: result.into(),
+        log_id: log_id.map(wire::log_id),
+        vote: vote.map(wire::vote),
+    }
 }

@@ -28,7 +28,7 @@ use crate::Watch;
 use crate::Written;
 use crate::apply::Proposal;
 use crate::config;
-use crate::copy::Copier;
+use crate::copier::Copier;
 use crate::copy::Copy;
 use crate::forward::Answer;
 use crate::forward::Ask;
@@ -46,6 +46,7 @@ use crate::network::Peers;
 use crate::newcomer::Newcomer;
 use crate::proto::forward_server::ForwardServer;
 use crate::proto::raft_server::RaftServer;
+use crate::repair::repair;
 use crate::service::Raft;
 use crate::service::RaftService;
 use crate::tls::Identity;
@@ -100,24 +101,46 @@ impl Store {
             let dir = config.dir.clone();
             tokio::task::spawn_blocking(move || recover(&dir, &lock))
         };
-        let (wal, copy) = recovering.await.map_err(|error| Error::Stopped(error.to_string()))??;
+        let (wal, copy) = recovering
+            .await
+            .map_err(|error| Error::Stopped(error.to_string()))??;
         let newcomer = Arc::new(Newcomer::open(&config.dir, &wal)?);
+        let peers = Peers::new(identity.clone());
+        let copy = repair(&config.dir, config.id, &wal, copy, &peers).await?;
         let checkpoint = copy.held().clone();
         let copier = Copier::start(copy)?;
-        let (machine, published) = Machine::new(checkpoint, config.history, copier.clone());
-        let peers = Peers::new(identity.clone());
+        let (machine, published) =
+            Machine::new(&config.dir, checkpoint, config.history, copier.clone());
         let networks = Networks::new(peers.clone());
         let raft = Raft::new(config.id, raft_config, networks, wal.clone(), machine).await;
         let raft = raft.map_err(|fatal| Error::Stopped(fatal.to_string()))?;
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let stop = CancellationToken::new();
-        let forwarder = Forwarder { id: config.id, raft: raft.clone(), peers };
+        let forwarder = Forwarder {
+            id: config.id,
+            raft: raft.clone(),
+            peers,
+        };
         let tasks = vec![
-            tokio::spawn(serve(listener, identity, raft.clone(), &newcomer, &published, stop.clone())),
-            tokio::spawn(stop.clone().run_until_cancelled_owned(follow_leadership(config.id, raft, leadership)).map_unit()),
+            tokio::spawn(serve(
+                listener,
+                identity,
+                raft.clone(),
+                &newcomer,
+                stop.clone(),
+            )),
             tokio::spawn(
                 stop.clone()
-                    .run_until_cancelled_owned(end_leases(forwarder.clone(), Arc::clone(&published), leadership_seen.clone()))
+                    .run_until_cancelled_owned(follow_leadership(config.id, raft, leadership))
+                    .map_unit(),
+            ),
+            tokio::spawn(
+                stop.clone()
+                    .run_until_cancelled_owned(end_leases(
+                        forwarder.clone(),
+                        Arc::clone(&published),
+                        leadership_seen.clone(),
+                    ))
                     .map_unit(),
             ),
         ];
@@ -132,7 +155,9 @@ impl Store {
             stop,
             tasks: parking_lot::Mutex::new(tasks),
         };
-        Ok(Store { inner: Arc::new(inner) })
+        Ok(Store {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Makes this member the first of a new cluster. Nothing happens if it belongs to one already.
@@ -141,15 +166,31 @@ impl Store {
             return Ok(());
         }
         self.inner.newcomer.founded()?;
-        let Config { id, name, address, .. } = &self.inner.config;
-        let members = BTreeMap::from([(*id, Peer { name: name.clone(), address: address.to_string() })]);
+        let Config {
+            id, name, address, ..
+        } = &self.inner.config;
+        let members = BTreeMap::from([(
+            *id,
+            Peer {
+                name: name.clone(),
+                address: address.to_string(),
+            },
+        )]);
         let initialised = self.inner.forwarder.raft.initialize(members).await;
         initialised.map_err(|error| Error::Membership(error.to_string()))
     }
 
     /// Whether this member belongs to a cluster.
     pub fn initialised(&self) -> bool {
-        self.inner.forwarder.raft.server_metrics().borrow_watched().membership_config.nodes().next().is_some()
+        self.inner
+            .forwarder
+            .raft
+            .server_metrics()
+            .borrow_watched()
+            .membership_config
+            .nodes()
+            .next()
+            .is_some()
     }
 
     /// Carries out a command once, whichever member this is called on: it is forwarded to the leader and tried again
@@ -169,8 +210,17 @@ impl Store {
     /// member, does not apply it again but gives the same answer.
     pub async fn write_as(&self, id: RequestId, command: Command) -> Result<Written, Error> {
         command.validate()?;
-        let seen = self.inner.published.applied.borrow().map_or(0, |applied| applied.index);
-        let ask = Ask::Write(Proposal { id, seen, command: Arc::new(command) });
+        let seen = self
+            .inner
+            .published
+            .applied
+            .borrow()
+            .map_or(0, |applied| applied.index);
+        let ask = Ask::Write(Proposal {
+            id,
+            seen,
+            command: Arc::new(command),
+        });
         match self.inner.forwarder.ask(&ask, TRY_FOR).await? {
             Answer::Outcome(outcome) => self.written(outcome).await,
             other => Err(Error::Stopped(format!("answered {other:?} to a write"))),
@@ -212,11 +262,14 @@ impl Store {
             other => return Err(Error::Stopped(format!("answered {other:?} to a barrier"))),
         };
         let mut applied = self.inner.published.applied.subscribe();
-        let reached = applied.wait_for(|applied| applied.is_some_and(|applied| applied.index >= index));
+        let reached =
+            applied.wait_for(|applied| applied.is_some_and(|applied| applied.index >= index));
         match tokio::time::timeout_at(deadline, reached).await {
             Ok(Ok(_)) => Ok(self.state().revision()),
             Ok(Err(_)) => Err(Error::Stopped("shut down".to_owned())),
-            Err(_) => Err(Error::Unavailable("this member lags behind the leader".to_owned())),
+            Err(_) => Err(Error::Unavailable(
+                "this member lags behind the leader".to_owned(),
+            )),
         }
     }
 
@@ -236,11 +289,20 @@ impl Store {
     /// The members, as this one knows them, in the order of their ids.
     pub fn members(&self) -> Vec<Member> {
         let metrics = self.inner.forwarder.raft.server_metrics();
-        let membership = metrics.borrow_watched().membership_config.membership().clone();
+        let membership = metrics
+            .borrow_watched()
+            .membership_config
+            .membership()
+            .clone();
         let voters: Vec<u64> = membership.voter_ids().collect();
         let member = |(id, peer): (&u64, &Peer)| {
             let address = peer.address.parse().ok()?;
-            Some(Member { id: *id, name: peer.name.clone(), address, voter: voters.contains(id) })
+            Some(Member {
+                id: *id,
+                name: peer.name.clone(),
+                address,
+                voter: voters.contains(id),
+            })
         };
         membership.nodes().filter_map(member).collect()
     }
@@ -252,12 +314,20 @@ impl Store {
     /// [`Error::Membership`] if the id is taken by a member elsewhere, [`Error::Unavailable`] if it did not catch up
     /// within 60 s (it may do so later) or no majority answers.
     pub async fn add_member(&self, member: Member) -> Result<(), Error> {
-        self.inner.forwarder.ask(&Ask::AddMember(member), TRY_MEMBERSHIP_FOR).await.map(drop)
+        self.inner
+            .forwarder
+            .ask(&Ask::AddMember(member), TRY_MEMBERSHIP_FOR)
+            .await
+            .map(drop)
     }
 
     /// Removes a member. Nothing happens if it is none.
     pub async fn remove_member(&self, id: u64) -> Result<(), Error> {
-        self.inner.forwarder.ask(&Ask::RemoveMember(id), TRY_MEMBERSHIP_FOR).await.map(drop)
+        self.inner
+            .forwarder
+            .ask(&Ask::RemoveMember(id), TRY_MEMBERSHIP_FOR)
+            .await
+            .map(drop)
     }
 
     /// Hands leadership over, if this member leads and there is another voter; used before a clean stop.
@@ -300,7 +370,11 @@ impl Store {
             }
         }
         self.inner.copier.flush().await?;
-        self.inner.wal.sync().await.map_err(|error| Error::io(&self.inner.config.dir, error))?;
+        self.inner
+            .wal
+            .sync()
+            .await
+            .map_err(|error| Error::io(&self.inner.config.dir, error))?;
         stopped.map_err(|error| Error::Stopped(error.to_string()))
     }
 }
@@ -318,7 +392,11 @@ impl<F: Future> MapUnit for F {}
 async fn lock(dir: &Path) -> Result<File, Error> {
     std::fs::create_dir_all(dir).map_err(|error| Error::io(dir, error))?;
     let path = dir.join("lock");
-    let options = File::options().create(true).truncate(false).write(true).open(&path);
+    let options = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
     let file = options.map_err(|error| Error::io(&path, error))?;
     let deadline = Instant::now() + LOCK_WITHIN;
     loop {
@@ -336,19 +414,13 @@ async fn lock(dir: &Path) -> Result<File, Error> {
     }
 }
 
-/// Opens the log and the copy of the state, and makes sure that together they are everything.
+/// Opens the log and the copy of the state.
 fn recover(dir: &Path, lock: &Arc<File>) -> Result<(Wal, Copy), Error> {
     let log = dir.join("log");
     std::fs::create_dir_all(&log).map_err(|error| Error::io(&log, error))?;
     crate::wal::sync_dir(dir).map_err(|error| Error::io(dir, error))?;
     let wal = Wal::open(&log, lock)?;
     let copy = Copy::open(&dir.join("state"), lock)?;
-    let held = copy.held().applied;
-    if wal.purged() > held {
-        let reason = "the state cannot be read and the log no longer reaches back to its beginning; empty this \
-                      member's directory and let it join anew, or restore the directory from a backup";
-        return Err(Error::damaged(dir.join("state"), reason));
-    }
     Ok((wal, copy))
 }
 
@@ -358,18 +430,21 @@ fn serve(
     identity: Identity,
     raft: Raft,
     newcomer: &Arc<Newcomer>,
-    published: &Arc<Published>,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let raft_service = RaftServer::new(RaftService { raft: raft.clone(), newcomer: Arc::clone(newcomer) })
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let forward_service = ForwardServer::new(ForwardService { raft, published: Arc::clone(published) })
+    let raft_service = RaftServer::new(RaftService {
+        raft: raft.clone(),
+        newcomer: Arc::clone(newcomer),
+    })
+    .max_decoding_message_size(MAX_MESSAGE_BYTES)
+    .max_encoding_message_size(MAX_MESSAGE_BYTES);
+    let forward_service = ForwardServer::new(ForwardService { raft })
         .max_decoding_message_size(MAX_MESSAGE_BYTES)
         .max_encoding_message_size(MAX_MESSAGE_BYTES);
     async move {
         let mut accepted = identity.accept(listener);
-        let accepted = futures::stream::poll_fn(move |context| accepted.poll_recv(context)).map(Ok::<_, std::io::Error>);
+        let accepted = futures::stream::poll_fn(move |context| accepted.poll_recv(context))
+            .map(Ok::<_, std::io::Error>);
         let served = tonic::transport::Server::builder()
             .initial_stream_window_size(4 << 20)
             .initial_connection_window_size(8 << 20)
@@ -395,8 +470,14 @@ async fn follow_leadership(id: u64, raft: Raft, leadership: watch::Sender<Leader
         let now = {
             let metrics = metrics.borrow_and_update();
             let is_leader = metrics.state.is_leader();
-            let leader = metrics.current_leader.filter(|leader| *leader != id || is_leader);
-            Leadership { leader, is_leader, term: metrics.vote.leader_id.term }
+            let leader = metrics
+                .current_leader
+                .filter(|leader| *leader != id || is_leader);
+            Leadership {
+                leader,
+                is_leader,
+                term: metrics.vote.leader_id.term,
+            }
         };
         leadership.send_if_modified(|before| std::mem::replace(before, now) != now);
         if metrics.changed().await.is_err() {
@@ -406,14 +487,29 @@ async fn follow_leadership(id: u64, raft: Raft, leadership: watch::Sender<Leader
 }
 
 /// While this member leads, ends the leases whose time is over.
-async fn end_leases(forwarder: Forwarder, published: Arc<Published>, mut leadership: watch::Receiver<Leadership>) {
-    while leadership.wait_for(|leadership| leadership.is_leader).await.is_ok() {
+async fn end_leases(
+    forwarder: Forwarder,
+    published: Arc<Published>,
+    mut leadership: watch::Receiver<Leadership>,
+) {
+    while leadership
+        .wait_for(|leadership| leadership.is_leader)
+        .await
+        .is_ok()
+    {
         let mut deadlines = Deadlines::default();
         while leadership.borrow().is_leader {
             tokio::time::sleep(TICK).await;
             for command in deadlines.due(&published.state.load(), Instant::now()) {
-                let seen = published.applied.borrow().map_or(0, |applied| applied.index);
-                let proposal = Proposal { id: RequestId::random(), seen, command: Arc::new(command) };
+                let seen = published
+                    .applied
+                    .borrow()
+                    .map_or(0, |applied| applied.index);
+                let proposal = Proposal {
+                    id: RequestId::random(),
+                    seen,
+                    command: Arc::new(command),
+                };
                 if let Err(error) = forwarder.ask(&Ask::Write(proposal), TRY_FOR).await {
                     tracing::warn!(%error, "a lease that is over could not be ended yet");
                 }

@@ -60,11 +60,16 @@ impl Identity {
         let connect = async {
             let stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            let stream = self.connector.connect(ServerName::from(address.ip()), stream).await?;
+            let stream = self
+                .connector
+                .connect(ServerName::from(address.ip()), stream)
+                .await?;
             check_peer(stream.get_ref().1.peer_certificates())?;
             Ok(stream)
         };
-        tokio::time::timeout(CONNECT, connect).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        tokio::time::timeout(CONNECT, connect)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Accepts connections until the receiver is dropped. Whoever is no server gets no further than the handshake.
@@ -104,8 +109,9 @@ impl Identity {
 async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<Accepted> {
     stream.set_nodelay(true)?;
     let accept = acceptor.accept(stream);
-    let stream =
-        tokio::time::timeout(HANDSHAKE, accept).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+    let stream = tokio::time::timeout(HANDSHAKE, accept)
+        .await
+        .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     check_peer(stream.get_ref().1.peer_certificates())?;
     Ok(stream)
 }
@@ -113,16 +119,26 @@ async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<Acce
 /// The CA has vouched for the certificate already; this tells servers from nodes and users.
 fn check_peer(certificates: Option<&[CertificateDer<'_>]>) -> io::Result<()> {
     let denied = |reason: String| io::Error::new(io::ErrorKind::PermissionDenied, reason);
-    let leaf = certificates.and_then(|chain| chain.first()).ok_or_else(|| denied("no certificate".to_owned()))?;
+    let leaf = certificates
+        .and_then(|chain| chain.first())
+        .ok_or_else(|| denied("no certificate".to_owned()))?;
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|error| denied(error.to_string()))?;
-    let server = leaf.subject().iter_organization().any(|name| name.as_str().is_ok_and(|name| name == SERVERS));
-    if server { Ok(()) } else { Err(denied(format!("{} is not of {SERVERS}", leaf.subject()))) }
+    let server = leaf
+        .subject()
+        .iter_organization()
+        .any(|name| name.as_str().is_ok_and(|name| name == SERVERS));
+    if server {
+        Ok(())
+    } else {
+        Err(denied(format!("{} is not of {SERVERS}", leaf.subject())))
+    }
 }
 
 fn server_config(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<ServerConfig, Error> {
     let roots = Arc::new(roots(tls)?);
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider)).build().map_err(unusable)?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider))
+        .build()
+        .map_err(unusable)?;
     let (chain, key) = own(tls)?;
     ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
@@ -145,14 +161,21 @@ fn client_config(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<ClientConf
 fn roots(tls: &Tls) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&tls.ca_pem) {
-        roots.add(certificate.map_err(unusable)?).map_err(unusable)?;
+        roots
+            .add(certificate.map_err(unusable)?)
+            .map_err(unusable)?;
     }
     Ok(roots)
 }
 
 fn own(tls: &Tls) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Error> {
-    let chain = CertificateDer::pem_slice_iter(&tls.cert_pem).collect::<Result<_, _>>().map_err(unusable)?;
-    Ok((chain, PrivateKeyDer::from_pem_slice(&tls.key_pem).map_err(unusable)?))
+    let chain = CertificateDer::pem_slice_iter(&tls.cert_pem)
+        .collect::<Result<_, _>>()
+        .map_err(unusable)?;
+    Ok((
+        chain,
+        PrivateKeyDer::from_pem_slice(&tls.key_pem).map_err(unusable)?,
+    ))
 }
 
 fn unusable(error: impl std::fmt::Display) -> Error {

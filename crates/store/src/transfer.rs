@@ -58,30 +58,58 @@ impl Encode for Record {
         match u8::decode(from)? {
             0 => Ok(Self::Entry(Bytes::decode(from)?, Entry::decode(from)?)),
             1 => {
-                let (id, ttl_ms, renewed) = (u64::decode(from)?, u64::decode(from)?, u64::decode(from)?);
+                let (id, ttl_ms, renewed) =
+                    (u64::decode(from)?, u64::decode(from)?, u64::decode(from)?);
                 Ok(Self::Lease(id, Lease { ttl_ms, renewed }))
             }
-            2 => Ok(Self::Answer(u64::decode(from)?, RequestId(u128::decode(from)?), Outcome::decode(from)?)),
+            2 => Ok(Self::Answer(
+                u64::decode(from)?,
+                RequestId(u128::decode(from)?),
+                Outcome::decode(from)?,
+            )),
             _ => Err(Malformed::new("record of a snapshot")),
         }
     }
 }
 
 /// Cuts a checkpoint into pieces, as they are asked for.
-pub(crate) fn pieces(checkpoint: Checkpoint, vote: Option<Vote>) -> impl Stream<Item = SnapshotPiece> + Send {
-    let Checkpoint { state, applied, membership } = checkpoint;
+pub(crate) fn pieces(
+    checkpoint: Checkpoint,
+    vote: Option<Vote>,
+) -> impl Stream<Item = SnapshotPiece> + Send {
+    let Checkpoint {
+        state,
+        applied,
+        membership,
+    } = checkpoint;
     let header = SnapshotHeader {
-        vote: vote.map(Into::into),
-        last: applied.map(Into::into),
+        vote: vote.map(wire::vote),
+        last: applied.map(wire::log_id),
         membership: membership.to_vec(),
         revision: state.revision,
         renewals: state.renewals,
     };
-    let first = SnapshotPiece { header: Some(header), records: Vec::new(), total: None };
-    let answers: Vec<_> = state.answers.after(None).map(|(at, id, outcome)| (at, id, outcome.clone())).collect();
-    let entries = state.entries.into_iter().map(|(key, entry)| Record::Entry(key, entry));
-    let leases = state.leases.into_iter().map(|(id, lease)| Record::Lease(id, lease));
-    let answers = answers.into_iter().map(|(index, id, outcome)| Record::Answer(index, id, outcome));
+    let first = SnapshotPiece {
+        header: Some(header),
+        records: Vec::new(),
+        total: None,
+    };
+    let answers: Vec<_> = state
+        .answers
+        .after(None)
+        .map(|(at, id, outcome)| (at, id, outcome.clone()))
+        .collect();
+    let entries = state
+        .entries
+        .into_iter()
+        .map(|(key, entry)| Record::Entry(key, entry));
+    let leases = state
+        .leases
+        .into_iter()
+        .map(|(id, lease)| Record::Lease(id, lease));
+    let answers = answers
+        .into_iter()
+        .map(|(index, id, outcome)| Record::Answer(index, id, outcome));
     let mut records = entries.chain(leases).chain(answers);
     let mut total = 0;
     let mut done = false;
@@ -114,9 +142,17 @@ where
 {
     let malformed = |error: Malformed| Status::invalid_argument(error.to_string());
     let mut pieces = std::pin::pin!(pieces);
-    let header = pieces.next().await.transpose()?.and_then(|piece| piece.header);
+    let header = pieces
+        .next()
+        .await
+        .transpose()?
+        .and_then(|piece| piece.header);
     let header = header.ok_or_else(|| Status::invalid_argument("a snapshot without header"))?;
-    let mut state = State { revision: header.revision, renewals: header.renewals, ..State::default() };
+    let mut state = State {
+        revision: header.revision,
+        renewals: header.renewals,
+        ..State::default()
+    };
     let mut count = 0;
     let mut complete = false;
     while let Some(piece) = pieces.next().await.transpose()? {
@@ -135,9 +171,19 @@ where
     }
     state.compacted = state.revision;
     let membership = StoredMembership::from_slice(&header.membership).map_err(malformed)?;
-    let applied = header.last.map(Into::into);
-    let vote = header.vote.map(|vote| wire::vote(Some(vote))).transpose()?;
-    Ok((vote, Checkpoint { state, applied, membership }))
+    let applied = header.last.map(wire::read_log_id);
+    let vote = header
+        .vote
+        .map(|vote| wire::read_vote(Some(vote)))
+        .transpose()?;
+    Ok((
+        vote,
+        Checkpoint {
+            state,
+            applied,
+            membership,
+        },
+    ))
 }
 
 /// The checkpoint of a snapshot as openraft hands it out.

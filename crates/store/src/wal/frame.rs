@@ -51,7 +51,11 @@ pub(super) enum Record {
     Vote(Vote),
     Committed(LogId),
     /// The entry's id and where its bytes lie in the segment.
-    Entry { log_id: LogId, offset: usize, len: usize },
+    Entry {
+        log_id: LogId,
+        offset: usize,
+        len: usize,
+    },
     /// Only entries below this index remain.
     Truncate(u64),
     Purge(LogId),
@@ -73,7 +77,9 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new() -> Self {
-        Self { bytes: vec![0; HEADER] }
+        Self {
+            bytes: vec![0; HEADER],
+        }
     }
 
     pub(super) fn head(&mut self, head: &Head) {
@@ -130,7 +136,8 @@ impl Frame {
         self.bytes[24..32].copy_from_slice(&segment.to_le_bytes());
         let crc = crc32fast::hash(&self.bytes[8..HEADER]);
         self.bytes[4..8].copy_from_slice(&crc.to_le_bytes());
-        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+        self.bytes
+            .resize(self.bytes.len().next_multiple_of(ALIGN), 0);
         self.bytes
     }
 }
@@ -147,10 +154,17 @@ struct Header {
 
 fn header(segment: &[u8], number: u64, at: usize) -> Option<Header> {
     let bytes = segment.get(at..at.checked_add(HEADER)?)?;
-    let word = |at: usize| -> Option<u32> { Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?)) };
-    let long = |at: usize| -> Option<u64> { Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?)) };
+    let word = |at: usize| -> Option<u32> {
+        Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+    };
+    let long = |at: usize| -> Option<u64> {
+        Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+    };
     let good = word(0)? == MAGIC && word(4)? == crc32fast::hash(&bytes[8..]) && long(24)? == number;
-    good.then_some(Header { payload: word(8)? as usize, durable: long(16)? })
+    good.then_some(Header {
+        payload: word(8)? as usize,
+        durable: long(16)?,
+    })
 }
 
 /// The records of the frame at `at` and where the next frame would begin; `None` if no whole frame is there.
@@ -182,7 +196,11 @@ fn record(frame: &[u8], at: usize) -> Option<(Record, usize)> {
         kind::HEAD => Record::Head(Head::from_slice(body).ok()?),
         kind::VOTE => Record::Vote(Vote::from_slice(body).ok()?),
         kind::COMMITTED => Record::Committed(LogId::from_slice(body).ok()?),
-        kind::ENTRY => Record::Entry { log_id: LogId::decode(&mut Reader::new(body)).ok()?, offset, len },
+        kind::ENTRY => Record::Entry {
+            log_id: LogId::decode(&mut Reader::new(body)).ok()?,
+            offset,
+            len,
+        },
         kind::TRUNCATE => Record::Truncate(u64::from_slice(body).ok()?),
         kind::PURGE => Record::Purge(LogId::from_slice(body).ok()?),
         _ => return None,

@@ -7,6 +7,8 @@ mod frame;
 mod recovery;
 mod segment;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -92,15 +94,27 @@ impl Wal {
             vote: found.vote,
             committed: found.committed,
             purged: found.purged,
-            first: if found.slots.is_empty() { found.purged.map_or(0, |purged| purged.index + 1) } else { found.first },
+            first: if found.slots.is_empty() {
+                found.purged.map_or(0, |purged| purged.index + 1)
+            } else {
+                found.first
+            },
             slots: found.slots.clone(),
             cache: VecDeque::new(),
             cache_bytes: 0,
-            files: found.segments.iter().map(|(number, segment)| (*number, Arc::clone(&segment.file))).collect(),
+            files: found
+                .segments
+                .iter()
+                .map(|(number, segment)| (*number, Arc::clone(&segment.file)))
+                .collect(),
             next_serial: 1,
         };
-        let shared = Arc::new(Shared { inner: Mutex::new(inner), syncs: AtomicU64::new(0) });
-        let writer = writer::Writer::new(dir.to_owned(), Arc::clone(&shared), found).map_err(|e| Error::io(dir, e))?;
+        let shared = Arc::new(Shared {
+            inner: Mutex::new(inner),
+            syncs: AtomicU64::new(0),
+        });
+        let writer = writer::Writer::new(dir.to_owned(), Arc::clone(&shared), found)
+            .map_err(|e| Error::io(dir, e))?;
         let (requests, queue) = mpsc::channel();
         let lock = Arc::clone(lock);
         std::thread::Builder::new()
@@ -127,6 +141,20 @@ impl Wal {
     /// Up to where entries have been removed because the state contains them.
     pub(crate) fn purged(&self) -> Option<LogId> {
         self.shared.inner.lock().purged
+    }
+
+    /// The id of the entry at `index`, if there is one.
+    pub(crate) fn log_id(&self, index: u64) -> Option<LogId> {
+        let inner = self.shared.inner.lock();
+        let slot = inner.slots.get(index.checked_sub(inner.first)? as usize)?;
+        Some(crate::types::log_id(slot.term, index))
+    }
+
+    /// Removes all entries from index `next` on.
+    pub(crate) fn truncate(&self, next: u64) -> io::Result<()> {
+        let mut inner = self.shared.inner.lock();
+        inner.truncate(next);
+        self.send(Request::Truncate(next))
     }
 
     /// How many times the log was synced.
@@ -170,11 +198,21 @@ impl Inner {
                 self.first = entry.log_id.index;
             }
             if entry.log_id.index != self.next() {
-                let message = format!("entry {} appended where {} belongs", entry.log_id.index, self.next());
+                let message = format!(
+                    "entry {} appended where {} belongs",
+                    entry.log_id.index,
+                    self.next()
+                );
                 return Err(io::Error::other(message));
             }
             let term = entry.log_id.leader_id.term;
-            self.slots.push_back(Slot { term, serial: self.next_serial, segment: UNWRITTEN, offset: 0, len: 0 });
+            self.slots.push_back(Slot {
+                term,
+                serial: self.next_serial,
+                segment: UNWRITTEN,
+                offset: 0,
+                len: 0,
+            });
             self.next_serial += 1;
             let bytes = entry_bytes(entry);
             self.cache_bytes += bytes;
@@ -212,7 +250,10 @@ impl Inner {
 
     /// Records where an entry lies, unless it was truncated or purged meanwhile.
     fn written(&mut self, written: &Written) {
-        let slot = written.index.checked_sub(self.first).and_then(|at| self.slots.get_mut(at as usize));
+        let slot = written
+            .index
+            .checked_sub(self.first)
+            .and_then(|at| self.slots.get_mut(at as usize));
         if let Some(slot) = slot
             && slot.serial == written.serial
         {
@@ -224,7 +265,11 @@ impl Inner {
     fn evict(&mut self) {
         while self.cache_bytes > CACHE_BYTES {
             let oldest = self.slots.len() - self.cache.len();
-            if self.slots.get(oldest).is_none_or(|slot| slot.segment == UNWRITTEN) {
+            if self
+                .slots
+                .get(oldest)
+                .is_none_or(|slot| slot.segment == UNWRITTEN)
+            {
                 break;
             }
             let Some((_, bytes)) = self.cache.pop_front() else {
@@ -242,11 +287,19 @@ impl Inner {
             .filter_map(|index| {
                 let at = (index - self.first) as usize;
                 match at.checked_sub(uncached) {
-                    Some(cached) => self.cache.get(cached).map(|(entry, _)| Found::Here(entry.clone())),
+                    Some(cached) => self
+                        .cache
+                        .get(cached)
+                        .map(|(entry, _)| Found::Here(entry.clone())),
                     None => {
                         let slot = self.slots.get(at)?;
                         let file = Arc::clone(self.files.get(&slot.segment)?);
-                        Some(Found::There { file, offset: slot.offset, len: slot.len, index })
+                        Some(Found::There {
+                            file,
+                            offset: slot.offset,
+                            len: slot.len,
+                            index,
+                        })
                     }
                 }
             })
@@ -257,7 +310,12 @@ impl Inner {
 /// An entry, or where to read it.
 enum Found {
     Here(LogEntry),
-    There { file: Arc<File>, offset: u64, len: usize, index: u64 },
+    There {
+        file: Arc<File>,
+        offset: u64,
+        len: usize,
+        index: u64,
+    },
 }
 
 impl Found {
@@ -271,12 +329,20 @@ impl Found {
     fn read(self) -> io::Result<LogEntry> {
         match self {
             Self::Here(entry) => Ok(entry),
-            Self::There { file, offset, len, index } => {
+            Self::There {
+                file,
+                offset,
+                len,
+                index,
+            } => {
                 let mut bytes = vec![0; len];
                 file.read_exact_at(&mut bytes, offset)?;
                 let entry = LogEntry::from_slice(&bytes)?;
                 if entry.log_id.index != index {
-                    let message = format!("entry {} where entry {index} was written", entry.log_id.index);
+                    let message = format!(
+                        "entry {} where entry {index} was written",
+                        entry.log_id.index
+                    );
                     return Err(io::Error::new(io::ErrorKind::InvalidData, message));
                 }
                 Ok(entry)

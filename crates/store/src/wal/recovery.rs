@@ -48,13 +48,19 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
         let path = segment::path(dir, number);
         if expected.is_some_and(|expected| expected != number) {
             let missing = segment::path(dir, expected.unwrap_or_default());
-            return Err(Error::damaged(missing, "this segment of the log is missing, later ones are there; restore it, or empty this member's directory and let it join anew"));
+            return Err(Error::damaged(
+                missing,
+                "this segment of the log is missing, later ones are there; restore it, or empty this member's directory and let it join anew",
+            ));
         }
         expected = Some(number + 1);
         let file = segment::open(dir, number).map_err(|error| Error::io(&path, error))?;
         let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
         let last = at + 1 == numbers.len();
-        if frame::read(&bytes, number, 0).is_none() && last && !frame::durable_behind(&bytes, number, 0) {
+        if frame::read(&bytes, number, 0).is_none()
+            && last
+            && !frame::durable_behind(&bytes, number, 0)
+        {
             // Prepared and never used, or its first write was torn: nothing in it was ever acknowledged.
             segment::clear_tail(&file, &bytes, 0).map_err(|error| Error::io(&path, error))?;
             found.spare = (bytes.len() as u64 == segment::SEGMENT_BYTES).then_some((number, file));
@@ -62,10 +68,15 @@ pub(super) fn recover(dir: &Path) -> Result<Recovered, Error> {
         }
         found.end = replay(&mut found, &path, number, &bytes, at == 0)?;
         if last_used(&numbers, at, dir)? {
-            segment::clear_tail(&file, &bytes, found.end as usize).map_err(|error| Error::io(&path, error))?;
+            segment::clear_tail(&file, &bytes, found.end as usize)
+                .map_err(|error| Error::io(&path, error))?;
         }
         let last_index = (found.first + found.slots.len() as u64).saturating_sub(1);
-        let entry = Segment { file: Arc::new(file), bytes: bytes.len() as u64, last_index };
+        let entry = Segment {
+            file: Arc::new(file),
+            bytes: bytes.len() as u64,
+            last_index,
+        };
         found.segments.insert(number, entry);
     }
     finish(found, dir)
@@ -82,7 +93,13 @@ fn last_used(numbers: &[u64], at: usize, dir: &Path) -> Result<bool, Error> {
 }
 
 /// Replays one segment and returns where its frames end.
-fn replay(found: &mut Recovered, path: &Path, number: u64, bytes: &[u8], oldest: bool) -> Result<u64, Error> {
+fn replay(
+    found: &mut Recovered,
+    path: &Path,
+    number: u64,
+    bytes: &[u8],
+    oldest: bool,
+) -> Result<u64, Error> {
     let mut position = 0;
     while let Some((records, next)) = frame::read(bytes, number, position) {
         for record in records {
@@ -91,18 +108,34 @@ fn replay(found: &mut Recovered, path: &Path, number: u64, bytes: &[u8], oldest:
         position = next;
     }
     if frame::durable_behind(bytes, number, position) {
-        let reason = format!("unreadable at byte {position}, though synced writes follow; restore the file, or empty this member's directory and let it join anew");
+        let reason = format!(
+            "unreadable at byte {position}, though synced writes follow; restore the file, or empty this member's directory and let it join anew"
+        );
         return Err(Error::damaged(path, reason));
     }
     Ok(position as u64)
 }
 
 impl Recovered {
-    fn take(&mut self, record: Record, path: &Path, number: u64, continues: bool) -> Result<(), Error> {
+    fn take(
+        &mut self,
+        record: Record,
+        path: &Path,
+        number: u64,
+        continues: bool,
+    ) -> Result<(), Error> {
         match record {
-            Record::Head(Head { previous_end, vote, committed, purged }) => {
+            Record::Head(Head {
+                previous_end,
+                vote,
+                committed,
+                purged,
+            }) => {
                 if continues && previous_end != self.end {
-                    let reason = format!("the segment before ends at byte {}, it had {previous_end}; restore it, or empty this member's directory and let it join anew", self.end);
+                    let reason = format!(
+                        "the segment before ends at byte {}, it had {previous_end}; restore it, or empty this member's directory and let it join anew",
+                        self.end
+                    );
                     return Err(Error::damaged(path, reason));
                 }
                 (self.vote, self.committed) = (vote, committed);
@@ -110,7 +143,11 @@ impl Recovered {
             }
             Record::Vote(vote) => self.vote = Some(vote),
             Record::Committed(log_id) => self.committed = Some(log_id),
-            Record::Entry { log_id, offset, len } => {
+            Record::Entry {
+                log_id,
+                offset,
+                len,
+            } => {
                 if self.slots.is_empty() {
                     self.first = log_id.index;
                 }
@@ -127,7 +164,9 @@ impl Recovered {
                     len,
                 });
             }
-            Record::Truncate(next) => self.slots.truncate(next.saturating_sub(self.first) as usize),
+            Record::Truncate(next) => self
+                .slots
+                .truncate(next.saturating_sub(self.first) as usize),
             Record::Purge(log_id) => self.purge(Some(log_id)),
         }
         Ok(())
@@ -151,12 +190,18 @@ impl Recovered {
 fn finish(mut found: Recovered, dir: &Path) -> Result<Recovered, Error> {
     let begins = found.purged.map_or(0, |purged| purged.index + 1);
     if !found.slots.is_empty() && found.first != begins {
-        let reason = format!("the log begins at entry {}, it should begin at {begins}: segments are missing; restore them, or empty this member's directory and let it join anew", found.first);
+        let reason = format!(
+            "the log begins at entry {}, it should begin at {begins}: segments are missing; restore them, or empty this member's directory and let it join anew",
+            found.first
+        );
         return Err(Error::damaged(dir, reason));
     }
     // What is committed is noted when it is known, which may be before the last entries of it are on this disk.
     let last = match found.slots.back() {
-        Some(slot) => Some(log_id(slot.term, found.first + found.slots.len() as u64 - 1)),
+        Some(slot) => Some(log_id(
+            slot.term,
+            found.first + found.slots.len() as u64 - 1,
+        )),
         None => found.purged,
     };
     found.committed = found.committed.min(last);

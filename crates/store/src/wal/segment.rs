@@ -33,7 +33,12 @@ pub(super) fn list(dir: &Path) -> Result<Vec<u64>, Error> {
 
 /// Creates a segment: zeros, really written, so that a later `fdatasync` has no metadata to write. Durable on return.
 pub(super) fn create(dir: &Path, number: u64, bytes: u64) -> io::Result<File> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path(dir, number))?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(path(dir, number))?;
     let zeros = vec![0; ZEROS];
     let mut left = bytes;
     while left > 0 {
@@ -47,7 +52,10 @@ pub(super) fn create(dir: &Path, number: u64, bytes: u64) -> io::Result<File> {
 }
 
 pub(super) fn open(dir: &Path, number: u64) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).open(path(dir, number))
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path(dir, number))
 }
 
 /// Writes zeros from `at` to the end of `segment`, whose present bytes are `bytes`, and syncs.

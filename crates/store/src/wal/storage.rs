@@ -30,7 +30,9 @@ impl Wal {
             return found.into_iter().map(Found::read).collect();
         }
         let read = move || found.into_iter().map(Found::read).collect();
-        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+        tokio::task::spawn_blocking(read)
+            .await
+            .map_err(io::Error::other)?
     }
 }
 
@@ -75,7 +77,10 @@ impl RaftLogStorage<TypeConfig> for Wal {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<TypeConfig>> {
         let inner = self.shared.inner.lock();
-        Ok(LogState { last_purged_log_id: inner.purged, last_log_id: inner.last() })
+        Ok(LogState {
+            last_purged_log_id: inner.purged,
+            last_log_id: inner.last(),
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -110,14 +115,15 @@ impl RaftLogStorage<TypeConfig> for Wal {
         // The lock is held across both, so that the queue's order is that of the slots.
         let mut inner = self.shared.inner.lock();
         let serial = inner.append(&entries)?;
-        self.send(Request::Append { entries, serial, flushed })
+        self.send(Request::Append {
+            entries,
+            serial,
+            flushed,
+        })
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
-        let next = last.map_or(0, |last| last.index + 1);
-        let mut inner = self.shared.inner.lock();
-        inner.truncate(next);
-        self.send(Request::Truncate(next))
+        self.truncate(last.map_or(0, |last| last.index + 1))
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {

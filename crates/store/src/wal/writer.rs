@@ -33,7 +33,11 @@ const GROUP_BYTES: usize = 4 << 20;
 pub(super) enum Request {
     Vote(Vote, oneshot::Sender<io::Result<()>>),
     /// Entries and the serials of their slots, which are consecutive.
-    Append { entries: Vec<LogEntry>, serial: u64, flushed: IOFlushed<TypeConfig> },
+    Append {
+        entries: Vec<LogEntry>,
+        serial: u64,
+        flushed: IOFlushed<TypeConfig>,
+    },
     /// Only entries below this index remain.
     Truncate(u64),
     Purge(LogId),
@@ -71,7 +75,9 @@ impl Writer {
         let mut spare = None;
         let (number, position) = match newest {
             Some(number) => {
-                spare = found.spare.map(|(_, file)| std::thread::spawn(move || Ok(file)));
+                spare = found
+                    .spare
+                    .map(|(_, file)| std::thread::spawn(move || Ok(file)));
                 (number, found.end)
             }
             None => {
@@ -80,7 +86,14 @@ impl Writer {
                     None => (1, segment::create(&dir, 1, segment::SEGMENT_BYTES)?),
                 };
                 let file = Arc::new(file);
-                found.segments.insert(number, Segment { file, bytes: segment::SEGMENT_BYTES, last_index: 0 });
+                found.segments.insert(
+                    number,
+                    Segment {
+                        file,
+                        bytes: segment::SEGMENT_BYTES,
+                        last_index: 0,
+                    },
+                );
                 (number, 0)
             }
         };
@@ -150,7 +163,8 @@ impl Writer {
             self.next_segment(padded)?;
         }
         let start = self.position;
-        self.file.write_all_at(&frame.finish(self.number, start), start)?;
+        self.file
+            .write_all_at(&frame.finish(self.number, start), start)?;
         self.file.sync_data()?;
         self.position += padded;
         self.shared.syncs.fetch_add(1, Ordering::Relaxed);
@@ -163,11 +177,18 @@ impl Writer {
     fn note(&mut self, group: &Group, start: u64) {
         let mut inner = self.shared.inner.lock();
         for written in &group.entries {
-            let written = Written { segment: self.number, offset: start + written.offset, ..*written };
+            let written = Written {
+                segment: self.number,
+                offset: start + written.offset,
+                ..*written
+            };
             inner.written(&written);
         }
         inner.evict();
-        inner.files.entry(self.number).or_insert_with(|| Arc::clone(&self.file));
+        inner
+            .files
+            .entry(self.number)
+            .or_insert_with(|| Arc::clone(&self.file));
         drop(inner);
         if let Some(current) = self.segments.get_mut(&self.number) {
             let highest = group.entries.iter().map(|entry| entry.index).max();
@@ -207,14 +228,26 @@ impl Writer {
         self.file = Arc::new(file);
         self.position = 0;
         let file = Arc::clone(&self.file);
-        self.segments.insert(number, Segment { file, bytes: self.bytes, last_index: 0 });
+        self.segments.insert(
+            number,
+            Segment {
+                file,
+                bytes: self.bytes,
+                last_index: 0,
+            },
+        );
         self.begin_segment(previous_end)
     }
 
     /// Writes the head; synced together with the frame that follows.
     fn begin_segment(&mut self, previous_end: u64) -> io::Result<()> {
         let mut frame = Frame::new();
-        frame.head(&Head { previous_end, vote: self.vote, committed: self.committed, purged: self.purged });
+        frame.head(&Head {
+            previous_end,
+            vote: self.vote,
+            committed: self.committed,
+            purged: self.purged,
+        });
         let bytes = frame.finish(self.number, 0);
         self.file.write_all_at(&bytes, 0)?;
         self.position = bytes.len() as u64;
@@ -225,7 +258,9 @@ impl Writer {
     fn prepare_spare(&mut self) {
         if self.spare.is_none() && self.position > self.bytes / 2 {
             let (dir, number) = (self.dir.clone(), self.number + 1);
-            self.spare = Some(std::thread::spawn(move || segment::create(&dir, number, segment::SEGMENT_BYTES)));
+            self.spare = Some(std::thread::spawn(move || {
+                segment::create(&dir, number, segment::SEGMENT_BYTES)
+            }));
         }
     }
 }
@@ -238,7 +273,11 @@ struct Group {
 
 impl Default for Group {
     fn default() -> Self {
-        Self { frame: Frame::new(), entries: Vec::new(), waiters: Vec::new() }
+        Self {
+            frame: Frame::new(),
+            entries: Vec::new(),
+            waiters: Vec::new(),
+        }
     }
 }
 
@@ -250,11 +289,21 @@ impl Group {
                 writer.vote = Some(vote);
                 self.waiters.push(Waiter::Oneshot(done));
             }
-            Request::Append { entries, serial, flushed } => {
+            Request::Append {
+                entries,
+                serial,
+                flushed,
+            } => {
                 for (entry, serial) in entries.iter().zip(serial..) {
                     let (offset, len) = self.frame.entry(entry);
                     let index = entry.log_id.index;
-                    self.entries.push(Written { index, serial, segment: 0, offset: offset as u64, len });
+                    self.entries.push(Written {
+                        index,
+                        serial,
+                        segment: 0,
+                        offset: offset as u64,
+                        len,
+                    });
                 }
                 self.waiters.push(Waiter::Flushed(flushed));
             }
@@ -268,7 +317,12 @@ impl Group {
     }
 
     fn answer(self, result: &io::Result<()>) {
-        let copy = || result.as_ref().map(|&()| ()).map_err(|error| io::Error::new(error.kind(), error.to_string()));
+        let copy = || {
+            result
+                .as_ref()
+                .map(|&()| ())
+                .map_err(|error| io::Error::new(error.kind(), error.to_string()))
+        };
         for waiter in self.waiters {
             match waiter {
                 // Whoever does not wait any more needs no answer.

@@ -37,20 +37,33 @@ impl Ca {
     pub(crate) fn new() -> Self {
         let key = KeyPair::generate().expect("key");
         let mut params = CertificateParams::new(Vec::new()).expect("params");
-        params.distinguished_name.push(DnType::CommonName, "carob-ca");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "carob-ca");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).expect("CA").pem();
-        Self { pem, issuer: Issuer::new(params, key) }
+        Self {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
     }
 
     pub(crate) fn issue(&self, organisation: &str) -> Tls {
         let key = KeyPair::generate().expect("key");
         let mut params = CertificateParams::new(Vec::new()).expect("params");
-        params.distinguished_name.push(DnType::OrganizationName, organisation);
-        params.distinguished_name.push(DnType::CommonName, "a member");
-        params.subject_alt_names.push(SanType::IpAddress([127, 0, 0, 1].into()));
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, organisation);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "a member");
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress([127, 0, 0, 1].into()));
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
         params.use_authority_key_identifier_extension = true;
         let cert = params.signed_by(&key, &self.issuer).expect("certificate");
         Tls {
@@ -78,7 +91,12 @@ impl Node {
     }
 
     pub(crate) fn member(&self) -> Member {
-        Member { id: self.id, name: format!("member-{}", self.id), address: self.address, voter: true }
+        Member {
+            id: self.id,
+            name: format!("member-{}", self.id),
+            address: self.address,
+            voter: true,
+        }
     }
 
     /// Runs `work` on the member's own runtime.
@@ -93,11 +111,15 @@ impl Node {
 
     pub(crate) async fn put(&self, key: &str, value: &str) -> Result<Written, store::Error> {
         let command = put(key, value);
-        self.run(|store| async move { store.write(command).await }).await
+        self.run(|store| async move { store.write(command).await })
+            .await
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Bytes> {
-        self.store.state().get(key.as_bytes()).map(|entry| entry.value.clone())
+        self.store
+            .state()
+            .get(key.as_bytes())
+            .map(|entry| entry.value.clone())
     }
 }
 
@@ -119,7 +141,12 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new() -> Self {
-        Self { ca: Ca::new(), dir: tempfile::tempdir().expect("dir"), snapshot_after: 100_000, history: 10_000 }
+        Self {
+            ca: Ca::new(),
+            dir: tempfile::tempdir().expect("dir"),
+            snapshot_after: 100_000,
+            history: 10_000,
+        }
     }
 
     pub(crate) fn path(&self, id: u64) -> PathBuf {
@@ -127,22 +154,48 @@ impl Cluster {
     }
 
     pub(crate) async fn start(&self, id: u64) -> Node {
-        self.start_at(id, ([127, 0, 0, 1], 0).into(), &self.path(id)).await.expect("open")
+        self.start_at(id, ([127, 0, 0, 1], 0).into(), &self.path(id))
+            .await
+            .expect("open")
     }
 
-    pub(crate) async fn start_at(&self, id: u64, address: SocketAddr, dir: &Path) -> Result<Node, store::Error> {
+    pub(crate) async fn start_at(
+        &self,
+        id: u64,
+        address: SocketAddr,
+        dir: &Path,
+    ) -> Result<Node, store::Error> {
         let tls = self.ca.issue(SERVERS);
         let (snapshot_after, history, dir) = (self.snapshot_after, self.history, dir.to_owned());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("rt");
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("rt");
         let opened = runtime.spawn(async move {
             let listener = listen(address).await;
             let address = listener.local_addr().expect("address");
             let name = format!("member-{id}");
-            let config = Config { dir, id, name, address, snapshot_after, history, tls };
-            Store::open(config, listener).await.map(|store| (store, address))
+            let config = Config {
+                dir,
+                id,
+                name,
+                address,
+                snapshot_after,
+                history,
+                tls,
+            };
+            Store::open(config, listener)
+                .await
+                .map(|store| (store, address))
         });
         match opened.await.expect("open") {
-            Ok((store, address)) => Ok(Node { id, store, address, runtime: Some(runtime) }),
+            Ok((store, address)) => Ok(Node {
+                id,
+                store,
+                address,
+                runtime: Some(runtime),
+            }),
             Err(error) => {
                 runtime.shutdown_background();
                 Err(error)
@@ -152,11 +205,21 @@ impl Cluster {
 
     /// Three members, the first of them founder.
     pub(crate) async fn three(&self) -> Vec<Node> {
-        let mut nodes = vec![self.start(1).await, self.start(2).await, self.start(3).await];
-        nodes[0].run(|store| async move { store.bootstrap().await }).await.expect("bootstrap");
+        let mut nodes = vec![
+            self.start(1).await,
+            self.start(2).await,
+            self.start(3).await,
+        ];
+        nodes[0]
+            .run(|store| async move { store.bootstrap().await })
+            .await
+            .expect("bootstrap");
         for node in &nodes[1..] {
             let member = node.member();
-            nodes[0].run(|store| async move { store.add_member(member).await }).await.expect("add");
+            nodes[0]
+                .run(|store| async move { store.add_member(member).await })
+                .await
+                .expect("add");
         }
         for node in &mut nodes {
             leader(node).await;
@@ -180,7 +243,9 @@ async fn listen(address: SocketAddr) -> tokio::net::TcpListener {
 pub(crate) async fn leader(node: &Node) -> u64 {
     let mut leadership = node.store.leadership();
     let known = leadership.wait_for(|leadership| leadership.leader.is_some());
-    let known = tokio::time::timeout(Duration::from_secs(20), known).await.expect("a leader in time");
+    let known = tokio::time::timeout(Duration::from_secs(20), known)
+        .await
+        .expect("a leader in time");
     known.expect("running").leader.expect("leader")
 }
 
@@ -198,10 +263,20 @@ pub(crate) fn put(key: &str, value: &str) -> Command {
 }
 
 pub(crate) fn put_op(key: &str, value: &str) -> Op {
-    Op::Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()), lease: None }
+    Op::Put {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        lease: None,
+    }
 }
 
 pub(crate) fn create(key: &str, value: &str) -> Command {
-    let when = When::Revision { key: Bytes::copy_from_slice(key.as_bytes()), is: 0 };
-    Command { when: vec![when], ops: vec![put_op(key, value)] }
+    let when = When::Revision {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        is: 0,
+    };
+    Command {
+        when: vec![when],
+        ops: vec![put_op(key, value)],
+    }
 }
