@@ -35,6 +35,7 @@ mod service;
 mod stateful_set;
 mod storage_class;
 mod template;
+pub mod versions;
 mod webhook_configuration;
 
 use serde_json::Value;
