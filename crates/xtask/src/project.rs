@@ -1,0 +1,44 @@
+//! Where things are in the repository.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The repository's root.
+pub(crate) fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = manifest.ancestors().nth(2);
+    root.map_or_else(|| PathBuf::from("."), Path::to_owned)
+}
+
+/// The directory of everything that is built.
+pub(crate) fn target() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}
+
+/// The release binary.
+pub(crate) fn carob() -> PathBuf {
+    target().join("release/carob")
+}
+
+/// The directory of the examples.
+pub(crate) fn examples() -> PathBuf {
+    root().join("examples")
+}
+
+/// Cargo, the same one that runs this, at the repository's root.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+/// The command that builds the release binary.
+pub(crate) fn build_carob() -> Command {
+    let mut command = cargo();
+    command.args(["build", "--release", "--package", "carob"]);
+    command
+}

@@ -1,0 +1,50 @@
+//! `cargo xtask test`: everything that can be tested on this machine.
+
+use std::env;
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use crate::{guests, kubectl, packages, project, step};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Passed on to `cargo test`, such as a test's name
+    #[arg(last = true)]
+    rest: Vec<OsString>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let mut left_out = Vec::new();
+    match kubectl::version() {
+        Ok(version) => eprintln!("kubectl {version}"),
+        Err(reason) if env::var_os("CI").is_some_and(|ci| ci == "true") => {
+            bail!("in CI the tests with kubectl must run, and {reason}")
+        }
+        Err(reason) => left_out.push(format!("EVERYTHING THAT NEEDS KUBECTL: {reason}")),
+    }
+    guests::build()?;
+    for package in packages::fetch()? {
+        left_out.push(format!(
+            "the programs of {package}, which cannot be fetched"
+        ));
+    }
+    // Said twice: nobody scrolls back for the first.
+    warn(&left_out);
+    step::stream(&mut project::build_carob())?;
+    let mut tests = project::cargo();
+    tests
+        .args(["test", "--release", "--workspace"])
+        .args(&arguments.rest);
+    tests.env("CAROB", project::carob());
+    let result = step::stream(&mut tests);
+    warn(&left_out);
+    result
+}
+
+fn warn(left_out: &[String]) {
+    for part in left_out {
+        eprintln!("\nWARNING: LEFT OUT: {part}\n");
+    }
+}
