@@ -4,6 +4,7 @@
 //! Nothing here does I/O, reads a clock or draws a random number. Objects travel as
 //! [`serde_json::Value`] on the write path and as encoded bytes everywhere else.
 
+pub mod apply;
 pub mod codec;
 pub mod discovery;
 pub mod kinds;

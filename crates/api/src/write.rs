@@ -19,6 +19,7 @@ pub use binding::bind;
 pub use delete::{DeleteOptions, Deletion, Propagation, delete, returns_deleted, should_delete};
 pub use scale::{apply_scale, scale};
 
+use crate::codec::{self, Expected, FieldValidation};
 use crate::kinds;
 use crate::resource::Resource;
 use crate::status::{FieldError, FieldPath, Status};
@@ -156,9 +157,69 @@ pub fn update(
     new: Value,
     context: &Context,
 ) -> Result<Value, Status> {
+    advance(resource, subresource, old, new, Record::Update, context)
+}
+
+/// Makes the next state of an object, or a new one, from what `context.manager` wants of it
+/// ([`apply`](mod@crate::apply)); `wanted` was [placed](place), but not decoded by a type.
+///
+/// Fields are recorded from the first apply on: an object that nobody ever applied carries no
+/// `managedFields`, and its fields then count as set by `before-first-apply`.
+///
+/// # Errors
+///
+/// 400 when `wanted` is not of the kind or has unknown fields, 409 when it would take other
+/// managers' fields and `force` is not set, else those of [`create`] and [`update`].
+pub fn apply(
+    resource: &Resource,
+    subresource: Option<&str>,
+    old: Option<&Value>,
+    wanted: Value,
+    force: bool,
+    context: &Context,
+) -> Result<Value, Status> {
+    let expected = Expected::from(resource);
+    let faults = codec::conform(wanted.clone(), expected, FieldValidation::Warn)?.warnings;
+    if !faults.is_empty() {
+        return Err(Status::bad_request(format!(
+            "failed to create typed patch object: {}",
+            faults.join(", ")
+        )));
+    }
+    let merged = crate::apply::apply(resource, subresource, old, wanted, force, context)?;
+    let merged = codec::conform(merged, expected, FieldValidation::Ignore)?.value;
+    match old {
+        None => create(resource, merged, context),
+        Some(old) => advance(resource, subresource, old, merged, Record::Apply, context),
+    }
+}
+
+/// Who keeps `managedFields` right.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Record {
+    /// The write path, if the object has any.
+    Update,
+    /// An apply, which has done it.
+    Apply,
+}
+
+fn advance(
+    resource: &Resource,
+    subresource: Option<&str>,
+    old: &Value,
+    new: Value,
+    record: Record,
+    context: &Context,
+) -> Result<Value, Status> {
     let mut object = select(resource, subresource, old, new)?;
     let mut errors = metadata::carry_over(resource, old, &mut object)?;
     complete(resource, &mut object);
+    let tracked = old["metadata"]["managedFields"]
+        .as_array()
+        .is_some_and(|m| !m.is_empty());
+    if tracked && record == Record::Update {
+        crate::apply::track(resource, subresource, Some(old), &mut object, context);
+    }
     // The kinds' rules know updates of the whole; who finalizes takes what they keep.
     if subresource != Some("finalize") {
         (kinds::hooks(resource).prepare)(&mut object, Some(old), context);

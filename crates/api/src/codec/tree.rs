@@ -525,6 +525,15 @@ static OMITTED: [&str; 41] = [
 ];
 
 fn is_omitted(field: &Field, value: &Value) -> bool {
+    if field.required {
+        return false;
+    }
+    match (&*field.shape, value) {
+        // Go does not write empty lists and maps.
+        (Shape::List(_), Value::Array(items)) => return items.is_empty(),
+        (Shape::Map(_), Value::Object(map)) => return map.is_empty(),
+        _ => {}
+    }
     let zero = value == &Value::Bool(false) || value.as_i64() == Some(0);
-    zero && !field.required && OMITTED.binary_search(&&*field.name).is_ok()
+    zero && OMITTED.binary_search(&&*field.name).is_ok()
 }

@@ -72,10 +72,10 @@ fn present(
                 present(item, Some(value), false, &path.key(key), faults);
             }
         }
-        (Shape::Enum(values), Some(Value::String(text))) => {
-            if !text.is_empty() && !values.contains(&text.as_str()) {
-                faults.push(FieldError::not_supported(path, text.as_str(), values));
-            }
+        (Shape::Enum(values), Some(Value::String(text)))
+            if !text.is_empty() && !values.contains(&text.as_str()) =>
+        {
+            faults.push(FieldError::not_supported(path, text.as_str(), values));
         }
         // Which lists may be empty only the kinds know.
         (Shape::List(_) | Shape::Map(_) | Shape::Boolean, None) => {}

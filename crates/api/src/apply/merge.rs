@@ -1,0 +1,135 @@
+//! Puts what a manager wants into an object, and takes out what it no longer wants.
+
+use serde_json::{Map, Value};
+
+use super::set::{FieldSet, Step};
+use super::shape::Kind;
+
+/// The fields that an applied object speaks of.
+pub(super) fn fields_of(kind: Kind<'_>, value: &Value, path: &mut Vec<Step>, out: &mut FieldSet) {
+    match (kind, value) {
+        (Kind::Struct(_) | Kind::Map(_), Value::Object(map)) => {
+            for (name, value) in map {
+                path.push(Step::Field(name.clone()));
+                fields_of(kind.inside(name), value, path, out);
+                let hollow = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+                if hollow || matches!(kind, Kind::Map(_)) {
+                    out.insert(path);
+                }
+                path.pop();
+            }
+        }
+        (Kind::Set | Kind::Items(..), Value::Array(items)) => {
+            for item in items {
+                path.push(kind.step(item));
+                fields_of(kind.item(), item, path, out);
+                out.insert(path);
+                path.pop();
+            }
+        }
+        (Kind::Leaf, _) => out.insert(path),
+        _ => {}
+    }
+}
+
+/// `wanted` laid over `live`.
+pub(super) fn merge(kind: Kind<'_>, live: Value, wanted: Value) -> Value {
+    match (kind, live, wanted) {
+        (Kind::Struct(_) | Kind::Map(_), Value::Object(mut live), Value::Object(wanted)) => {
+            for (name, wanted) in wanted {
+                let merged = match live.remove(&name) {
+                    Some(live) => merge(kind.inside(&name), live, wanted),
+                    None => wanted,
+                };
+                live.insert(name, merged);
+            }
+            Value::Object(live)
+        }
+        (Kind::Set | Kind::Items(..), Value::Array(live), Value::Array(wanted)) => {
+            Value::Array(merge_items(kind, live, wanted))
+        }
+        (_, _, wanted) => wanted,
+    }
+}
+
+/// Items that only the live list has stay where they stand among the others, which come in the
+/// wanted order.
+fn merge_items(kind: Kind<'_>, live: Vec<Value>, wanted: Vec<Value>) -> Vec<Value> {
+    let steps: Vec<Step> = wanted.iter().map(|item| kind.step(item)).collect();
+    let mut shared: Vec<(Step, Value)> = Vec::new();
+    let mut wanted = wanted.into_iter();
+    let mut out: Vec<(Step, Value)> = Vec::new();
+    for item in live {
+        let step = kind.step(&item);
+        if steps.contains(&step) {
+            shared.push((step, item));
+            out.extend(wanted.next().map(|item| (kind.step(&item), item)));
+        } else {
+            out.push((step, item));
+        }
+    }
+    out.extend(wanted.map(|item| (kind.step(&item), item)));
+    out.into_iter()
+        .map(|(step, item)| {
+            let at = shared.iter().position(|(other, _)| *other == step);
+            match at {
+                Some(at) => merge(kind.item(), shared.swap_remove(at).1, item),
+                None => item,
+            }
+        })
+        .collect()
+}
+
+/// Takes a field out, and what held it if nothing is left there that `kept` speaks of.
+pub(super) fn remove(kind: Kind<'_>, value: &mut Value, path: &[Step], kept: &FieldSet) {
+    let mut walked = Vec::new();
+    remove_at(kind, value, path, &mut walked, kept);
+}
+
+fn remove_at(
+    kind: Kind<'_>,
+    value: &mut Value,
+    path: &[Step],
+    walked: &mut Vec<Step>,
+    kept: &FieldSet,
+) {
+    let Some((step, rest)) = path.split_first() else {
+        return;
+    };
+    walked.push(step.clone());
+    match (value, step) {
+        (Value::Object(map), Step::Field(name)) => {
+            let emptied = match map.get_mut(name) {
+                _ if rest.is_empty() => true,
+                None => return,
+                Some(inner) => {
+                    remove_at(kind.inside(name), inner, rest, walked, kept);
+                    is_empty(inner) && !kept.touches(walked)
+                }
+            };
+            if emptied {
+                map.remove(name);
+            }
+        }
+        (Value::Array(items), Step::Key(_) | Step::Value(_)) => {
+            let Some(at) = items.iter().position(|item| kind.step(item) == *step) else {
+                return;
+            };
+            if rest.is_empty() {
+                items.remove(at);
+            } else {
+                remove_at(kind.item(), &mut items[at], rest, walked, kept);
+            }
+        }
+        _ => {}
+    }
+    walked.truncate(walked.len().saturating_sub(1));
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
