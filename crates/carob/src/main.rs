@@ -1,1 +1,43 @@
-fn main() {}
+//! `carob`: WebAssembly pods the way Kubernetes runs containers, in one binary.
+//!
+//! The command line, and the only place where the project's parts are put together. Every
+//! subcommand is a file of its own; `cli` declares them, `main` dispatches.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod apply;
+mod cli;
+mod commands;
+mod joining;
+mod local;
+mod logging;
+mod output;
+mod peer_http;
+mod progress;
+mod registry;
+mod server;
+mod target;
+mod version;
+mod worker;
+
+/// Exit code for "what was asked could not be done"; clap itself exits with 2 on wrong usage.
+const FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    if let Err(error) = version::check_platform() {
+        eprintln!("error: {error}");
+        return ExitCode::from(FAILED);
+    }
+    // The provider is process-wide state; libraries that build TLS configurations on their own
+    // name it explicitly, tonic relies on this default.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match cli::Cli::parse().run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}

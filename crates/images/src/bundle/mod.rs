@@ -86,6 +86,11 @@ pub struct ManifestFile {
     pub objects: Vec<String>,
 }
 
+/// Reads the objects of a YAML (or JSON) text. `file` is its name in errors and in the objects' places.
+pub fn documents(file: &str, text: &str) -> Result<Vec<Document>, Error> {
+    documents::parse(file, text)
+}
+
 /// Opens the bundle `file`, verifies all of it, and says what it holds.
 pub fn inspect(file: &std::path::Path) -> Result<Summary, Error> {
     Ok(Bundle::open(file, &mut |_| {})?.summary())

@@ -1,0 +1,141 @@
+//! The command line's shape: one variant a subcommand, one file a command's work.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::{commands, local, logging, server, version, worker};
+
+/// WebAssembly pods the way Kubernetes runs containers: one binary, no container engine, no root.
+#[derive(Debug, Parser)]
+#[command(
+    name = "carob",
+    version,
+    max_term_width = 100,
+    propagate_version = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a local cluster, or what is missing of it, and return when every node is Ready
+    Up(local::up::Up),
+    /// Stop a local cluster
+    Down(local::down::Down),
+    /// Show a local cluster's servers and nodes
+    Status(local::status::Status),
+    /// Run a control-plane node
+    Server(server::Args),
+    /// Run a worker node
+    Agent(worker::Args),
+    /// Manage the tokens with which machines join
+    Token(commands::token::Token),
+    /// Run a module as a Job: its output here, its exit code as carob's own
+    Run(commands::run::Run),
+    /// Push a module into the cluster's registry
+    Push(commands::push::Push),
+    /// Look at the cluster's registry
+    Images(commands::images::Images),
+    /// Build and inspect bundles
+    Bundle(commands::bundle::Bundle),
+    /// Install a bundle, or a directory as one
+    Deploy(commands::deploy::Deploy),
+    /// List objects
+    Get(commands::get::Get),
+    /// Show one object in detail
+    Describe(commands::describe::Describe),
+    /// Create or update objects from manifests
+    Apply(commands::apply::Apply),
+    /// Delete objects
+    Delete(commands::delete::Delete),
+    /// Print a container's log
+    Logs(commands::logs::Logs),
+    /// Print a completion script
+    Completion {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+    /// Print the version
+    Version,
+}
+
+/// How a server or an agent writes its log.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Lines for people or JSON
+    #[arg(long, value_enum, default_value = "text")]
+    pub(crate) log_format: logging::Format,
+    /// Levels, such as `info,store=debug`
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+/// `IP:PORT`, or an IP alone with port 0.
+pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse::<SocketAddr>()
+        .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)))
+        .map_err(|_| format!("{text} is not IP:PORT"))
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Command::Server(args) => return server::main(args),
+            Command::Agent(args) => return worker::main(args),
+            Command::Completion { shell } => {
+                clap_complete::generate(
+                    shell,
+                    &mut Cli::command(),
+                    "carob",
+                    &mut std::io::stdout(),
+                );
+                return Ok(ExitCode::SUCCESS);
+            }
+            Command::Version => {
+                println!("carob {} (Kubernetes API 1.36)", version::VERSION);
+                return Ok(ExitCode::SUCCESS);
+            }
+            _ => {}
+        }
+        logging::to_stderr();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()?;
+        runtime.block_on(self.command.run())
+    }
+}
+
+impl Command {
+    async fn run(self) -> Result<ExitCode> {
+        let done = |()| ExitCode::SUCCESS;
+        match self {
+            Command::Up(c) => c.run().await.map(done),
+            Command::Down(c) => c.run().await.map(done),
+            Command::Status(c) => c.run().await.map(done),
+            Command::Token(c) => c.run().await.map(done),
+            Command::Run(c) => c.run().await,
+            Command::Push(c) => c.run().await.map(done),
+            Command::Images(c) => c.run().await.map(done),
+            Command::Bundle(c) => c.run().await.map(done),
+            Command::Deploy(c) => c.run().await.map(done),
+            Command::Get(c) => c.run().await.map(done),
+            Command::Describe(c) => c.run().await.map(done),
+            Command::Apply(c) => c.run().await.map(done),
+            Command::Delete(c) => c.run().await.map(done),
+            Command::Logs(c) => c.run().await.map(done),
+            Command::Server(_)
+            | Command::Agent(_)
+            | Command::Completion { .. }
+            | Command::Version => {
+                unreachable!("handled before a runtime is made")
+            }
+        }
+    }
+}

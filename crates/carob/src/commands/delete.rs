@@ -1,0 +1,88 @@
+//! `carob delete`: objects by name, by selector, or those of manifests.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use client::{DeleteOptions, ListOptions, Object, Propagation};
+
+use crate::apply::{namespace_of, resource_of};
+use crate::target::{self, Scope};
+
+/// Delete objects.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delete {
+    /// TYPE NAME… or TYPE/NAME…
+    objects: Vec<String>,
+    /// The objects of a file or a directory of manifests
+    #[arg(short, long = "filename", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Only objects whose labels fit
+    #[arg(short = 'l', long, value_name = "LABELS", default_value = "")]
+    selector: String,
+    /// All objects of the type
+    #[arg(long)]
+    all: bool,
+    /// At once, without grace
+    #[arg(long)]
+    now: bool,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+impl Delete {
+    pub(crate) async fn run(self) -> Result<()> {
+        let (client, namespace) = self.scope.open()?;
+        let mut doomed = Vec::new();
+        for document in super::apply::read(&self.files)? {
+            let resource = resource_of(&document.value).with_context(|| document.title())?;
+            let namespace = namespace_of(resource, &document.value, &namespace);
+            doomed.push((
+                resource,
+                namespace,
+                document.value["metadata"]["name"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned(),
+            ));
+        }
+        if !self.objects.is_empty() {
+            for (resource, name) in target::objects(&self.objects)? {
+                let namespace = if resource.namespaced {
+                    namespace.clone()
+                } else {
+                    String::new()
+                };
+                match name {
+                    Some(name) => doomed.push((resource, namespace, name)),
+                    None if self.all || !self.selector.is_empty() => {
+                        let options =
+                            ListOptions::namespace(&*namespace).labels(self.selector.clone());
+                        for object in client.untyped(resource).list(&options).await?.items {
+                            doomed.push((resource, namespace.clone(), object.name().to_owned()));
+                        }
+                    }
+                    None => bail!(
+                        "say which of the {}: a name, --selector or --all",
+                        resource.plural
+                    ),
+                }
+            }
+        }
+        if doomed.is_empty() && self.selector.is_empty() && !self.all {
+            bail!("say what to delete: TYPE NAME, TYPE/NAME or -f FILE");
+        }
+        let mut options = DeleteOptions::default().propagation(Propagation::Background);
+        if self.now {
+            options = options.grace_period_seconds(0);
+        }
+        for (resource, namespace, name) in doomed {
+            client
+                .untyped(resource)
+                .delete(&namespace, &name, &options)
+                .await
+                .with_context(|| format!("{}/{name}", resource.singular))?;
+            println!("{} {name:?} deleted", resource.singular);
+        }
+        Ok(())
+    }
+}

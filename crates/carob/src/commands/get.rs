@@ -1,0 +1,162 @@
+//! `carob get`: lists, as the server's own tables.
+
+use anyhow::Result;
+use api::Resource;
+use bytes::Bytes;
+use client::Client;
+use http::{Request, header};
+use serde_json::{Value, json};
+
+use crate::output::Table;
+use crate::target::{self, Scope};
+
+/// List objects.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Get {
+    /// TYPE, TYPE NAME… or TYPE/NAME…
+    #[arg(required = true)]
+    objects: Vec<String>,
+    /// In all namespaces
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Only objects whose labels fit
+    #[arg(short = 'l', long, value_name = "LABELS", default_value = "")]
+    selector: String,
+    /// How to print them
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    scope: Scope,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    Table,
+    Wide,
+    Json,
+    Yaml,
+    Name,
+}
+
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+/// A list of the largest cluster that is printed.
+const LIMIT: usize = 256 << 20;
+
+impl Get {
+    pub(crate) async fn run(self) -> Result<()> {
+        let (client, namespace) = self.scope.open()?;
+        let objects = target::objects(&self.objects)?;
+        let mut several = Vec::new();
+        for (resource, name) in &objects {
+            let namespace =
+                (resource.namespaced && !self.all_namespaces).then_some(namespace.as_str());
+            let mut path = resource.path(namespace, name.as_deref());
+            if !self.selector.is_empty() {
+                let encoded: String =
+                    url::form_urlencoded::byte_serialize(self.selector.as_bytes()).collect();
+                path = format!("{path}?labelSelector={encoded}");
+            }
+            let tabular = matches!(self.output, Output::Table | Output::Wide | Output::Name);
+            let value = read(
+                &client,
+                &path,
+                if tabular { TABLE } else { "application/json" },
+            )
+            .await?;
+            match self.output {
+                Output::Table | Output::Wide => {
+                    print_table(
+                        &value,
+                        self.output == Output::Wide,
+                        self.all_namespaces && resource.namespaced,
+                        namespace,
+                    );
+                }
+                Output::Name => print_names(resource, &value),
+                Output::Json | Output::Yaml => several.push(value),
+            }
+        }
+        let value = match several.len() {
+            0 => return Ok(()),
+            1 => several.remove(0),
+            _ => json!({"apiVersion": "v1", "kind": "List", "items": several}),
+        };
+        if self.output == Output::Json {
+            println!("{}", serde_json::to_string_pretty(&value)?);
+        } else {
+            print!("{}", serde_yaml::to_string(&value)?);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a path in the given form.
+pub(crate) async fn read(client: &Client, path: &str, accept: &str) -> Result<Value> {
+    let request = Request::get(path)
+        .header(header::ACCEPT, accept)
+        .body(Bytes::new())?;
+    let answer = client.raw(request).await?;
+    Ok(serde_json::from_slice(
+        &client::collect(answer.into_body(), LIMIT).await?,
+    )?)
+}
+
+fn print_table(table: &Value, wide: bool, with_namespace: bool, namespace: Option<&str>) {
+    let columns = table["columnDefinitions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let rows = table["rows"].as_array().cloned().unwrap_or_default();
+    if rows.is_empty() {
+        match namespace {
+            Some(namespace) => eprintln!("No resources found in {namespace} namespace."),
+            None => eprintln!("No resources found"),
+        }
+        return;
+    }
+    let shown: Vec<usize> = (0..columns.len())
+        .filter(|i| wide || columns[*i]["priority"].as_i64().unwrap_or(0) == 0)
+        .collect();
+    let heading = |i: &usize| {
+        columns[*i]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_uppercase()
+    };
+    let first = with_namespace.then(|| "NAMESPACE".to_owned());
+    let mut printed = Table::new(first.into_iter().chain(shown.iter().map(heading)));
+    for row in &rows {
+        let namespace = row["object"]["metadata"]["namespace"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        let cell = |i: &usize| match &row["cells"][*i] {
+            Value::String(text) => text.clone(),
+            Value::Null => "<none>".to_owned(),
+            other => other.to_string(),
+        };
+        printed.row(
+            with_namespace
+                .then_some(namespace)
+                .into_iter()
+                .chain(shown.iter().map(cell)),
+        );
+    }
+    printed.print();
+}
+
+fn print_names(resource: &Resource, table: &Value) {
+    let of = if resource.group.is_empty() {
+        resource.singular.to_owned()
+    } else {
+        format!("{}.{}", resource.singular, resource.group)
+    };
+    for row in table["rows"].as_array().into_iter().flatten() {
+        println!(
+            "{of}/{}",
+            row["object"]["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+        );
+    }
+}

@@ -1,0 +1,13 @@
+//! The commands that talk to a cluster, a file each.
+
+pub(crate) mod apply;
+pub(crate) mod bundle;
+pub(crate) mod delete;
+pub(crate) mod deploy;
+pub(crate) mod describe;
+pub(crate) mod get;
+pub(crate) mod images;
+pub(crate) mod logs;
+pub(crate) mod push;
+pub(crate) mod run;
+pub(crate) mod token;

@@ -1,0 +1,197 @@
+//! `carob token`: how other machines get in.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use client::join::Role;
+use client::token::Token as JoinToken;
+use client::{Client, DeleteOptions, ListOptions, Object};
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use rand::Rng;
+
+use crate::output::Table;
+use crate::target::Target;
+
+/// Manage the tokens with which machines join.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Token {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    target: Target,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Make a token and print it
+    Create {
+        /// What a machine may join as
+        #[arg(long, value_enum, default_value = "agent")]
+        role: RoleArg,
+        /// How long it is valid: 30m, 24h, 7d
+        #[arg(long, default_value = "24h", value_parser = parse_duration)]
+        ttl: Duration,
+    },
+    /// List the tokens; their secrets are not shown
+    Ls,
+    /// Remove a token
+    Rm {
+        /// The first part of the token
+        id: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum RoleArg {
+    Server,
+    Agent,
+}
+
+const NAMESPACE: &str = "kube-system";
+const TYPE: &str = "bootstrap.kubernetes.io/token";
+
+impl Token {
+    pub(crate) async fn run(self) -> Result<()> {
+        let context = self.target.context()?;
+        let client = self.target.client()?;
+        match self.command {
+            Command::Create { role, ttl } => {
+                let role = match role {
+                    RoleArg::Server => Role::Server,
+                    RoleArg::Agent => Role::Agent,
+                };
+                println!("{}", create(&client, &context.ca_pem, role, ttl).await?);
+            }
+            Command::Ls => list(&client).await?,
+            Command::Rm { id } => {
+                let id = id.split('.').next().unwrap_or(&id);
+                let name = format!("bootstrap-token-{id}");
+                client
+                    .of::<Secret>()
+                    .delete(NAMESPACE, &name, &DeleteOptions::default())
+                    .await
+                    .with_context(|| format!("cannot remove the token {id}"))?;
+                println!("removed {id}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes a token for `role` that is valid for `ttl`, of the cluster with this CA.
+pub(crate) async fn create(
+    client: &Client,
+    ca_pem: &str,
+    role: Role,
+    ttl: Duration,
+) -> Result<JoinToken> {
+    let ca = client::tls::certificates(ca_pem)?;
+    let ca = ca.first().context("the cluster has no CA certificate")?;
+    let token = JoinToken::new(&random(6), &random(16), ca)?;
+    let expiration = Timestamp::now() + jiff::SignedDuration::try_from(ttl)?;
+    let data = [
+        ("token-id", token.id().to_owned()),
+        ("token-secret", token.secret().to_owned()),
+        ("expiration", expiration.to_string()),
+        ("usage-carob-role", role.to_string()),
+    ];
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(format!("bootstrap-token-{}", token.id())),
+            namespace: Some(NAMESPACE.to_owned()),
+            ..ObjectMeta::default()
+        },
+        type_: Some(TYPE.to_owned()),
+        data: Some(
+            data.into_iter()
+                .map(|(k, v)| (k.to_owned(), ByteString(v.into_bytes())))
+                .collect(),
+        ),
+        ..Secret::default()
+    };
+    client
+        .of::<Secret>()
+        .create(&secret)
+        .await
+        .context("cannot make a token")?;
+    Ok(token)
+}
+
+async fn list(client: &Client) -> Result<()> {
+    let options = ListOptions::namespace(NAMESPACE).fields(format!("type={TYPE}"));
+    let mut table = Table::new(["ID", "ROLE", "EXPIRES"]);
+    for secret in client.of::<Secret>().list(&options).await?.items {
+        let data = secret.data.clone().unwrap_or_default();
+        let text = |key: &str| {
+            data.get(key)
+                .map(|ByteString(v)| String::from_utf8_lossy(v).into_owned())
+                .unwrap_or_default()
+        };
+        let id = secret
+            .name()
+            .trim_start_matches("bootstrap-token-")
+            .to_owned();
+        table.row([id, text("usage-carob-role"), text("expiration")]);
+    }
+    table.print();
+    Ok(())
+}
+
+/// Letters and digits that a token may hold.
+fn random(length: usize) -> String {
+    const ALPHABET: &[u8] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut random = rand::rng();
+    (0..length)
+        .map(|_| ALPHABET[random.random_range(0..ALPHABET.len())] as char)
+        .collect()
+}
+
+/// `90s`, `30m`, `24h`, `7d`; a bare number counts seconds.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(format!("{text} is no duration such as 90s, 30m, 24h or 7d")),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| format!("{text} is no duration such as 90s, 30m, 24h or 7d"))?;
+    number
+        .checked_mul(unit)
+        .map(Duration::from_secs)
+        .ok_or_else(|| format!("{text} is too long"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("30m", 1800),
+            ("24h", 86_400),
+            ("7d", 604_800),
+            ("5", 5),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)));
+        }
+        for bad in [
+            "",
+            "h",
+            "1w",
+            "-1h",
+            "99999999999999999999d",
+            "18446744073709551615d",
+        ] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+}

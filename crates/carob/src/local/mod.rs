@@ -1,0 +1,8 @@
+//! A cluster on one machine: real processes, one server and one agent a node, each node on a
+//! loopback address of its own.
+
+pub(crate) mod down;
+pub(crate) mod layout;
+pub(crate) mod process;
+pub(crate) mod status;
+pub(crate) mod up;

@@ -1,0 +1,289 @@
+//! Finding, starting and ending the processes of a cluster.
+//!
+//! Two independent traces tell whose a process is: the lock that it holds on its data directory
+//! (one server, one agent a directory, whoever started them) and `--data-dir` with the absolute
+//! path on its command line, by which `down` also finds what has lost its files.
+
+use std::fs;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, test_kill_process};
+use tokio::process::{Child, Command};
+
+/// Which of a node's two processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Role {
+    /// `carob agent`.
+    Agent,
+    /// `carob server`.
+    Server,
+}
+
+impl Role {
+    /// The subcommand, which is also the name of the directory under the data directory.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Role::Agent => "agent",
+            Role::Server => "server",
+        }
+    }
+}
+
+/// A held lock on a data directory; let go when the process ends, however it ends.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] fs::File);
+
+/// Takes `<dir>/lock` for this process and writes its pid into it.
+pub(crate) fn lock(dir: &Path) -> Result<Lock> {
+    let path = dir.join("lock");
+    let mut file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let holder = read_pid(&mut file).map_or("another process".into(), |p| {
+            format!("process {}", p.as_raw_nonzero())
+        });
+        bail!("{} is in use by {holder}", dir.display());
+    }
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())?;
+    Ok(Lock(file))
+}
+
+/// The live process that holds `<dir>/lock`.
+pub(crate) fn holder(dir: &Path) -> Option<Pid> {
+    let mut file = fs::File::open(dir.join("lock")).ok()?;
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        // Nobody holds it; ours goes with `file`.
+        Ok(()) => None,
+        Err(_) => read_pid(&mut file),
+    }
+}
+
+fn read_pid(file: &mut fs::File) -> Option<Pid> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(32).read_to_string(&mut text).ok()?;
+    Pid::from_raw(text.trim().parse().ok()?)
+}
+
+/// A process of some cluster, as its command line shows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Found {
+    /// Server or agent.
+    pub(crate) role: Role,
+    /// Its process id.
+    pub(crate) pid: i32,
+    /// Its `--data-dir`.
+    pub(crate) data_dir: PathBuf,
+}
+
+/// Every server and agent whose data directory lies at or below `dir`.
+pub(crate) fn find(dir: &Path) -> Vec<Found> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut found: Vec<Found> = entries
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let (role, data_dir) = parse_command_line(&line)?;
+            let alive = !is_zombie(pid);
+            (alive && data_dir.starts_with(dir)).then_some(Found {
+                role,
+                pid,
+                data_dir,
+            })
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Reads `… carob server|agent … --data-dir DIR …` from the NUL-separated form of `/proc`.
+fn parse_command_line(line: &[u8]) -> Option<(Role, PathBuf)> {
+    let words: Vec<&str> = line
+        .split(|b| *b == 0)
+        .map(|w| std::str::from_utf8(w).unwrap_or(""))
+        .collect();
+    let program = Path::new(words.first()?).file_name()?;
+    if program != "carob" {
+        return None;
+    }
+    let role = match *words.get(1)? {
+        "server" => Role::Server,
+        "agent" => Role::Agent,
+        _ => return None,
+    };
+    let at = words.iter().position(|w| *w == "--data-dir")?;
+    Some((role, PathBuf::from(words.get(at + 1)?)))
+}
+
+/// A process that has ended but was not waited for holds nothing any more.
+fn is_zombie(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The command in parentheses may hold anything, blanks and parentheses too.
+    stat.rsplit_once(')')
+        .is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+/// Whether `pid` still runs.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    Pid::from_raw(pid).is_some_and(|p| test_kill_process(p).is_ok()) && !is_zombie(pid)
+}
+
+/// Sends `signal`; a process that has gone is no error.
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// Waits until none of `pids` runs, for `limit` at most; the ones that still do.
+pub(crate) async fn wait_for_end(pids: &[i32], limit: Duration) -> Vec<i32> {
+    let ends = pids.iter().map(|pid| end_of(*pid));
+    let _ = tokio::time::timeout(limit, futures::future::join_all(ends)).await;
+    pids.iter().copied().filter(|pid| is_alive(*pid)).collect()
+}
+
+/// Resolves when process `pid`, which need not be a child of this one, has ended.
+pub(crate) async fn end_of(pid: i32) {
+    let Some(process) = Pid::from_raw(pid) else {
+        return;
+    };
+    // A process that is gone, or a zombie waiting for its parent, has no more to say.
+    let Ok(fd) = pidfd_open(process, PidfdFlags::empty()) else {
+        return;
+    };
+    let (ended, end) = tokio::sync::oneshot::channel();
+    // A thread of its own: it may wait as long as the process lives, and nobody waits for it.
+    std::thread::spawn(move || {
+        while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(&fd, PollFlags::IN)], None)
+        {
+        }
+        let _ = ended.send(());
+    });
+    let _ = end.await;
+}
+
+/// Starts `carob <role> --data-dir DIR …` as a process of its own session, so that it outlives
+/// the caller and no terminal signal reaches it. Panics and start-up errors land in
+/// `<dir>/<role>/log/stderr.log`.
+pub(crate) fn spawn(role: Role, data_dir: &Path, args: &[String]) -> Result<Child> {
+    spawn_with(role, data_dir, args, &[])
+}
+
+/// As [`spawn`], with additions to the environment.
+pub(crate) fn spawn_with(
+    role: Role,
+    data_dir: &Path,
+    args: &[String],
+    environment: &[(String, String)],
+) -> Result<Child> {
+    let log = data_dir.join(role.name()).join("log");
+    super::layout::make_private_dir(&log)?;
+    let stderr = fs::File::create(log.join("stderr.log"))
+        .context("cannot write the log of a starting process")?;
+    let exe = std::env::current_exe().context("cannot find this program's own file")?;
+    let mut command = Command::new(exe);
+    command
+        .arg0("carob")
+        .arg(role.name())
+        .arg("--data-dir")
+        .arg(data_dir)
+        .args(args)
+        .envs(environment.iter().map(|(k, v)| (k, v)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .current_dir("/")
+        .process_group(0);
+    // The child outlives this handle, whatever becomes of it.
+    command
+        .kill_on_drop(false)
+        .spawn()
+        .with_context(|| format!("cannot start a {}", role.name()))
+}
+
+/// What a process that ended too early said.
+pub(crate) fn last_words(role: Role, data_dir: &Path) -> String {
+    let file = data_dir.join(role.name()).join("log").join("stderr.log");
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    let tail: Vec<&str> = text.lines().rev().take(8).collect();
+    match tail.is_empty() {
+        true => format!(
+            "it said nothing; see {}",
+            file.parent().unwrap_or(&file).display()
+        ),
+        false => tail.into_iter().rev().collect::<Vec<_>>().join("\n"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_tell_role_and_directory() {
+        let parse = |words: &[&str]| parse_command_line(words.join("\0").as_bytes());
+        assert_eq!(
+            parse(&[
+                "carob",
+                "server",
+                "--data-dir",
+                "/c/dev-1",
+                "--node-name",
+                "dev-1"
+            ]),
+            Some((Role::Server, "/c/dev-1".into()))
+        );
+        assert_eq!(
+            parse(&[
+                "/usr/bin/carob",
+                "agent",
+                "--node-name",
+                "x",
+                "--data-dir",
+                "/c/x"
+            ]),
+            Some((Role::Agent, "/c/x".into()))
+        );
+        assert_eq!(parse(&["carob", "up", "--data-dir", "/c"]), None);
+        assert_eq!(parse(&["vim", "server", "--data-dir", "/c"]), None);
+        assert_eq!(parse(&["carob", "server", "--data-dir"]), None);
+        assert_eq!(parse(&[]), None);
+    }
+
+    #[test]
+    fn one_holder_a_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(holder(dir.path()), None);
+        let held = lock(dir.path()).unwrap();
+        assert_eq!(
+            holder(dir.path()).map(|p| p.as_raw_nonzero().get()),
+            Some(std::process::id() as i32)
+        );
+        assert!(
+            lock(dir.path())
+                .unwrap_err()
+                .to_string()
+                .contains("in use by process")
+        );
+        drop(held);
+        assert_eq!(holder(dir.path()), None);
+    }
+}

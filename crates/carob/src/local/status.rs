@@ -1,0 +1,179 @@
+//! `carob status`: which of a local cluster's processes live, who leads, who is ready.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use client::{Client, ListOptions, Object};
+use k8s_openapi::api::core::v1::Node;
+use serde::Serialize;
+
+use super::layout::{self, Cluster, NodeDir};
+use super::process;
+use crate::output::{Format, Table};
+
+/// Show a local cluster's servers and nodes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Status {
+    /// The cluster's name
+    #[arg(long, default_value = "carob")]
+    name: String,
+    /// Its directory; else ~/.carob/NAME
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// How to print it
+    #[arg(short, long, value_enum)]
+    output: Option<Format>,
+}
+
+/// How long the cluster may take to answer before it counts as silent.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// What is printed; the JSON form is a contract.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    /// The servers, in order.
+    pub(crate) servers: Vec<ServerReport>,
+    /// The nodes, in order.
+    pub(crate) nodes: Vec<NodeReport>,
+}
+
+/// A server process.
+#[derive(Debug, Serialize)]
+pub(crate) struct ServerReport {
+    name: String,
+    address: String,
+    pid: Option<i32>,
+    leader: bool,
+    version: String,
+    api: Option<String>,
+}
+
+/// An agent process and the node that it is.
+#[derive(Debug, Serialize)]
+pub(crate) struct NodeReport {
+    name: String,
+    address: String,
+    pid: Option<i32>,
+    pub(crate) ready: bool,
+    version: String,
+}
+
+impl Status {
+    pub(crate) async fn run(self) -> Result<()> {
+        let dir = layout::cluster_dir(&self.name, self.data_dir.as_deref())?;
+        let Some(cluster) = Cluster::load(&dir)? else {
+            bail!(
+                "{} holds no cluster: start one with `carob up`",
+                dir.display()
+            );
+        };
+        let report = report(&cluster, &dir).await;
+        match self.output {
+            Some(format) => format.print(&report),
+            None => {
+                print(&cluster, &report);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Looks at the processes, and asks whoever answers for the rest.
+pub(crate) async fn report(cluster: &Cluster, dir: &Path) -> Report {
+    let nodes = cluster.nodes(dir);
+    let told = tokio::time::timeout(ANSWER_WITHIN, ask(&nodes))
+        .await
+        .unwrap_or_default();
+    let pid = |dir: PathBuf| process::holder(&dir).map(|p| p.as_raw_nonzero().get());
+    let servers = nodes
+        .iter()
+        .map(|node| {
+            let pid = pid(node.server());
+            ServerReport {
+                name: node.name.clone(),
+                address: node.address.to_string(),
+                pid,
+                leader: pid.is_some() && told.leader.as_deref() == Some(&node.name),
+                version: cluster.version.clone(),
+                api: super::up::api_url(node),
+            }
+        })
+        .collect();
+    let nodes = nodes
+        .iter()
+        .map(|node| {
+            let pid = pid(node.agent());
+            let seen = told.nodes.get(&node.name);
+            NodeReport {
+                name: node.name.clone(),
+                address: node.address.to_string(),
+                pid,
+                ready: pid.is_some() && seen.is_some_and(|(ready, _)| *ready),
+                version: seen.map(|(_, version)| version.clone()).unwrap_or_default(),
+            }
+        })
+        .collect();
+    Report { servers, nodes }
+}
+
+/// What a live server tells.
+#[derive(Default)]
+struct Told {
+    leader: Option<String>,
+    nodes: BTreeMap<String, (bool, String)>,
+}
+
+async fn ask(nodes: &[NodeDir]) -> Told {
+    let Ok(client) = super::up::client_of(nodes) else {
+        return Told::default();
+    };
+    let (access, everything) = (client.of::<Node>(), ListOptions::default());
+    let (leader, listed) = tokio::join!(leader(&client), access.list(&everything));
+    let nodes = listed.map(|list| list.items).unwrap_or_default();
+    let nodes = nodes
+        .iter()
+        .map(|node| {
+            let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
+            let version = info.map(|i| i.kubelet_version.clone()).unwrap_or_default();
+            (node.name().to_owned(), (super::up::is_ready(node), version))
+        })
+        .collect();
+    Told { leader, nodes }
+}
+
+/// The leader's name, from whichever server answers.
+async fn leader(client: &Client) -> Option<String> {
+    let members = client::join::members(client).await.ok()?;
+    members
+        .leader
+        .and_then(|id| members.members.into_iter().find(|m| m.id == id))
+        .map(|m| m.name)
+}
+
+fn print(cluster: &Cluster, report: &Report) {
+    println!(
+        "cluster {} on https://127.0.0.1:{} (carob {})",
+        cluster.name, cluster.api_port, cluster.version
+    );
+    let mut table = Table::new(["NAME", "ADDRESS", "SERVER", "AGENT", "READY", "VERSION"]);
+    for (server, node) in report.servers.iter().zip(&report.nodes) {
+        let state = match (server.pid, server.leader) {
+            (None, _) => "dead".to_owned(),
+            (Some(pid), true) => format!("{pid} (leader)"),
+            (Some(pid), false) => pid.to_string(),
+        };
+        let agent = node.pid.map_or("dead".to_owned(), |pid| pid.to_string());
+        let ready = if node.ready { "yes" } else { "no" };
+        table.row([
+            node.name.as_str(),
+            &node.address,
+            &state,
+            &agent,
+            ready,
+            &node.version,
+        ]);
+    }
+    table.print();
+}

@@ -1,0 +1,76 @@
+//! Where each process writes its spans and events.
+//!
+//! Servers and agents log into their data directory, rotated; commands log to standard error.
+//! Text is for people, JSON (`--log-format json`) for collectors. The filter has a level a crate.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
+use tracing_subscriber::filter::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+
+/// How a process writes its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Days of log files that are kept.
+const KEPT_FILES: usize = 7;
+
+/// What is logged unless `CAROB_LOG` or `--log` says otherwise: our own crates' spans, the
+/// libraries' warnings. openraft reports every lost connection as an error and we report it too.
+const DEFAULT_FILTER: &str = "warn,carob=info,api=info,store=info,client=info,apiserver=info,\
+scheduler=info,controllers=info,network=info,runtime=info,images=info,agent=info,openraft=off";
+
+/// Logs of a short-lived command: warnings to standard error, or what `CAROB_LOG` asks for.
+pub(crate) fn to_stderr() {
+    let filter = EnvFilter::try_from_env("CAROB_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
+    install(Format::Text, filter, std::io::stderr);
+}
+
+/// Logs of a server or agent: `<directory>/<name>.<date>.log`.
+pub(crate) fn to_directory(
+    directory: &Path,
+    name: &str,
+    format: Format,
+    filter: Option<&str>,
+) -> Result<()> {
+    let appender = RollingFileAppender::builder()
+        .rotation(Rotation::DAILY)
+        .filename_prefix(name)
+        .filename_suffix("log")
+        .max_log_files(KEPT_FILES)
+        .build(directory)
+        .with_context(|| format!("cannot write logs into {}", directory.display()))?;
+    let filter = match filter {
+        Some(given) => EnvFilter::try_new(given).with_context(|| format!("--log {given}"))?,
+        None => {
+            EnvFilter::try_from_env("CAROB_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))
+        }
+    };
+    install(format, filter, std::sync::Mutex::new(appender));
+    std::panic::set_hook(Box::new(
+        |info| tracing::error!(target: "carob", "panic: {info}"),
+    ));
+    Ok(())
+}
+
+fn install<W>(format: Format, filter: EnvFilter, writer: W)
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(false);
+    match format {
+        Format::Text => registry.with(layer).init(),
+        Format::Json => registry.with(layer.json().with_span_list(true)).init(),
+    }
+}

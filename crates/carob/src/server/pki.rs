@@ -1,0 +1,195 @@
+//! A server's certificates: found, made with a new cluster, or asked for with a token.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use apiserver::ca::{Ca, Issued, Profile};
+use client::Client;
+use client::https::HttpsTransport;
+use client::join::{Request, Role};
+use client::tls::{self, Identity};
+use serde::{Deserialize, Serialize};
+
+use super::{Args, Node, store_dir};
+use crate::local::layout::{make_private_dir, read_json, write_json, write_private};
+use crate::version::VERSION;
+
+/// How long the cluster may take to answer one that joins: it may be starting itself.
+const JOIN_WITHIN: Duration = Duration::from_secs(60);
+/// The pause between two attempts to reach it.
+const JOIN_PAUSE: Duration = Duration::from_millis(100);
+
+/// This server's place in the cluster.
+pub(super) struct Membership {
+    /// Its id among the store's members.
+    pub(super) id: u64,
+    /// Its certificate.
+    pub(super) identity: Identity,
+    /// The cluster's CA, to sign for those who join here.
+    pub(super) ca: Arc<Ca>,
+    /// Who takes this server in, if it has just joined.
+    pub(super) joined: Option<Client>,
+}
+
+/// `server/member.json`.
+#[derive(Serialize, Deserialize)]
+struct Member {
+    id: u64,
+    version: String,
+}
+
+/// Finds this server's certificates, or gets them.
+pub(super) async fn obtain(args: &Args, node: &Node) -> Result<Membership> {
+    let pki = node.dir.join("pki");
+    make_private_dir(&pki)?;
+    let member: Option<Member> = read_json(&node.dir.join("member.json"))?;
+    if let Some(member) = &member {
+        crate::version::check_data(&member.version, &node.dir)?;
+    }
+    // A server that lost its store must come as another member: the old one has promised its
+    // peers to remember what it acknowledged.
+    if let Some(member) = member.filter(|_| store_dir(&node.dir).exists()) {
+        return load(&pki, member.id);
+    }
+    match (&args.join, &args.token) {
+        (Some(url), Some(token)) => join(url, token, node, &pki).await,
+        _ if store_dir(&node.dir).exists() => {
+            bail!(
+                "{} holds a store but not whose it is: member.json is missing",
+                node.dir.display()
+            )
+        }
+        _ => found(node, &pki),
+    }
+}
+
+/// A new cluster's first server.
+fn found(node: &Node, pki: &Path) -> Result<Membership> {
+    let ca = match (
+        fs::read_to_string(pki.join("ca.crt")),
+        fs::read_to_string(pki.join("ca.key")),
+    ) {
+        (Ok(certificate), Ok(key)) => Ca::load(&certificate, &key)?,
+        _ => Ca::create()?,
+    };
+    let server = ca.issue(&server_profile(node))?;
+    let identity = keep(&ca, server, pki)?;
+    write_json(
+        &node.dir.join("member.json"),
+        &Member {
+            id: 1,
+            version: VERSION.into(),
+        },
+    )?;
+    Ok(Membership {
+        id: 1,
+        identity,
+        ca: Arc::new(ca),
+        joined: None,
+    })
+}
+
+/// Asks `url` for a certificate, and for the CA's key, since any server may be asked to sign.
+async fn join(
+    url: &str,
+    token: &client::token::Token,
+    node: &Node,
+    pki: &Path,
+) -> Result<Membership> {
+    let name = format!("{}{}", apiserver::ca::SERVER_USER, node.name);
+    let request = tls::request(&name, apiserver::ca::SERVERS, &[node.advertise])?;
+    let ask = Request {
+        role: Role::Server,
+        node_name: node.name.clone(),
+        addresses: vec![node.advertise],
+        csr: request.csr_pem.clone(),
+        raft_address: Some((node.advertise, node.ports.raft).into()),
+    };
+    let answer = crate::joining::ask(url, token, &ask, JOIN_WITHIN, JOIN_PAUSE).await?;
+    let (Some(key), Some(id)) = (answer.ca_key, answer.member_id) else {
+        bail!(
+            "{url} gave no CA key: is this a token for servers (`carob token create --role server`)?"
+        );
+    };
+    let ca = Ca::load(&answer.ca, &key).context("the cluster sent a CA that cannot be used")?;
+    let identity = keep(
+        &ca,
+        Issued {
+            certificate: answer.certificate,
+            key: request.key_pem,
+        },
+        pki,
+    )?;
+    write_json(
+        &node.dir.join("member.json"),
+        &Member {
+            id,
+            version: VERSION.into(),
+        },
+    )?;
+    let servers = if answer.servers.is_empty() {
+        vec![url.to_owned()]
+    } else {
+        answer.servers
+    };
+    let transport = HttpsTransport::new(servers, identity.client_config()?)?;
+    // Catching up by a snapshot takes as long as the snapshot is large.
+    let client = Client::new(Arc::new(transport), format!("carob/{VERSION}"))
+        .with_timeout(Duration::from_secs(300));
+    Ok(Membership {
+        id,
+        identity,
+        ca: Arc::new(ca),
+        joined: Some(client),
+    })
+}
+
+/// Writes everything below `pki`; the certificate last but one, for its presence says the rest.
+fn keep(ca: &Ca, server: Issued, pki: &Path) -> Result<Identity> {
+    let admin = ca.issue(&Profile::Admin)?;
+    let files: [(&str, &str); 6] = [
+        ("ca.key", &ca.key()),
+        ("ca.crt", ca.certificate()),
+        ("admin.key", &admin.key),
+        ("admin.crt", &admin.certificate),
+        ("server.key", &server.key),
+        ("server.crt", &server.certificate),
+    ];
+    for (name, contents) in files {
+        write_private(&pki.join(name), contents.as_bytes())?;
+    }
+    Ok(Identity {
+        cert_pem: server.certificate,
+        key_pem: server.key,
+        ca_pem: ca.certificate().to_owned(),
+    })
+}
+
+fn load(pki: &Path, id: u64) -> Result<Membership> {
+    let read = |name: &str| {
+        fs::read_to_string(pki.join(name))
+            .with_context(|| format!("cannot read {}", pki.join(name).display()))
+    };
+    let ca = Ca::load(&read("ca.crt")?, &read("ca.key")?)?;
+    let identity = Identity {
+        cert_pem: read("server.crt")?,
+        key_pem: read("server.key")?,
+        ca_pem: read("ca.crt")?,
+    };
+    Ok(Membership {
+        id,
+        identity,
+        ca: Arc::new(ca),
+        joined: None,
+    })
+}
+
+fn server_profile(node: &Node) -> Profile {
+    Profile::Server {
+        name: node.name.clone(),
+        addresses: vec![node.advertise],
+    }
+}

@@ -1,0 +1,72 @@
+//! The table of controllers: which reconciler a key is for.
+
+use client::Key;
+use jiff::Timestamp;
+
+use crate::plan::Plan;
+use crate::view::View;
+use crate::{deployment, job, namespace, node_ipam, node_lifecycle, replica_set};
+
+/// One controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Controller {
+    /// [`deployment`]
+    Deployment,
+    /// [`job`]
+    Job,
+    /// [`namespace`]
+    Namespace,
+    /// [`node_ipam`]; all nodes under one key.
+    NodeIpam,
+    /// [`node_lifecycle`]
+    NodeLifecycle,
+    /// Pods of vanished nodes: [`node_lifecycle::reconcile_pod`].
+    PodGarbage,
+    /// [`replica_set`]
+    ReplicaSet,
+}
+
+impl Controller {
+    /// The kind whose objects the keys name, for events.
+    pub(crate) fn kind(self) -> (&'static str, &'static str) {
+        match self {
+            Controller::Deployment => ("apps/v1", "Deployment"),
+            Controller::Job => ("batch/v1", "Job"),
+            Controller::Namespace => ("v1", "Namespace"),
+            Controller::NodeIpam | Controller::NodeLifecycle => ("v1", "Node"),
+            Controller::PodGarbage => ("v1", "Pod"),
+            Controller::ReplicaSet => ("apps/v1", "ReplicaSet"),
+        }
+    }
+
+    /// The component name under which its events appear, as Kubernetes names it.
+    pub(crate) fn component(self) -> &'static str {
+        match self {
+            Controller::Deployment => "deployment-controller",
+            Controller::Job => "job-controller",
+            Controller::Namespace => "namespace-controller",
+            Controller::NodeIpam | Controller::NodeLifecycle => "node-controller",
+            Controller::PodGarbage => "pod-garbage-collector",
+            Controller::ReplicaSet => "replicaset-controller",
+        }
+    }
+
+    /// What is to be done about `key`. `heartbeat` is when the node of that name was last heard of.
+    pub(crate) fn reconcile(
+        self,
+        key: &Key,
+        view: &View,
+        heartbeat: Timestamp,
+        now: Timestamp,
+    ) -> Plan {
+        match self {
+            Controller::Deployment => deployment::reconcile(key, view, now),
+            Controller::Job => job::reconcile(key, view, now),
+            Controller::Namespace => namespace::reconcile(key, view),
+            Controller::NodeIpam => node_ipam::reconcile(view),
+            Controller::NodeLifecycle => node_lifecycle::reconcile(key, view, heartbeat, now),
+            Controller::PodGarbage => node_lifecycle::reconcile_pod(key, view),
+            Controller::ReplicaSet => replica_set::reconcile(key, view, now),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Keeps the graph and carries out what it calls for.
+
+use std::sync::Arc;
+
+use api::resource::{self, Resource};
+use client::{Client, Error, Informer, Key, ListOptions, PartialObject};
+use imbl::ordmap::DiffItem;
+use k8s_openapi::api::core::v1::Namespace;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::graph::Graph;
+use crate::plan::Write;
+use crate::writer::Writer;
+
+/// Objects that are worked on at once.
+const WORKERS: usize = 8;
+
+/// What a worker looks at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    /// The object with this uid.
+    Object(String),
+    /// The deleted namespace of this name.
+    Namespace(String),
+}
+
+struct Collector {
+    client: Client,
+    writer: Writer,
+    graph: Mutex<Graph>,
+    queue: client::WorkQueue<Work>,
+    namespaces: Informer<Namespace>,
+}
+
+/// Collects garbage until it is dropped.
+pub(crate) async fn run(client: Client) {
+    let collector = Arc::new(Collector {
+        writer: Writer::new(client.clone()),
+        graph: Mutex::default(),
+        queue: client::WorkQueue::new(),
+        namespaces: Informer::start(client.of::<Namespace>(), ListOptions::default()),
+        client,
+    });
+    let mut tasks = JoinSet::new();
+    for resource in collected() {
+        tasks.spawn(Arc::clone(&collector).follow(resource));
+    }
+    tasks.spawn(Arc::clone(&collector).follow_namespaces());
+    for _ in 0..WORKERS {
+        let collector = Arc::clone(&collector);
+        tasks.spawn(async move {
+            while let Some(item) = collector.queue.next().await {
+                match collector.once(&item).await {
+                    Ok(()) => collector.queue.forget(&item),
+                    Err(error) => {
+                        if !error.is_conflict() {
+                            tracing::warn!(%error, work = ?*item, "garbage was not collected");
+                        }
+                        collector.queue.retry((*item).clone());
+                    }
+                }
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Every kind that can be listed and deleted, once: events and autoscalers are stored under one
+/// version and served under two. Events end by their own age and own nothing.
+fn collected() -> impl Iterator<Item = &'static Resource> {
+    resource::all().iter().filter(|r| {
+        let verbs = ["list", "watch", "delete"]
+            .iter()
+            .all(|v| r.verbs.contains(v));
+        let again = r.plural == "events" || (r.group == "autoscaling" && r.version == "v1");
+        verbs && !again
+    })
+}
+
+impl Collector {
+    async fn follow(self: Arc<Self>, resource: &'static Resource) {
+        let informer = Informer::start(
+            self.client.resource::<PartialObject>(resource),
+            ListOptions::default(),
+        );
+        let mut changes = informer.subscribe();
+        let mut seen = client::View::<PartialObject>::default();
+        let api_version = resource.api_version();
+        loop {
+            changes.next().await;
+            let fresh = informer.view();
+            let mut concerned = Vec::new();
+            {
+                let mut graph = self.graph.lock();
+                for change in seen.diff(&fresh) {
+                    let (old, new) = match change {
+                        DiffItem::Add(_, new) => (None, Some(new)),
+                        DiffItem::Remove(_, old) => (Some(old), None),
+                        DiffItem::Update {
+                            old: (_, old),
+                            new: (_, new),
+                        } => (Some(old), Some(new)),
+                    };
+                    // A namesake that came in between is another object.
+                    if let Some(old) =
+                        old.filter(|o| new.is_none_or(|n| n.metadata.uid != o.metadata.uid))
+                    {
+                        concerned
+                            .extend(graph.remove(old.metadata.uid.as_deref().unwrap_or_default()));
+                    }
+                    if let Some(new) = new {
+                        concerned.extend(graph.put(api_version, resource.kind, new));
+                    }
+                    let namespace = old
+                        .or(new)
+                        .and_then(|o| o.metadata.namespace.clone())
+                        .unwrap_or_default();
+                    if self.is_terminating(&namespace) {
+                        self.queue.add(Work::Namespace(namespace));
+                    }
+                }
+            }
+            seen = fresh;
+            for uid in concerned {
+                self.queue.add(Work::Object(uid));
+            }
+        }
+    }
+
+    async fn follow_namespaces(self: Arc<Self>) {
+        let mut changes = self.namespaces.subscribe();
+        loop {
+            for key in changes.next().await {
+                if self.is_terminating(&key.name) {
+                    self.queue.add(Work::Namespace(key.name));
+                }
+            }
+        }
+    }
+
+    fn is_terminating(&self, namespace: &str) -> bool {
+        let found = self.namespaces.get(&Key::new("", namespace));
+        found.is_some_and(|n| n.metadata.deletion_timestamp.is_some())
+    }
+
+    async fn once(&self, work: &Work) -> Result<(), Error> {
+        match work {
+            Work::Object(uid) => {
+                let plan = self.graph.lock().reconcile(uid);
+                for write in &plan.writes {
+                    self.writer.write(write).await?;
+                }
+                Ok(())
+            }
+            Work::Namespace(name) => self.empty(name).await,
+        }
+    }
+
+    /// Deletes what is in a namespace and, once nothing is, lets the namespace go.
+    async fn empty(&self, name: &str) -> Result<(), Error> {
+        let (left, pending): (Vec<_>, Vec<_>) = {
+            let graph = self.graph.lock();
+            graph
+                .inhabitants(name)
+                .map(|(t, deleting)| (t.clone(), deleting))
+                .partition(|(_, deleting)| !deleting)
+        };
+        for (target, _) in &left {
+            self.writer.write(&Write::delete(target.clone())).await?;
+        }
+        if !left.is_empty() || !pending.is_empty() {
+            // Each of them that goes brings this namespace up again.
+            return Ok(());
+        }
+        // The graph may lag behind a write that came just before the deletion: ask.
+        for resource in collected().filter(|r| r.namespaced) {
+            let access = self.client.resource::<PartialObject>(resource);
+            let found = access.list(&ListOptions::namespace(name)).await?;
+            for object in &found.items {
+                let uid = object.metadata.uid.clone().unwrap_or_default();
+                let target = crate::plan::Target {
+                    api_version: resource.api_version().to_owned(),
+                    kind: resource.kind.to_owned(),
+                    key: Key::of(object),
+                    uid,
+                };
+                self.writer.write(&Write::delete(target)).await?;
+            }
+            if !found.items.is_empty() {
+                return Ok(());
+            }
+        }
+        self.finalize(name).await
+    }
+
+    /// Takes the namespace's own finalizer away, which removes it.
+    async fn finalize(&self, name: &str) -> Result<(), Error> {
+        let Some(mut namespace) = self.client.of::<Namespace>().find("", name).await? else {
+            return Ok(());
+        };
+        if namespace.metadata.deletion_timestamp.is_none() {
+            return Ok(());
+        }
+        namespace.spec.get_or_insert_default().finalizers = None;
+        let mut object =
+            serde_json::to_value(&namespace).map_err(|e| Error::decode("a namespace", e))?;
+        object["spec"] = json!({"finalizers": []});
+        let uri = format!("/api/v1/namespaces/{name}/finalize");
+        let request = http::Request::put(uri)
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(object.to_string().into())
+            .map_err(|e| Error::Invalid(e.to_string()))?;
+        let answer = self.client.raw(request).await.map(drop);
+        match answer {
+            Err(error) if error.is_not_found() => Ok(()),
+            other => other,
+        }
+    }
+}

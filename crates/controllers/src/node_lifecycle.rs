@@ -1,0 +1,215 @@
+//! Nodes: what follows from a heartbeat that stays away.
+
+use std::time::Duration;
+
+use client::Key;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use serde_json::json;
+
+use crate::owner::{self, target, to_value};
+use crate::plan::{Plan, Target, Write};
+use crate::view::View;
+
+/// A node whose lease is older than this is not ready.
+pub(crate) const HEARTBEAT_LIMIT: Duration = Duration::from_secs(4);
+/// How long a node that nobody ever heard of may take for its first heartbeat.
+const FIRST_HEARTBEAT: Duration = Duration::from_secs(20);
+/// Where the nodes' heartbeats are.
+pub(crate) const LEASES: &str = "kube-node-lease";
+
+/// The taints and effects that tell schedulers of an unreachable node.
+const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
+const NOT_READY: &str = "node.kubernetes.io/not-ready";
+
+/// When a lease was last seen to change, by this controller's own clock.
+///
+/// Clocks of machines differ, so the age of a heartbeat is how long *we* have not seen it move,
+/// never the difference between our clock and the time that is written in it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Heartbeats {
+    seen: std::collections::BTreeMap<String, (Option<MicroTime>, Timestamp)>,
+}
+
+impl Heartbeats {
+    /// When `node`'s lease last changed, as far as this leader has seen; `now` at first sight.
+    pub(crate) fn observe(&mut self, node: &str, view: &View, now: Timestamp) -> Timestamp {
+        let lease = view.leases.get(&Key::new(LEASES, node));
+        let renewed = lease.and_then(|l| l.spec.as_ref()?.renew_time.clone());
+        match self.seen.get(node) {
+            Some((before, at)) if *before == renewed => *at,
+            _ => {
+                self.seen.insert(node.to_owned(), (renewed, now));
+                now
+            }
+        }
+    }
+
+    /// Forgets a node that is gone.
+    pub(crate) fn forget(&mut self, node: &str) {
+        self.seen.remove(node);
+    }
+}
+
+/// Brings the node at `key` up to date: its readiness and the taints that follow from it. `heartbeat` is when its lease was last seen to change.
+pub(crate) fn reconcile(key: &Key, view: &View, heartbeat: Timestamp, now: Timestamp) -> Plan {
+    let mut plan = Plan::default();
+    let Some(node) = view.nodes.get(key) else {
+        return plan;
+    };
+    if owner::is_deleting(&**node) {
+        return plan;
+    }
+    judge(node, view, heartbeat, now, &mut plan);
+    plan
+}
+
+fn judge(node: &Node, view: &View, heartbeat: Timestamp, now: Timestamp, plan: &mut Plan) {
+    let limit = match ready(node) {
+        Some(_) => HEARTBEAT_LIMIT,
+        None => FIRST_HEARTBEAT,
+    };
+    let silent = Duration::try_from(now.duration_since(heartbeat)).unwrap_or_default();
+    let lost = silent >= limit;
+    if lost {
+        lose(node, view, now, plan);
+    } else {
+        plan.again(limit - silent);
+    }
+    taint(node, lost, now, plan);
+}
+
+/// Marks a silent node's condition `Unknown` and its pods as not ready.
+fn lose(node: &Node, view: &View, now: Timestamp, plan: &mut Plan) {
+    if ready(node).is_none_or(|c| c.status != "Unknown") {
+        let mut node = node.clone();
+        let conditions = node
+            .status
+            .get_or_insert_default()
+            .conditions
+            .get_or_insert_default();
+        if conditions.iter().all(|c| c.type_ != "Ready") {
+            conditions.push(NodeCondition {
+                type_: "Ready".into(),
+                ..NodeCondition::default()
+            });
+        }
+        for condition in conditions.iter_mut().filter(|c| c.status != "Unknown") {
+            condition.status = "Unknown".into();
+            condition.reason = Some("NodeStatusUnknown".into());
+            condition.message = Some("Kubelet stopped posting node status.".into());
+            condition.last_transition_time = Some(Time(now));
+        }
+        let name = node.metadata.name.as_deref().unwrap_or_default();
+        plan.note(
+            "NodeNotReady",
+            format!("Node {name} status is now: NodeNotReady"),
+        );
+        plan.writes.push(Write::Status {
+            object: to_value(&node),
+        });
+    }
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    for (_, pod) in view.pods.iter().filter(|(_, pod)| is_on(pod, name)) {
+        if crate::pods::is_ready(pod) {
+            plan.writes.push(Write::Status {
+                object: to_value(&not_ready(pod, now)),
+            });
+        }
+    }
+}
+
+fn not_ready(pod: &Pod, now: Timestamp) -> Pod {
+    let mut pod = pod.clone();
+    let conditions = pod
+        .status
+        .get_or_insert_default()
+        .conditions
+        .get_or_insert_default();
+    for condition in conditions.iter_mut().filter(|c| c.type_ == "Ready") {
+        condition.status = "False".into();
+        condition.last_transition_time = Some(Time(now));
+    }
+    pod
+}
+
+/// Sets the taints that a node's readiness calls for, and takes away those it no longer does.
+fn taint(node: &Node, lost: bool, now: Timestamp, plan: &mut Plan) {
+    let not_ready = !lost && ready(node).is_none_or(|c| c.status != "True");
+    let old = node
+        .spec
+        .as_ref()
+        .and_then(|s| s.taints.clone())
+        .unwrap_or_default();
+    let mut taints = old.clone();
+    for (key, wanted) in [(UNREACHABLE, lost), (NOT_READY, not_ready)] {
+        for effect in ["NoSchedule", "NoExecute"] {
+            let at = taints
+                .iter()
+                .position(|t| t.key == key && t.effect == effect);
+            match (at, wanted) {
+                (None, true) => taints.push(k8s_openapi::api::core::v1::Taint {
+                    key: key.into(),
+                    effect: effect.into(),
+                    value: None,
+                    time_added: (effect == "NoExecute").then_some(Time(now)),
+                }),
+                (Some(at), false) => {
+                    taints.remove(at);
+                }
+                _ => {}
+            }
+        }
+    }
+    if taints != old {
+        let patch = json!({
+            "metadata": {"resourceVersion": node.metadata.resource_version},
+            "spec": {"taints": taints},
+        });
+        plan.writes.push(Write::Patch {
+            target: target(node),
+            subresource: None,
+            patch,
+        });
+    }
+}
+
+fn ready(node: &Node) -> Option<&NodeCondition> {
+    node.status
+        .as_ref()?
+        .conditions
+        .as_deref()?
+        .iter()
+        .find(|c| c.type_ == "Ready")
+}
+
+fn is_on(pod: &Pod, node: &str) -> bool {
+    pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) == Some(node)
+}
+
+/// Ends pods whose node is gone for good: nobody is left to report their end.
+pub(crate) fn reconcile_pod(key: &Key, view: &View) -> Plan {
+    let mut plan = Plan::default();
+    let Some(pod) = view.pods.get(key) else {
+        return plan;
+    };
+    let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref()) else {
+        return plan;
+    };
+    let node = Key::new("", node);
+    if view.nodes.get(&node).is_none() {
+        let node = Target {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            key: node,
+            uid: String::new(),
+        };
+        plan.writes.push(Write::Delete {
+            target: target(&**pod),
+            force: true,
+            unless: vec![node],
+        });
+    }
+    plan
+}

@@ -1,0 +1,132 @@
+//! What a reconciler wants done.
+
+use std::time::Duration;
+
+use client::Key;
+use serde_json::Value;
+
+/// The writes, events and second look that one reconciliation asks for.
+///
+/// Writes are carried out in order, except that neighbours which do not depend on each other's
+/// outcome (everything but [`Write::Status`] and [`Write::Update`]) run side by side. The first
+/// failure ends the plan: the key runs again on a fresh view, so a plan never has to undo.
+#[derive(Debug, Default, PartialEq)]
+pub struct Plan {
+    /// What to write, in order.
+    pub writes: Vec<Write>,
+    /// What to tell the object's owner.
+    pub events: Vec<Notice>,
+    /// When to look again although nothing has changed.
+    pub again_after: Option<Duration>,
+}
+
+/// Which object of which kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `apps/v1`, `v1`, …
+    pub api_version: String,
+    /// `ReplicaSet`, …
+    pub kind: String,
+    /// Namespace (empty for cluster-scoped kinds) and name.
+    pub key: Key,
+    /// The very object that was seen; another of the same name is left alone.
+    pub uid: String,
+}
+
+/// One write.
+#[derive(Debug, PartialEq)]
+pub enum Write {
+    /// Create `object`; one that is there already counts as done.
+    Create {
+        /// The namespace to create it in; empty for cluster-scoped kinds.
+        namespace: String,
+        /// The whole object.
+        object: Value,
+    },
+    /// Replace an object, on the condition that it is still at its `resourceVersion`.
+    Update {
+        /// The whole object as it should be.
+        object: Value,
+    },
+    /// Replace an object's status, on the condition that it is still at its `resourceVersion`.
+    Status {
+        /// The whole object; only its status counts.
+        object: Value,
+    },
+    /// A JSON merge patch.
+    Patch {
+        /// What to patch.
+        target: Target,
+        /// The subresource, if any.
+        subresource: Option<&'static str>,
+        /// The patch.
+        patch: Value,
+    },
+    /// Delete an object; one that is gone already counts as done.
+    Delete {
+        /// What to delete.
+        target: Target,
+        /// Without grace, for what nobody is left to end.
+        force: bool,
+        /// Leave it if one of these is there after all: asked of the API, for a view may not have
+        /// seen them yet. An empty uid stands for any.
+        unless: Vec<Target>,
+    },
+}
+
+/// An event about the object under reconciliation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// `Warning` rather than `Normal`.
+    pub warning: bool,
+    /// A CamelCase word, such as `SuccessfulCreate`.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Plan {
+    /// Whether nothing is to be done now.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.events.is_empty()
+    }
+
+    /// Adds a `Normal` event.
+    pub(crate) fn note(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.events.push(Notice {
+            warning: false,
+            reason,
+            message: message.into(),
+        });
+    }
+
+    /// Adds a `Warning` event.
+    pub(crate) fn warn(&mut self, reason: &'static str, message: impl Into<String>) {
+        self.events.push(Notice {
+            warning: true,
+            reason,
+            message: message.into(),
+        });
+    }
+
+    /// Asks for another look after `delay`, or sooner if that was asked for already.
+    pub(crate) fn again(&mut self, delay: Duration) {
+        self.again_after = Some(self.again_after.map_or(delay, |d| d.min(delay)));
+    }
+}
+
+impl Write {
+    /// An ordinary deletion, with the object's own grace.
+    pub(crate) fn delete(target: Target) -> Write {
+        Write::Delete {
+            target,
+            force: false,
+            unless: Vec::new(),
+        }
+    }
+
+    /// Whether what follows must wait for this write's outcome.
+    pub(crate) fn is_barrier(&self) -> bool {
+        matches!(self, Write::Status { .. } | Write::Update { .. })
+    }
+}

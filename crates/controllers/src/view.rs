@@ -1,0 +1,110 @@
+//! What the reconcilers see: every kind that any of them needs, as one immutable picture.
+
+use std::sync::Arc;
+
+use client::{Key, Kind};
+use imbl::{OrdMap, OrdSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+
+/// A picture of the cluster. Cloning copies pointers only.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// All pods.
+    pub pods: Table<Pod>,
+    /// All replica sets.
+    pub replica_sets: Table<ReplicaSet>,
+    /// All deployments.
+    pub deployments: Table<Deployment>,
+    /// All jobs.
+    pub jobs: Table<Job>,
+    /// All namespaces.
+    pub namespaces: Table<Namespace>,
+    /// All nodes.
+    pub nodes: Table<Node>,
+    /// The nodes' heartbeats, in namespace `kube-node-lease`.
+    pub leases: Table<Lease>,
+    /// All service accounts.
+    pub service_accounts: Table<ServiceAccount>,
+    /// The `kube-root-ca.crt` of each namespace.
+    pub config_maps: Table<ConfigMap>,
+    /// The cluster's CA certificate, PEM.
+    pub root_ca: Arc<str>,
+}
+
+/// All objects of one kind, with an index from a controller's uid to what it owns.
+#[derive(Clone, Debug)]
+pub struct Table<T> {
+    objects: OrdMap<Key, Arc<T>>,
+    owned: OrdSet<(String, Key)>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table {
+            objects: OrdMap::new(),
+            owned: OrdSet::new(),
+        }
+    }
+}
+
+impl<T: Kind> Table<T> {
+    /// Takes in what is now at `key`: `None` where it is gone.
+    pub fn set(&mut self, key: &Key, object: Option<Arc<T>>) {
+        if let Some(owner) = self.objects.get(key).and_then(|old| controller_uid(&**old)) {
+            self.owned.remove(&(owner, key.clone()));
+        }
+        match object {
+            Some(object) => {
+                if let Some(owner) = controller_uid(&*object) {
+                    self.owned.insert((owner, key.clone()));
+                }
+                self.objects.insert(key.clone(), object);
+            }
+            None => {
+                self.objects.remove(key);
+            }
+        }
+    }
+
+    /// The object at `key`.
+    pub fn get(&self, key: &Key) -> Option<&Arc<T>> {
+        self.objects.get(key)
+    }
+
+    /// All objects, by namespace and name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Key, &Arc<T>)> {
+        self.objects.iter()
+    }
+
+    /// The objects of one namespace, by name.
+    pub fn in_namespace<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Arc<T>> {
+        self.objects
+            .range(Key::new(namespace, "")..)
+            .take_while(move |(key, _)| key.namespace == namespace)
+            .map(|(_, object)| object)
+    }
+
+    /// The objects whose controller has this uid, by name.
+    pub fn owned_by<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Arc<T>> {
+        self.owned
+            .range((uid.to_owned(), Key::new("", ""))..)
+            .take_while(move |(owner, _)| owner == uid)
+            .filter_map(|(_, key)| self.objects.get(key))
+    }
+}
+
+/// The uid of the owner that is marked as the controller.
+fn controller_uid<T: Kind>(object: &T) -> Option<String> {
+    let owners = object
+        .metadata()
+        .owner_references
+        .as_deref()
+        .unwrap_or_default();
+    owners
+        .iter()
+        .find(|o| o.controller == Some(true))
+        .map(|o| o.uid.clone())
+}
