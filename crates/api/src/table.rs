@@ -1,7 +1,7 @@
 //! Objects as rows: what a client gets that asks for `as=Table` (`kubectl get`).
 //!
 //! The columns come from [`Resource::columns`]; the functions that fill them stand in the modules
-//! below, with a line each in [`CELLS`]. A kind without a line has its name and its creation time.
+//! below, with a line each in the table `CELLS`. A kind without a line has its name and its creation time.
 
 mod access;
 mod age;

@@ -1,5 +1,5 @@
 //! What single kinds add to the schema: defaults that need code, fields that the server sets,
-//! rules. One file a kind and one line in [`ALL`].
+//! rules. One file a kind and one line in the table `ALL`.
 
 mod config_map;
 mod cron_job;
