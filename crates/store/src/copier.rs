@@ -17,7 +17,7 @@ enum Request {
     Nudge,
     /// Hold at least what is latest now, durably.
     Flush(oneshot::Sender<Result<(), Error>>),
-    Install(Checkpoint, oneshot::Sender<Result<(), Error>>),
+    Install(Box<Checkpoint>, oneshot::Sender<Result<(), Error>>),
 }
 
 /// How long changes are gathered before they are copied. The log has them meanwhile.
@@ -72,7 +72,8 @@ impl Copier {
     /// Replaces everything by `checkpoint`; durable on return.
     pub(crate) async fn install(&self, checkpoint: Checkpoint) -> Result<(), Error> {
         let (done, wait) = oneshot::channel();
-        self.ask(Request::Install(checkpoint, done), wait).await
+        self.ask(Request::Install(Box::new(checkpoint), done), wait)
+            .await
     }
 
     async fn ask(

@@ -11,10 +11,10 @@
 //!
 //! # A write's way
 //!
-//! [`Store::write`] makes a proposal with a request id and asks the leader ([`forward`]). Raft (openraft) gives it a
-//! place in the log; [`wal`] writes whatever has gathered with one `fdatasync`, [`network`] sends it to the other
-//! members' [`service`], which do the same. Once a majority has it, [`machine`] applies it on every member, publishes
-//! the new [`State`] and its [`Event`]s ([`history`]) and answers. Some seconds later [`copy`] brings sled up to date;
+//! [`Store::write`] makes a proposal with a request id and asks the leader (`forward`). Raft (openraft) gives it a
+//! place in the log; `wal` writes whatever has gathered with one `fdatasync`, `network` sends it to the other
+//! members' `service`, which do the same. Once a majority has it, `machine` applies it on every member, publishes
+//! the new [`State`] and its [`Event`]s (`history`) and answers. Some seconds later `copy` brings sled up to date;
 //! after `snapshot_after` entries the log before is removed.
 
 mod answers;

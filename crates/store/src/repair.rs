@@ -19,7 +19,6 @@ use crate::network::Peers;
 use crate::proto::StateRequest;
 use crate::transfer;
 use crate::types::StoredMembership;
-use crate::types::log_id;
 use crate::wal::Wal;
 use crate::wal::sync_dir;
 
@@ -48,6 +47,7 @@ pub(crate) async fn repair(
     copy: Copy,
     peers: &Peers,
 ) -> Result<Copy, Error> {
+    forget_conflicts(wal, copy.held())?;
     let Some(purged) = wal
         .purged()
         .filter(|purged| copy.held().applied < Some(*purged))
@@ -97,18 +97,23 @@ async fn fetch(peers: &Peers, address: SocketAddr) -> Result<Checkpoint, tonic::
 }
 
 async fn install(wal: &Wal, mut copy: Copy, checkpoint: Checkpoint) -> Result<Copy, Error> {
-    if let Some(applied) = checkpoint.applied {
-        // Where this log differs from what is committed, it was never committed.
-        let differs = wal
-            .log_id(applied.index)
-            .is_some_and(|own| own != log_id(applied.leader_id.term, applied.index));
-        if differs {
-            wal.truncate(applied.index)
-                .map_err(|error| Error::Stopped(error.to_string()))?;
-        }
-    }
     let install = move || copy.install(&checkpoint).map(|()| copy);
-    tokio::task::spawn_blocking(install)
+    let copy = tokio::task::spawn_blocking(install)
         .await
-        .map_err(|error| Error::Stopped(error.to_string()))?
+        .map_err(|error| Error::Stopped(error.to_string()))??;
+    forget_conflicts(wal, copy.held())?;
+    Ok(copy)
+}
+
+/// Where the log differs from the state, which holds only what is committed, the log's entries never were: a snapshot
+/// was taken over, and the member stopped before it could cut its log.
+fn forget_conflicts(wal: &Wal, held: &Checkpoint) -> Result<(), Error> {
+    let Some(applied) = held.applied else {
+        return Ok(());
+    };
+    if wal.log_id(applied.index).is_some_and(|own| own != applied) {
+        wal.truncate(applied.index)
+            .map_err(|error| Error::Stopped(error.to_string()))?;
+    }
+    Ok(())
 }

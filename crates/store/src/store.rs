@@ -8,6 +8,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use openraft::async_runtime::watch::WatchReceiver;
+use openraft::errors::InitializeError;
+use openraft::errors::RaftError;
+use openraft::metrics::RaftMetrics;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -51,6 +54,7 @@ use crate::service::Raft;
 use crate::service::RaftService;
 use crate::tls::Identity;
 use crate::types::Peer;
+use crate::types::TypeConfig;
 use crate::wal::Wal;
 use crate::wire::MAX_MESSAGE_BYTES;
 
@@ -105,6 +109,7 @@ impl Store {
             .await
             .map_err(|error| Error::Stopped(error.to_string()))??;
         let newcomer = Arc::new(Newcomer::open(&config.dir, &wal)?);
+        let logged = wal.last_index();
         let peers = Peers::new(identity.clone());
         let copy = repair(&config.dir, config.id, &wal, copy, &peers).await?;
         let checkpoint = copy.held().clone();
@@ -114,6 +119,20 @@ impl Store {
         let networks = Networks::new(peers.clone());
         let raft = Raft::new(config.id, raft_config, networks, wal.clone(), machine).await;
         let raft = raft.map_err(|fatal| Error::Stopped(fatal.to_string()))?;
+        if raft
+            .is_initialized()
+            .await
+            .map_err(|fatal| Error::Stopped(fatal.to_string()))?
+        {
+            // What `initialised` and `members` look at is filled in by Raft's task, a moment after its start.
+            let known = |metrics: &RaftMetrics<TypeConfig>| {
+                metrics.membership_config.nodes().next().is_some()
+            };
+            let _ = raft
+                .wait(Some(TRY_FOR))
+                .metrics(known, "members known")
+                .await;
+        }
         let (leadership, leadership_seen) = watch::channel(Leadership::default());
         let stop = CancellationToken::new();
         let forwarder = Forwarder {
@@ -131,7 +150,9 @@ impl Store {
             )),
             tokio::spawn(
                 stop.clone()
-                    .run_until_cancelled_owned(follow_leadership(config.id, raft, leadership))
+                    .run_until_cancelled_owned(follow_leadership(
+                        config.id, raft, logged, leadership,
+                    ))
                     .map_unit(),
             ),
             tokio::spawn(
@@ -176,8 +197,10 @@ impl Store {
                 address: address.to_string(),
             },
         )]);
-        let initialised = self.inner.forwarder.raft.initialize(members).await;
-        initialised.map_err(|error| Error::Membership(error.to_string()))
+        match self.inner.forwarder.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(Error::Membership(error.to_string())),
+        }
     }
 
     /// Whether this member belongs to a cluster.
@@ -208,6 +231,7 @@ impl Store {
 
     /// As [`Store::write`], under an id of the caller's choice: repeating it with the same id and command, on any
     /// member, does not apply it again but gives the same answer.
+    #[tracing::instrument(level = "debug", name = "store_write", skip_all, fields(request = %format_args!("{:032x}", id.0)))]
     pub async fn write_as(&self, id: RequestId, command: Command) -> Result<Written, Error> {
         command.validate()?;
         let seen = self
@@ -391,6 +415,14 @@ impl<F: Future> MapUnit for F {}
 /// The lock by which a directory has one member at a time; held until the last thread that writes there has ended.
 async fn lock(dir: &Path) -> Result<File, Error> {
     std::fs::create_dir_all(dir).map_err(|error| Error::io(dir, error))?;
+    // A directory that was just made must survive a power cut too. Those above may not be ours to open.
+    for above in dir
+        .ancestors()
+        .skip(1)
+        .filter(|above| above.parent().is_some())
+    {
+        let _ = crate::wal::sync_dir(above);
+    }
     let path = dir.join("lock");
     let options = File::options()
         .create(true)
@@ -459,9 +491,18 @@ fn serve(
 }
 
 /// Publishes who leads, but nobody before the state is what it was before a restart.
-async fn follow_leadership(id: u64, raft: Raft, leadership: watch::Sender<Leadership>) {
-    let recovered = raft.wait_for_recovery(None).await;
-    if let Err(error) = recovered {
+async fn follow_leadership(
+    id: u64,
+    raft: Raft,
+    before: Option<u64>,
+    leadership: watch::Sender<Leadership>,
+) {
+    // What the log ended with may never have been committed and be cut off; whatever remains must be applied.
+    let recovered = |metrics: &RaftMetrics<TypeConfig>| {
+        let applied = metrics.last_applied.map(|applied| applied.index);
+        metrics.cluster_committed.is_some() && applied >= before.min(metrics.last_log_index)
+    };
+    if let Err(error) = raft.wait(None).metrics(recovered, "state recovered").await {
         tracing::info!(%error, "stopped before the state was recovered");
         return;
     }
@@ -481,9 +522,16 @@ async fn follow_leadership(id: u64, raft: Raft, leadership: watch::Sender<Leader
         };
         leadership.send_if_modified(|before| std::mem::replace(before, now) != now);
         if metrics.changed().await.is_err() {
-            return;
+            break;
         }
     }
+    // Raft has stopped, by a failure of the disk if not by a shutdown: nobody leads here any more.
+    leadership.send_modify(|leadership| {
+        *leadership = Leadership {
+            term: leadership.term,
+            ..Leadership::default()
+        }
+    });
 }
 
 /// While this member leads, ends the leases whose time is over.

@@ -61,7 +61,7 @@ fn every_change_is_found_again() {
         100 * PIECE,
         3,
     ];
-    for round in 0..sizes.len() {
+    for (round, bytes) in sizes.into_iter().enumerate() {
         let mut copy = open(dir.path());
         same(&copy, &checkpoint);
         step(
@@ -72,7 +72,6 @@ fn every_change_is_found_again() {
             }],
         );
         // Values grow and shrink over the pieces; keys are prefixes of each other, with and without zeros.
-        let bytes = sizes[round];
         step(
             &mut checkpoint,
             vec![

@@ -12,6 +12,8 @@ use crate::Error;
 
 /// The usual size of a segment. One command larger than this has a segment of its own size.
 pub(super) const SEGMENT_BYTES: u64 = 16 << 20;
+/// The size of a member's very first segment, which a new cluster waits for.
+pub(super) const FIRST_SEGMENT_BYTES: u64 = 2 << 20;
 const ZEROS: usize = 1 << 20;
 
 /// A segment's path.
@@ -61,11 +63,17 @@ pub(super) fn open(dir: &Path, number: u64) -> io::Result<File> {
 /// Writes zeros from `at` to the end of `segment`, whose present bytes are `bytes`, and syncs.
 pub(super) fn clear_tail(segment: &File, bytes: &[u8], at: usize) -> io::Result<()> {
     let tail = bytes.get(at..).unwrap_or_default();
-    if let Some(last) = tail.iter().rposition(|byte| *byte != 0) {
-        segment.write_all_at(&vec![0; last + 1], at as u64)?;
-        segment.sync_data()?;
+    let chunks = tail.chunks(ZEROS);
+    let zeros = vec![0; ZEROS];
+    let mut clean = true;
+    for (number, chunk) in chunks
+        .enumerate()
+        .filter(|(_, chunk)| *chunk != &zeros[..chunk.len()])
+    {
+        segment.write_all_at(&zeros[..chunk.len()], (at + number * ZEROS) as u64)?;
+        clean = false;
     }
-    Ok(())
+    if clean { Ok(()) } else { segment.sync_data() }
 }
 
 /// Makes created and removed names in `dir` durable.

@@ -163,7 +163,7 @@ async fn a_power_cut_loses_nothing_acknowledged() {
     }
     drop(wal);
     for (at, pair) in images.windows(2).enumerate() {
-        for _ in 0..8 {
+        for _ in 0..6 {
             let mut image = pair[0].clone();
             for sector in (0..image.len())
                 .step_by(ALIGN)
@@ -205,26 +205,26 @@ async fn a_damaged_middle_is_refused_by_name() {
             .expect("append");
     }
     drop(wal);
-    let whole = std::fs::read(segment::path(dir.path(), 1)).expect("read");
+    let whole = std::fs::read(segment::path(dir.path(), 2)).expect("read");
     for at in [40, 600, 3 << 20, 10 << 20] {
         let mut damaged = whole.clone();
         damaged[at] ^= 1;
-        std::fs::write(segment::path(dir.path(), 1), &damaged).expect("write");
+        std::fs::write(segment::path(dir.path(), 2), &damaged).expect("write");
         match open(dir.path()).map(drop) {
             Err(Error::Damaged { path, .. }) => {
-                let near = [segment::path(dir.path(), 1), segment::path(dir.path(), 2)];
+                let near = [segment::path(dir.path(), 2), segment::path(dir.path(), 3)];
                 assert!(near.contains(&path), "{path:?}");
             }
             other => panic!("byte {at}: {other:?}"),
         }
     }
-    std::fs::write(segment::path(dir.path(), 1), &whole).expect("write");
+    std::fs::write(segment::path(dir.path(), 2), &whole).expect("write");
     drop(open(dir.path()).expect("whole again"));
     assert!(segment::list(dir.path()).expect("list").len() > 1);
-    std::fs::remove_file(segment::path(dir.path(), 1)).expect("remove");
+    std::fs::remove_file(segment::path(dir.path(), 2)).expect("remove");
     assert!(
         matches!(open(dir.path()).map(drop), Err(Error::Damaged { .. })),
-        "the oldest segment is missing"
+        "a segment is missing"
     );
 }
 

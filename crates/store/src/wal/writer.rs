@@ -83,14 +83,15 @@ impl Writer {
             None => {
                 let (number, file) = match found.spare {
                     Some(spare) => spare,
-                    None => (1, segment::create(&dir, 1, segment::SEGMENT_BYTES)?),
+                    None => (1, segment::create(&dir, 1, segment::FIRST_SEGMENT_BYTES)?),
                 };
+                let bytes = file.metadata()?.len();
                 let file = Arc::new(file);
                 found.segments.insert(
                     number,
                     Segment {
                         file,
-                        bytes: segment::SEGMENT_BYTES,
+                        bytes,
                         last_index: 0,
                     },
                 );

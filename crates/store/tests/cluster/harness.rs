@@ -99,14 +99,21 @@ impl Node {
         }
     }
 
+    /// Starts `work` on the member's own runtime.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.runtime.as_ref().expect("running").spawn(work)
+    }
+
     /// Runs `work` on the member's own runtime.
     pub(crate) async fn run<T, F>(&self, work: impl FnOnce(Store) -> F) -> T
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
-        let runtime = self.runtime.as_ref().expect("running");
-        runtime.spawn(work(self.store.clone())).await.expect("work")
+        self.spawn(work(self.store.clone())).await.expect("work")
     }
 
     pub(crate) async fn put(&self, key: &str, value: &str) -> Result<Written, store::Error> {

@@ -33,25 +33,23 @@ async fn writes_resume_when_the_leader_is_gone_and_nothing_acknowledged_is_lost(
     let writer = nodes[0].store.clone();
     let writing = {
         let (done, acknowledged) = (Arc::clone(&done), Arc::clone(&acknowledged));
-        nodes[0].run(move |_| async move {
-            tokio::spawn(async move {
-                let mut longest = Duration::ZERO;
-                let mut at = 0;
-                while !done.load(Ordering::SeqCst) {
-                    let start = Instant::now();
-                    writer
-                        .write(put(&format!("/w{at:06}"), "v"))
-                        .await
-                        .expect("tried again across the election");
-                    longest = longest.max(start.elapsed());
-                    at += 1;
-                    acknowledged.store(at, Ordering::SeqCst);
-                }
-                longest
-            })
+        nodes[0].spawn(async move {
+            let mut longest = Duration::ZERO;
+            let mut at = 0;
+            while !done.load(Ordering::SeqCst) {
+                let start = Instant::now();
+                let command = put(&format!("/w{at:06}"), "v");
+                writer
+                    .write(command)
+                    .await
+                    .expect("tried again across the election");
+                longest = longest.max(start.elapsed());
+                at += 1;
+                acknowledged.store(at, Ordering::SeqCst);
+            }
+            longest
         })
-    }
-    .await;
+    };
     until("some writes", || acknowledged.load(Ordering::SeqCst) > 20).await;
     first_leader.kill();
     let before = acknowledged.load(Ordering::SeqCst);
@@ -384,19 +382,31 @@ async fn child() {
     }
 }
 
+/// A child that does not outlive the test, whatever becomes of it.
+struct Child(std::process::Child);
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // Both fail if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn a_process_killed_at_any_moment_loses_nothing_it_acknowledged() {
     use std::io::BufRead;
     let dir = tempfile::tempdir().expect("dir");
     let mut acknowledged = 0;
     for round in 0..12 {
-        let mut child = std::process::Command::new(std::env::current_exe().expect("exe"))
+        let child = std::process::Command::new(std::env::current_exe().expect("exe"))
             .args(["--exact", "stops::child", "--nocapture"])
             .env("STORE_TEST_CHILD", dir.path())
             .stdout(std::process::Stdio::piped())
             .spawn()
             .expect("child");
-        let lines = std::io::BufReader::new(child.stdout.take().expect("stdout")).lines();
+        let mut child = Child(child);
+        let lines = std::io::BufReader::new(child.0.stdout.take().expect("stdout")).lines();
         let mut seen = 0;
         for line in lines.map_while(Result::ok) {
             let Some(revision) = line
@@ -415,10 +425,10 @@ fn a_process_killed_at_any_moment_loses_nothing_it_acknowledged() {
             seen += 1;
             // Sometimes in the middle of writing, sometimes right after the start.
             if seen > 1 + round * 7 % 40 {
-                child.kill().expect("kill");
+                child.0.kill().expect("kill");
             }
         }
-        child.wait().expect("wait");
+        drop(child);
         assert!(seen > 1, "the child wrote");
     }
     assert!(acknowledged > 500, "{acknowledged}");
