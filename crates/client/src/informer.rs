@@ -225,7 +225,12 @@ async fn follow<T: Object>(access: Access<T>, options: ListOptions, shared: Arc<
         let mut revision = match relist(&access, &options, &shared).await {
             Ok(revision) => revision,
             Err(error) => {
-                tracing::debug!(%error, "listing failed");
+                // A server that is away comes back; being refused is somebody's mistake.
+                if error.is_transient() {
+                    tracing::debug!(%error, "listing failed");
+                } else {
+                    tracing::warn!(%error, "listing failed");
+                }
                 pauses.pause().await;
                 continue;
             }

@@ -107,7 +107,7 @@ impl Recorder {
         }
     }
 
-    /// Records that something happened to an object (see [`reference`]).
+    /// Records that something happened to an object (see [`reference()`]).
     pub fn event(
         &self,
         about: &ObjectReference,

@@ -17,8 +17,10 @@ use crate::{
     snapshot::{Event, NodeState, Snapshot},
 };
 
-/// The best score that a plugin gives a node.
-pub const MAX_SCORE: i64 = 100;
+/// The best score that a plugin gives a node. kube-scheduler's is 100, whole numbers too: on large
+/// machines a pod does not change such a score, and pods that should spread end up on few nodes
+/// by chance. Only proportions count, so that the finer scale decides alike otherwise.
+pub const MAX_SCORE: i64 = 1_000_000;
 
 /// Every plugin, in the order in which they are asked, which is kube-scheduler's: the first that
 /// refuses a node names the reason. Adding a rule is adding a line.
@@ -219,14 +221,15 @@ mod tests {
 
     #[test]
     fn scores_are_scaled_to_the_highest() {
+        let (half, best) = (MAX_SCORE / 2, MAX_SCORE);
         let mut scores = [0, 5, 10];
         normalize_by_highest(&mut scores, false);
-        assert_eq!(scores, [0, 50, 100]);
+        assert_eq!(scores, [0, half, best]);
         let mut scores = [0, 5, 10];
         normalize_by_highest(&mut scores, true);
-        assert_eq!(scores, [100, 50, 0]);
+        assert_eq!(scores, [best, half, 0]);
         let mut scores = [0, 0];
         normalize_by_highest(&mut scores, true);
-        assert_eq!(scores, [100, 100]);
+        assert_eq!(scores, [best, best]);
     }
 }

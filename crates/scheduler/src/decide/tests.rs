@@ -428,24 +428,29 @@ fn the_emptier_and_the_better_balanced_node() {
     assert_eq!(bound(&next, &snapshot), "b");
 }
 
-/// Pods that ask for nothing spread, for they count as a little each.
+/// Pods that ask for nothing spread, for they count as a little each, however little that is of
+/// the machine.
 #[test]
 fn pods_spread_over_equal_nodes() {
-    let mut snapshot = snapshot(&[("a", json!({})), ("b", json!({})), ("c", json!({}))]);
-    let mut rng = rng();
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for number in 0..9 {
-        let pod = pod(
-            &format!("p{number}"),
-            json!({ "containers": [{ "name": "c" }] }),
-        );
-        let Decision::Bind(node) = schedule(&pod, &snapshot, &Plugins::default(), &mut rng) else {
-            panic!("{number} fits nowhere");
-        };
-        *counts.entry(node.clone()).or_default() += 1;
-        snapshot.place(Arc::new(pod), &node);
+    for size in [
+        json!({}),
+        json!({ "cpu": "512", "memory": "8Ti", "pods": "16000" }),
+    ] {
+        let mut snapshot = snapshot(&[("a", size.clone()), ("b", size.clone()), ("c", size)]);
+        let mut rng = rng();
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for number in 0..9 {
+            let spec = json!({ "containers": [{ "name": "c" }] });
+            let pod = pod(&format!("p{number}"), spec);
+            let Decision::Bind(node) = schedule(&pod, &snapshot, &Plugins::default(), &mut rng)
+            else {
+                panic!("{number} fits nowhere");
+            };
+            *counts.entry(node.clone()).or_default() += 1;
+            snapshot.place(Arc::new(pod), &node);
+        }
+        assert_eq!(counts.into_values().collect::<Vec<_>>(), [3, 3, 3]);
     }
-    assert_eq!(counts.into_values().collect::<Vec<_>>(), [3, 3, 3]);
 }
 
 #[test]

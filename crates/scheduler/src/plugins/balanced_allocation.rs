@@ -26,30 +26,25 @@ impl Plugin for NodeResourcesBalancedAllocation {
 struct Balance<'a>(&'a Pod);
 
 impl Score for Balance<'_> {
-    /// The less the two shares in use differ, the better. The shares are compared in millionths,
-    /// for whole numbers are the same on every machine.
+    /// The less the two shares in use differ, the better.
     fn score(&self, node: &NodeState) -> i64 {
         let (has, used) = (&node.node.allocatable, &node.requested);
         let asked = &self.0.requests.asked;
         let cpu = share(has.milli_cpu, used.milli_cpu, asked.milli_cpu);
         let memory = share(has.memory, used.memory, asked.memory);
         match (cpu, memory) {
-            // The deviation of two shares is half of what they differ by.
-            (Some(cpu), Some(memory)) => {
-                let deviation = (cpu - memory).abs() / 2;
-                (MILLION - deviation) * MAX_SCORE / MILLION
-            }
+            // The standard deviation of two numbers is half of what they differ by.
+            (Some(cpu), Some(memory)) => MAX_SCORE - (cpu - memory).abs() / 2,
             _ => MAX_SCORE,
         }
     }
 }
 
-const MILLION: i64 = 1_000_000;
-
+/// Out of [`MAX_SCORE`]; `None` if the node has nothing of it.
 fn share(has: i64, used: i64, more: i64) -> Option<i64> {
     if has <= 0 {
         return None;
     }
     let used = used.saturating_add(more).clamp(0, has);
-    Some(proportion(used, has, MILLION))
+    Some(proportion(used, has, MAX_SCORE))
 }
