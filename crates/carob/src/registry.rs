@@ -59,7 +59,7 @@ async fn push_blob(
         .raw(Request::post(format!("/v2/{repository}/blobs/uploads/")).body(Bytes::new())?)
         .await?;
     let mut location = location(&begun)?;
-    let mut content = blob.content.open()?;
+    let mut content = blob.content.open();
     let mut sent: u64 = 0;
     loop {
         let piece = tokio::task::block_in_place(|| read_piece(&mut content))?;

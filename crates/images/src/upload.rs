@@ -2,8 +2,10 @@
 //! that the registry lacks, then the manifest.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Seek};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -37,11 +39,11 @@ pub struct Blob {
 pub enum Content {
     /// In memory.
     Bytes(Bytes),
-    /// In a file: `length` bytes from `offset` on. The file may have changed since it was looked at; the
-    /// registry checks the digest of what it gets.
+    /// In a file that is kept open: `length` bytes from `offset` on. Its name may go meanwhile; should its
+    /// bytes change, the registry notices by the digest.
     File {
         /// Which file.
-        path: PathBuf,
+        file: Arc<File>,
         /// Where in it, in bytes.
         offset: u64,
         /// How many bytes.
@@ -51,19 +53,38 @@ pub enum Content {
 
 impl Content {
     /// Reads the bytes from the beginning.
-    pub fn open(&self) -> Result<Box<dyn Read + Send>, Error> {
-        Ok(match self {
+    pub fn open(&self) -> Box<dyn Read + Send> {
+        match self {
             Content::Bytes(bytes) => Box::new(io::Cursor::new(bytes.clone())),
             Content::File {
-                path,
+                file,
                 offset,
                 length,
-            } => {
-                let mut file = File::open(path).at(path)?;
-                file.seek(SeekFrom::Start(*offset)).at(path)?;
-                Box::new(file.take(*length))
-            }
-        })
+            } => Box::new(FilePart {
+                file: file.clone(),
+                offset: *offset,
+                left: *length,
+            }),
+        }
+    }
+}
+
+/// Reads part of a file without moving its position, which others may use.
+pub(crate) struct FilePart {
+    pub(crate) file: Arc<File>,
+    pub(crate) offset: u64,
+    pub(crate) left: u64,
+}
+
+impl Read for FilePart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = buffer
+            .len()
+            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let length = self.file.read_at(&mut buffer[..length], self.offset)?;
+        self.offset += length as u64;
+        self.left -= length as u64;
+        Ok(length)
     }
 }
 
@@ -75,7 +96,7 @@ impl Upload {
         file.by_ref().take(8).read_to_end(&mut preamble).at(path)?;
         let kind = ModuleKind::of(&preamble)?;
         file.rewind().at(path)?;
-        let stored = hash_reader(file.take(MAX_BLOB + 1)).at(path)?;
+        let stored = hash_reader((&file).take(MAX_BLOB + 1)).at(path)?;
         if stored.size > MAX_BLOB {
             return Err(Error::TooLarge {
                 what: path.display().to_string(),
@@ -86,7 +107,7 @@ impl Upload {
             None,
             (types::WASM_CONFIG, wasm_config(kind, &stored.digest)),
             Descriptor::new(types::WASM, stored.digest, stored.size),
-            path,
+            file,
         ))
     }
 
@@ -94,12 +115,13 @@ impl Upload {
     pub fn tree(dir: &Path, archive: &Path) -> Result<Upload, Error> {
         let out = File::create(archive).at(archive)?;
         tree::pack(dir, io::BufWriter::new(out))?;
-        let stored = hash_reader(File::open(archive).at(archive)?).at(archive)?;
+        let file = File::open(archive).at(archive)?;
+        let stored = hash_reader(&file).at(archive)?;
         Ok(Upload::new(
             Some(types::TREE),
             (types::EMPTY, Bytes::from_static(b"{}")),
             Descriptor::new(types::TAR, stored.digest, stored.size),
-            archive,
+            file,
         ))
     }
 
@@ -107,7 +129,7 @@ impl Upload {
         artifact_type: Option<&str>,
         (config_type, config): (&str, Bytes),
         layer: Descriptor,
-        path: &Path,
+        file: File,
     ) -> Upload {
         let config_descriptor = Descriptor::of(config_type, &config);
         let manifest = Manifest::of(
@@ -117,7 +139,7 @@ impl Upload {
         )
         .encode();
         let content = Content::File {
-            path: path.to_owned(),
+            file: Arc::new(file),
             offset: 0,
             length: layer.size,
         };

@@ -17,7 +17,7 @@ use walrus::{
 const MAIN: &str = r#"
 begin
   status = 0
-  $0 = ARGV.shift or abort "usage: ruby SCRIPT [ARG]..."
+  $0 = ARGV.shift || abort("usage: ruby SCRIPT [ARG]...")
   load $0
 rescue SystemExit => e
   status = e.status

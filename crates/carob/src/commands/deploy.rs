@@ -74,10 +74,10 @@ fn open(source: &Path) -> Result<Bundle> {
         let scratch = tempfile::tempdir().context("no room for a bundle's file")?;
         let file = scratch.path().join("bundle.tar");
         bundle::build(source, &file, &mut |_| {}).with_context(|| source.display().to_string())?;
-        // The bundle keeps its file open; on Unix the name may go.
-        Bundle::open(&file, &mut |_| {}).map(|bundle| (bundle, Some(scratch)))
+        // The bundle keeps its file open, also for its uploads; on Unix the name may go.
+        Bundle::open(&file, &mut |_| {})
     } else if source.exists() {
-        Bundle::open(source, &mut |_| {}).map(|bundle| (bundle, None))
+        Bundle::open(source, &mut |_| {})
     } else {
         bail!(
             "{} is neither a bundle's file nor a directory",
@@ -85,12 +85,7 @@ fn open(source: &Path) -> Result<Bundle> {
         );
     };
     verifying.finish_and_clear();
-    let (bundle, scratch) = opened.with_context(|| source.display().to_string())?;
-    if let Some(scratch) = scratch {
-        // Blobs are read again while they are pushed: the directory goes with the process.
-        let _ = scratch.keep();
-    }
-    Ok(bundle)
+    opened.with_context(|| source.display().to_string())
 }
 
 async fn push_all(client: &Client, bundle: &Bundle) -> Result<()> {

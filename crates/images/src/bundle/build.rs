@@ -103,7 +103,7 @@ fn write(
     writer.file("oci-layout", OCI_LAYOUT).at(file)?;
     writer.file("index.json", index).at(file)?;
     for (digest, (size, content)) in blobs {
-        let mut content = content.open()?;
+        let mut content = content.open();
         let counted = Counting {
             inner: &mut content,
             done: &mut done,

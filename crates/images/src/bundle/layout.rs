@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use serde_json::json;
 use tar::{EntryType, Header};
@@ -132,7 +133,7 @@ pub(super) struct Extent {
 /// A layout that was read: every blob hashes to its name, and the tar around them is as [`Writer`] writes it.
 #[derive(Debug)]
 pub(super) struct Layout {
-    pub(super) file: File,
+    pub(super) file: Arc<File>,
     pub(super) size: u64,
     pub(super) index: Vec<u8>,
     pub(super) blobs: BTreeMap<Digest, Extent>,
@@ -184,7 +185,7 @@ impl Layout {
             progress(reader.at, total);
         }
         Ok(Layout {
-            file,
+            file: Arc::new(file),
             size: total,
             index,
             blobs,

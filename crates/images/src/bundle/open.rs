@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 
@@ -13,6 +13,7 @@ use super::layout::{self, Layout};
 use super::{Config, Item, ManifestFile, Placed, Progress, Summary, normalise};
 use crate::error::At as _;
 use crate::media::types;
+use crate::upload::FilePart;
 use crate::{
     Artifact, Blob, Content, Descriptor, Digest, Encoding, Error, MAX_MANIFEST, Manifest,
     ModuleKind, Name, Upload, Wanted, tree,
@@ -22,7 +23,6 @@ use crate::{
 /// archive's form, and that there is nothing else in the file.
 #[derive(Debug)]
 pub struct Bundle {
-    path: PathBuf,
     layout: Layout,
     config: Config,
     documents: Vec<Document>,
@@ -60,7 +60,6 @@ impl Bundle {
             return Err(damaged("its index is not that of its content"));
         }
         let mut bundle = Bundle {
-            path: path.to_owned(),
             layout,
             config,
             documents: Vec::new(),
@@ -132,7 +131,7 @@ impl Bundle {
             blobs.push(Blob {
                 descriptor: descriptor.clone(),
                 content: Content::File {
-                    path: self.path.clone(),
+                    file: self.layout.file.clone(),
                     offset: extent.offset,
                     length: extent.size,
                 },
@@ -261,8 +260,8 @@ impl Layout {
         wanted: Wanted,
     ) -> Result<(), Error> {
         let extent = self.extent(layer)?;
-        let mut content = At {
-            file: &self.file,
+        let mut content = FilePart {
+            file: self.file.clone(),
             offset: extent.offset,
             left: extent.size,
         };
@@ -282,25 +281,6 @@ impl Layout {
             )
             .map(drop),
         }
-    }
-}
-
-/// Reads part of a file without moving its position.
-struct At<'a> {
-    file: &'a File,
-    offset: u64,
-    left: u64,
-}
-
-impl Read for At<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let length = buffer
-            .len()
-            .min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let length = self.file.read_at(&mut buffer[..length], self.offset)?;
-        self.offset += length as u64;
-        self.left -= length as u64;
-        Ok(length)
     }
 }
 

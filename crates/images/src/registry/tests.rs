@@ -723,7 +723,7 @@ async fn a_tree_in_a_file_can_be_pushed_and_pulled() {
     let upload = crate::Upload::tree(dir.path(), archive.path()).unwrap();
     for blob in &upload.blobs {
         let mut content = Vec::new();
-        std::io::Read::read_to_end(&mut blob.content.open().unwrap(), &mut content).unwrap();
+        std::io::Read::read_to_end(&mut blob.content.open(), &mut content).unwrap();
         cluster.push_blob(1, "data", &content).await;
     }
     let answer = cluster
