@@ -4,9 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 /// The wall clock, or in simulations one that moves with tokio's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub enum Clock {
     /// The machine's.
+    #[default]
     Wall,
     /// So much time after `start` as tokio's clock has moved since `at`.
     Simulated {

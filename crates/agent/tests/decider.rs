@@ -905,21 +905,21 @@ fn the_active_deadline_ends_a_pod() {
     check(
         &log,
         expect![[r#"
-        requeue +20000ms
-        Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
-        Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
-        stop main 30s (Stopping container main)
-        requeue +30000ms
-        Failed
-          PodReadyToStartContainers=False
-          Initialized=True
-          Ready=False PodFailed
-          ContainersReady=False PodFailed
-          PodScheduled=True
-          main main: running restarts=0 ready=true
-        RemoveContainer { container: "main", attempt: 0 }
-        Release
-    "#]],
+            requeue +20000ms
+            Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
+            Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
+            stop main 30s (Stopping container main)
+            requeue +30000ms
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=True
+              ContainersReady=True
+              PodScheduled=True
+              main main: running restarts=0 ready=true
+            RemoveContainer { container: "main", attempt: 0 }
+            Release
+        "#]],
     );
 }
 

@@ -192,7 +192,11 @@ impl Driver {
             self.vanished(&old);
         }
         match known {
-            Some(cell) => cell.state.lock().pod = pod.clone(),
+            Some(cell) => {
+                let mut state = cell.state.lock();
+                state.pod = pod.clone();
+                state.observed.gone = false;
+            }
             None => {
                 let cell = Arc::new(self.new_cell(key, pod, record));
                 let mut cells = self.0.cells.write();
@@ -264,7 +268,7 @@ impl Driver {
 
     /// Looks at one pod: plans, sets off what is planned, and reports what has changed.
     fn look(&self, cell: &Arc<Cell>) {
-        let _span = tracing::debug_span!("sync_pod", pod = %cell.key, uid = %cell.uid).entered();
+        let _span = tracing::info_span!("sync_pod", pod = %cell.key, uid = %cell.uid).entered();
         let now = self.0.tools.clock.now();
         let actions = {
             let mut state = cell.state.lock();

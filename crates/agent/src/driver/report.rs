@@ -57,23 +57,15 @@ impl Driver {
         let (this, cell) = (self.clone(), cell.clone());
         tokio::spawn(async move {
             let told = this.tell(&cell).await;
-            {
-                let mut state = cell.state.lock();
-                state.reporting = false;
-                state.untold &= !matches!(&told, Err(e) if e.is_not_found() || e.is_conflict());
-            }
+            cell.state.lock().reporting = false;
             match told {
                 Ok(()) => {
                     this.0.queue.forget(&cell.uid);
                     this.0.queue.add(cell.uid.clone());
                 }
-                // Gone, or another pod has its name: the informer will say so.
-                Err(error) if error.is_not_found() || error.is_conflict() => {
-                    tracing::debug!(pod = %cell.key, %error, "the status found no pod");
-                    this.0.rested.notify_waiters();
-                }
+                // If it is gone the informer will say so; a server that lags behind may not know it yet.
                 Err(error) => {
-                    tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "the pod's status could not be reported");
+                    tracing::debug!(pod = %cell.key, uid = %cell.uid, %error, "the pod's status could not be reported");
                     this.0.queue.retry(cell.uid.clone());
                 }
             }
