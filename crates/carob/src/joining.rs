@@ -10,7 +10,6 @@ use client::join::{self, Request, Response};
 use client::tls;
 use client::token::Token;
 
-use crate::version::VERSION;
 
 /// Sends `request` to the server at `url` until it answers, for `limit` at most. A refusal is final.
 pub(crate) async fn ask(
@@ -21,7 +20,7 @@ pub(crate) async fn ask(
     pause: Duration,
 ) -> Result<Response> {
     let transport = HttpsTransport::new([url], tls::pinned_config(*token.ca_digest())?)?;
-    let client = Client::new(Arc::new(transport), format!("carob/{VERSION}"));
+    let client = Client::new(Arc::new(transport), "carob");
     let deadline = tokio::time::Instant::now() + limit;
     loop {
         match join::join(&client, token, request).await {

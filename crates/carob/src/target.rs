@@ -7,7 +7,6 @@ use api::resource::{self, Resource};
 use client::Client;
 use client::kubeconfig::{Context, Sources};
 
-use crate::version::VERSION;
 
 /// Which cluster a command talks to.
 #[derive(Clone, Debug, clap::Args)]
@@ -59,7 +58,7 @@ impl Scope {
 
 fn client(context: &Context) -> Result<Client> {
     context
-        .client(&format!("carob/{VERSION}"))
+        .client("carob")
         .with_context(|| format!("context {} cannot be used", context.name))
 }
 

@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::LogArgs;
 use crate::local::layout::{make_private_dir, read_json, write_json, write_private};
 use crate::local::process;
-use crate::version::VERSION;
 use crate::{joining, logging};
 
 /// Run a worker node.
@@ -202,7 +201,7 @@ async fn learn_servers(transport: Arc<HttpsTransport>, dir: PathBuf) {
     struct Servers {
         servers: Vec<String>,
     }
-    let client = Client::new(transport.clone(), format!("carob/{VERSION}"));
+    let client = Client::new(transport.clone(), "carob");
     // At first a cluster grows; later the list hardly ever changes.
     let mut pause = Duration::from_secs(1);
     loop {

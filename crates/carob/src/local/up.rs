@@ -471,7 +471,7 @@ fn connect(nodes: &[NodeDir], urls: impl IntoIterator<Item = String>) -> Result<
     let transport = HttpsTransport::new(urls, identity.client_config()?)?;
     Ok(Client::new(
         Arc::new(transport),
-        format!("carob/{}", version::VERSION),
+        "carob",
     ))
 }
 
