@@ -34,7 +34,6 @@ pub(crate) struct Call {
     pub(crate) form: Form,
     pub(crate) body: Bytes,
     pub(crate) connection: Connection,
-    pub(crate) method: Method,
 }
 
 impl Call {
@@ -152,9 +151,7 @@ impl ApiServer {
         let verb = path.verb(&method, &query);
         let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
         let kind = resource_kind(verb, &path, resource);
-        let call = self.call(
-            connection, path, query, method, headers, body, verb, resource,
-        );
+        let call = self.call(connection, path, query, headers, body, verb, resource);
         let answer = match call {
             Ok(call) => {
                 let limit = timeout(&call.query);
@@ -184,7 +181,6 @@ impl ApiServer {
         connection: Connection,
         path: ResourcePath,
         query: Query,
-        method: Method,
         headers: HeaderMap,
         body: Bytes,
         verb: Verb,
@@ -210,7 +206,6 @@ impl ApiServer {
             form,
             body,
             connection,
-            method,
         })
     }
 

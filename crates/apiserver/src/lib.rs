@@ -36,6 +36,7 @@ mod server;
 mod service_claims;
 pub mod tls;
 mod transport;
+mod versions;
 
 pub use body::Response;
 pub use error::Error;

@@ -20,8 +20,6 @@ pub(crate) struct WriteOptions {
     pub(crate) manager_given: bool,
     /// `fieldValidation`.
     pub(crate) validation: FieldValidation,
-    /// `force`, of server-side apply.
-    pub(crate) force: bool,
 }
 
 impl WriteOptions {
@@ -54,7 +52,6 @@ impl WriteOptions {
                     ));
                 }
             },
-            force: query.flag("force"),
         })
     }
 }

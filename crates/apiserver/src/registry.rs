@@ -53,8 +53,6 @@ pub(crate) struct Done {
     pub(crate) pretended: Option<Bytes>,
     /// Whether the key is gone now.
     pub(crate) deleted: bool,
-    /// Whether the key was not there before.
-    pub(crate) created: bool,
 }
 
 /// The lease that new events hang on. Shared by all events of a minute, as Kubernetes does.
@@ -196,7 +194,6 @@ impl ApiServer {
                     object: Object::from_stored(&value, revision).map_err(unreadable)?,
                     pretended: None,
                     deleted,
-                    created: modified == 0,
                 }))
             }
             Ok(Written::Refused { .. }) => Ok(None),
@@ -223,7 +220,6 @@ fn keep(before: Option<Object>) -> Result<Done, Status> {
         object,
         pretended: None,
         deleted: false,
-        created: false,
     })
 }
 
@@ -237,7 +233,6 @@ fn pretend(next: Next, before: Option<Object>) -> Result<Done, Status> {
     };
     Ok(Done {
         object: Object::from_stored(&value, revision).map_err(unreadable)?,
-        created: before.is_none(),
         pretended: before.is_none().then_some(value),
         deleted,
     })

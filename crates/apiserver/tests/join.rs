@@ -39,7 +39,10 @@ async fn listen(server: &Server) -> (String, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let (serving, tls) = (server.server.clone(), tls::server_config(&server.identity).unwrap());
+    let (serving, tls) = (
+        server.server.clone(),
+        tls::server_config(&server.identity).unwrap(),
+    );
     let token = stop.clone();
     tokio::spawn(async move { serving.serve(listener, tls, token).await });
     (url, stop)
@@ -130,9 +133,16 @@ async fn a_server_gets_the_key_and_an_id_of_its_own() {
         address: "127.0.0.1:1".parse().unwrap(),
     };
     // A server may add itself, not another.
-    assert!(join::add_member(&joined, &other).await.unwrap_err().is_forbidden());
+    assert!(
+        join::add_member(&joined, &other)
+            .await
+            .unwrap_err()
+            .is_forbidden()
+    );
     let newer = Client::new(transport_of(&url, &token), "carob/9.9.9 as");
-    let refused = join::join(&newer, &token, &machine(Role::Agent, "n").0).await.unwrap_err();
+    let refused = join::join(&newer, &token, &machine(Role::Agent, "n").0)
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains("9.9.9"), "{refused}");
     stop.cancel();
 }

@@ -79,21 +79,36 @@ async fn a_log_comes_from_the_pods_node() {
     server.post(pods, pod).await.expect(201);
     let log = format!("{pods}/p/log");
     let early = server.get(&log).await;
-    assert_eq!((early.code, early.body.len()), (200, 0), "not bound yet: nothing was written");
+    assert_eq!(
+        (early.code, early.body.len()),
+        (200, 0),
+        "not bound yet: nothing was written"
+    );
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
-    server.post(&format!("{pods}/p/binding"), binding).await.expect(201);
+    server
+        .post(&format!("{pods}/p/binding"), binding)
+        .await
+        .expect(201);
     let answer = server.get(&format!("{log}?tailLines=3")).await;
     assert_eq!(answer.code, 200);
     assert_eq!(answer.headers["content-type"], "text/plain");
     assert_eq!(&answer.body[..], b"one\nSome(3)\n");
     let previous = server.get(&format!("{log}?previous=true")).await;
     assert_eq!(previous.code, 400);
-    assert!(previous.json()["message"].as_str().unwrap().contains("not found"));
+    assert!(
+        previous.json()["message"]
+            .as_str()
+            .unwrap()
+            .contains("not found")
+    );
     let other = server.get(&format!("{log}?container=x")).await.expect(400);
     assert_eq!(other["message"], "container x is not valid for pod p");
     assert_eq!(server.get(&format!("{pods}/none/log")).await.code, 404);
     for later in ["exec", "portforward"] {
-        let answer = server.post(&format!("{pods}/p/{later}"), json!({})).await.expect(501);
+        let answer = server
+            .post(&format!("{pods}/p/{later}"), json!({}))
+            .await
+            .expect(501);
         assert!(answer["message"].as_str().unwrap().contains(later));
     }
 }

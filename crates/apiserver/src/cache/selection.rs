@@ -12,6 +12,8 @@ use crate::request::Query;
 /// A part of a resource's objects: a namespace or all, narrowed by selectors.
 pub(crate) struct Selection {
     prefix: Vec<u8>,
+    /// Whether a name is all that a key has behind the prefix.
+    placed: bool,
     labels: LabelSelector,
     fields: FieldSelector,
 }
@@ -26,6 +28,7 @@ impl Selection {
     ) -> Result<Selection, Status> {
         let mut selection = Selection {
             prefix: resource.prefix(namespace).into_bytes(),
+            placed: !resource.namespaced || namespace.is_some(),
             labels: LabelSelector::parse(query.text("labelSelector").unwrap_or_default())?,
             fields: FieldSelector::parse(
                 resource,
@@ -64,15 +67,24 @@ impl Selection {
         snapshot: &'a Snapshot,
         after: Option<&'a [u8]>,
     ) -> impl Iterator<Item = (&'a Bytes, &'a Object)> {
+        // One named object is looked up: agents watch many single ConfigMaps and Secrets.
+        let named = self.only_key();
+        let prefix = named.as_deref().unwrap_or(&self.prefix).to_vec();
         let start = match after {
-            Some(after) if after >= self.prefix.as_slice() => Bound::Excluded(after),
-            _ => Bound::Included(self.prefix.as_slice()),
+            Some(after) if after >= prefix.as_slice() => Bound::Excluded(after),
+            _ => Bound::Included(prefix.as_slice()),
         };
         let range: (Bound<&[u8]>, Bound<&[u8]>) = (start, Bound::Unbounded);
         snapshot
             .objects
             .range::<_, [u8]>(range)
-            .take_while(|(key, _)| key.starts_with(&self.prefix))
+            .take_while(move |(key, _)| key.starts_with(&prefix))
             .filter(|(_, object)| self.matches(object))
+    }
+
+    /// The key that the selection comes down to, if it names one object and where it lies.
+    fn only_key(&self) -> Option<Vec<u8>> {
+        let name = self.fields.exact("metadata.name").filter(|_| self.placed)?;
+        Some([self.prefix.as_slice(), name.as_bytes()].concat())
     }
 }

@@ -10,7 +10,7 @@ use crate::admission;
 use crate::body::Response;
 use crate::dispatch::Call;
 use crate::options::WriteOptions;
-use crate::registry::{Done, Next};
+use crate::registry::{Also, Done, Next};
 
 /// How often a generated name that is taken is drawn anew.
 const DRAWS: usize = 8;
@@ -50,15 +50,24 @@ pub(super) async fn insert(
 async fn insert_prepared(call: &Call, options: &WriteOptions, new: Value) -> Result<Done, Status> {
     let name = write::metadata(&new, "name").to_owned();
     let key = call.resource.key(call.namespace(), &name);
+    // Only what draws addresses is encoded anew when another write was faster.
+    let encoded = match write::has_claims(call) {
+        true => None,
+        false => Some(write::encode(call, new.clone(), None)?),
+    };
     call.server
         .write(&key, options.dry_run, |old| {
             if old.is_some() {
                 return Err(Status::already_exists(call.resource, &name));
             }
+            if let Some(value) = encoded.clone() {
+                let also = Also::default();
+                return Ok(Next::Put { value, also });
+            }
             let mut new = new.clone();
             let also = write::claims(call, None, Some(&mut new))?;
             Ok(Next::Put {
-                value: engine::encode(new)?.into(),
+                value: write::encode(call, new, None)?,
                 also,
             })
         })

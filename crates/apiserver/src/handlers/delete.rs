@@ -85,10 +85,10 @@ fn judge(
     options: &DeleteOptions,
     context: &engine::Context,
 ) -> Result<Next, Status> {
-    let before = write::tree(old)?;
+    let before = write::tree(call.resource, old)?;
     match engine::delete(call.resource, &before, old.revision(), options, context)? {
         Deletion::Now(last) => Ok(Next::Delete {
-            last: engine::encode(last)?.into(),
+            last: write::encode(call, last, Some(old))?,
             also: write::claims(call, Some(&before), None)?,
         }),
         Deletion::Mark(new) => write::store(call, old, &before, new),

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use api::status::{FieldError, FieldPath};
 use api::{Resource, Status};
-use bytes::Bytes;
 use client::node::LogsRequest;
 use client::node::node_client::NodeClient;
 use futures::StreamExt;
@@ -87,7 +86,7 @@ pub(crate) async fn log(call: &Call) -> Result<Response, Status> {
     let lines = chunks
         .map(|chunk| {
             chunk
-                .map(|chunk| Bytes::from(chunk.data))
+                .map(|chunk| chunk.data)
                 .map_err(|status| client::Error::transport("log", status))
         })
         .take_until(call.connection.shutdown.clone().cancelled_owned());

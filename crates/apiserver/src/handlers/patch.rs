@@ -19,7 +19,7 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
     let kind = PatchType::of_content_type(negotiate::content_type(&call.headers))?;
     let options = WriteOptions::read("PatchOptions", &call.query, &call.headers)?;
     if kind == PatchType::Apply {
-        return Box::pin(apply(call, &options)).await;
+        return Err(apply(&options));
     }
     let patch = codec::decode_untyped(&call.body, Format::Json)?;
     let context = write::context(call, &options);
@@ -48,7 +48,7 @@ pub(super) fn patched(
     options: &WriteOptions,
 ) -> Result<codec::Decoded, Status> {
     let expected = Expected::from(call.resource);
-    let mut tree = write::tree(old)?;
+    let mut tree = write::tree(call.resource, old)?;
     let tree = match kind {
         PatchType::Json => patch::json(tree, changes)?,
         PatchType::Merge => {
@@ -61,18 +61,18 @@ pub(super) fn patched(
     codec::conform(tree, expected, options.validation)
 }
 
-/// Server-side apply: creates what is not there.
-async fn apply(_call: &Call, options: &WriteOptions) -> Result<Response, Status> {
+/// Server-side apply: refused by its name until field ownership is kept.
+fn apply(options: &WriteOptions) -> Status {
     if !options.manager_given {
-        return Err(options::invalid(
-            "PatchOptions",
-            FieldError::required(
-                &FieldPath::new("fieldManager"),
-                "is required for apply patch",
-            ),
-        ));
+        let path = FieldPath::new("fieldManager");
+        let error = FieldError::required(&path, "is required for apply patch");
+        return options::invalid("PatchOptions", error);
     }
-    Err(Status::unsupported_media_type(
-        "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json",
-    ))
+    Status {
+        message: "server-side apply (application/apply-patch+yaml) is not served yet; served are \
+                  application/json-patch+json, application/merge-patch+json and \
+                  application/strategic-merge-patch+json"
+            .to_owned(),
+        ..Status::unsupported_patch_type()
+    }
 }

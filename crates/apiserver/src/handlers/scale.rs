@@ -71,7 +71,7 @@ async fn set(
             let decoded = wanted(old)?;
             warnings = decoded.warnings;
             engine::check_version(call.resource, &decoded.value, old.revision())?;
-            let before = write::tree(old)?;
+            let before = write::tree(call.resource, old)?;
             let new = engine::apply_scale(call.resource, &before, &decoded.value, &context)?;
             write::store(call, old, &before, new)
         })
@@ -83,5 +83,8 @@ async fn set(
 
 /// The scale of a stored workload.
 fn scale(object: &Object) -> Result<Value, Status> {
-    Ok(engine::scale(&write::tree(object)?))
+    let tree = object.value();
+    let tree =
+        tree.map_err(|e| Status::internal(format!("a stored object cannot be read: {e}")))?;
+    Ok(engine::scale(&tree))
 }

@@ -1,5 +1,7 @@
 //! The form in which objects are shown: whole, as a table's rows, or their metadata alone.
 
+use std::borrow::Cow;
+
 use api::table::{Frame, Include};
 use api::{Object, Resource, Status};
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use crate::body::{Response, answer, joined};
 use crate::cache::{Change, EventType, line};
 use crate::dispatch::Call;
 use crate::negotiate::{Form, Media, Shape};
-use crate::respond;
+use crate::{respond, versions};
 
 /// Shows objects to one client.
 pub(crate) struct Shaper {
@@ -40,7 +42,7 @@ impl Shaper {
     /// One object.
     pub(crate) fn object(&self, code: StatusCode, object: &Object) -> Result<Response, Status> {
         match self.form.shape {
-            Shape::Whole => respond::document(code, self.form.media, object.bytes().clone()),
+            Shape::Whole => respond::document(code, self.form.media, self.bytes(object)?),
             Shape::Metadata => respond::document(code, self.form.media, metadata(object)?.into()),
             Shape::Table => {
                 let frame = frame(object.revision());
@@ -107,7 +109,7 @@ impl Shaper {
         change: &Change,
         kind: EventType,
     ) -> Result<Option<Bytes>, Status> {
-        if self.form.shape == Shape::Whole {
+        if self.form.shape == Shape::Whole && versions::stored_as_served(self.resource) {
             return Ok(change.line(kind));
         }
         change
@@ -152,7 +154,9 @@ impl Shaper {
     fn bytes(&self, object: &Object) -> Result<Bytes, Status> {
         match self.form.shape {
             Shape::Metadata => metadata(object).map(Bytes::from),
-            Shape::Whole | Shape::Table => Ok(object.bytes().clone()),
+            Shape::Whole | Shape::Table => {
+                Ok(versions::served(self.resource, object)?.bytes().clone())
+            }
         }
     }
 
@@ -167,6 +171,16 @@ impl Shaper {
 
     fn table(&self, frame: &Frame, objects: &[Object]) -> Result<Bytes, Status> {
         let now = jiff::Timestamp::now();
+        let viewed: Vec<Object>;
+        let objects = if versions::stored_as_served(self.resource) {
+            objects
+        } else {
+            let all = objects.iter().map(|o| versions::served(self.resource, o));
+            viewed = all
+                .map(|o| o.map(Cow::into_owned))
+                .collect::<Result<_, _>>()?;
+            &viewed
+        };
         api::table::table(self.resource, objects, now, self.include, frame)
             .map(Bytes::from)
             .map_err(|e| Status::internal(format!("reading a cached object: {e}")))

@@ -2,7 +2,7 @@
 
 use api::codec::{self, Decoded, Expected, Format};
 use api::write::{self as engine, Context, User};
-use api::{Object, Status};
+use api::{Object, Resource, Status};
 use bytes::Bytes;
 use http::StatusCode;
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use crate::dispatch::{Call, record_uid};
 use crate::negotiate::{self, Shape};
 use crate::options::WriteOptions;
 use crate::registry::{Also, Done, Next};
-use crate::{respond, service_claims};
+use crate::{respond, service_claims, versions};
 
 /// The letters of generated names, as Kubernetes draws them: nothing that spells words.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -61,7 +61,9 @@ pub(super) fn answer(
 ) -> Result<Response, Status> {
     record_uid(done.object.uid());
     let response = match &done.pretended {
-        Some(new) if call.form.shape == Shape::Whole => {
+        Some(new)
+            if call.form.shape == Shape::Whole && versions::stored_as_served(call.resource) =>
+        {
             respond::document(code, call.form.media, new.clone())?
         }
         _ => Shaper::new(call).object(code, &done.object)?,
@@ -74,11 +76,22 @@ pub(super) fn metadata<'a>(object: &'a Value, field: &str) -> &'a str {
     object["metadata"][field].as_str().unwrap_or_default()
 }
 
-/// The stored object as a tree.
-pub(super) fn tree(object: &Object) -> Result<Value, Status> {
-    object
+/// The stored object as a tree, in the version that the resource serves.
+pub(super) fn tree(resource: &Resource, object: &Object) -> Result<Value, Status> {
+    versions::served(resource, object)?
         .value()
         .map_err(|e| Status::internal(format!("a stored object cannot be read: {e}")))
+}
+
+/// The object's bytes for the store, in the version that is stored.
+pub(super) fn encode(call: &Call, new: Value, old: Option<&Object>) -> Result<Bytes, Status> {
+    let new = if versions::stored_as_served(call.resource) {
+        new
+    } else {
+        let old = old.and_then(|o| o.value().ok());
+        versions::stored(call.resource, new, old.as_ref())
+    };
+    engine::encode(new).map(Bytes::from)
 }
 
 /// Checks name and namespace of a body against the path, and puts there what it leaves out.
@@ -96,7 +109,7 @@ pub(super) fn replace(
     context: &Context,
 ) -> Result<Next, Status> {
     engine::check_version(call.resource, &new, old.revision())?;
-    let before = tree(old)?;
+    let before = tree(call.resource, old)?;
     let part = call.path.subresource.as_deref();
     let new = engine::update(call.resource, part, &before, new, context)?;
     store(call, old, &before, new)
@@ -112,17 +125,22 @@ pub(super) fn store(
 ) -> Result<Next, Status> {
     if engine::should_delete(call.resource, &new) {
         return Ok(Next::Delete {
-            last: engine::encode(new)?.into(),
+            last: encode(call, new, Some(old))?,
             also: claims(call, Some(before), None)?,
         });
     }
     let also = claims(call, Some(before), Some(&mut new))?;
-    let value: Bytes = engine::encode(new)?.into();
+    let value = encode(call, new, Some(old))?;
     let same = Object::from_stored(&value, old.revision()).is_ok_and(|n| n.bytes() == old.bytes());
     if same && also.ops.is_empty() {
         return Ok(Next::Keep);
     }
     Ok(Next::Put { value, also })
+}
+
+/// Whether objects of the call's resource hold keys beside their own.
+pub(super) fn has_claims(call: &Call) -> bool {
+    call.resource.plural == "services" && call.resource.group.is_empty()
 }
 
 /// The keys beside the object's own that its write changes: a Service's addresses and ports, which
@@ -132,7 +150,7 @@ pub(super) fn claims(
     old: Option<&Value>,
     mut new: Option<&mut Value>,
 ) -> Result<Also, Status> {
-    if call.resource.plural != "services" || !call.resource.group.is_empty() {
+    if !has_claims(call) {
         return Ok(Also::default());
     }
     let shown = new.as_deref().or(old);

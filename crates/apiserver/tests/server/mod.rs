@@ -15,39 +15,39 @@ use store::Store;
 use tokio::net::TcpListener;
 
 /// A running server. Its directory goes with it.
-pub struct Server {
-    pub server: ApiServer,
-    pub ca: Arc<Ca>,
-    pub identity: client::tls::Identity,
-    pub store: Store,
+pub(crate) struct Server {
+    pub(crate) server: ApiServer,
+    pub(crate) ca: Arc<Ca>,
+    pub(crate) identity: client::tls::Identity,
+    pub(crate) store: Store,
     admin: Arc<dyn Transport>,
     dir: Arc<tempfile::TempDir>,
 }
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
-    pub code: u16,
-    pub headers: http::HeaderMap,
-    pub body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) code: u16,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
     #[track_caller]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&self.body)))
     }
 
     #[track_caller]
-    pub fn expect(self, code: u16) -> Value {
+    pub(crate) fn expect(self, code: u16) -> Value {
         assert_eq!(self.code, code, "{}", String::from_utf8_lossy(&self.body));
         self.json()
     }
 }
 
 impl Server {
-    pub async fn start() -> Server {
+    pub(crate) async fn start() -> Server {
         let dir = tempfile::tempdir().unwrap();
         let ca = Arc::new(Ca::create().unwrap());
         let address = [127, 0, 0, 1].into();
@@ -86,7 +86,7 @@ impl Server {
     }
 
     /// Another server over the same store, as after a restart.
-    pub async fn restarted(&self) -> Server {
+    pub(crate) async fn restarted(&self) -> Server {
         Server::over(
             self.store.clone(),
             Arc::clone(&self.ca),
@@ -128,24 +128,30 @@ impl Server {
     }
 
     /// Sends a request as the administrator.
-    pub async fn send(&self, request: http::Request<Bytes>) -> Answer {
+    pub(crate) async fn send(&self, request: http::Request<Bytes>) -> Answer {
         send(&self.admin, request).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call("GET", path, "", Value::Null).await
     }
 
-    pub async fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
         self.call("POST", path, "application/json", body).await
     }
 
-    pub async fn call(&self, method: &str, path: &str, content_type: &str, body: Value) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: Value,
+    ) -> Answer {
         call(&self.admin, method, path, content_type, body).await
     }
 }
 
-pub async fn call(
+pub(crate) async fn call(
     transport: &Arc<dyn Transport>,
     method: &str,
     path: &str,
@@ -163,7 +169,7 @@ pub async fn call(
     send(transport, request.body(bytes).unwrap()).await
 }
 
-pub async fn send(transport: &Arc<dyn Transport>, request: http::Request<Bytes>) -> Answer {
+pub(crate) async fn send(transport: &Arc<dyn Transport>, request: http::Request<Bytes>) -> Answer {
     let response = transport.send(request).await.unwrap();
     let (head, body) = response.into_parts();
     Answer {

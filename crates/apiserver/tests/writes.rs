@@ -1,0 +1,244 @@
+//! Writes and what the server adds to them: admission, allocation, leases, deletion, limits.
+
+mod server;
+
+use std::collections::BTreeSet;
+
+use apiserver::tls;
+use client::Client;
+use client::https::HttpsTransport;
+use serde_json::{Value, json};
+use server::{Server, call};
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+const DEFAULT: &str = "/api/v1/namespaces/default";
+
+fn service(name: &str, spec: Value) -> Value {
+    json!({"metadata": {"name": name}, "spec": spec})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_two_services_have_one_address() {
+    let server = Server::start().await;
+    let path = format!("{DEFAULT}/services");
+    let made = (0..40).map(|i| {
+        let transport = server.server.transport("admin", ["system:masters"]);
+        let path = &path;
+        async move {
+            let spec = json!({"type": "NodePort", "ports": [{"port": 80}]});
+            let body = service(&format!("s{i}"), spec);
+            call(&transport, "POST", path, "application/json", body)
+                .await
+                .expect(201)
+        }
+    });
+    let made = futures::future::join_all(made).await;
+    let distinct = |pointer: &str| -> BTreeSet<String> {
+        made.iter()
+            .map(|s| s.pointer(pointer).unwrap().to_string())
+            .collect()
+    };
+    assert_eq!(distinct("/spec/clusterIP").len(), 40);
+    assert_eq!(distinct("/spec/ports/0/nodePort").len(), 40);
+    let address = made[0]["spec"]["clusterIP"].clone();
+    let again = service(
+        "again",
+        json!({"clusterIP": address, "ports": [{"port": 80}]}),
+    );
+    let refused = server.post(&path, again.clone()).await.expect(422);
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("already allocated"),
+        "{refused}"
+    );
+    // What a Service held is free once it is gone.
+    server
+        .call("DELETE", &format!("{path}/s0"), "", Value::Null)
+        .await
+        .expect(200);
+    server.post(&path, again).await.expect(201);
+    let kubernetes = server.get(&format!("{path}/kubernetes")).await.expect(200);
+    assert_eq!(kubernetes["spec"]["clusterIP"], "10.96.0.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_that_goes_takes_nothing_new() {
+    let server = Server::start().await;
+    let namespaces = "/api/v1/namespaces";
+    server
+        .post(namespaces, json!({"metadata": {"name": "n"}}))
+        .await
+        .expect(201);
+    let maps = format!("{namespaces}/n/configmaps");
+    server
+        .post(&maps, json!({"metadata": {"name": "m"}}))
+        .await
+        .expect(201);
+    let one = format!("{namespaces}/n");
+    let going = server
+        .call("DELETE", &one, "", Value::Null)
+        .await
+        .expect(200);
+    assert_eq!(going["status"]["phase"], "Terminating");
+    let refused = server
+        .post(&maps, json!({"metadata": {"name": "x"}}))
+        .await
+        .expect(403);
+    assert_eq!(
+        refused["details"]["causes"][0]["reason"],
+        "NamespaceTerminating"
+    );
+    let mut empty = going;
+    empty["spec"] = json!({});
+    server
+        .call("PUT", &format!("{one}/finalize"), "application/json", empty)
+        .await
+        .expect(200);
+    assert_eq!(server.get(&one).await.code, 404);
+    let immortal = format!("{namespaces}/kube-system");
+    server
+        .call("DELETE", &immortal, "", Value::Null)
+        .await
+        .expect(403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_hang_on_a_lease_and_have_two_views() {
+    let server = Server::start().await;
+    let event = json!({
+        "metadata": {"name": "e"}, "type": "Normal", "reason": "R", "message": "hello",
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
+    });
+    server
+        .post(&format!("{DEFAULT}/events"), event)
+        .await
+        .expect(201);
+    let state = server.store.state();
+    let entry = state.get(b"/registry/core/events/default/e").unwrap();
+    let lease = state.lease(entry.lease.unwrap()).unwrap();
+    assert!(lease.ttl_ms >= 3_600_000);
+    let path = "/apis/events.k8s.io/v1/namespaces/default/events/e";
+    let viewed = server.get(path).await.expect(200);
+    assert_eq!(
+        (&viewed["note"], &viewed["regarding"]["name"]),
+        (&json!("hello"), &json!("p"))
+    );
+    assert_eq!(viewed["apiVersion"], "events.k8s.io/v1");
+    let patch = json!({"deprecatedCount": 3});
+    server
+        .call("PATCH", path, "application/merge-patch+json", patch)
+        .await
+        .expect(200);
+    let core = server.get(&format!("{DEFAULT}/events/e")).await.expect(200);
+    assert_eq!(
+        (&core["count"], &core["message"]),
+        (&json!(3), &json!("hello"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn collections_and_evictions() {
+    let server = Server::start().await;
+    let pods = format!("{DEFAULT}/pods");
+    for name in ["a", "b", "c"] {
+        let pod = json!({"metadata": {"name": name, "labels": {"n": name}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        server.post(&pods, pod).await.expect(201);
+    }
+    let eviction = json!({"metadata": {"name": "a"}});
+    server
+        .post(&format!("{pods}/a/eviction"), eviction)
+        .await
+        .expect(201);
+    assert_eq!(server.get(&format!("{pods}/a")).await.code, 404);
+    let some = format!("{pods}?labelSelector=n%3Db");
+    let gone = server
+        .call("DELETE", &some, "", Value::Null)
+        .await
+        .expect(200);
+    assert_eq!(gone["items"].as_array().unwrap().len(), 1);
+    let left = server.get(&pods).await.expect(200);
+    assert_eq!(left["items"].as_array().unwrap().len(), 1);
+    let apply = "application/apply-patch+yaml";
+    let refused = server
+        .call(
+            "PATCH",
+            &format!("{pods}/c?fieldManager=x"),
+            apply,
+            json!({}),
+        )
+        .await
+        .expect(415);
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("apply-patch+yaml"),
+        "{refused}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reviews_answer_for_their_user() {
+    let server = Server::start().await;
+    let ask = |user: &'static str, group: &'static str| {
+        let transport = server.server.transport(user, [group]);
+        async move {
+            let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+            let spec = json!({"resourceAttributes": {"verb": "delete", "resource": "nodes"}});
+            let body = json!({"spec": spec});
+            let answer = call(&transport, "POST", path, "application/json", body).await;
+            answer.expect(201)["status"]["allowed"].clone()
+        }
+    };
+    assert_eq!(ask("admin", "system:masters").await, true);
+    assert_eq!(ask("jane", "dev").await, false);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_over_the_limit_are_refused_over_https() {
+    let server = Server::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let (serving, tls) = (
+        server.server.clone(),
+        tls::server_config(&server.identity).unwrap(),
+    );
+    let token = stop.clone();
+    let served = tokio::spawn(async move { serving.serve(listener, tls, token).await });
+    let config = server.identity.client_config().unwrap();
+    let client = Client::new(
+        Arc::new(HttpsTransport::new([url.as_str()], config).unwrap()),
+        "t",
+    );
+    let big = json!({"metadata": {"name": "big"}, "data": {"x": "y".repeat(4 << 20)}});
+    let post = |body: String| {
+        http::Request::post(format!("{DEFAULT}/configmaps"))
+            .header("content-type", "application/json")
+            .body(bytes::Bytes::from(body))
+            .unwrap()
+    };
+    let refused = client.raw(post(big.to_string())).await.unwrap_err();
+    assert_eq!(refused.code(), Some(413), "{refused}");
+    let medium = json!({"metadata": {"name": "big"}, "data": {"x": "y".repeat(1 << 20)}});
+    assert!(client.raw(post(medium.to_string())).await.is_ok());
+    let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(client.raw(post(deep)).await.unwrap_err().code(), Some(400));
+    // A server that stops ends its watches and returns.
+    let watch = http::Request::get(format!("{DEFAULT}/configmaps?watch=1"))
+        .body(bytes::Bytes::new())
+        .unwrap();
+    let watch = client.raw(watch).await.unwrap();
+    stop.cancel();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(10), served);
+    ended.await.expect("the server returns").unwrap();
+    assert!(
+        client::collect(watch.into_body(), 8 << 20).await.is_ok(),
+        "the watch ends in order"
+    );
+}
