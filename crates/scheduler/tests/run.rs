@@ -207,12 +207,11 @@ async fn only_what_helps_moves_a_pod() {
         .await;
     cluster.pod("p", "100m", json!({})).await;
     tokio::time::sleep(20 * SECOND).await;
+    // Each try that fails writes or counts up an event.
     let tries = |cluster: &Cluster| {
         let requests = cluster.server.requests();
-        requests
-            .iter()
-            .filter(|line| line.contains("/status"))
-            .count()
+        let events = requests.iter().filter(|line| line.contains("/events"));
+        events.count()
     };
     assert_eq!(tries(&cluster), 1);
     cluster

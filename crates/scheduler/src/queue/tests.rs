@@ -44,27 +44,22 @@ async fn by_priority_then_by_arrival() {
 #[tokio::test(start_paused = true)]
 async fn an_unschedulable_pod_waits_for_what_helps() {
     let mut queue = Queue::new();
-    queue.set(pod("a", 0));
+    let mut wanting = Pod::clone(&pod("a", 0));
+    wanting.requests.asked.milli_cpu = 2;
+    queue.set(Arc::new(wanting));
     let taken = queue.pop(Instant::now()).unwrap();
     queue.put_back(&taken, unschedulable(), Instant::now());
     tokio::time::advance(60 * SECOND).await;
     assert!(queue.pop(Instant::now()).is_none());
     let mut snapshot = Snapshot::default();
-    snapshot.set_node(Arc::new(Node {
-        name: "full".to_owned(),
-        ..Node::default()
-    }));
-    let event = Event::Node(snapshot.node("full").unwrap());
-    let plugins = Plugins::default();
-    let mut wanting = Pod::clone(&taken);
-    wanting.requests.asked.milli_cpu = 1;
-    assert!(
-        !plugins.help(&[FIT], &wanting, &event),
-        "the node has nothing"
-    );
-    // But it has room for a pod that asks for nothing, not even a place.
-    queue.tell(&event, &Plugins::default(), Instant::now());
-    assert_eq!(names(&mut queue), ["a"]);
+    for (milli_cpu, expected) in [(1, Vec::new()), (2, vec!["a"])] {
+        let mut node = Node::default();
+        node.allocatable.milli_cpu = milli_cpu;
+        snapshot.set_node(Arc::new(node));
+        let event = Event::Node(snapshot.node("").unwrap());
+        queue.tell(&event, &Plugins::default(), Instant::now());
+        assert_eq!(names(&mut queue), expected, "{milli_cpu}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
