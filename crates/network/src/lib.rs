@@ -20,7 +20,7 @@ mod wakers;
 pub use datagram::{Datagram, Datagrams, LARGEST};
 pub use node::{AddressError, Cidr, Network, PodNet};
 pub use ports::Bound;
-pub use stream::{Connecting, Listener, MOST_WAITING, Stream};
+pub use stream::{BUFFER, Connecting, Listener, MOST_WAITING, Stream, StreamPort};
 
 /// Why a socket could not do what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

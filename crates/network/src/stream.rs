@@ -14,7 +14,7 @@ use crate::ports::{Bound, Transport};
 use crate::wakers::Wakers;
 
 /// Bytes that wait in one direction of a stream before its writer waits.
-const CAPACITY: usize = 256 << 10;
+pub const BUFFER: usize = 256 << 10;
 
 /// The most connections that a listener may ask to hold for it.
 pub const MOST_WAITING: usize = 4096;
@@ -114,10 +114,21 @@ pub struct Stream {
     pub writer: Writer,
     /// The local port, which stays taken while the connection lives. The accepting end shares its
     /// listener's, and holds none.
+    port: StreamPort,
+}
+
+/// What keeps a connection's local port taken, apart from its two directions.
+#[derive(Debug)]
+pub struct StreamPort {
     _bound: Option<Arc<Bound>>,
 }
 
 impl Stream {
+    /// The two directions, and what keeps the local port: for a holder that ends them one by one.
+    pub fn into_parts(self) -> (Reader, Writer, StreamPort) {
+        (self.reader, self.writer, self.port)
+    }
+
     /// This end's address.
     pub fn local(&self) -> SocketAddrV4 {
         self.local
@@ -188,21 +199,23 @@ fn ends(
     remote: SocketAddrV4,
     bound: Arc<Bound>,
 ) -> (Stream, Stream) {
-    let (to_server, from_client) = pipe_within(CAPACITY, client.budget.clone());
-    let (to_client, from_server) = pipe_within(CAPACITY, server.budget.clone());
+    let (to_server, from_client) = pipe_within(BUFFER, client.budget.clone());
+    let (to_client, from_server) = pipe_within(BUFFER, server.budget.clone());
     let near = Stream {
         local,
         remote,
         reader: from_server,
         writer: to_server,
-        _bound: Some(bound),
+        port: StreamPort {
+            _bound: Some(bound),
+        },
     };
     let far = Stream {
         local: remote,
         remote: local,
         reader: from_client,
         writer: to_client,
-        _bound: None,
+        port: StreamPort { _bound: None },
     };
     (near, far)
 }

@@ -9,6 +9,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::sockets::Sockets;
 use crate::Exit;
 use crate::running::Stop;
 
@@ -124,6 +125,7 @@ pub(super) struct Component {
     limits: Limits,
     /// The end that was asked for, which `carob:pod/lifecycle` tells.
     pub(super) stop: Arc<Stop>,
+    pub(super) sockets: Sockets,
 }
 
 impl WasiView for Component {
@@ -169,6 +171,7 @@ pub(super) async fn run_component(
     mut wasi: WasiCtxBuilder,
     limits: Limits,
     stop: Arc<Stop>,
+    sockets: Sockets,
 ) -> Exit {
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES);
@@ -177,6 +180,7 @@ pub(super) async fn run_component(
         table,
         limits,
         stop,
+        sockets,
     };
     let mut store = store(command.engine(), state);
     store.limiter_async(|component| &mut component.limits);

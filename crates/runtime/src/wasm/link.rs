@@ -6,7 +6,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, p1, p2};
 
 use super::guest::{Component, Core};
-use super::lifecycle;
+use super::{lifecycle, sockets};
 
 /// What is imported from, for either kind of guest.
 pub(super) struct Linkers {
@@ -56,7 +56,8 @@ impl Linkers {
             },
         )?;
         let mut component = wasmtime::component::Linker::new(engine);
-        p2::add_to_linker_async(&mut component)?;
+        link_wasi(&mut component)?;
+        sockets::link(&mut component)?;
         lifecycle::link(&mut component)?;
         Ok(Self { core, component })
     }
@@ -85,4 +86,26 @@ impl Linkers {
             drains,
         })
     }
+}
+
+/// All of `wasi:cli/imports` but `wasi:sockets`: one by one, so that the operating system's sockets
+/// are never within a guest's reach.
+fn link_wasi(linker: &mut wasmtime::component::Linker<Component>) -> wasmtime::Result<()> {
+    use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
+    use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+    use wasmtime_wasi::p2::bindings::{cli, filesystem, random};
+    use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
+    p2::add_to_linker_proxy_interfaces_async(linker)?;
+    filesystem::types::add_to_linker::<_, WasiFilesystem>(linker, Component::filesystem)?;
+    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, Component::filesystem)?;
+    random::insecure::add_to_linker::<_, WasiRandom>(linker, Component::random)?;
+    random::insecure_seed::add_to_linker::<_, WasiRandom>(linker, Component::random)?;
+    cli::exit::add_to_linker::<_, WasiCli>(linker, Component::cli)?;
+    cli::environment::add_to_linker::<_, WasiCli>(linker, Component::cli)?;
+    cli::terminal_input::add_to_linker::<_, WasiCli>(linker, Component::cli)?;
+    cli::terminal_output::add_to_linker::<_, WasiCli>(linker, Component::cli)?;
+    cli::terminal_stdin::add_to_linker::<_, WasiCli>(linker, Component::cli)?;
+    cli::terminal_stdout::add_to_linker::<_, WasiCli>(linker, Component::cli)?;
+    cli::terminal_stderr::add_to_linker::<_, WasiCli>(linker, Component::cli)?;
+    Ok(())
 }

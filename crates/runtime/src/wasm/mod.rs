@@ -7,6 +7,7 @@ mod guest;
 mod lifecycle;
 mod link;
 mod mounts;
+mod sockets;
 mod stdio;
 
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ use crate::{
 use cache::Cache;
 use guest::Limits;
 use link::{Code, Linkers};
+use sockets::Sockets;
 
 /// How a [`Wasm`] runtime is set up.
 #[derive(Clone, Debug)]
@@ -158,6 +160,10 @@ impl Runtime for Wasm {
         let (weight, quota) = (workload.cpu_weight, workload.cpu_quota);
         let memory = Arc::new(AtomicU64::new(0));
         let limits = Limits::new(workload.memory_limit, memory.clone());
+        let sockets = Sockets {
+            net: workload.net.clone(),
+            hostname: workload.hostname.clone(),
+        };
         let wasi = wasi(workload)?;
         let stop = Arc::new(Stop::default());
         let (sender, receiver) = watch::channel(None);
@@ -173,7 +179,7 @@ impl Runtime for Wasm {
             let exit = tokio::select! {
                 biased;
                 exit = stop.due(drains) => exit,
-                exit = run(&module, wasi, limits, stop.clone()) => exit,
+                exit = run(&module, wasi, limits, stop.clone(), sockets) => exit,
             };
             tracing::debug!(?exit, "guest ended");
             memory.store(0, Ordering::Relaxed);
@@ -195,11 +201,17 @@ impl Runtime for Wasm {
 }
 
 /// Runs a module until it ends by itself.
-async fn run(module: &Loaded, wasi: WasiCtxBuilder, limits: Limits, stop: Arc<Stop>) -> Exit {
+async fn run(
+    module: &Loaded,
+    wasi: WasiCtxBuilder,
+    limits: Limits,
+    stop: Arc<Stop>,
+    sockets: Sockets,
+) -> Exit {
     match module.code() {
         Code::Core(core) => Box::pin(guest::run_core(core, wasi, limits)).await,
         Code::Component(command) => {
-            Box::pin(guest::run_component(command, wasi, limits, stop)).await
+            Box::pin(guest::run_component(command, wasi, limits, stop, sockets)).await
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::hint::black_box;
 use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "drains")]
@@ -51,6 +52,11 @@ fn play(verb: &str, rest: &str, kept: &mut Vec<Vec<u8>>) {
             report(std::fs::write(path, text).map(|()| "written".into()));
         }
         "cwd" => report(std::env::current_dir().map(|path| path.display().to_string())),
+        "serve" => serve(rest),
+        "call" => report(call(rest)),
+        "echo-datagrams" => echo_datagrams(rest),
+        "send-datagram" => report(send_datagram(rest)),
+        "resolve" => report((rest, 0).to_socket_addrs().map(|found| format!("{found:?}"))),
         "recurse" => println!("{}", recurse(1)),
         "remain" => println!("{:?}", remaining()),
         other => panic!("{other:?} is no step"),
@@ -82,6 +88,53 @@ fn spin(time: Duration) {
             number = black_box(number.wrapping_mul(6364136223846793005).wrapping_add(1));
         }
     }
+}
+
+/// `serve ADDRESS`: counts the bytes of each connection, and answers with their number.
+fn serve(address: &str) {
+    let listener = match TcpListener::bind(address) {
+        Ok(listener) => listener,
+        Err(error) => return println!("{:?}", error.kind()),
+    };
+    println!("listening on {}", listener.local_addr().unwrap());
+    loop {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        write!(stream, "{}", bytes.len()).unwrap();
+    }
+}
+
+/// `call ADDRESS N`: sends N bytes, and gives the answer.
+fn call(rest: &str) -> std::io::Result<String> {
+    let (address, count) = rest.split_once(' ').unwrap();
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(&vec![7; count.parse().unwrap()])?;
+    stream.shutdown(Shutdown::Write)?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+fn echo_datagrams(address: &str) {
+    let socket = UdpSocket::bind(address).unwrap();
+    println!("listening on {}", socket.local_addr().unwrap());
+    let mut buffer = [0; 2048];
+    loop {
+        let (length, from) = socket.recv_from(&mut buffer).unwrap();
+        socket.send_to(&buffer[..length], from).unwrap();
+    }
+}
+
+/// `send-datagram ADDRESS TEXT`: sends it, and gives the answer.
+fn send_datagram(rest: &str) -> std::io::Result<String> {
+    let (address, text) = rest.split_once(' ').unwrap();
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.connect(address)?;
+    socket.send(text.as_bytes())?;
+    let mut buffer = [0; 2048];
+    let length = socket.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 #[expect(unconditional_recursion, reason = "the stack is to overflow")]

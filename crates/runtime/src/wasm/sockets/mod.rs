@@ -1,0 +1,161 @@
+//! `wasi:sockets` 0.2 on the pod's virtual network.
+//!
+//! wasmtime-wasi's sockets are the operating system's and are never linked; its types, error codes
+//! and address conversions are used, and its `instance-network`, which opens nothing. Without a network every socket is refused as access-denied. IPv6 is refused as
+//! not supported: pods have IPv4 addresses.
+
+#[expect(
+    unreachable_pub,
+    reason = "the generated bindings re-export its resources"
+)]
+mod lookup;
+mod stream;
+#[expect(
+    unreachable_pub,
+    reason = "the generated bindings re-export its resources"
+)]
+mod tcp;
+#[expect(
+    unreachable_pub,
+    reason = "the generated bindings re-export its resources"
+)]
+mod udp;
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
+use network::PodNet;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::p2::SocketError;
+use wasmtime_wasi::p2::bindings::sockets::network as stock;
+use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
+
+use super::guest::Component;
+
+mod bindings {
+    wasmtime::component::bindgen!({
+        path: "wit",
+        world: "wasi:sockets/pod-sockets",
+        imports: { default: trappable },
+        require_store_data_send: true,
+        trappable_error_type: {
+            "wasi:sockets/network.error-code" => wasmtime_wasi::p2::SocketError,
+        },
+        with: {
+            "wasi:io": wasmtime_wasi::p2::bindings::io,
+            "wasi:clocks": wasmtime_wasi::p2::bindings::clocks,
+            "wasi:sockets/network": wasmtime_wasi::p2::bindings::sockets::network,
+            "wasi:sockets/tcp.tcp-socket": super::tcp::TcpSocket,
+            "wasi:sockets/udp.udp-socket": super::udp::UdpSocket,
+            "wasi:sockets/udp.incoming-datagram-stream": super::udp::Incoming,
+            "wasi:sockets/udp.outgoing-datagram-stream": super::udp::Outgoing,
+            "wasi:sockets/ip-name-lookup.resolve-address-stream": super::lookup::Addresses,
+        },
+    });
+    pub(super) use wasi::sockets::*;
+}
+
+/// A guest's place in the network.
+pub(in crate::wasm) struct Sockets {
+    pub(in crate::wasm) net: Option<PodNet>,
+    pub(in crate::wasm) hostname: String,
+}
+
+/// What the socket interfaces work on.
+pub(in crate::wasm) struct View<'a> {
+    sockets: &'a Sockets,
+    table: &'a mut ResourceTable,
+}
+
+struct HasSockets;
+
+impl HasData for HasSockets {
+    type Data<'a> = View<'a>;
+}
+
+fn view(component: &mut Component) -> View<'_> {
+    View {
+        sockets: &component.sockets,
+        table: &mut component.table,
+    }
+}
+
+pub(super) fn link(linker: &mut Linker<Component>) -> wasmtime::Result<()> {
+    use wasmtime_wasi::p2::bindings::sockets::instance_network;
+    let options = stock::LinkOptions::default();
+    stock::add_to_linker::<_, HasSockets>(linker, &options, view)?;
+    instance_network::add_to_linker::<_, WasiSockets>(linker, Component::sockets)?;
+    bindings::tcp::add_to_linker::<_, HasSockets>(linker, view)?;
+    bindings::tcp_create_socket::add_to_linker::<_, HasSockets>(linker, view)?;
+    bindings::udp::add_to_linker::<_, HasSockets>(linker, view)?;
+    bindings::udp_create_socket::add_to_linker::<_, HasSockets>(linker, view)?;
+    bindings::ip_name_lookup::add_to_linker::<_, HasSockets>(linker, view)?;
+    Ok(())
+}
+
+impl stock::Host for View<'_> {
+    fn convert_error_code(&mut self, error: SocketError) -> wasmtime::Result<ErrorCode> {
+        error.downcast()
+    }
+
+    fn network_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        let error = self.table.get(&error)?;
+        Ok(error.downcast_ref::<std::io::Error>().map(ErrorCode::from))
+    }
+}
+
+impl stock::HostNetwork for View<'_> {
+    fn drop(&mut self, this: Resource<stock::Network>) -> wasmtime::Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl View<'_> {
+    /// The network that a new socket of this family is opened in.
+    fn open(&self, family: IpAddressFamily) -> Result<PodNet, SocketError> {
+        match (&self.sockets.net, family) {
+            (None, _) => Err(ErrorCode::AccessDenied.into()),
+            (Some(_), IpAddressFamily::Ipv6) => Err(ErrorCode::NotSupported.into()),
+            (Some(net), IpAddressFamily::Ipv4) => Ok(net.clone()),
+        }
+    }
+}
+
+/// The socket's wildcard address and any port.
+const ANY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+
+fn code(error: network::SocketError) -> ErrorCode {
+    match error {
+        network::SocketError::AddressInUse | network::SocketError::PortsExhausted => {
+            ErrorCode::AddressInUse
+        }
+        network::SocketError::NotBindable => ErrorCode::AddressNotBindable,
+        network::SocketError::Refused => ErrorCode::ConnectionRefused,
+        network::SocketError::Unreachable => ErrorCode::RemoteUnreachable,
+        network::SocketError::TooLarge => ErrorCode::DatagramTooLarge,
+    }
+}
+
+fn ipv4(address: IpSocketAddress) -> Result<SocketAddrV4, SocketError> {
+    match SocketAddr::from(address) {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => Err(ErrorCode::InvalidArgument.into()),
+    }
+}
+
+/// An address that something can be sent to.
+fn remote(address: IpSocketAddress) -> Result<SocketAddrV4, SocketError> {
+    let address = ipv4(address)?;
+    if address.port() == 0 || address.ip().is_unspecified() {
+        return Err(ErrorCode::InvalidArgument.into());
+    }
+    Ok(address)
+}
+
+fn wasi(address: SocketAddrV4) -> IpSocketAddress {
+    SocketAddr::V4(address).into()
+}

@@ -1,0 +1,118 @@
+//! Components' `std::net` on the virtual network.
+
+mod support;
+
+use std::net::TcpListener;
+
+use network::pipe::{Reader, pipe};
+use network::{Network, PodNet};
+use runtime::output::Capture;
+use runtime::{Exit, Module, Running, Runtime};
+use support::{Bench, Player, run, script};
+
+/// Starts a guest that listens, and returns once it does.
+async fn serving(bench: &Bench, module: &Module, pod: &PodNet, step: &str) -> (Running, Reader) {
+    let (mut workload, _) = script(module, &[step]);
+    let (writer, reader) = pipe(1024);
+    workload.stdout = Box::new(writer);
+    workload.net = Some(pod.clone());
+    let running = bench.runtime.start(workload).unwrap();
+    let line = reader.read(1024).await.unwrap().expect("a first line");
+    assert!(line.starts_with(b"listening on "), "{line:?}");
+    (running, reader)
+}
+
+async fn play(bench: &Bench, module: &Module, pod: Option<&PodNet>, steps: &[&str]) -> String {
+    let (mut workload, stdout): (_, Capture) = script(module, steps);
+    workload.net = pod.cloned();
+    workload.hostname = "web-0".into();
+    assert_eq!(run(bench, workload).await, Exit::Code(0));
+    stdout.text()
+}
+
+fn node() -> Network {
+    Network::new("10.128.0.0/24".parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_within_and_between_pods() {
+    let bench = Bench::new();
+    let module = bench.player(Player::Component).await;
+    let node = node();
+    let (server, other) = (node.join().unwrap(), node.join().unwrap());
+    let (running, _output) = serving(&bench, &module, &server, "serve 0.0.0.0:8080").await;
+    let (local, remote) = (
+        "call 127.0.0.1:8080 5",
+        format!("call {}:8080 3000000", server.address()),
+    );
+    let by_name = "call localhost:8080 1";
+    assert_eq!(
+        play(&bench, &module, Some(&server), &[local, by_name]).await,
+        "5\n1\n"
+    );
+    assert_eq!(
+        play(&bench, &module, Some(&other), &[&remote]).await,
+        "3000000\n"
+    );
+    let refused = [
+        "call 127.0.0.1:8080 1",
+        &format!("call {}:81 1", server.address()),
+    ];
+    let refusals = play(&bench, &module, Some(&other), &refused).await;
+    assert_eq!(refusals, "ConnectionRefused\nConnectionRefused\n");
+    let taken = play(&bench, &module, Some(&server), &["serve 127.0.0.1:8080"]).await;
+    assert_eq!(taken, "AddrInUse\n");
+    running.kill();
+    running.wait().await;
+    // Its port is free again, though it never closed it.
+    serving(&bench, &module, &server, "serve 0.0.0.0:8080").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagrams_between_pods() {
+    let bench = Bench::new();
+    let module = bench.player(Player::Component).await;
+    let node = node();
+    let (server, other) = (node.join().unwrap(), node.join().unwrap());
+    let _serving = serving(&bench, &module, &server, "echo-datagrams 0.0.0.0:53").await;
+    let step = format!("send-datagram {}:53 who?", server.address());
+    assert_eq!(
+        play(&bench, &module, Some(&other), &[&step]).await,
+        "who?\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_the_pod_itself() {
+    let bench = Bench::new();
+    let module = bench.player(Player::Component).await;
+    let pod = node().join().unwrap();
+    let steps = ["resolve localhost", "resolve WEB-0", "resolve 192.0.2.7"];
+    let expected = "IntoIter([127.0.0.1:0])\nIntoIter([10.128.0.1:0])\nIntoIter([192.0.2.7:0])\n";
+    assert_eq!(play(&bench, &module, Some(&pod), &steps).await, expected);
+    let unknown = play(&bench, &module, Some(&pod), &["resolve example.com"]).await;
+    assert!(!unknown.contains("IntoIter"), "{unknown}");
+}
+
+/// The host's own network is never within reach, with a pod network or without.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_hosts_sockets_are_out_of_reach() {
+    let bench = Bench::new();
+    let host = TcpListener::bind("127.0.0.1:0").unwrap();
+    let call = format!("call {} 1", host.local_addr().unwrap());
+    let pod = node().join().unwrap();
+    let component = bench.player(Player::Component).await;
+    let refused = play(
+        &bench,
+        &component,
+        Some(&pod),
+        &[&call, "call 192.0.2.1:80 1"],
+    )
+    .await;
+    assert_eq!(refused, "ConnectionRefused\nHostUnreachable\n");
+    let denied = play(&bench, &component, None, &[&call, "serve 127.0.0.1:1"]).await;
+    assert_eq!(denied, "PermissionDenied\nPermissionDenied\n");
+    let core = bench.player(Player::Core).await;
+    let unsupported = play(&bench, &core, Some(&pod), &[&call]).await;
+    assert_eq!(unsupported, "Unsupported\n");
+}
