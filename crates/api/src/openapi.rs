@@ -6,6 +6,7 @@
 //! answers and errors are only named.
 
 mod describe;
+mod gnostic;
 mod paths;
 mod schemas;
 
@@ -37,7 +38,7 @@ impl Dialect {
 /// A document and what tells its editions apart.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// JSON.
+    /// JSON, or protobuf where the function says so.
     pub body: Vec<u8>,
     /// SHA-256 of the body in uppercase hex: the `hash` in the index, and the `ETag`.
     pub hash: String,
@@ -87,8 +88,26 @@ pub fn v3(path: &str) -> Option<Document> {
     Some(Document::new(&group_version(group, version)))
 }
 
-/// `/openapi/v2`: everything in one document.
+/// `/openapi/v2`: everything in one document, in JSON.
 pub fn v2() -> Document {
+    Document::new(&everything())
+}
+
+/// The media type by which clients ask for [`v2_protobuf`]. The answer's own has no `@`, which a
+/// `Content-Type` cannot hold: [`V2_PROTOBUF_CONTENT`].
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// The `Content-Type` of [`v2_protobuf`].
+pub const V2_PROTOBUF_CONTENT: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// `/openapi/v2` for `client-go`, which reads it in protobuf only.
+pub fn v2_protobuf() -> Document {
+    let body = gnostic::encode(&everything());
+    let hash = hex::encode_upper(Sha256::digest(&body));
+    Document { body, hash }
+}
+
+fn everything() -> Value {
     let mut all = Map::new();
     let mut types = schemas::Collector::new(Dialect::V2);
     for (group, version) in group_versions() {
@@ -96,12 +115,12 @@ pub fn v2() -> Document {
             all.extend(paths::of(resource, &mut types));
         }
     }
-    Document::new(&json!({
+    json!({
         "swagger": "2.0",
         "info": info(),
         "paths": all,
         "definitions": types.finish(),
-    }))
+    })
 }
 
 fn group_version(group: &str, version: &str) -> Value {
