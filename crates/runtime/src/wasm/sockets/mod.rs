@@ -1,8 +1,9 @@
 //! `wasi:sockets` 0.2 on the pod's virtual network.
 //!
 //! wasmtime-wasi's sockets are the operating system's and are never linked; its types, error codes
-//! and address conversions are used, and its `instance-network`, which opens nothing. Without a network every socket is refused as access-denied. IPv6 is refused as
-//! not supported: pods have IPv4 addresses.
+//! and address conversions are used, and its `instance-network`, which opens nothing. Without a
+//! network every socket is refused as access-denied. IPv6 is refused as not supported: pods have
+//! IPv4 addresses.
 
 #[expect(
     unreachable_pub,

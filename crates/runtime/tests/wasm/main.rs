@@ -1,5 +1,6 @@
 //! The wasm runtime, run on real modules.
 
+mod sockets;
 mod support;
 
 use std::time::Duration;

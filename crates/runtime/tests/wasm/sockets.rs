@@ -1,14 +1,12 @@
 //! Components' `std::net` on the virtual network.
 
-mod support;
-
 use std::net::TcpListener;
 
+use crate::support::{Bench, Player, run, script};
 use network::pipe::{Reader, pipe};
 use network::{Network, PodNet};
 use runtime::output::Capture;
 use runtime::{Exit, Module, Running, Runtime};
-use support::{Bench, Player, run, script};
 
 /// Starts a guest that listens, and returns once it does.
 async fn serving(bench: &Bench, module: &Module, pod: &PodNet, step: &str) -> (Running, Reader) {
