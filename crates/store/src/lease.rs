@@ -3,17 +3,26 @@
 //! across an election, never shorter.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::Command;
+use crate::Leadership;
 use crate::Op;
+use crate::RequestId;
 use crate::State;
 use crate::When;
+use crate::apply::Proposal;
+use crate::forward::Ask;
+use crate::forward::Forwarder;
+use crate::forward::TRY_FOR;
+use crate::machine::Published;
 
 /// How late a lease may end.
-pub(crate) const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(200);
 
 /// When the leases end, as this leader counts.
 #[derive(Default)]
@@ -50,6 +59,38 @@ impl Deadlines {
             }
         }
         due
+    }
+}
+
+/// While this member leads, ends the leases whose time is over.
+pub(crate) async fn end_leases(
+    forwarder: Forwarder,
+    published: Arc<Published>,
+    mut leadership: watch::Receiver<Leadership>,
+) {
+    while leadership
+        .wait_for(|leadership| leadership.is_leader)
+        .await
+        .is_ok()
+    {
+        let mut deadlines = Deadlines::default();
+        while leadership.borrow().is_leader {
+            tokio::time::sleep(TICK).await;
+            for command in deadlines.due(&published.state.load(), Instant::now()) {
+                let seen = published
+                    .applied
+                    .borrow()
+                    .map_or(0, |applied| applied.index);
+                let proposal = Proposal {
+                    id: RequestId::random(),
+                    seen,
+                    command: Arc::new(command),
+                };
+                if let Err(error) = forwarder.ask(&Ask::Write(proposal), TRY_FOR).await {
+                    tracing::warn!(%error, "a lease that is over could not be ended yet");
+                }
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use tonic::Response;
 use tonic::Status;
 use tonic::Streaming;
 
+use crate::leadership::Pulse;
 use crate::machine::Machine;
 use crate::newcomer::Newcomer;
 use crate::proto;
@@ -29,6 +30,7 @@ pub(crate) type Raft = openraft::Raft<TypeConfig, Machine>;
 pub(crate) struct RaftService {
     pub(crate) raft: Raft,
     pub(crate) newcomer: Arc<Newcomer>,
+    pub(crate) pulse: Arc<Pulse>,
 }
 
 #[tonic::async_trait]
@@ -39,9 +41,9 @@ impl proto::raft_server::Raft for RaftService {
         &self,
         request: Request<Streaming<proto::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let newcomer = Arc::clone(&self.newcomer);
+        let (newcomer, pulse) = (Arc::clone(&self.newcomer), Arc::clone(&self.pulse));
         let requests = futures::stream::unfold(request.into_inner(), move |mut requests| {
-            let newcomer = Arc::clone(&newcomer);
+            let (newcomer, pulse) = (Arc::clone(&newcomer), Arc::clone(&pulse));
             async move {
                 let request = requests
                     .message()
@@ -50,6 +52,7 @@ impl proto::raft_server::Raft for RaftService {
                     .and_then(wire::read_append_request);
                 match request {
                     Ok(request) => {
+                        pulse.beat();
                         newcomer.heard(request.prev_log_id, request.leader_commit);
                         Some((request, requests))
                     }
@@ -73,6 +76,7 @@ impl proto::raft_server::Raft for RaftService {
         request: Request<proto::AppendRequest>,
     ) -> Result<Response<proto::AppendResponse>, Status> {
         let request = wire::read_append_request(request.into_inner())?;
+        self.pulse.beat();
         self.newcomer
             .heard(request.prev_log_id, request.leader_commit);
         let previous = request.prev_log_id;
@@ -118,6 +122,7 @@ impl proto::raft_server::Raft for RaftService {
     ) -> Result<Response<proto::SnapshotResponse>, Status> {
         let (vote, checkpoint) = transfer::assemble(request.into_inner()).await?;
         let vote = vote.ok_or_else(|| Status::invalid_argument("no vote"))?;
+        self.pulse.beat();
         self.newcomer.heard(checkpoint.applied, checkpoint.applied);
         let meta = SnapshotMeta {
             last_log_id: checkpoint.applied,

@@ -1,12 +1,9 @@
 //! The handle that the rest of the server holds, and how a member starts and stops.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::InitializeError;
 use openraft::errors::RaftError;
@@ -32,34 +29,30 @@ use crate::Written;
 use crate::apply::Proposal;
 use crate::config;
 use crate::copier::Copier;
-use crate::copy::Copy;
 use crate::forward::Answer;
 use crate::forward::Ask;
-use crate::forward::ForwardService;
 use crate::forward::Forwarder;
 use crate::forward::TRY_FOR;
 use crate::forward::TRY_MEMBERSHIP_FOR;
-use crate::lease::Deadlines;
-use crate::lease::TICK;
+use crate::leadership::Observer;
+use crate::leadership::Pulse;
+use crate::lease::end_leases;
 use crate::machine::Machine;
 use crate::machine::Published;
 use crate::members;
 use crate::network::Networks;
 use crate::network::Peers;
 use crate::newcomer::Newcomer;
-use crate::proto::forward_server::ForwardServer;
-use crate::proto::raft_server::RaftServer;
 use crate::repair::repair;
 use crate::service::Raft;
-use crate::service::RaftService;
+use crate::start::lock;
+use crate::start::recover;
+use crate::start::serve;
 use crate::tls::Identity;
 use crate::types::Peer;
 use crate::types::TypeConfig;
 use crate::wal::Wal;
-use crate::wire::MAX_MESSAGE_BYTES;
 
-/// How long a directory may still be held by a member that is just ending.
-const LOCK_WITHIN: Duration = Duration::from_secs(5);
 /// How long a member that has forwarded a write waits to see it itself.
 const SEE_WITHIN: Duration = Duration::from_secs(1);
 /// How long calls under way have when the member stops.
@@ -140,30 +133,30 @@ impl Store {
             raft: raft.clone(),
             peers,
         };
+        let pulse = Arc::new(Pulse::default());
+        let observer = Observer {
+            id: config.id,
+            raft: raft.clone(),
+            pulse: Arc::clone(&pulse),
+            logged,
+        };
+        let ending = end_leases(
+            forwarder.clone(),
+            Arc::clone(&published),
+            leadership_seen.clone(),
+        );
+        let serving = serve(
+            listener,
+            identity,
+            raft,
+            Arc::clone(&newcomer),
+            pulse,
+            stop.clone(),
+        );
         let tasks = vec![
-            tokio::spawn(serve(
-                listener,
-                identity,
-                raft.clone(),
-                &newcomer,
-                stop.clone(),
-            )),
-            tokio::spawn(
-                stop.clone()
-                    .run_until_cancelled_owned(follow_leadership(
-                        config.id, raft, logged, leadership,
-                    ))
-                    .map_unit(),
-            ),
-            tokio::spawn(
-                stop.clone()
-                    .run_until_cancelled_owned(end_leases(
-                        forwarder.clone(),
-                        Arc::clone(&published),
-                        leadership_seen.clone(),
-                    ))
-                    .map_unit(),
-            ),
+            tokio::spawn(serving),
+            spawn_until(&stop, observer.publish(leadership)),
+            spawn_until(&stop, ending),
         ];
         let inner = Inner {
             config,
@@ -403,165 +396,15 @@ impl Store {
     }
 }
 
-/// Discards what a cancelled task returned.
-trait MapUnit: Future + Sized {
-    async fn map_unit(self) {
-        self.await;
-    }
-}
-
-impl<F: Future> MapUnit for F {}
-
-/// The lock by which a directory has one member at a time; held until the last thread that writes there has ended.
-async fn lock(dir: &Path) -> Result<File, Error> {
-    std::fs::create_dir_all(dir).map_err(|error| Error::io(dir, error))?;
-    // A directory that was just made must survive a power cut too. Those above may not be ours to open.
-    for above in dir
-        .ancestors()
-        .skip(1)
-        .filter(|above| above.parent().is_some())
-    {
-        let _ = crate::wal::sync_dir(above);
-    }
-    let path = dir.join("lock");
-    let options = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
-    let file = options.map_err(|error| Error::io(&path, error))?;
-    let deadline = Instant::now() + LOCK_WITHIN;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let reason = std::io::Error::other("in use by another process");
-                return Err(Error::io(path, reason));
-            }
-            Err(std::fs::TryLockError::Error(error)) => return Err(Error::io(path, error)),
-        }
-    }
-}
-
-/// Opens the log and the copy of the state.
-fn recover(dir: &Path, lock: &Arc<File>) -> Result<(Wal, Copy), Error> {
-    let log = dir.join("log");
-    std::fs::create_dir_all(&log).map_err(|error| Error::io(&log, error))?;
-    crate::wal::sync_dir(dir).map_err(|error| Error::io(dir, error))?;
-    let wal = Wal::open(&log, lock)?;
-    let copy = Copy::open(&dir.join("state"), lock)?;
-    Ok((wal, copy))
-}
-
-/// Serves the other members until `stop`.
-fn serve(
-    listener: TcpListener,
-    identity: Identity,
-    raft: Raft,
-    newcomer: &Arc<Newcomer>,
-    stop: CancellationToken,
-) -> impl Future<Output = ()> + Send + 'static {
-    let raft_service = RaftServer::new(RaftService {
-        raft: raft.clone(),
-        newcomer: Arc::clone(newcomer),
+/// Runs `work` until it ends or `stop` is called.
+fn spawn_until(
+    stop: &CancellationToken,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        stop.run_until_cancelled_owned(work)
+            .await
+            .unwrap_or_default()
     })
-    .max_decoding_message_size(MAX_MESSAGE_BYTES)
-    .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    let forward_service = ForwardServer::new(ForwardService { raft })
-        .max_decoding_message_size(MAX_MESSAGE_BYTES)
-        .max_encoding_message_size(MAX_MESSAGE_BYTES);
-    async move {
-        let mut accepted = identity.accept(listener);
-        let accepted = futures::stream::poll_fn(move |context| accepted.poll_recv(context))
-            .map(Ok::<_, std::io::Error>);
-        let served = tonic::transport::Server::builder()
-            .initial_stream_window_size(4 << 20)
-            .initial_connection_window_size(8 << 20)
-            .add_service(raft_service)
-            .add_service(forward_service)
-            .serve_with_incoming_shutdown(accepted, stop.cancelled_owned())
-            .await;
-        if let Err(error) = served {
-            tracing::error!(%error, "the raft service ended");
-        }
-    }
-}
-
-/// Publishes who leads, but nobody before the state is what it was before a restart.
-async fn follow_leadership(
-    id: u64,
-    raft: Raft,
-    before: Option<u64>,
-    leadership: watch::Sender<Leadership>,
-) {
-    // What the log ended with may never have been committed and be cut off; whatever remains must be applied.
-    let recovered = |metrics: &RaftMetrics<TypeConfig>| {
-        let applied = metrics.last_applied.map(|applied| applied.index);
-        metrics.cluster_committed.is_some() && applied >= before.min(metrics.last_log_index)
-    };
-    if let Err(error) = raft.wait(None).metrics(recovered, "state recovered").await {
-        tracing::info!(%error, "stopped before the state was recovered");
-        return;
-    }
-    let mut metrics = raft.server_metrics();
-    loop {
-        let now = {
-            let metrics = metrics.borrow_and_update();
-            let is_leader = metrics.state.is_leader();
-            let leader = metrics
-                .current_leader
-                .filter(|leader| *leader != id || is_leader);
-            Leadership {
-                leader,
-                is_leader,
-                term: metrics.vote.leader_id.term,
-            }
-        };
-        leadership.send_if_modified(|before| std::mem::replace(before, now) != now);
-        if metrics.changed().await.is_err() {
-            break;
-        }
-    }
-    // Raft has stopped, by a failure of the disk if not by a shutdown: nobody leads here any more.
-    leadership.send_modify(|leadership| {
-        *leadership = Leadership {
-            term: leadership.term,
-            ..Leadership::default()
-        }
-    });
-}
-
-/// While this member leads, ends the leases whose time is over.
-async fn end_leases(
-    forwarder: Forwarder,
-    published: Arc<Published>,
-    mut leadership: watch::Receiver<Leadership>,
-) {
-    while leadership
-        .wait_for(|leadership| leadership.is_leader)
-        .await
-        .is_ok()
-    {
-        let mut deadlines = Deadlines::default();
-        while leadership.borrow().is_leader {
-            tokio::time::sleep(TICK).await;
-            for command in deadlines.due(&published.state.load(), Instant::now()) {
-                let seen = published
-                    .applied
-                    .borrow()
-                    .map_or(0, |applied| applied.index);
-                let proposal = Proposal {
-                    id: RequestId::random(),
-                    seen,
-                    command: Arc::new(command),
-                };
-                if let Err(error) = forwarder.ask(&Ask::Write(proposal), TRY_FOR).await {
-                    tracing::warn!(%error, "a lease that is over could not be ended yet");
-                }
-            }
-        }
-    }
 }

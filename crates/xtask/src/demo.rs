@@ -105,6 +105,10 @@ impl Demo {
     fn client(&self, words: &[&str]) -> Command {
         let mut command = Command::new(&self.client);
         command
+            .args(words)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig);
+        command
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .args(words);
@@ -159,7 +163,7 @@ impl Demo {
         deploy
             .arg("deploy")
             .arg(Path::new("examples").join(example))
-            .arg("--wait");
+            .args(["--wait", "--timeout", "15m"]);
         deploy.arg("--kubeconfig").arg(&self.kubeconfig);
         step::stream(&mut deploy)
     }
@@ -271,47 +275,44 @@ impl Demo {
                 self.data_dir.display()
             ),
         };
-        let client = match self.client.ends_with("kubectl") {
-            true => "kubectl",
-            false => carob,
-        };
-        let client = format!("{client} --kubeconfig {}", self.kubeconfig.display());
         let port = match arguments.api_port {
             6443 => String::new(),
             port => format!(" --api-port {port}"),
         };
-        for (command, what) in [
-            (format!("{client} get pods -A -o wide"), "see everything"),
-            (
-                format!("{client} logs -f deployment/greeter"),
-                "follow a log",
-            ),
-            (
-                format!("{client} delete pod -l app=drain"),
-                "end a module that saves its state; see /tmp/carob-demo-drain",
-            ),
-            (
-                format!("{client} scale deployment greeter --replicas 30"),
+        let is_kubectl = self.client.ends_with("kubectl");
+        let client = if is_kubectl { "kubectl" } else { carob };
+        let cluster = format!("--kubeconfig {}", self.kubeconfig.display());
+        let say = |command: String, what: &str| println!("  {command}\n      {what}");
+        say(
+            format!("{client} get pods -A -o wide {cluster}"),
+            "see everything",
+        );
+        say(
+            format!("{client} logs -f notes -c reader {cluster}"),
+            "follow a log",
+        );
+        say(
+            format!("{client} delete pod -l app=drain {cluster}"),
+            "end a module that saves its state first, and see the next one go on from there",
+        );
+        if is_kubectl {
+            say(
+                format!("kubectl scale deployment greeter --replicas 30 {cluster}"),
                 "more of them",
-            ),
-            (
-                format!(
-                    "{carob} deploy examples/nextpnr --wait --kubeconfig {}",
-                    self.kubeconfig.display()
-                ),
-                "from Verilog to a chip's bitstream",
-            ),
-            (
-                format!("{carob} up{place}{port}"),
-                "bring the killed server back",
-            ),
-            (
-                format!("{carob} down{place}"),
-                "stop it all (--purge: and forget it)",
-            ),
-        ] {
-            println!("  {command}\n      {what}");
+            );
         }
+        say(
+            format!("{carob} deploy examples/nextpnr --wait --timeout 15m {cluster}"),
+            "from Verilog to a chip's bitstream",
+        );
+        say(
+            format!("{carob} up{place}{port}"),
+            "bring the killed server back",
+        );
+        say(
+            format!("{carob} down{place}"),
+            "stop it all (--purge: and forget it)",
+        );
     }
 }
 
