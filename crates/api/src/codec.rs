@@ -241,7 +241,7 @@ pub fn conform(
     }
 }
 
-fn read_json(body: &[u8], ty: &Type, walk: &mut tree::Walk) -> Result<Value, String> {
+fn read_json<'t>(body: &[u8], ty: &'t Type, walk: &mut tree::Walk<'t>) -> Result<Value, String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = tree::Root { ty, walk }
         .deserialize(&mut reader)
@@ -250,7 +250,7 @@ fn read_json(body: &[u8], ty: &Type, walk: &mut tree::Walk) -> Result<Value, Str
     Ok(value)
 }
 
-fn read_yaml(body: &[u8], ty: &Type, walk: &mut tree::Walk) -> Result<Value, String> {
+fn read_yaml<'t>(body: &[u8], ty: &'t Type, walk: &mut tree::Walk<'t>) -> Result<Value, String> {
     let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
     tree::Root { ty, walk }
         .deserialize(serde_yaml::Deserializer::from_str(text))
@@ -260,7 +260,7 @@ fn read_yaml(body: &[u8], ty: &Type, walk: &mut tree::Walk) -> Result<Value, Str
 fn finish(
     mut value: Value,
     expected: Expected<'_>,
-    walk: tree::Walk,
+    walk: tree::Walk<'_>,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     expected.check_kind(&mut value)?;

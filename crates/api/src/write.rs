@@ -375,15 +375,13 @@ pub fn has_generation(resource: &Resource) -> bool {
 
 /// Whether anything but metadata and status is another.
 fn content_differs(old: &Value, new: &Value) -> bool {
-    let content = |value: &Value| {
-        let map = value.as_object().cloned().unwrap_or_default();
-        map.into_iter()
-            .filter(|(key, _)| {
-                !matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status")
-            })
-            .collect::<Map<_, _>>()
-    };
-    content(old) != content(new)
+    fn content(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+        let rest = |(key, _): &(&String, &Value)| {
+            !matches!(key.as_str(), "apiVersion" | "kind" | "metadata" | "status")
+        };
+        value.as_object().into_iter().flatten().filter(rest)
+    }
+    !content(old).eq(content(new))
 }
 
 fn bump_generation(object: &mut Value) {

@@ -15,7 +15,7 @@ const MAX_DEPTH: usize = 100;
 const MAX_FAULTS: usize = 100;
 
 /// Where the walk is, and what it met.
-pub(super) struct Walk {
+pub(super) struct Walk<'t> {
     /// The source is YAML, where numbers may be octal.
     yaml: bool,
     /// `spec.containers[0].name`, as unknown fields are reported.
@@ -25,14 +25,14 @@ pub(super) struct Walk {
     /// Lists and objects around it.
     depth: usize,
     /// Names of the structs on the way, innermost last.
-    structs: Vec<String>,
+    structs: Vec<&'t str>,
     /// Unknown and repeated fields.
     pub(super) faults: Vec<String>,
     /// Why the walk stopped, if a type was wrong.
     pub(super) failure: Option<String>,
 }
 
-impl Walk {
+impl<'t> Walk<'t> {
     pub(super) fn new(yaml: bool) -> Self {
         Self {
             yaml,
@@ -99,7 +99,7 @@ impl Walk {
 
     /// `json: cannot unmarshal number into Go struct field ConfigMap.data of type string`.
     fn mismatch<E: de::Error>(&mut self, found: &str, wanted: &str) -> E {
-        let owner = self.structs.last().map(String::as_str).unwrap_or_default();
+        let owner = self.structs.last().copied().unwrap_or_default();
         let place = if self.go_path.is_empty() {
             format!("Go value of type {wanted}")
         } else {
@@ -146,12 +146,12 @@ fn zero(shape: &Shape) -> Value {
 }
 
 /// Reads a whole object.
-pub(super) struct Root<'a> {
-    pub(super) ty: &'a Type,
-    pub(super) walk: &'a mut Walk,
+pub(super) struct Root<'a, 't> {
+    pub(super) ty: &'t Type,
+    pub(super) walk: &'a mut Walk<'t>,
 }
 
-impl<'de> DeserializeSeed<'de> for Root<'_> {
+impl<'de> DeserializeSeed<'de> for Root<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -163,12 +163,12 @@ impl<'de> DeserializeSeed<'de> for Root<'_> {
     }
 }
 
-struct Node<'a> {
-    shape: &'a Shape,
-    walk: &'a mut Walk,
+struct Node<'a, 't> {
+    shape: &'t Shape,
+    walk: &'a mut Walk<'t>,
 }
 
-impl<'de> DeserializeSeed<'de> for Node<'_> {
+impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -184,7 +184,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
 }
 
 /// A scalar, a list, a map or an untyped value. `null` becomes [`Value::Null`].
-impl<'de> Visitor<'de> for Node<'_> {
+impl<'de> Visitor<'de> for Node<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -377,13 +377,13 @@ impl<'de> Visitor<'de> for Key {
 }
 
 /// An object with known fields.
-struct Struct<'a> {
-    ty: &'a Type,
-    walk: &'a mut Walk,
+struct Struct<'a, 't> {
+    ty: &'t Type,
+    walk: &'a mut Walk<'t>,
     root: bool,
 }
 
-impl Struct<'_> {
+impl Struct<'_, '_> {
     fn mismatch<E: de::Error>(self, found: &str) -> E {
         let mut parts = self.ty.name.rsplitn(3, '.');
         let (name, version) = (parts.next(), parts.next());
@@ -392,7 +392,7 @@ impl Struct<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Struct<'_> {
+impl<'de> Visitor<'de> for Struct<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -443,7 +443,7 @@ impl<'de> Visitor<'de> for Struct<'_> {
         let mut out = Map::new();
         let mut nulls: Vec<String> = Vec::new();
         walk.down()?;
-        walk.structs.push(ty.short_name().to_owned());
+        walk.structs.push(ty.short_name());
         while let Some(key) = entries.next_key_seed(Key)? {
             let field = ty.field(&key);
             let typed = match field {

@@ -18,27 +18,19 @@ pub(super) fn object(
     let Some(map) = object.as_object() else {
         return;
     };
-    let mut faults = Vec::new();
+    let mut faults = Faults::default();
     for field in resource.schema().fields.iter() {
         // Metadata has rules of its own; a status is written by those who know.
         if matches!(&*field.name, "metadata" | "status") {
             continue;
         }
-        let path = FieldPath::new(&field.name);
-        present(
-            &field.shape,
-            map.get(&*field.name),
-            field.required,
-            &path,
-            &mut faults,
-        );
+        faults.path.push(Step::Field(&field.name));
+        faults.judge(&field.shape, map.get(&*field.name), field.required);
+        faults.path.pop();
     }
     let told: Vec<FieldPath> = errors.iter().map(|e| e.field.clone()).collect();
-    errors.extend(
-        faults
-            .into_iter()
-            .filter(|fault| !is_told(&told, &fault.field)),
-    );
+    let untold = |fault: &FieldError| !is_told(&told, &fault.field);
+    errors.extend(faults.found.into_iter().filter(untold));
 }
 
 /// Whether the kind has found a fault at this place already, or at what it lies in.
@@ -50,46 +42,74 @@ fn is_told(told: &[FieldPath], path: &FieldPath) -> bool {
     })
 }
 
-fn present(
-    shape: &Shape,
-    value: Option<&Value>,
-    required: bool,
-    path: &FieldPath,
-    faults: &mut Vec<FieldError>,
-) {
-    let empty = Map::new();
-    match (shape, value) {
-        (Shape::Struct(ty), Some(Value::Object(map))) => fields(ty, map, path, faults),
-        // Go makes an empty one; what is required inside it is then missing.
-        (Shape::Struct(ty), None) if required => fields(ty, &empty, path, faults),
-        (Shape::List(item), Some(Value::Array(items))) => {
-            for (index, value) in items.iter().enumerate() {
-                present(item, Some(value), false, &path.index(index), faults);
-            }
-        }
-        (Shape::Map(item), Some(Value::Object(map))) => {
-            for (key, value) in map {
-                present(item, Some(value), false, &path.key(key), faults);
-            }
-        }
-        (Shape::Enum(values), Some(Value::String(text)))
-            if !text.is_empty() && !values.contains(&text.as_str()) =>
-        {
-            faults.push(FieldError::not_supported(path, text.as_str(), values));
-        }
-        // Which lists may be empty only the kinds know.
-        (Shape::List(_) | Shape::Map(_) | Shape::Boolean, None) => {}
-        (_, None) if required => faults.push(FieldError::required(path, "")),
-        _ => {}
-    }
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+    Key(&'a str),
 }
 
-fn fields(ty: &Type, map: &Map<String, Value>, path: &FieldPath, faults: &mut Vec<FieldError>) {
-    for field in ty.fields.iter() {
-        let value = map.get(&*field.name);
-        if value.is_some() || field.required {
-            let path = path.child(&field.name);
-            present(&field.shape, value, field.required, &path, faults);
+/// What only the schema knows: required fields that are missing, values that are not allowed.
+#[derive(Default)]
+struct Faults<'a> {
+    /// Where the walk is; written out only where something is wrong.
+    path: Vec<Step<'a>>,
+    found: Vec<FieldError>,
+}
+
+impl<'a> Faults<'a> {
+    fn judge(&mut self, shape: &'a Shape, value: Option<&'a Value>, required: bool) {
+        match (shape, value) {
+            (Shape::Struct(ty), Some(Value::Object(map))) => self.fields(ty, Some(map)),
+            // Go makes an empty one; what is required inside it is then missing.
+            (Shape::Struct(ty), None) if required => self.fields(ty, None),
+            (Shape::List(item), Some(Value::Array(items))) => {
+                for (index, value) in items.iter().enumerate() {
+                    self.path.push(Step::Index(index));
+                    self.judge(item, Some(value), false);
+                    self.path.pop();
+                }
+            }
+            (Shape::Map(item), Some(Value::Object(map))) => {
+                for (key, value) in map {
+                    self.path.push(Step::Key(key));
+                    self.judge(item, Some(value), false);
+                    self.path.pop();
+                }
+            }
+            (Shape::Enum(values), Some(Value::String(text)))
+                if !text.is_empty() && !values.contains(&text.as_str()) =>
+            {
+                let fault = FieldError::not_supported(&self.place(), text.as_str(), values);
+                self.found.push(fault);
+            }
+            // Which lists may be empty only the kinds know.
+            (Shape::List(_) | Shape::Map(_) | Shape::Boolean, None) => {}
+            (_, None) if required => {
+                self.found.push(FieldError::required(&self.place(), ""));
+            }
+            _ => {}
         }
+    }
+
+    fn fields(&mut self, ty: &'a Type, map: Option<&'a Map<String, Value>>) {
+        for field in ty.fields.iter() {
+            let value = map.and_then(|map| map.get(&*field.name));
+            if value.is_some() || field.required {
+                self.path.push(Step::Field(&field.name));
+                self.judge(&field.shape, value, field.required);
+                self.path.pop();
+            }
+        }
+    }
+
+    fn place(&self) -> FieldPath {
+        self.path
+            .iter()
+            .fold(FieldPath::root(), |path, step| match step {
+                Step::Field(name) => path.child(name),
+                Step::Index(index) => path.index(*index),
+                Step::Key(key) => path.key(key),
+            })
     }
 }
