@@ -1,6 +1,7 @@
 //! The pod spec, which pods and all templates share: its defaults; its rules are in the modules below.
 
 mod containers;
+mod environment;
 mod probes;
 mod resources;
 mod rules;

@@ -1,6 +1,6 @@
 //! Rules of volumes.
 
-use super::containers::{field_ref, resource_field_ref};
+use super::environment::{field_ref, resource_field_ref};
 use crate::kinds::field::{items, map, maybe_int, present, text};
 use crate::kinds::names;
 use crate::status::{FieldError, FieldPath};
