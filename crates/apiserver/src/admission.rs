@@ -78,6 +78,25 @@ pub(crate) fn node_restriction(call: &Call, object: &Value) -> Result<(), Status
     Ok(())
 }
 
+/// Refuses a node's write to a pod that is not bound to it: the last word, given on the very object
+/// that is written, whatever authorization knew.
+pub(crate) fn node_pod(call: &Call, stored: &Value) -> Result<(), Status> {
+    let pods = call.resource.plural == "pods" && call.resource.group.is_empty();
+    let Some(node) = call
+        .identity
+        .node()
+        .filter(|_| pods && !call.identity.is_superuser())
+    else {
+        return Ok(());
+    };
+    if stored["spec"]["nodeName"] == node {
+        return Ok(());
+    }
+    let name = stored["metadata"]["name"].as_str().unwrap_or_default();
+    let why = format!("node {node:?} can only write pods with spec.nodeName set to itself");
+    Err(Status::forbidden(call.resource, name, &why))
+}
+
 /// Refuses a deletion that would take the cluster's floor away.
 pub(crate) fn deletion(call: &Call, name: &str) -> Result<(), Status> {
     let immortal = ["default", "kube-system", "kube-public"];

@@ -23,6 +23,9 @@ pub(crate) struct Attributes<'a> {
     pub(crate) name: &'a str,
     /// The value that the field selector demands of `spec.nodeName`.
     pub(crate) node_name: Option<&'a str>,
+    /// There is no pod of this namespace and name: a node may be told so, for that is how it learns
+    /// that its pod is gone.
+    pub(crate) absent: bool,
 }
 
 /// Whether the user may, given what the pods bound to each node refer to.
@@ -87,12 +90,12 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
         }
         ("", "pods", "") => match asked.verb {
             "list" | "watch" => asked.node_name == Some(node),
-            "get" | "delete" => index.runs(node, asked.namespace, asked.name),
+            "get" | "delete" => asked.absent || index.runs(node, asked.namespace, asked.name),
             _ => false,
         },
         ("", "pods", "status") => {
             matches!(asked.verb, "update" | "patch" | "get")
-                && index.runs(node, asked.namespace, asked.name)
+                && (asked.absent || index.runs(node, asked.namespace, asked.name))
         }
         ("", "configmaps", "") => refers(Referent::ConfigMap),
         ("", "secrets", "") => refers(Referent::Secret),
@@ -158,6 +161,7 @@ mod tests {
             namespace,
             name,
             node_name: words.next(),
+            absent: false,
         }
     }
 

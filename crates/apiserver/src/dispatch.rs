@@ -152,7 +152,7 @@ impl ApiServer {
         let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
         let kind = resource_kind(verb, &path, resource);
         let call = self.call(connection, path, query, headers, body, verb, resource);
-        let answer = match call {
+        let answer = match call.await {
             Ok(call) => {
                 let limit = timeout(&call.query);
                 let serve = Box::pin(handlers::serve(call));
@@ -176,7 +176,7 @@ impl ApiServer {
         clippy::too_many_arguments,
         reason = "the parts of one request, each moved into the call"
     )]
-    fn call(
+    async fn call(
         &self,
         connection: Connection,
         path: ResourcePath,
@@ -187,7 +187,7 @@ impl ApiServer {
         resource: Option<&'static Resource>,
     ) -> Result<Call, Status> {
         let identity = self.identify(&connection.identity, &headers)?;
-        self.authorize(&identity, verb, &path, &query)?;
+        self.authorize(&identity, verb, &path, &query).await?;
         let resource = resource.ok_or_else(Status::no_such_resource)?;
         allowed_here(resource, verb, &path)?;
         let form = negotiate::form(&headers).ok_or_else(|| {
@@ -209,7 +209,7 @@ impl ApiServer {
         })
     }
 
-    fn authorize(
+    async fn authorize(
         &self,
         identity: &Identity,
         verb: Verb,
@@ -234,7 +234,7 @@ impl ApiServer {
             }
             None => "",
         };
-        let asked = Attributes {
+        let mut asked = Attributes {
             verb: verb.as_str(),
             group: &path.group,
             resource: &path.plural,
@@ -242,9 +242,23 @@ impl ApiServer {
             namespace: path.namespace.as_deref().unwrap_or_default(),
             name,
             node_name: demands("spec.nodeName"),
+            absent: false,
         };
         if authz::allowed(identity, &asked, &self.inner.cache.nodes.read()) {
             return Ok(());
+        }
+        if identity.node().is_some() {
+            // It may know of a binding through another server before this one does.
+            handlers::catch_up(self).await?;
+            let pods = Resource::of::<k8s_openapi::api::core::v1::Pod>();
+            let pod = self
+                .inner
+                .cache
+                .get(pods, path.namespace.as_deref(), asked.name);
+            asked.absent = pod.is_none();
+            if authz::allowed(identity, &asked, &self.inner.cache.nodes.read()) {
+                return Ok(());
+            }
         }
         let subject = Subject {
             group: &path.group,

@@ -140,6 +140,31 @@ impl ApiServer {
             ),
             ("carob_raft_term", "The Raft term.", metrics.term),
             (
+                "carob_raft_last_log_index",
+                "Index of the last log entry.",
+                metrics.last_log_index.unwrap_or(0),
+            ),
+            (
+                "carob_raft_committed_index",
+                "Index of the last committed log entry.",
+                metrics.committed_index.unwrap_or(0),
+            ),
+            (
+                "carob_raft_applied_index",
+                "Index of the last applied log entry.",
+                metrics.applied_index.unwrap_or(0),
+            ),
+            (
+                "carob_raft_snapshot_index",
+                "Index of the last log entry in the newest snapshot.",
+                metrics.snapshot_index.unwrap_or(0),
+            ),
+            (
+                "carob_store_log_syncs",
+                "Times that the log was synced since the start.",
+                metrics.log_syncs,
+            ),
+            (
                 "carob_raft_is_leader",
                 "Whether this server leads.",
                 u64::from(leadership.is_leader),

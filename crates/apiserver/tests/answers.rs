@@ -65,11 +65,6 @@ const UNMET: &[(&str, u16, &str)] = &[
         415,
         "server-side apply has no engine yet",
     ),
-    (
-        "update by a named manager",
-        200,
-        "ownership by apply is not there, so other managers' fields remain",
-    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -111,6 +111,8 @@ async fn events_hang_on_a_lease_and_have_two_views() {
     let server = Server::start().await;
     let event = json!({
         "metadata": {"name": "e"}, "type": "Normal", "reason": "R", "message": "hello",
+        "eventTime": "2026-01-01T00:00:00.000000Z", "action": "A",
+        "reportingComponent": "example.com/c", "reportingInstance": "i",
         "involvedObject": {"kind": "Pod", "name": "p", "namespace": "default"},
     });
     server
@@ -241,4 +243,57 @@ async fn bodies_over_the_limit_are_refused_over_https() {
         client::collect(watch.into_body(), 8 << 20).await.is_ok(),
         "the watch ends in order"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_writes_its_own_pods_and_learns_that_one_is_gone() {
+    let server = Server::start().await;
+    let pods = format!("{DEFAULT}/pods");
+    for (name, node) in [("mine", "n1"), ("other", "n2")] {
+        let pod = json!({"metadata": {"name": name}, "spec": {"nodeName": node,
+            "volumes": [{"name": "v", "configMap": {"name": name}}],
+            "containers": [{"name": "c", "image": "i"}]}});
+        server.post(&pods, pod).await.expect(201);
+        let map = json!({"metadata": {"name": name}});
+        server
+            .post(&format!("{DEFAULT}/configmaps"), map)
+            .await
+            .expect(201);
+    }
+    let node = server.server.transport("system:node:n1", ["system:nodes"]);
+    let merge = "application/merge-patch+json";
+    let running = json!({"status": {"phase": "Running"}});
+    let patch = |name: &str| {
+        let (node, path, running) = (
+            node.clone(),
+            format!("{pods}/{name}/status"),
+            running.clone(),
+        );
+        async move { call(&node, "PATCH", &path, merge, running).await }
+    };
+    patch("mine").await.expect(200);
+    patch("other").await.expect(403);
+    let read = |path: String| {
+        let node = node.clone();
+        async move { call(&node, "GET", &path, "", Value::Null).await.code }
+    };
+    assert_eq!(read(format!("{DEFAULT}/configmaps/mine")).await, 200);
+    assert_eq!(read(format!("{DEFAULT}/configmaps/other")).await, 403);
+    assert_eq!(
+        read(format!("{pods}?fieldSelector=spec.nodeName%3Dn1")).await,
+        200
+    );
+    assert_eq!(read(pods.clone()).await, 403);
+    let now = json!({"gracePeriodSeconds": 0});
+    let mine = format!("{pods}/mine");
+    call(&node, "DELETE", &mine, "application/json", now)
+        .await
+        .expect(200);
+    patch("mine").await.expect(404);
+    assert_eq!(read(format!("{DEFAULT}/configmaps/mine")).await, 403);
+    let lease = json!({"metadata": {"name": "n2"}});
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    call(&node, "POST", leases, "application/json", lease)
+        .await
+        .expect(403);
 }

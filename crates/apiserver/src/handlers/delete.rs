@@ -86,6 +86,7 @@ fn judge(
     context: &engine::Context,
 ) -> Result<Next, Status> {
     let before = write::tree(call.resource, old)?;
+    admission::node_pod(call, &before)?;
     match engine::delete(call.resource, &before, old.revision(), options, context)? {
         Deletion::Now(last) => Ok(Next::Delete {
             last: write::encode(call, last, Some(old))?,

@@ -21,6 +21,7 @@ use crate::body::Response;
 use crate::dispatch::Call;
 use crate::request::Verb;
 
+pub(crate) use list::catch_up;
 pub(crate) use log::Agents;
 
 /// Serves a call that is authorised and whose verb goes with its resource.

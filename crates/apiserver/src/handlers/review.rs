@@ -84,6 +84,7 @@ fn decide(call: &Call, identity: &Identity, review: &Value) -> Value {
             namespace: text("/spec/resourceAttributes/namespace"),
             name: text("/spec/resourceAttributes/name"),
             node_name: None,
+            absent: false,
         };
         authz::allowed(identity, &asked, &call.server.inner.cache.nodes.read())
     };

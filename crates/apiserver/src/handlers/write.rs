@@ -15,7 +15,7 @@ use crate::dispatch::{Call, record_uid};
 use crate::negotiate::{self, Shape};
 use crate::options::WriteOptions;
 use crate::registry::{Also, Done, Next};
-use crate::{respond, service_claims, versions};
+use crate::{admission, respond, service_claims, versions};
 
 /// The letters of generated names, as Kubernetes draws them: nothing that spells words.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -110,6 +110,7 @@ pub(super) fn replace(
 ) -> Result<Next, Status> {
     engine::check_version(call.resource, &new, old.revision())?;
     let before = tree(call.resource, old)?;
+    admission::node_pod(call, &before)?;
     let part = call.path.subresource.as_deref();
     let new = engine::update(call.resource, part, &before, new, context)?;
     store(call, old, &before, new)
