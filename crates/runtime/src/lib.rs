@@ -2,8 +2,8 @@
 //!
 //! The crate knows nothing of pods or clusters: a [`Workload`] is a module with arguments, an
 //! environment, mounts, outputs and limits; a [`Running`] is waited for, terminated or killed; an
-//! [`Exit`] says how it ended. [`Scripted`] plays a script on tokio's clock and is what simulations
-//! use.
+//! [`Exit`] says how it ended. [`Wasm`] runs real modules; [`Scripted`] plays a script on tokio's
+//! clock and is what simulations use; [`conformance`] holds both to the same contract.
 //!
 //! A capability of the guests passes through three phases: once a process (the engine: compiler,
 //! pool, guest threads), once a module ([`Runtime::prepare`]: compiled or taken from the cache,

@@ -14,6 +14,7 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Semaphore, oneshot};
+use tracing::Instrument as _;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
@@ -93,6 +94,14 @@ fn digits(digest: &str) -> Result<&str, PrepareError> {
     Ok(digits)
 }
 
+/// The engine's fingerprint in the name of a compiled module; `None` for any other name.
+fn engine_of(name: &str) -> Option<&str> {
+    let (digits, rest) = name.split_once('-')?;
+    let (engine, kind) = rest.split_once('.')?;
+    let ours = digits.len() == 64 && engine.len() == 16 && matches!(kind, "module" | "component");
+    ours.then_some(engine)
+}
+
 impl Cache {
     /// Opens the cache in this directory, which must be ours alone, and clears it of what another
     /// engine has left.
@@ -122,12 +131,18 @@ impl Cache {
         Ok(cache)
     }
 
+    /// Removes what another engine has compiled and what was being written when a process died.
     fn clear_foreign(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.contains(&self.fingerprint) || name.starts_with('.') {
-                fs::remove_file(entry.path())?;
+            let unfinished = name.starts_with('.');
+            match engine_of(name.trim_start_matches('.')) {
+                Some(engine) if unfinished || engine != self.fingerprint => {
+                    fs::remove_file(entry.path())?;
+                }
+                // Ours, or nobody knows whose: what this cache has not named stays.
+                _ => {}
             }
         }
         Ok(())
@@ -167,7 +182,7 @@ impl Cache {
         }
         // A task of its own: when whoever asked goes away, others still wait for the module.
         let this = self.clone();
-        let task = self.io.spawn(async move {
+        let task = async move {
             let _alone = loading.lock().await;
             if let Some(found) = this.modules.lock().get(&source.digest) {
                 count(&this.counters.memory_cache_hits);
@@ -180,7 +195,8 @@ impl Cache {
                 modules.put(loaded);
             }
             loaded
-        });
+        };
+        let task = self.io.spawn(task.in_current_span());
         task.await.unwrap_or(Err(PrepareError::ShuttingDown))
     }
 
@@ -383,4 +399,37 @@ fn map_component(engine: &Engine, path: &Path) -> Result<Component, Unusable> {
     // SAFETY: as in `map_module`, with `Engine::precompile_component`.
     unsafe { Component::deserialize_file(engine, path) }
         .map_err(|error| Unusable::Damaged(format!("{error:#}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_compiled_modules_are_taken_for_ours() {
+        let name = format!("{:064}-{:016}.module", 1, 2);
+        assert_eq!(engine_of(&name), Some("0000000000000002"));
+        for other in [
+            "sha256",
+            "a-b.module",
+            "config.json",
+            &name[1..],
+            &format!("{name}.bak"),
+        ] {
+            assert_eq!(engine_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn digests_are_safe_as_names() {
+        assert!(digits(&format!("sha256:{:064x}", 0xabc)).is_ok());
+        for wrong in [
+            "",
+            "sha256:",
+            "sha256:../../x",
+            &format!("sha256:{:064X}", 0xabc),
+        ] {
+            assert!(digits(wrong).is_err(), "{wrong}");
+        }
+    }
 }

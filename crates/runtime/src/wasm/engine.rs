@@ -23,6 +23,10 @@ pub(super) fn capacity(wanted: u32) -> u32 {
     let mut most = max_map_count();
     if most < needed && std::fs::write(MAX_MAP_COUNT, needed.to_string()).is_ok() {
         most = max_map_count();
+        tracing::info!(
+            most,
+            "raised vm.max_map_count, for room for {wanted} guests"
+        );
     }
     let possible = most.saturating_sub(MAPPINGS_FOR_THE_REST) / MAPPINGS_PER_INSTANCE;
     let capacity = u64::from(wanted).min(possible).max(1);
@@ -35,6 +39,19 @@ pub(super) fn capacity(wanted: u32) -> u32 {
     }
     // At most `wanted`, which is a u32.
     capacity as u32
+}
+
+/// Lets this process hold as many open files as it may: each mount of each guest is one.
+pub(super) fn raise_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the bound on open files stays as it is");
+    }
 }
 
 fn max_map_count() -> u64 {

@@ -111,6 +111,7 @@ impl Wasm {
     /// # Errors
     /// When this machine cannot run guests or the cache's directory is not ours alone.
     pub fn new(config: Config) -> Result<Self, SetupError> {
+        engine::raise_open_files();
         let capacity = engine::capacity(config.instances);
         let engine = engine::engine(capacity).map_err(SetupError::Engine)?;
         let (io, handle) = GuestIo::start()?;
@@ -175,13 +176,14 @@ impl Runtime for Wasm {
         };
         let drains = module.drains();
         let work = async move {
-            tracing::debug!(digest = module.digest(), "guest starts");
+            tracing::info!(digest = module.digest(), "guest starts");
             let exit = tokio::select! {
                 biased;
                 exit = stop.due(drains) => exit,
                 exit = run(&module, wasi, limits, stop.clone(), sockets) => exit,
             };
-            tracing::debug!(?exit, "guest ended");
+            tracing::info!(code = exit.code(), "guest ended");
+            tracing::debug!(?exit);
             memory.store(0, Ordering::Relaxed);
             drop(place);
             sender.send_replace(Some(exit));
