@@ -153,6 +153,69 @@ fn transport_of(url: &str, token: &Token) -> Arc<HttpsTransport> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_server_answers_like_the_first() {
+    let first = Server::start().await;
+    let (url, stop) = listen(&first).await;
+    let token = token(&first, "server", "server", "2999-01-01T00:00:00Z").await;
+    let unknown = Client::new(transport_of(&url, &token), "carob");
+    let (request, key) = machine(Role::Server, "s2");
+    let joined = join::join(&unknown, &token, &request).await.unwrap();
+    let identity = Identity {
+        cert_pem: joined.certificate,
+        key_pem: key,
+        ca_pem: joined.ca.clone(),
+    };
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let id = joined.member_id.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let store = server::open_store_at(dir.path(), id, "s2", &identity, address).await;
+    let transport = HttpsTransport::new([url.as_str()], identity.client_config().unwrap()).unwrap();
+    let itself = Client::new(Arc::new(transport), "carob");
+    let member = NewMember {
+        id,
+        name: "s2".to_owned(),
+        address,
+    };
+    let members = join::add_member(&itself, &member).await.unwrap();
+    assert!(
+        members.members.iter().any(|m| m.id == id && m.voter),
+        "{members:?}"
+    );
+    let ca = apiserver::ca::Ca::load(&joined.ca, &joined.ca_key.unwrap()).unwrap();
+    let second = Server::over(store, Arc::new(ca), identity, dir).await;
+    // Each sees the other's writes at once, in reads, lists and creations that depend on them.
+    for i in 0..10 {
+        let (here, there) = if i % 2 == 0 {
+            (&first, &second)
+        } else {
+            (&second, &first)
+        };
+        let name = format!("n{i}");
+        let namespace = json!({"metadata": {"name": name}});
+        here.post("/api/v1/namespaces", namespace).await.expect(201);
+        let maps = format!("/api/v1/namespaces/{name}/configmaps");
+        there
+            .post(&maps, json!({"metadata": {"name": "m"}}))
+            .await
+            .expect(201);
+        let patch = json!({"data": {"k": "v"}});
+        let merge = "application/merge-patch+json";
+        here.call("PATCH", &format!("{maps}/m"), merge, patch)
+            .await
+            .expect(200);
+        let list = there.get(&maps).await.expect(200);
+        assert_eq!(list["items"][0]["data"]["k"], "v");
+        here.call("DELETE", &format!("{maps}/m"), "", Value::Null)
+            .await
+            .expect(200);
+        assert_eq!(there.get(&format!("{maps}/m")).await.code, 404);
+    }
+    stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_certificate_there_is_little_to_see() {
     let server = Server::start().await;
     let (url, stop) = listen(&server).await;

@@ -62,25 +62,7 @@ impl Server {
             key_pem: issued.key,
             ca_pem: ca.certificate().to_owned(),
         };
-        let listener = TcpListener::bind((address, 0)).await.unwrap();
-        let store = Store::open(
-            store::Config {
-                dir: dir.path().join("store"),
-                id: 1,
-                name: "s1".to_owned(),
-                address: listener.local_addr().unwrap(),
-                snapshot_after: 100_000,
-                history: 10_000,
-                tls: store::Tls {
-                    ca_pem: identity.ca_pem.clone().into(),
-                    cert_pem: identity.cert_pem.clone().into(),
-                    key_pem: identity.key_pem.clone().into(),
-                },
-            },
-            listener,
-        )
-        .await
-        .unwrap();
+        let store = open_store(dir.path(), 1, "s1", &identity).await;
         store.bootstrap().await.unwrap();
         Server::over(store, ca, identity, Arc::new(dir)).await
     }
@@ -96,7 +78,8 @@ impl Server {
         .await
     }
 
-    async fn over(
+    /// A server over a store that belongs to a cluster.
+    pub(crate) async fn over(
         store: Store,
         ca: Arc<Ca>,
         identity: client::tls::Identity,
@@ -149,6 +132,41 @@ impl Server {
     ) -> Answer {
         call(&self.admin, method, path, content_type, body).await
     }
+}
+
+/// Opens a member's store on a free port of 127.0.0.1.
+pub(crate) async fn open_store(
+    dir: &std::path::Path,
+    id: u64,
+    name: &str,
+    identity: &client::tls::Identity,
+) -> Store {
+    open_store_at(dir, id, name, identity, "127.0.0.1:0".parse().unwrap()).await
+}
+
+/// Opens a member's store on a port that is known beforehand.
+pub(crate) async fn open_store_at(
+    dir: &std::path::Path,
+    id: u64,
+    name: &str,
+    identity: &client::tls::Identity,
+    address: std::net::SocketAddr,
+) -> Store {
+    let listener = TcpListener::bind(address).await.unwrap();
+    let config = store::Config {
+        dir: dir.join(format!("store-{id}")),
+        id,
+        name: name.to_owned(),
+        address: listener.local_addr().unwrap(),
+        snapshot_after: 100_000,
+        history: 10_000,
+        tls: store::Tls {
+            ca_pem: identity.ca_pem.clone().into(),
+            cert_pem: identity.cert_pem.clone().into(),
+            key_pem: identity.key_pem.clone().into(),
+        },
+    };
+    Store::open(config, listener).await.unwrap()
 }
 
 pub(crate) async fn call(
