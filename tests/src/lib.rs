@@ -1,1 +1,318 @@
+//! What the tests of the whole share: a cluster of real processes, and the clients that talk to it.
 //!
+//! A test file starts one cluster and runs its tests on it one after the other, for they share two
+//! cores, ports and nodes. The binary under test is named by `CAROB`, which `cargo xtask test` sets
+//! to the release build.
+
+use std::ffi::OsStr;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use serde_json::Value;
+
+/// What a test ends with.
+pub type Outcome = Result<(), Failed>;
+
+/// A test: its name and what it does with the file's cluster.
+pub type Case = (&'static str, fn(&Cluster) -> Outcome);
+
+/// Runs `cases` on one cluster of three nodes, in order, and ends the process.
+pub fn run(cases: &'static [Case]) -> ! {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    if arguments.list {
+        let trials = cases.iter().map(|(name, _)| Trial::test(*name, || Ok(()))).collect();
+        libtest_mimic::run(&arguments, trials).exit();
+    }
+    let cluster = match Cluster::up(3) {
+        Ok(cluster) => std::sync::Arc::new(cluster),
+        Err(error) => {
+            eprintln!("no cluster: {}", error.message().unwrap_or_default());
+            std::process::exit(101);
+        }
+    };
+    let trials = cases
+        .iter()
+        .map(|(name, case)| {
+            let cluster = std::sync::Arc::clone(&cluster);
+            Trial::test(*name, move || case(&cluster))
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if conclusion.has_failed() {
+        cluster.show_logs();
+    }
+    // Ends its processes.
+    drop(cluster);
+    conclusion.exit();
+}
+
+/// The binary under test.
+pub fn carob() -> PathBuf {
+    match std::env::var_os("CAROB") {
+        Some(path) => PathBuf::from(path),
+        None => root().join("target/release/carob"),
+    }
+}
+
+/// The repository.
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// Whether `kubectl` is there. Where it is not, `cargo xtask test` says what is left out.
+pub fn has_kubectl() -> bool {
+    Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+}
+
+/// A local cluster in a directory of its own; ended and removed when dropped.
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    /// The port of its shared address.
+    pub port: u16,
+    /// Its name.
+    pub name: String,
+}
+
+impl Cluster {
+    /// Starts one.
+    pub fn up(nodes: u8) -> Result<Cluster, Failed> {
+        Cluster::up_with(nodes, &[])
+    }
+
+    /// Starts one with further arguments to `carob up`.
+    pub fn up_with(nodes: u8, more: &[&str]) -> Result<Cluster, Failed> {
+        let dir = tempfile::tempdir()?;
+        let cluster = Cluster { dir, port: free_port()?, name: "t".to_owned() };
+        cluster.up_again_with(&[&["--nodes", &nodes.to_string()], more].concat())?;
+        Ok(cluster)
+    }
+
+    /// Runs `carob up` on it once more.
+    pub fn up_again(&self) -> Result<String, Failed> {
+        self.up_again_with(&[])
+    }
+
+    fn up_again_with(&self, more: &[&str]) -> Result<String, Failed> {
+        let mut command = Command::new(carob());
+        command.args(["up", "--name", &self.name, "--api-port", &self.port.to_string()]);
+        command.arg("--data-dir").arg(self.path()).arg("--kubeconfig").arg(self.kubeconfig()).args(more);
+        succeed(&mut command)
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("cluster")
+    }
+
+    /// The kubeconfig of its administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("kubeconfig")
+    }
+
+    /// A place for a test's files.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Runs `kubectl`, which must succeed; its output.
+    pub fn kubectl(&self, args: &str) -> Result<String, Failed> {
+        succeed(&mut self.kubectl_command(args))
+    }
+
+    /// Runs `kubectl`, which must fail; its errors.
+    pub fn kubectl_fails(&self, args: &str) -> Result<String, Failed> {
+        fail(&mut self.kubectl_command(args))
+    }
+
+    /// Gives `kubectl` a manifest on standard input.
+    pub fn kubectl_with(&self, args: &str, input: &str) -> Result<String, Failed> {
+        with_input(self.kubectl_command(args), input)
+    }
+
+    fn kubectl_command(&self, args: &str) -> Command {
+        let mut command = Command::new("kubectl");
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(words(args));
+        command
+    }
+
+    /// A carob command on this cluster.
+    pub fn carob_command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(carob());
+        command.args(args).env("KUBECONFIG", self.kubeconfig());
+        command
+    }
+
+    /// Runs carob on this cluster, which must succeed; its output.
+    pub fn carob(&self, args: &str) -> Result<String, Failed> {
+        succeed(&mut self.carob_command(&words(args)))
+    }
+
+    /// Runs carob on this cluster, which must fail; its errors.
+    pub fn carob_fails(&self, args: &str) -> Result<String, Failed> {
+        fail(&mut self.carob_command(&words(args)))
+    }
+
+    /// Creates or updates the objects of a manifest.
+    pub fn apply(&self, manifest: &str) -> Result<String, Failed> {
+        with_input(self.carob_command(&["apply", "-f", "-"]), manifest)
+    }
+
+    /// An object as JSON: `pods/x`, `-n kube-system configmaps/y`.
+    pub fn get(&self, what: &str) -> Result<Value, Failed> {
+        Ok(serde_json::from_str(&self.carob(&format!("get {what} -o json"))?)?)
+    }
+
+    /// Waits until `path` of an object is `value`; the object then.
+    pub fn wait_for(&self, what: &str, path: &str, value: &str) -> Result<Value, Failed> {
+        let mut last = Value::Null;
+        until(&format!("{what} {path} = {value}"), Duration::from_secs(30), || {
+            last = self.get(what).unwrap_or(Value::Null);
+            let at = last.pointer(path).cloned().unwrap_or(Value::Null);
+            Ok(at.as_str().map_or(at.to_string() == value, |text| text == value))
+        })
+        .map_err(|e| Failed::from(format!("{}; it was {last:#}", e.message().unwrap_or_default())))?;
+        Ok(last)
+    }
+
+    /// `carob status` as JSON.
+    pub fn status(&self) -> Result<Value, Failed> {
+        let mut command = Command::new(carob());
+        command.args(["status", "-o", "json", "--name", &self.name, "--data-dir"]).arg(self.path());
+        Ok(serde_json::from_str(&succeed(&mut command)?)?)
+    }
+
+    /// The index of the server that leads.
+    pub fn leader(&self) -> Result<usize, Failed> {
+        let status = self.status()?;
+        let servers = status["servers"].as_array().cloned().unwrap_or_default();
+        servers.iter().position(|s| s["leader"] == true).ok_or_else(|| "nobody leads".into())
+    }
+
+    /// Kills a process of the `index`th node with -9: `servers` or `nodes` (its agent).
+    pub fn kill(&self, part: &str, index: usize) -> Outcome {
+        let status = self.status()?;
+        let pid = status[part][index]["pid"].as_i64().ok_or("it is dead already")?;
+        succeed(Command::new("kill").args(["-9", &pid.to_string()])).map(drop)
+    }
+
+    /// The whole log of a process (`server` or `agent`) of the `index`th node.
+    pub fn log(&self, role: &str, index: usize) -> Result<String, Failed> {
+        let dir = self.path().join(format!("{}-{}", self.name, index + 1)).join(role).join("log");
+        let mut text = String::new();
+        for entry in std::fs::read_dir(dir)? {
+            text.push_str(&std::fs::read_to_string(entry?.path())?);
+        }
+        Ok(text)
+    }
+
+    /// Prints the ends of all logs, for a test that failed.
+    pub fn show_logs(&self) {
+        for index in 0..3 {
+            for role in ["server", "agent"] {
+                let text = self.log(role, index).unwrap_or_default();
+                let tail: Vec<&str> = text.lines().rev().take(40).collect();
+                eprintln!("---- {role} {}", index + 1);
+                tail.into_iter().rev().for_each(|line| eprintln!("{line}"));
+            }
+        }
+    }
+
+    /// The command lines of all processes that belong to this cluster.
+    pub fn processes(&self) -> Vec<String> {
+        processes_of(&self.path())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let mut command = Command::new(carob());
+        command.args(["down", "--purge", "--name", &self.name, "--data-dir"]).arg(self.path());
+        if let Err(error) = succeed(&mut command) {
+            eprintln!("{}", error.message().unwrap_or_default());
+        }
+    }
+}
+
+/// The command lines of all processes whose `--data-dir` lies below `dir`.
+pub fn processes_of(dir: &Path) -> Vec<String> {
+    let below = format!("--data-dir {}", dir.display());
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&below) && (line.contains(" server ") || line.contains(" agent ")))
+        .collect()
+}
+
+/// A port that nobody uses now.
+pub fn free_port() -> Result<u16, Failed> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Looks at a condition until it holds, for `limit` at most.
+pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<bool, Failed>) -> Outcome {
+    let start = Instant::now();
+    while !condition()? {
+        if start.elapsed() > limit {
+            return Err(format!("not so after {limit:?}: {what}").into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Runs a command that must succeed; what it printed.
+pub fn succeed(command: &mut Command) -> Result<String, Failed> {
+    let output = command.stdin(Stdio::null()).output()?;
+    stdout_of(command, output)
+}
+
+/// Runs a command that must fail; what it printed to standard error.
+pub fn fail(command: &mut Command) -> Result<String, Failed> {
+    let output = command.stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Err(format!("{command:?} succeeded: {}", String::from_utf8_lossy(&output.stdout)).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+fn with_input(mut command: Command, input: &str) -> Result<String, Failed> {
+    use std::io::Write;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().ok_or("no standard input")?;
+    stdin.write_all(input.as_bytes())?;
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    stdout_of(&command, output)
+}
+
+fn stdout_of(command: &Command, output: Output) -> Result<String, Failed> {
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{command:?} failed ({}): {stderr}{stdout}", output.status).into());
+    }
+    Ok(stdout)
+}
+
+/// Checks a condition.
+pub fn check(holds: bool, what: impl std::fmt::Display) -> Outcome {
+    if holds { Ok(()) } else { Err(what.to_string().into()) }
+}
+
+/// Splits a command line at blanks; single quotes keep a word together.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, part) in line.split('\'').enumerate() {
+        match index % 2 {
+            0 => words.extend(part.split_whitespace().map(str::to_owned)),
+            _ => words.push(part.to_owned()),
+        }
+    }
+    words
+}

@@ -31,17 +31,17 @@ const CLOSING: Duration = Duration::from_secs(3);
 impl Down {
     pub(crate) async fn run(self) -> Result<()> {
         let dir = layout::cluster_dir(&self.name, self.data_dir.as_deref())?;
+        let name = Cluster::load(&dir).ok().flatten().map_or(self.name, |cluster| cluster.name);
         let ended = stop(&dir).await?;
         if self.purge {
             purge(&dir)?;
         }
         match (ended, self.purge) {
-            (0, false) => println!("cluster {} was not running", self.name),
+            (0, false) => println!("cluster {name} was not running"),
             (0, true) => println!("removed {}", dir.display()),
             (n, purged) => println!(
-                "stopped {n} process{} of cluster {}{}",
+                "stopped {n} process{} of cluster {name}{}",
                 if n == 1 { "" } else { "es" },
-                self.name,
                 if purged { " and removed its data" } else { "" }
             ),
         }

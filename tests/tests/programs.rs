@@ -1,0 +1,108 @@
+//! Programs that nobody here wrote, and the bundles of the examples.
+
+use std::process::Command;
+use std::time::Duration;
+
+use carob_tests::{Case, Cluster, Outcome, carob, check, fail, succeed};
+
+const CASES: &[Case] = &[
+    ("the_demo_bundle_is_deployed_and_again", demo),
+    ("bundles_are_reproducible_and_damaged_ones_are_refused", bundles),
+    ("yosys_synthesises_a_circuit", yosys),
+    ("ruby_runs_a_script", ruby),
+    ("carob_run_passes_files_and_cleans_up", run),
+];
+
+fn main() {
+    carob_tests::run(CASES);
+}
+
+fn demo(cluster: &Cluster) -> Outcome {
+    let demo = carob_tests::root().join("examples/demo");
+    let deploy = || succeed(cluster.carob_command(&["deploy", "--wait"]).arg(&demo));
+    let first = deploy()?;
+    check(first.contains("Deployment/greeter created"), first)?;
+    let again = deploy()?;
+    check(again.contains("Deployment/greeter unchanged"), again)?;
+    let job = cluster.get("jobs/primes")?;
+    check(job["status"]["succeeded"] == 4, &job["status"])?;
+    let notes = cluster.carob("logs notes -c reader")?;
+    check(notes.contains("note"), notes)
+}
+
+fn bundles(cluster: &Cluster) -> Outcome {
+    let demo = carob_tests::root().join("examples/demo");
+    let build = |name: &str| -> Result<std::path::PathBuf, libtest_mimic::Failed> {
+        let file = cluster.scratch(name);
+        succeed(Command::new(carob()).args(["bundle", "build"]).arg(&demo).arg("-o").arg(&file))?;
+        Ok(file)
+    };
+    let (one, two) = (build("one.tar")?, build("two.tar")?);
+    let bytes = std::fs::read(&one)?;
+    check(bytes == std::fs::read(&two)?, "two builds differ")?;
+    let summary = succeed(Command::new(carob()).args(["bundle", "inspect"]).arg(&one))?;
+    check(summary.contains("greeter.wasm") && summary.contains("Deployment/greeter"), summary)?;
+    for (what, damaged) in [("truncated", bytes[..bytes.len() / 2].to_vec()), ("altered", flipped(&bytes))] {
+        let file = cluster.scratch(what);
+        std::fs::write(&file, damaged)?;
+        fail(Command::new(carob()).args(["bundle", "inspect"]).arg(&file))?;
+        fail(cluster.carob_command(&["deploy", "-n", "kube-public"]).arg(&file))?;
+    }
+    check(cluster.carob("get deployments -n kube-public -o name")?.is_empty(), "something of a damaged bundle was installed")?;
+    succeed(cluster.carob_command(&["deploy", "--dry-run"]).arg(&one)).map(drop)
+}
+
+/// The same with one bit changed in the middle.
+fn flipped(bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    bytes
+}
+
+/// Deploys an example whose packages may be missing where no registry is reached.
+fn example(cluster: &Cluster, name: &str, module: &str) -> Result<bool, libtest_mimic::Failed> {
+    let dir = carob_tests::root().join("examples").join(name);
+    if !dir.join(module).exists() {
+        println!("left out: examples/{name} has no {module}; `cargo xtask packages` fetches it");
+        return Ok(false);
+    }
+    succeed(cluster.carob_command(&["deploy", "--wait", "--timeout", "5m"]).arg(dir))?;
+    Ok(true)
+}
+
+fn yosys(cluster: &Cluster) -> Outcome {
+    if !example(cluster, "yosys", "yosys.wasm")? {
+        return Ok(());
+    }
+    let pods = cluster.carob("get pods -o name")?;
+    let pod = pods.lines().find(|p| p.contains("blinky") || p.contains("synth") || p.contains("yosys")).ok_or("no pod of yosys")?;
+    let pod = pod.trim_start_matches("pod/").to_owned();
+    let log = cluster.carob(&format!("logs {pod}"))?;
+    check(log.contains("module") || log.contains("SB_"), log)
+}
+
+fn ruby(cluster: &Cluster) -> Outcome {
+    if !example(cluster, "ruby", "ruby.wasm")? {
+        return Ok(());
+    }
+    let pods = cluster.carob("get pods -o name")?;
+    let pod = pods.lines().find(|p| p.contains("ruby")).ok_or("no pod of ruby")?.trim_start_matches("pod/").to_owned();
+    let log = cluster.carob(&format!("logs {pod}"))?;
+    check(!log.is_empty(), "ruby said nothing")
+}
+
+fn run(cluster: &Cluster) -> Outcome {
+    let reader = carob_tests::root().join("examples/demo/reader.wasm");
+    let dir = cluster.scratch("given");
+    std::fs::create_dir_all(&dir)?;
+    std::fs::write(dir.join("note-1"), "from outside\n")?;
+    let mount = format!("{}:/notes:ro", dir.display());
+    let printed = succeed(cluster.carob_command(&["run", "--mount", &mount]).arg(reader).args(["--", "/notes"]))?;
+    check(printed.contains("from outside"), printed)?;
+    let greeter = carob_tests::root().join("examples/demo/greeter.wasm");
+    let mut endless = cluster.carob_command(&["run", "--name", "endless", "--timeout", "2s"]);
+    fail(endless.arg(greeter).args(["--", "--every", "1", "you"]))?;
+    carob_tests::until("the Job is gone", Duration::from_secs(10), || Ok(cluster.get("jobs/endless").is_err()))?;
+    check(!cluster.carob("get jobs -o name")?.contains("endless"), "a job stayed")
+}
