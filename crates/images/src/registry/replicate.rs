@@ -12,6 +12,8 @@ use crate::{Digest, Error, MAX_BLOB, MAX_MANIFEST, Manifest, Stored};
 
 /// How long one server may take for a blob: this, and a second for each MiB.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the last ones may take to say whether they have a blob that a majority lacks.
+const MOMENT: Duration = Duration::from_secs(1);
 
 impl Inner {
     /// Returns when a majority of all servers, this one among them, has the blob on disk. The others are served
@@ -58,7 +60,11 @@ impl Inner {
         )))
     }
 
-    /// Makes sure that this server has the blob, if need be by asking the others one after the other.
+    /// Makes sure that this server has the blob, if need be by fetching it from one of the others.
+    ///
+    /// What has been acknowledged is on a majority of the servers. So a majority without the blob proves that
+    /// it is not there, whatever those would say that cannot be asked; the rest is given a moment nevertheless,
+    /// for a server may have come back with an empty disk.
     pub(super) async fn fetch(&self, digest: &Digest) -> Result<Stored, Error> {
         if let Some(size) = self.blobs.size(digest) {
             return Ok(Stored {
@@ -66,30 +72,45 @@ impl Inner {
                 size,
             });
         }
-        let mut unreachable = Vec::new();
-        for peer in self.peers.names() {
-            let answer = match timeout(PATIENCE, self.peers.get(&peer, digest)).await {
-                Ok(Ok(Some(reader))) => self.blobs.put(reader, Some(digest), MAX_BLOB).await,
-                Ok(Ok(None)) => continue,
-                Ok(Err(error)) => Err(error),
-                Err(_) => Err(Error::Unavailable("no answer in time".to_owned())),
-            };
-            match answer {
-                Ok(stored) => return Ok(stored),
-                Err(error) => {
-                    tracing::warn!(peer, %digest, %error, "cannot fetch a blob");
-                    unreachable.push(format!("{peer}: {error}"));
+        let names = self.peers.names();
+        let servers = names.len() + 1;
+        let mut answers: FuturesUnordered<_> = names
+            .into_iter()
+            .map(|peer| async move { (self.peers.has(&peer, digest).await, peer) })
+            .collect();
+        let (mut without, mut reasons) = (1, Vec::new());
+        loop {
+            let is_proved = without > servers / 2;
+            let patience = if is_proved { MOMENT } else { PATIENCE };
+            match timeout(patience, answers.next()).await {
+                Ok(Some((Ok(true), peer))) => match self.copy_from(&peer, digest).await {
+                    Ok(stored) => return Ok(stored),
+                    Err(error) => {
+                        tracing::warn!(peer, %digest, %error, "cannot fetch a blob");
+                        reasons.push(format!("{peer}: {error}"));
+                    }
+                },
+                Ok(Some((Ok(false), _))) => without += 1,
+                Ok(Some((Err(error), peer))) => reasons.push(format!("{peer}: {error}")),
+                Ok(None) | Err(_) if is_proved => return Err(Error::NotFound(digest.to_string())),
+                Ok(None) | Err(_) => {
+                    reasons.extend((!answers.is_empty()).then(|| "no answer in time".to_owned()));
+                    let reasons = reasons.join("; ");
+                    return Err(Error::Unavailable(format!(
+                        "cannot fetch {digest}: {reasons}"
+                    )));
                 }
             }
         }
-        match unreachable.is_empty() {
-            true => Err(Error::NotFound(digest.to_string())),
-            // It may well be there, on a server that cannot be asked now.
-            false => Err(Error::Unavailable(format!(
-                "cannot fetch {digest}: {}",
-                unreachable.join("; ")
-            ))),
-        }
+    }
+
+    async fn copy_from(&self, peer: &str, digest: &Digest) -> Result<Stored, Error> {
+        let late = |_| Error::Unavailable("no answer in time".to_owned());
+        let reader = timeout(PATIENCE, self.peers.get(peer, digest))
+            .await
+            .map_err(late)??;
+        let reader = reader.ok_or_else(|| Error::NotFound(digest.to_string()))?;
+        self.blobs.put(reader, Some(digest), MAX_BLOB).await
     }
 
     pub(super) async fn fill(&self, digests: &[Digest]) -> Result<usize, Error> {

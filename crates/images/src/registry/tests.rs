@@ -422,12 +422,17 @@ async fn acknowledged_means_on_a_majority() {
     assert!(holders >= 2);
     // With one server dead a majority is left; with two, nothing is acknowledged.
     cluster.kill(3);
+    let absent = format!("/v2/web/blobs/{}", Digest::of(b"one dead"));
+    assert_eq!(cluster.get(1, &absent).await.code(), "BLOB_UNKNOWN");
     assert_eq!(
         cluster.push_blob(1, "web", b"one dead").await.status,
         StatusCode::CREATED
     );
     assert!(cluster.server(2).blobs().contains(&Digest::of(b"one dead")));
     cluster.kill(2);
+    // Two that cannot be asked might have it.
+    let absent = format!("/v2/web/blobs/{}", Digest::of(b"two dead"));
+    assert_eq!(cluster.get(1, &absent).await.code(), "UNAVAILABLE");
     let answer = cluster.push_blob(1, "web", b"two dead").await;
     assert_eq!(
         (answer.status, answer.code()),
