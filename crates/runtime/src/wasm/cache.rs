@@ -19,7 +19,7 @@ use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 use super::classify::{Kind, classify};
-use super::engine::fingerprint;
+use super::engine::{engine, fingerprint};
 use super::link::{Linkers, Loaded};
 use crate::metrics::{Counters, count};
 use crate::{ModuleSource, PrepareError};
@@ -290,10 +290,13 @@ impl Cache {
             .map_err(|error| {
                 io_error(|| "starting threads to compile".into())(io::Error::other(error))
             })?;
+        // An engine for this module alone: a compiler keeps what its largest function needed.
+        let compiler = engine(1).map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
         let compiled = pool.install(|| match kind {
-            Kind::Core => self.engine.precompile_module(&bytes),
-            Kind::Component => self.engine.precompile_component(&bytes),
+            Kind::Core => compiler.precompile_module(&bytes),
+            Kind::Component => compiler.precompile_component(&bytes),
         });
+        drop(compiler);
         let compiled = compiled.map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
         let path = self.path(digits, kind);
         self.store(&path, &compiled)
