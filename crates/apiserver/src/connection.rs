@@ -128,7 +128,8 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        .max_concurrent_streams(1000)
+        // An agent may hold a watch for each ConfigMap and Secret of its pods.
+        .max_concurrent_streams(16_384)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         // A client whose machine vanished must not hold its watches for ever.

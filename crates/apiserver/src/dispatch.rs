@@ -216,6 +216,9 @@ impl ApiServer {
         path: &ResourcePath,
         query: &Query,
     ) -> Result<(), Status> {
+        if identity.is_superuser() {
+            return Ok(());
+        }
         // The one selector that authorization understands; anything else in it does not help.
         let selector = query.text("fieldSelector").unwrap_or_default();
         let demands = |field: &str| {

@@ -1,7 +1,7 @@
 //! POST of a new object.
 
 use api::codec::Expected;
-use api::{Status, write as engine};
+use api::{Object, Status, write as engine};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -36,9 +36,13 @@ pub(super) async fn insert(
         && !write::metadata(&object, "generateName").is_empty();
     let draws = if generated { DRAWS } else { 1 };
     let mut taken = None;
-    for _ in 0..draws {
+    for left in (0..draws).rev() {
         let context = write::context(call, options);
-        let new = engine::create(call.resource, object.clone(), &context)?;
+        let body = match left {
+            0 => std::mem::take(&mut object),
+            _ => object.clone(),
+        };
+        let new = engine::create(call.resource, body, &context)?;
         match insert_prepared(call, options, new).await {
             Err(status) if status.is_already_exists() => taken = Some(status),
             other => return other,
@@ -50,26 +54,27 @@ pub(super) async fn insert(
 async fn insert_prepared(call: &Call, options: &WriteOptions, new: Value) -> Result<Done, Status> {
     let name = write::metadata(&new, "name").to_owned();
     let key = call.resource.key(call.namespace(), &name);
-    // Only what draws addresses is encoded anew when another write was faster.
-    let encoded = match write::has_claims(call) {
-        true => None,
-        false => Some(write::encode(call, new.clone(), None)?),
-    };
-    call.server
-        .write(&key, options.dry_run, |old| {
+    let taken = || Status::already_exists(call.resource, &name);
+    if write::has_claims(call) {
+        // Drawn anew each time: another write may have been faster with the address.
+        let judge = |old: Option<&Object>| {
             if old.is_some() {
-                return Err(Status::already_exists(call.resource, &name));
-            }
-            if let Some(value) = encoded.clone() {
-                let also = Also::default();
-                return Ok(Next::Put { value, also });
+                return Err(taken());
             }
             let mut new = new.clone();
             let also = write::claims(call, None, Some(&mut new))?;
-            Ok(Next::Put {
-                value: write::encode(call, new, None)?,
-                also,
-            })
-        })
-        .await
+            let value = write::encode(call, new, None)?;
+            Ok(Next::Put { value, also })
+        };
+        return call.server.write(&key, options.dry_run, judge).await;
+    }
+    let value = write::encode(call, new, None)?;
+    let judge = |old: Option<&Object>| match old {
+        Some(_) => Err(taken()),
+        None => Ok(Next::Put {
+            value: value.clone(),
+            also: Also::default(),
+        }),
+    };
+    call.server.write(&key, options.dry_run, judge).await
 }

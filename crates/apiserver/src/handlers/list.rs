@@ -16,10 +16,14 @@ use crate::ApiServer;
 use crate::body::Response;
 use crate::cache::{Selection, Snapshot};
 use crate::dispatch::Call;
+use crate::negotiate::Shape;
 use crate::options::{ListOptions, VersionMatch};
 
 /// How long a list waits for a version that is yet to come, as in Kubernetes.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// From how many objects on a list that parses each of them leaves the thread that others wait for.
+const PARSED_AT_ONCE: usize = 256;
 
 /// Where a continued list goes on.
 #[derive(Serialize, Deserialize)]
@@ -57,7 +61,14 @@ pub(crate) async fn list(call: &Call) -> Result<Response, Status> {
             metadata.insert("remainingItemCount".into(), left.into());
         }
     }
-    Shaper::new(call).list(StatusCode::OK, &metadata, &page.objects)
+    let shaper = Shaper::new(call);
+    let objects = page.objects;
+    if call.form.shape == Shape::Whole || objects.len() < PARSED_AT_ONCE {
+        return shaper.list(StatusCode::OK, &metadata, &objects);
+    }
+    tokio::task::spawn_blocking(move || shaper.list(StatusCode::OK, &metadata, &objects))
+        .await
+        .map_err(|e| Status::internal(format!("making the list: {e}")))?
 }
 
 /// The selection that a call's path and query make.
