@@ -61,7 +61,11 @@ async fn damaged_code_is_compiled_again() {
     drop(runtime);
     let compiled = std::fs::read_dir(directory.path().join("compiled")).unwrap();
     for file in compiled {
-        std::fs::write(file.unwrap().path(), b"\x7fELF nonsense").unwrap();
+        // A new file in its place: what is mapped must never be written to, and a task of the
+        // dropped runtime may still hold the mapping for a moment.
+        let (path, new) = (file.unwrap().path(), directory.path().join("damaged"));
+        std::fs::write(&new, b"\x7fELF nonsense").unwrap();
+        std::fs::rename(new, path).unwrap();
     }
     let runtime = Wasm::new(support::config(directory.path(), 1)).unwrap();
     runtime.prepare(source).await.unwrap();
