@@ -188,7 +188,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         images,
         runtime: config.runtime.clone(),
         network,
-        recorder: Recorder::start(client.clone(), "carob-agent", config.node_name.clone()),
+        // The name under which users and their tools know a node's events.
+        recorder: Recorder::start(client.clone(), "kubelet", config.node_name.clone()),
         kubernetes: kubernetes(&client).await,
         machine: machine.amounts(),
         counters: counters.clone(),

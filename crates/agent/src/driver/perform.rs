@@ -189,7 +189,8 @@ async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String) {
         normal("Pulling", format!("Pulling image \"{image}\""));
     }
     let began = tokio::time::Instant::now();
-    match images.module(&image, policy).await {
+    let keys = image::Keys::of(&driver.0.tools.client, &pod).await;
+    match images.module(&image, policy, &keys).await {
         Ok(ready) => {
             let took = began.elapsed().as_millis();
             normal(

@@ -1,5 +1,8 @@
 //! Modules and trees of files on this node: found, pulled once however many pods ask, made ready to start.
 
+mod keys;
+mod remote;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -17,6 +20,9 @@ use images::{Blobs, Digest, Hasher, Name, Pulled, Reader, Reference, Source, Wan
 use parking_lot::Mutex;
 use runtime::{Module, ModuleSource, PrepareError, Runtime};
 use serde::{Deserialize, Serialize};
+
+pub(crate) use keys::Keys;
+use remote::{Login, Remote};
 
 /// The four media types of manifests.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -90,7 +96,7 @@ struct Inner {
     file_images: bool,
     known: Mutex<BTreeMap<String, Known>>,
     /// Pulls under way, so that one serves all who ask meanwhile.
-    flights: Mutex<BTreeMap<(String, bool), Flight>>,
+    flights: Mutex<BTreeMap<(String, Option<Login>), Flight>>,
 }
 
 impl Images {
@@ -131,16 +137,24 @@ impl Images {
         let Ok(reference) = image.parse::<Reference>() else {
             return false;
         };
-        policy_of(&reference, policy) != "Always" && self.lookup(image, &reference).is_some()
+        policy_of(&reference, policy) != "Always"
+            && self.lookup(image, &reference, Wanted::Module).is_some()
     }
 
     /// The module that `image` stands for, pulled if `policy` says so or it is not here.
     ///
     /// # Errors
     /// With the reason that the container waits for.
-    pub(crate) async fn module(&self, image: &str, policy: Option<&str>) -> Result<Ready, Error> {
+    pub(crate) async fn module(
+        &self,
+        image: &str,
+        policy: Option<&str>,
+        keys: &Keys,
+    ) -> Result<Ready, Error> {
         let reference = parse(image)?;
-        let known = self.have(image, &reference, policy, Wanted::Module).await?;
+        let known = self
+            .have(image, &reference, policy, Wanted::Module, keys)
+            .await?;
         let (path, id, name) = match &reference {
             Reference::File(path) => {
                 let name = path
@@ -183,7 +197,7 @@ impl Images {
             Err(error) => {
                 if !matches!(error, PrepareError::Invalid(_) | PrepareError::ShuttingDown) {
                     // Damaged or changed under our feet: the next try begins with a pull.
-                    self.0.known.lock().remove(image);
+                    self.0.known.lock().remove(&key(image, Wanted::Module));
                 }
                 Err(Error::pull(error))
             }
@@ -194,14 +208,21 @@ impl Images {
     ///
     /// # Errors
     /// With the reason that the pod waits for.
-    pub(crate) async fn tree(&self, image: &str, policy: Option<&str>) -> Result<PathBuf, Error> {
+    pub(crate) async fn tree(
+        &self,
+        image: &str,
+        policy: Option<&str>,
+        keys: &Keys,
+    ) -> Result<PathBuf, Error> {
         let reference = parse(image)?;
         if matches!(reference, Reference::File(_)) {
             return Err(Error::pull(
                 "a file:// reference names a module, not a tree of files",
             ));
         }
-        let known = self.have(image, &reference, policy, Wanted::Tree).await?;
+        let known = self
+            .have(image, &reference, policy, Wanted::Tree, keys)
+            .await?;
         let digest: Digest = known.content.parse().map_err(Error::pull)?;
         let dir = self.0.dir.join("trees").join(digest.hex());
         if dir.is_dir() {
@@ -233,10 +254,11 @@ impl Images {
         reference: &Reference,
         policy: Option<&str>,
         wanted: Wanted,
+        keys: &Keys,
     ) -> Result<Known, Error> {
         let policy = policy_of(reference, policy);
         if policy != "Always"
-            && let Some(known) = self.lookup(image, reference)
+            && let Some(known) = self.lookup(image, reference, wanted)
         {
             return Ok(known);
         }
@@ -248,11 +270,11 @@ impl Images {
                 message,
             });
         }
-        self.flight(image, reference, wanted).await
+        self.flight(image, reference, wanted, keys).await
     }
 
-    fn lookup(&self, image: &str, reference: &Reference) -> Option<Known> {
-        let known = self.0.known.lock().get(image).cloned()?;
+    fn lookup(&self, image: &str, reference: &Reference, wanted: Wanted) -> Option<Known> {
+        let known = self.0.known.lock().get(&key(image, wanted)).cloned()?;
         let there = match reference {
             Reference::File(path) => stamp(path).ok().flatten() == known.stamp,
             Reference::Name(_) => {
@@ -263,19 +285,26 @@ impl Images {
     }
 
     /// Joins the pull that is under way for `image`, or begins one.
-    fn flight(&self, image: &str, reference: &Reference, wanted: Wanted) -> Flight {
-        let key = (image.to_owned(), matches!(wanted, Wanted::Tree));
+    fn flight(&self, image: &str, reference: &Reference, wanted: Wanted, keys: &Keys) -> Flight {
+        let login = match reference {
+            Reference::Name(Name {
+                host: Some(host), ..
+            }) => keys.get(host),
+            _ => None,
+        };
+        let known_as = key(image, wanted);
+        let key = (known_as.clone(), login.clone());
         let mut flights = self.0.flights.lock();
         if let Some(flight) = flights.get(&key) {
             return flight.clone();
         }
-        let (this, name, reference) = (self.clone(), image.to_owned(), reference.clone());
+        let (this, reference) = (self.clone(), reference.clone());
         let done = key.clone();
         let task = tokio::spawn(async move {
-            let result = this.fetch(&reference, wanted).await;
+            let result = this.fetch(&reference, wanted, login).await;
             this.0.flights.lock().remove(&done);
             if let Ok(known) = &result {
-                this.remember(name, known.clone());
+                this.remember(known_as, known.clone());
             }
             result
         });
@@ -286,7 +315,12 @@ impl Images {
         flight
     }
 
-    async fn fetch(&self, reference: &Reference, wanted: Wanted) -> Result<Known, Error> {
+    async fn fetch(
+        &self,
+        reference: &Reference,
+        wanted: Wanted,
+        login: Option<Login>,
+    ) -> Result<Known, Error> {
         let name = match reference {
             Reference::Name(name) => name,
             Reference::File(_) if !self.0.file_images => {
@@ -301,16 +335,15 @@ impl Images {
                     .map_err(Error::pull)?;
             }
         };
-        if let Some(host) = &name.host {
-            return Err(Error::pull(format!(
-                "pulling from other registries ({host}) is not supported by carob yet; \
-                 `carob push` puts a module into the cluster's own"
-            )));
-        }
-        let source = ClusterRegistry {
-            client: &self.0.client,
+        let source: Box<dyn Source> = match &name.host {
+            None => Box::new(ClusterRegistry {
+                client: self.0.client.clone(),
+            }),
+            Some(host) => {
+                Box::new(Remote::new(host, &name.repository, login).map_err(Error::pull)?)
+            }
         };
-        let pulled = images::pull(name, wanted, &source, &self.0.blobs)
+        let pulled = images::pull(name, wanted, &*source, &self.0.blobs)
             .await
             .map_err(Error::pull)?;
         let (size, gzip) = match pulled {
@@ -346,6 +379,14 @@ impl Images {
         if let Err(error) = saved {
             tracing::warn!(%error, "the list of images on this node could not be saved");
         }
+    }
+}
+
+/// What an image is remembered by. A tree's name is never a module's: a space is in no reference.
+fn key(image: &str, wanted: Wanted) -> String {
+    match wanted {
+        Wanted::Module => image.to_owned(),
+        Wanted::Tree => format!("tree {image}"),
     }
 }
 
@@ -411,11 +452,11 @@ fn read_file(path: &Path) -> Result<Known, Error> {
 }
 
 /// The cluster's own registry, through whatever way the client has into the cluster.
-struct ClusterRegistry<'a> {
-    client: &'a Client,
+struct ClusterRegistry {
+    client: Client,
 }
 
-impl ClusterRegistry<'_> {
+impl ClusterRegistry {
     async fn get(&self, path: String) -> Result<client::Body, images::Error> {
         let request = http::Request::get(&path)
             .header(http::header::ACCEPT, MANIFESTS)
@@ -433,7 +474,7 @@ impl ClusterRegistry<'_> {
 }
 
 #[async_trait]
-impl Source for ClusterRegistry<'_> {
+impl Source for ClusterRegistry {
     async fn manifest(&self, name: &Name) -> Result<Bytes, images::Error> {
         let body = self
             .get(format!(

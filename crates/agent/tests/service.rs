@@ -1,0 +1,212 @@
+//! The node's port: logs for servers, metrics for those who may, nothing for anybody else.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::{Clock, Config, Service};
+use client::node::LogsRequest;
+use client::node::node_client::NodeClient;
+use client::simulated::Simulated;
+use client::tls::Identity;
+use client::{Client, Patch};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
+
+/// A cluster's authority, for tests.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "carob-ca");
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+        }
+    }
+
+    fn identity(&self, organization: &str, name: &str) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, organization);
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.subject_alt_names = vec![SanType::IpAddress(IpAddr::from([127, 0, 0, 1]))];
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Identity {
+            cert_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+            ca_pem: self.pem.clone(),
+        }
+    }
+}
+
+async fn until(done: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !done().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), wait)
+        .await
+        .unwrap();
+}
+
+async fn read(
+    address: SocketAddr,
+    identity: &Identity,
+    request: LogsRequest,
+) -> Result<String, tonic::Status> {
+    let channel = client::node::channel(address, identity).unwrap();
+    let mut stream = NodeClient::new(channel).logs(request).await?.into_inner();
+    let mut all = Vec::new();
+    while let Some(chunk) = stream.message().await? {
+        all.extend_from_slice(&chunk.data);
+    }
+    Ok(String::from_utf8(all).unwrap())
+}
+
+fn request(container: &str) -> LogsRequest {
+    LogsRequest {
+        namespace: "default".into(),
+        pod: "p".into(),
+        container: container.into(),
+        ..LogsRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_are_for_servers() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let authority = Authority::new();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("hello.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let cluster = Simulated::new();
+    let client: Client = cluster.client("test");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = Config {
+        data_dir: dir.path().join("agent"),
+        node_name: "n1".to_owned(),
+        address: address.ip(),
+        transport: Arc::new(cluster.clone()),
+        service: Some(Service {
+            listener,
+            identity: authority.identity("system:nodes", "system:node:n1"),
+        }),
+        runtime: Arc::new(runtime::Scripted::new()),
+        labels: Default::default(),
+        taints: Vec::new(),
+        allow_host_path: false,
+        allow_file_images: true,
+        shutdown_grace: Duration::from_secs(1),
+        clock: Clock::Wall,
+    };
+    let shutdown = CancellationToken::new();
+    let agent = tokio::spawn(agent::run(config, shutdown.clone()));
+    until(async || client.of::<Node>().find("", "n1").await.unwrap().is_some()).await;
+    let range = json!({"spec": {"podCIDR": "10.128.0.0/18"}});
+    client
+        .of::<Node>()
+        .patch("", "n1", &Patch::Merge(range), None)
+        .await
+        .unwrap();
+
+    let image = format!("file://{}", dir.path().join("hello.wasm").display());
+    let pod = json!({
+        "metadata": {"name": "p", "namespace": "default"},
+        "spec": {"nodeName": "n1", "restartPolicy": "Never", "containers": [
+            {"name": "main", "image": image, "args": ["print one", "sleep 500ms", "eprint two", "sleep 100ms", "print three"]},
+            {"name": "never", "image": "Not An Image"},
+        ]},
+    });
+    client
+        .of::<Pod>()
+        .create(&serde_json::from_value(pod).unwrap())
+        .await
+        .unwrap();
+
+    let server = authority.identity("system:carob:servers", "system:carob:server:s");
+    until(async || {
+        read(address, &server, request("main"))
+            .await
+            .is_ok_and(|log| log == "one\n")
+    })
+    .await;
+    let follow = LogsRequest {
+        follow: true,
+        ..request("main")
+    };
+    assert_eq!(
+        read(address, &server, follow).await.unwrap(),
+        "one\ntwo\nthree\n"
+    );
+    let tail = LogsRequest {
+        tail_lines: Some(1),
+        ..request("main")
+    };
+    assert_eq!(read(address, &server, tail).await.unwrap(), "three\n");
+
+    let code = async |identity: &Identity, request| {
+        read(address, identity, request).await.unwrap_err().code()
+    };
+    assert_eq!(
+        code(
+            &server,
+            LogsRequest {
+                previous: true,
+                ..request("main")
+            }
+        )
+        .await,
+        Code::FailedPrecondition
+    );
+    assert_eq!(
+        code(&server, request("never")).await,
+        Code::FailedPrecondition
+    );
+    assert_eq!(code(&server, request("none")).await, Code::NotFound);
+    assert_eq!(
+        code(
+            &server,
+            LogsRequest {
+                uid: "other".into(),
+                ..request("main")
+            }
+        )
+        .await,
+        Code::NotFound
+    );
+    let bad_time = LogsRequest {
+        since_time: Some("yesterday".into()),
+        ..request("main")
+    };
+    assert_eq!(code(&server, bad_time).await, Code::InvalidArgument);
+    let node = authority.identity("system:nodes", "system:node:n2");
+    assert_eq!(code(&node, request("main")).await, Code::PermissionDenied);
+    let stranger = Authority::new().identity("system:carob:servers", "system:carob:server:s");
+    let stranger = Identity {
+        ca_pem: server.ca_pem.clone(),
+        ..stranger
+    };
+    // Turned away by TLS, before anything is asked.
+    let refused = read(address, &stranger, request("main")).await;
+    assert!(refused.is_err(), "{refused:?}");
+
+    shutdown.cancel();
+    agent.await.unwrap().unwrap();
+}
