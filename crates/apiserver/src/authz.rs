@@ -5,6 +5,7 @@
 //! stored but not yet consulted: nobody else is let in.
 
 use crate::identity::Identity;
+use crate::mount;
 use crate::node_index::{NodeIndex, Referent};
 use crate::request::Verb;
 
@@ -125,8 +126,12 @@ pub(crate) fn refusal(identity: &Identity, asked: &Attributes<'_>) -> String {
     )
 }
 
-/// Whether the user may use a path that a mount serves: reading is for nodes too.
-pub(crate) fn allowed_mount(identity: &Identity, method: &http::Method) -> bool {
+/// Whether the user may use a path that a mount serves: reading is for nodes too, what servers say
+/// to each other for nobody else.
+pub(crate) fn allowed_mount(identity: &Identity, method: &http::Method, path: &str) -> bool {
+    if mount::is_for_peers(path) {
+        return identity.is_server();
+    }
     let reads = matches!(*method, http::Method::GET | http::Method::HEAD);
     identity.is_superuser() || (reads && identity.node().is_some())
 }
@@ -291,6 +296,26 @@ mod tests {
             &get,
             "/metrics"
         ));
+    }
+
+    #[test]
+    fn mounts() {
+        let may = |group: &str, method: http::Method, path: &str| {
+            let identity = Identity::new("system:node:n1", [group]);
+            allowed_mount(&identity, &method, path)
+        };
+        let (get, put) = (http::Method::GET, http::Method::PUT);
+        let (image, peer) = ("/v2/app/manifests/v1", "/v2/_peer/blobs/sha256:00");
+        assert!(may(SERVERS, put.clone(), peer));
+        for group in [MASTERS, NODES, "dev"] {
+            assert!(!may(group, get.clone(), peer), "{group}");
+        }
+        assert!(may(MASTERS, put.clone(), image));
+        assert!(may(NODES, get.clone(), image));
+        assert!(!may(NODES, put, image));
+        assert!(!may("dev", get.clone(), image));
+        // No repository's name begins with an underscore; one that looks alike is another.
+        assert!(may(NODES, get, "/v2/_peers/blobs/x"));
     }
 
     #[test]

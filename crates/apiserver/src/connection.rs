@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 use crate::body::{self, Response};
 use crate::identity::Identity;
 use crate::negotiate;
-use crate::{ApiServer, respond};
+use crate::{ApiServer, health, mount, registry, respond};
 
 /// The largest body of a request, as in Kubernetes.
 pub(crate) const BODY_LIMIT: usize = 3 * 1024 * 1024;
@@ -100,8 +100,13 @@ impl ApiServer {
 
     /// One request off the wire: mounts get it as it comes, all else with its body read.
     async fn receive(&self, connection: Connection, request: Request<Incoming>) -> Response {
+        let path = request.uri().path();
+        // Copies of blobs are for the other servers, whatever the store's state.
+        if !health::serves(path) && !mount::is_for_peers(path) && !*self.ready().borrow() {
+            return respond::status(&registry::not_taken("this server is not ready yet"));
+        }
         let gzip = !connection.local && negotiate::accepts_gzip(request.headers());
-        if let Some(mount) = self.mount(request.uri().path()) {
+        if let Some(mount) = self.mount(path) {
             return Box::pin(self.serve_mount(mount, &connection.identity, request)).await;
         }
         let (head, incoming) = request.into_parts();

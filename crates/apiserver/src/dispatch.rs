@@ -17,7 +17,7 @@ use crate::identity::{Identity, Impersonation};
 use crate::metrics::Kind;
 use crate::negotiate::{self, Form};
 use crate::request::{Query, ResourcePath, Verb};
-use crate::{ApiServer, handlers, join, respond};
+use crate::{ApiServer, handlers, health, join, respond};
 
 /// How long a request may take at most, unless it is a stream.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,7 +76,14 @@ impl ApiServer {
         let span = span(&head.method, &head.uri, path.as_ref(), &connection.identity);
         self.inner.metrics.inflight.fetch_add(1, Ordering::Relaxed);
         let (kind, response) = async {
+            let refused = match self.led() {
+                Err(status) if !health::serves(head.uri.path()) => Some(respond::status(&status)),
+                _ => None,
+            };
             let answered = match path {
+                _ if let Some(response) = refused => {
+                    (path_kind(&head.method, head.uri.path()), response)
+                }
                 Some(path) => {
                     self.resource_request(connection, path, query, head.method, head.headers, body)
                         .await

@@ -11,6 +11,15 @@ use crate::{ApiServer, body};
 /// The Kubernetes release whose API this is.
 pub(crate) const KUBERNETES_MINOR: &str = "36";
 
+/// Whether a path is one of these: answered whatever state the server is in.
+pub(crate) fn serves(path: &str) -> bool {
+    let first = path.split('/').nth(1).unwrap_or_default();
+    matches!(
+        first,
+        "livez" | "readyz" | "healthz" | "version" | "metrics"
+    )
+}
+
 impl ApiServer {
     /// The answer, if the path is one of these.
     pub(crate) async fn health(&self, path: &str, query: &Query) -> Option<Response> {

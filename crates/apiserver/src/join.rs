@@ -21,7 +21,7 @@ use crate::ApiServer;
 use crate::body;
 use crate::ca::{Profile, SERVER_USER};
 use crate::identity::Identity;
-use crate::registry::unavailable;
+use crate::registry::write_failed;
 
 /// Where agents and servers learn every server's URL.
 const SERVERS_PATH: &str = "/carob/v1/servers";
@@ -193,7 +193,7 @@ impl ApiServer {
                     lease: None,
                 }],
             };
-            let written = self.inner.store.write(command).await.map_err(unavailable)?;
+            let written = self.inner.store.write(command).await.map_err(write_failed)?;
             if let Written::Applied { .. } = written {
                 return Ok(next);
             }
@@ -243,7 +243,7 @@ fn membership(error: store::Error) -> Status {
             "",
             &why,
         ),
-        other => unavailable(other),
+        other => write_failed(other),
     }
 }
 

@@ -16,13 +16,24 @@ use crate::{ApiServer, respond};
 pub type MountHandler =
     Arc<dyn Fn(Identity, Request<Incoming>) -> BoxFuture<'static, Response> + Send + Sync>;
 
-/// A prefix and what serves it. Administrators and servers may use any method, nodes GET and HEAD.
+/// A prefix and what serves it. Administrators and servers may use any method, nodes GET and HEAD;
+/// what lies below `/v2/_peer` is for servers only.
 #[derive(Clone)]
 pub struct Mount {
     /// The path that it serves, and all below it: `/v2`.
     pub prefix: String,
     /// What serves it.
     pub handler: MountHandler,
+}
+
+/// Below this the image registry exchanges blobs with the other servers, unverified by any manifest:
+/// it is for servers alone (`images::registry::PEER_PREFIX` lies in it).
+const PEERS: &str = "/v2/_peer";
+
+/// Whether a path is one by which servers speak to each other.
+pub(crate) fn is_for_peers(path: &str) -> bool {
+    path.strip_prefix(PEERS)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl ApiServer {
@@ -39,7 +50,7 @@ impl ApiServer {
         identity: &Identity,
         request: Request<Incoming>,
     ) -> Response {
-        if !authz::allowed_mount(identity, request.method()) {
+        if !authz::allowed_mount(identity, request.method(), request.uri().path()) {
             return respond::status(&respond::forbidden_path(
                 identity,
                 request.method(),

@@ -16,6 +16,8 @@ const ATTEMPTS: usize = 24;
 const EVENT_TTL: Duration = Duration::from_secs(3600);
 /// How long one lease takes up new events: this many events more or less go at once.
 const EVENT_LEASE_SPAN: Duration = Duration::from_secs(60);
+/// After how many seconds to try again what was not taken.
+const RETRY_AFTER: u32 = 1;
 /// Where events lie.
 const EVENTS: &[u8] = b"/registry/core/events/";
 
@@ -78,6 +80,14 @@ impl EventLeases {
 }
 
 impl ApiServer {
+    /// Refuses to begin anything while no leader is known: nothing was taken, another server may.
+    pub(crate) fn led(&self) -> Result<(), Status> {
+        if self.inner.store.leadership().borrow().leader.is_some() {
+            return Ok(());
+        }
+        Err(not_taken("this server knows no leader at the moment"))
+    }
+
     /// Waits until local reads see every write acknowledged anywhere before this call.
     pub(crate) async fn fresh(&self) -> Result<u64, Status> {
         self.inner.store.barrier().await.map_err(unavailable)
@@ -185,6 +195,7 @@ impl ApiServer {
                 (last, true)
             }
         };
+        self.led()?;
         match self.inner.store.write(command).await {
             Ok(Written::Applied { revision }) => {
                 if let Some(id) = granted {
@@ -238,16 +249,45 @@ fn pretend(next: Next, before: Option<Object>) -> Result<Done, Status> {
     })
 }
 
-/// A read that the store could not answer.
-pub(crate) fn unavailable(error: store::Error) -> Status {
-    Status::service_unavailable(error.to_string())
+/// 503 with `Retry-After`: this server has not taken the request, so that it may be sent to another.
+pub(crate) fn not_taken(why: impl Into<String>) -> Status {
+    let mut status = Status::service_unavailable(why);
+    let details = status.details.get_or_insert_default();
+    details.retry_after_seconds = RETRY_AFTER;
+    status
 }
 
-/// A write of which it is not known whether it took effect, or that breaks the store's limits.
-fn write_failed(error: store::Error) -> Status {
+/// A read that the store could not answer.
+pub(crate) fn unavailable(error: store::Error) -> Status {
+    not_taken(error.to_string())
+}
+
+/// A write that breaks the store's limits, or of which it is not known whether it took effect: 504
+/// without `Retry-After`, lest a client's transport sends it a second time by itself.
+pub(crate) fn write_failed(error: store::Error) -> Status {
     match error {
         store::Error::Invalid(why) => Status::request_entity_too_large(why),
-        store::Error::Unavailable(why) => Status::timeout(why, 1),
-        other => unavailable(other),
+        store::Error::Unavailable(why) => Status::timeout(why, 0),
+        other => Status::timeout(other.to_string(), 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_not_taken_may_be_sent_again() {
+        let refused = crate::respond::status(&unavailable(store::Error::Unavailable("x".into())));
+        assert_eq!(refused.status(), 503);
+        assert_eq!(refused.headers()["retry-after"], "1");
+        for error in [
+            store::Error::Unavailable("no majority answered".into()),
+            store::Error::Stopped("shut down".into()),
+        ] {
+            let unknown = crate::respond::status(&write_failed(error));
+            assert_eq!(unknown.status(), 504);
+            assert!(!unknown.headers().contains_key("retry-after"));
+        }
     }
 }

@@ -70,7 +70,8 @@ pub struct Response {
     /// For a server: the CA's private key, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_key: Option<String>,
-    /// For a server: its own id among the Raft members. The same node name gets the same id.
+    /// For a server: its own id among the Raft members. Always a new one: ids are never given twice,
+    /// not even to the name that had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member_id: Option<u64>,
     /// For a server: the Raft members that there are.
