@@ -43,7 +43,16 @@ struct Ban {
 
 /// Crates whose code runs in servers and agents.
 const LIBRARIES: &[&str] = &[
-    "agent", "api", "apiserver", "client", "controllers", "images", "network", "runtime", "scheduler", "store",
+    "agent",
+    "api",
+    "apiserver",
+    "client",
+    "controllers",
+    "images",
+    "network",
+    "runtime",
+    "scheduler",
+    "store",
 ];
 
 /// Code that decides: it must not know what time it is, nor draw lots.
@@ -64,26 +73,106 @@ const DECIDERS: &[&str] = &[
 ];
 
 const BANS: &[Ban] = &[
-    Ban { word: "todo!", instead: "write it, or refuse with an error that names what is missing", holds: always },
-    Ban { word: "unimplemented!", instead: "refuse with an error that names what is missing", holds: always },
-    Ban { word: "dbg!", instead: "tracing::debug!", holds: always },
-    Ban { word: "#[allow(", instead: "#[expect(lint, reason = \"…\")]", holds: always },
-    Ban { word: "#![allow(", instead: "#![expect(lint, reason = \"…\")]", holds: always },
-    Ban { word: "println!", instead: "tracing; only programs print", holds: is_library },
-    Ban { word: "eprintln!", instead: "tracing; only programs print", holds: is_library },
-    Ban { word: "anyhow", instead: "a thiserror enum: callers must be able to tell errors apart", holds: is_library },
-    Ban { word: "thread::sleep", instead: "tokio::time::sleep, which tests can pause", holds: is_product },
-    Ban { word: "std::time::SystemTime", instead: "jiff::Timestamp", holds: is_product },
-    Ban { word: "std::time::Instant", instead: "tokio::time::Instant, which tests can pause", holds: is_product },
-    Ban { word: "Timestamp::now", instead: "a time given as an argument", holds: is_decider },
-    Ban { word: "Instant::now", instead: "a time given as an argument", holds: is_decider },
-    Ban { word: "rand::rng", instead: "a source of randomness given as an argument", holds: is_decider },
-    Ban { word: "new_v4", instead: "an identifier given as an argument", holds: is_decider },
-    Ban { word: "HashMap", instead: "BTreeMap: what is decided must not depend on a hash's order", holds: is_decider },
-    Ban { word: "#[ignore", instead: "a test that runs, or none", holds: may_not_ignore },
-    Ban { word: "openraft::", instead: "the store's own types: only crates/store names openraft", holds: |f| is_outside("store", f) },
-    Ban { word: "sled::", instead: "the store's own types: only crates/store names sled", holds: |f| is_outside("store", f) },
-    Ban { word: "wasmtime", instead: "the runtime's own types: only crates/runtime names wasmtime", holds: |f| is_outside("runtime", f) },
+    Ban {
+        word: "todo!",
+        instead: "write it, or refuse with an error that names what is missing",
+        holds: always,
+    },
+    Ban {
+        word: "unimplemented!",
+        instead: "refuse with an error that names what is missing",
+        holds: always,
+    },
+    Ban {
+        word: "dbg!",
+        instead: "tracing::debug!",
+        holds: always,
+    },
+    Ban {
+        word: "#[allow(",
+        instead: "#[expect(lint, reason = \"…\")]",
+        holds: always,
+    },
+    Ban {
+        word: "#![allow(",
+        instead: "#![expect(lint, reason = \"…\")]",
+        holds: always,
+    },
+    Ban {
+        word: "println!",
+        instead: "tracing; only programs print",
+        holds: is_library,
+    },
+    Ban {
+        word: "eprintln!",
+        instead: "tracing; only programs print",
+        holds: is_library,
+    },
+    Ban {
+        word: "anyhow",
+        instead: "a thiserror enum: callers must be able to tell errors apart",
+        holds: is_library,
+    },
+    Ban {
+        word: "thread::sleep",
+        instead: "tokio::time::sleep, which tests can pause",
+        holds: is_product,
+    },
+    Ban {
+        word: "std::time::SystemTime",
+        instead: "jiff::Timestamp",
+        holds: is_product,
+    },
+    Ban {
+        word: "std::time::Instant",
+        instead: "tokio::time::Instant, which tests can pause",
+        holds: is_product,
+    },
+    Ban {
+        word: "Timestamp::now",
+        instead: "a time given as an argument",
+        holds: is_decider,
+    },
+    Ban {
+        word: "Instant::now",
+        instead: "a time given as an argument",
+        holds: is_decider,
+    },
+    Ban {
+        word: "rand::rng",
+        instead: "a source of randomness given as an argument",
+        holds: is_decider,
+    },
+    Ban {
+        word: "new_v4",
+        instead: "an identifier given as an argument",
+        holds: is_decider,
+    },
+    Ban {
+        word: "HashMap",
+        instead: "BTreeMap: what is decided must not depend on a hash's order",
+        holds: is_decider,
+    },
+    Ban {
+        word: "#[ignore",
+        instead: "a test that runs, or none",
+        holds: may_not_ignore,
+    },
+    Ban {
+        word: "openraft::",
+        instead: "the store's own types: only crates/store names openraft",
+        holds: |f| is_outside("store", f),
+    },
+    Ban {
+        word: "sled::",
+        instead: "the store's own types: only crates/store names sled",
+        holds: |f| is_outside("store", f),
+    },
+    Ban {
+        word: "wasmtime",
+        instead: "the runtime's own types: only crates/runtime names wasmtime",
+        holds: |f| is_outside("runtime", f),
+    },
 ];
 
 /// Names that say nothing about what is in a module.
@@ -104,7 +193,9 @@ fn is_library(file: &str) -> bool {
 /// What is shipped: everything but tests, benchmarks and the developers' commands.
 fn is_product(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file);
-    crate_of(file).is_some_and(|name| name != "xtask") && file.contains("/src/") && name != "tests.rs"
+    crate_of(file).is_some_and(|name| name != "xtask")
+        && file.contains("/src/")
+        && name != "tests.rs"
 }
 
 fn is_decider(file: &str) -> bool {
@@ -134,7 +225,11 @@ fn rust_files() -> Vec<(String, String)> {
     for top in ["crates", "tests", "bench"] {
         collect(&root().join(top), &mut files);
     }
-    assert!(files.len() > 100, "only {} files: is this the repository's root?", files.len());
+    assert!(
+        files.len() > 100,
+        "only {} files: is this the repository's root?",
+        files.len()
+    );
     files.sort();
     files
 }
@@ -142,14 +237,24 @@ fn rust_files() -> Vec<(String, String)> {
 fn collect(dir: &Path, files: &mut Vec<(String, String)>) {
     let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     for entry in entries {
-        let path = entry.unwrap_or_else(|error| panic!("{}: {error}", dir.display())).path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let path = entry
+            .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+            .path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if path.is_dir() {
             if !["target", "guests", "node_modules"].contains(&name.as_str()) {
                 collect(&path, files);
             }
         } else if name.ends_with(".rs") {
-            let short = path.strip_prefix(root()).unwrap_or(&path).display().to_string();
+            let short = path
+                .strip_prefix(root())
+                .unwrap_or(&path)
+                .display()
+                .to_string();
             let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{short}: {error}"));
             files.push((short, text));
         }
@@ -163,14 +268,31 @@ fn none(complaints: &[String]) {
 
 #[test]
 fn the_architecture_page_has_the_real_crate_graph() {
-    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().expect("cargo metadata");
-    let names: BTreeSet<String> = metadata.packages.iter().map(|p| p.name.to_string()).collect();
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo metadata");
+    let names: BTreeSet<String> = metadata
+        .packages
+        .iter()
+        .map(|p| p.name.to_string())
+        .collect();
     let real: BTreeMap<String, BTreeSet<String>> = metadata
         .packages
         .iter()
         .map(|package| {
-            let normal = package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal);
-            (package.name.to_string(), normal.map(|d| d.name.clone()).filter(|n| names.contains(n)).collect())
+            let normal = package
+                .dependencies
+                .iter()
+                .filter(|d| d.kind == DependencyKind::Normal);
+            (
+                package.name.to_string(),
+                normal
+                    .map(|d| d.name.clone())
+                    .filter(|n| names.contains(n))
+                    .collect(),
+            )
         })
         .collect();
     let page = crate_table(&read("ARCHITECTURE.md"));
@@ -181,8 +303,12 @@ fn the_architecture_page_has_the_real_crate_graph() {
             (Some(uses), Some(written)) => {
                 complaints.push(format!("{name} uses {uses:?}, and ARCHITECTURE.md says {written:?}: change the one that is wrong"));
             }
-            (Some(_), None) => complaints.push(format!("the crate {name} is not in ARCHITECTURE.md's table")),
-            (None, _) => complaints.push(format!("ARCHITECTURE.md's table has a crate {name} that does not exist")),
+            (Some(_), None) => complaints.push(format!(
+                "the crate {name} is not in ARCHITECTURE.md's table"
+            )),
+            (None, _) => complaints.push(format!(
+                "ARCHITECTURE.md's table has a crate {name} that does not exist"
+            )),
         }
     }
     none(&complaints);
@@ -190,13 +316,23 @@ fn the_architecture_page_has_the_real_crate_graph() {
 
 /// The rows below `| crate | does | may use |`.
 fn crate_table(page: &str) -> BTreeMap<String, BTreeSet<String>> {
-    let rows = page.lines().skip_while(|line| !line.starts_with("| crate | does | may use |")).skip(2);
+    let rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| crate | does | may use |"))
+        .skip(2);
     rows.take_while(|line| line.starts_with('|'))
         .map(|line| {
             let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-            let [name, _, uses] = cells.as_slice() else { panic!("a row of three cells is expected: {line}") };
-            let uses = uses.split(',').map(|name| name.trim().trim_matches('`').to_owned());
-            (name.trim_matches('`').to_owned(), uses.filter(|name| name != "–").collect())
+            let [name, _, uses] = cells.as_slice() else {
+                panic!("a row of three cells is expected: {line}")
+            };
+            let uses = uses
+                .split(',')
+                .map(|name| name.trim().trim_matches('`').to_owned());
+            (
+                name.trim_matches('`').to_owned(),
+                uses.filter(|name| name != "–").collect(),
+            )
         })
         .collect()
 }
@@ -209,11 +345,21 @@ fn files_stay_small() {
     for (file, text) in &files {
         let lines = text.lines().count();
         match allowed.get(file.as_str()) {
-            _ if lines > MOST_LINES => complaints.push(format!("{file} has {lines} lines, more than {MOST_LINES}: split it")),
-            None if lines > MANY_LINES => complaints.push(format!("{file} has {lines} lines, more than {MANY_LINES}: split it")),
-            Some(most) if lines > *most => complaints.push(format!("{file} grew from {most} to {lines} lines: split it instead")),
-            Some(_) if lines <= MANY_LINES => complaints.push(format!("{file} has {lines} lines only: remove its entry here")),
-            Some(most) if lines + SLACK < *most => complaints.push(format!("{file} shrank to {lines} lines: write that here instead of {most}")),
+            _ if lines > MOST_LINES => complaints.push(format!(
+                "{file} has {lines} lines, more than {MOST_LINES}: split it"
+            )),
+            None if lines > MANY_LINES => complaints.push(format!(
+                "{file} has {lines} lines, more than {MANY_LINES}: split it"
+            )),
+            Some(most) if lines > *most => complaints.push(format!(
+                "{file} grew from {most} to {lines} lines: split it instead"
+            )),
+            Some(_) if lines <= MANY_LINES => complaints.push(format!(
+                "{file} has {lines} lines only: remove its entry here"
+            )),
+            Some(most) if lines + SLACK < *most => complaints.push(format!(
+                "{file} shrank to {lines} lines: write that here instead of {most}"
+            )),
             _ => {}
         }
     }
@@ -234,13 +380,25 @@ fn banned_words_are_not_used() {
         }
         let bans: Vec<&Ban> = BANS.iter().filter(|ban| (ban.holds)(&file)).collect();
         // A file's tests stand at its end; what holds for shipped code alone ends there.
-        let tests_at = text.lines().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(usize::MAX);
+        let tests_at = text
+            .lines()
+            .position(|line| line.trim() == "#[cfg(test)]")
+            .unwrap_or(usize::MAX);
         for (number, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let in_tests = number > tests_at && text.lines().nth(tests_at + 1).is_some_and(|l| l.trim() == "mod tests {");
+            let in_tests = number > tests_at
+                && text
+                    .lines()
+                    .nth(tests_at + 1)
+                    .is_some_and(|l| l.trim() == "mod tests {");
             for ban in &bans {
                 if code.contains(ban.word) && !(in_tests && is_only_for_products(ban)) {
-                    complaints.push(format!("{file}:{}: {}: instead: {}", number + 1, ban.word, ban.instead));
+                    complaints.push(format!(
+                        "{file}:{}: {}: instead: {}",
+                        number + 1,
+                        ban.word,
+                        ban.instead
+                    ));
                 }
             }
         }
@@ -250,14 +408,25 @@ fn banned_words_are_not_used() {
 
 /// Whether a ban is about shipped code, so that tests in the same file are free of it.
 fn is_only_for_products(ban: &Ban) -> bool {
-    !["todo!", "unimplemented!", "dbg!", "#[allow(", "#![allow(", "#[ignore"].contains(&ban.word)
+    ![
+        "todo!",
+        "unimplemented!",
+        "dbg!",
+        "#[allow(",
+        "#![allow(",
+        "#[ignore",
+    ]
+    .contains(&ban.word)
 }
 
 #[test]
 fn modules_have_names_that_say_something() {
     let complaints: Vec<String> = rust_files()
         .iter()
-        .filter(|(file, _)| file.split('/').any(|part| EMPTY_NAMES.contains(&part.trim_end_matches(".rs"))))
+        .filter(|(file, _)| {
+            file.split('/')
+                .any(|part| EMPTY_NAMES.contains(&part.trim_end_matches(".rs")))
+        })
         .map(|(file, _)| format!("{file}: name it after what is in it"))
         .collect();
     none(&complaints);
@@ -265,16 +434,31 @@ fn modules_have_names_that_say_something() {
 
 #[test]
 fn every_crate_says_what_it_is() {
-    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().expect("cargo metadata");
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo metadata");
     let mut complaints = Vec::new();
-    for target in metadata.packages.iter().flat_map(|package| &package.targets) {
+    for target in metadata
+        .packages
+        .iter()
+        .flat_map(|package| &package.targets)
+    {
         if target.is_custom_build() {
             continue;
         }
-        let text = fs::read_to_string(&target.src_path).unwrap_or_else(|error| panic!("{}: {error}", target.src_path));
+        let text = fs::read_to_string(&target.src_path)
+            .unwrap_or_else(|error| panic!("{}: {error}", target.src_path));
         let first = text.lines().next().unwrap_or_default();
-        if first.strip_prefix("//! ").is_none_or(|said| said.trim().is_empty()) {
-            complaints.push(format!("{} must begin with a line `//! …` that says what it is", target.src_path));
+        if first
+            .strip_prefix("//! ")
+            .is_none_or(|said| said.trim().is_empty())
+        {
+            complaints.push(format!(
+                "{} must begin with a line `//! …` that says what it is",
+                target.src_path
+            ));
         }
     }
     none(&complaints);
@@ -287,7 +471,12 @@ fn the_readme_names_commands_that_exist() {
     let xtask = variants(&read("crates/xtask/src/main.rs"));
     let nested: BTreeMap<&str, BTreeSet<String>> = ["bundle", "images", "token"]
         .into_iter()
-        .map(|name| (name, variants(&read(&format!("crates/carob/src/commands/{name}.rs")))))
+        .map(|name| {
+            (
+                name,
+                variants(&read(&format!("crates/carob/src/commands/{name}.rs"))),
+            )
+        })
         .collect();
     let (mut complaints, mut seen) = (Vec::new(), 0);
     for words in commands(&readme) {
@@ -297,19 +486,30 @@ fn the_readme_names_commands_that_exist() {
             ["cargo", "xtask", rest @ ..] => (&xtask, rest),
             _ => continue,
         };
-        let Some(name) = rest.first().filter(|word| !word.starts_with('-')) else { continue };
+        let Some(name) = rest.first().filter(|word| !word.starts_with('-')) else {
+            continue;
+        };
         seen += 1;
         if !known.contains(*name) {
-            complaints.push(format!("README.md: `{}`: there is no command {name}", words.join(" ")));
+            complaints.push(format!(
+                "README.md: `{}`: there is no command {name}",
+                words.join(" ")
+            ));
         }
         if let (Some(inner), Some(word)) = (nested.get(name), rest.get(1))
             && words[0] == "carob"
             && !word.split('|').all(|word| inner.contains(word))
         {
-            complaints.push(format!("README.md: `{}`: {name} has no command {word}", words.join(" ")));
+            complaints.push(format!(
+                "README.md: `{}`: {name} has no command {word}",
+                words.join(" ")
+            ));
         }
     }
-    assert!(seen > 20, "only {seen} commands found: are they still marked as code?");
+    assert!(
+        seen > 20,
+        "only {seen} commands found: are they still marked as code?"
+    );
     none(&complaints);
 }
 
@@ -330,11 +530,22 @@ fn commands(page: &str) -> Vec<String> {
 
 /// The names of the subcommands in a file's `enum Command`.
 fn variants(text: &str) -> BTreeSet<String> {
-    let body = text.lines().skip_while(|line| !line.contains("enum Command {")).skip(1);
+    let body = text
+        .lines()
+        .skip_while(|line| !line.contains("enum Command {"))
+        .skip(1);
     let found: BTreeSet<String> = body
         .take_while(|line| *line != "}")
-        .filter_map(|line| line.strip_prefix("    ").filter(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase())))
-        .map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_lowercase())
+        .filter_map(|line| {
+            line.strip_prefix("    ")
+                .filter(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
+        })
+        .map(|rest| {
+            rest.split(|c: char| !c.is_ascii_alphanumeric())
+                .next()
+                .unwrap_or_default()
+                .to_lowercase()
+        })
         .collect();
     assert!(!found.is_empty(), "no `enum Command` found");
     found
