@@ -24,7 +24,10 @@ pub fn run(cases: &'static [Case]) -> ! {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
     if arguments.list {
-        let trials = cases.iter().map(|(name, _)| Trial::test(*name, || Ok(()))).collect();
+        let trials = cases
+            .iter()
+            .map(|(name, _)| Trial::test(*name, || Ok(())))
+            .collect();
         libtest_mimic::run(&arguments, trials).exit();
     }
     let cluster = match Cluster::up(3) {
@@ -66,7 +69,12 @@ pub fn root() -> PathBuf {
 
 /// Whether `kubectl` is there. Where it is not, `cargo xtask test` says what is left out.
 pub fn has_kubectl() -> bool {
-    Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+    Command::new("kubectl")
+        .args(["version", "--client"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|s| s.success())
 }
 
 /// A local cluster in a directory of its own; ended and removed when dropped.
@@ -87,7 +95,11 @@ impl Cluster {
     /// Starts one with further arguments to `carob up`.
     pub fn up_with(nodes: u8, more: &[&str]) -> Result<Cluster, Failed> {
         let dir = tempfile::tempdir()?;
-        let cluster = Cluster { dir, port: free_port()?, name: "t".to_owned() };
+        let cluster = Cluster {
+            dir,
+            port: free_port()?,
+            name: "t".to_owned(),
+        };
         cluster.up_again_with(&[&["--nodes", &nodes.to_string()], more].concat())?;
         Ok(cluster)
     }
@@ -99,8 +111,19 @@ impl Cluster {
 
     fn up_again_with(&self, more: &[&str]) -> Result<String, Failed> {
         let mut command = Command::new(carob());
-        command.args(["up", "--name", &self.name, "--api-port", &self.port.to_string()]);
-        command.arg("--data-dir").arg(self.path()).arg("--kubeconfig").arg(self.kubeconfig()).args(more);
+        command.args([
+            "up",
+            "--name",
+            &self.name,
+            "--api-port",
+            &self.port.to_string(),
+        ]);
+        command
+            .arg("--data-dir")
+            .arg(self.path())
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(more);
         succeed(&mut command)
     }
 
@@ -136,7 +159,10 @@ impl Cluster {
 
     fn kubectl_command(&self, args: &str) -> Command {
         let mut command = Command::new("kubectl");
-        command.arg("--kubeconfig").arg(self.kubeconfig()).args(words(args));
+        command
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .args(words(args));
         command
     }
 
@@ -164,25 +190,40 @@ impl Cluster {
 
     /// An object as JSON: `pods/x`, `-n kube-system configmaps/y`.
     pub fn get(&self, what: &str) -> Result<Value, Failed> {
-        Ok(serde_json::from_str(&self.carob(&format!("get {what} -o json"))?)?)
+        Ok(serde_json::from_str(
+            &self.carob(&format!("get {what} -o json"))?,
+        )?)
     }
 
     /// Waits until `path` of an object is `value`; the object then.
     pub fn wait_for(&self, what: &str, path: &str, value: &str) -> Result<Value, Failed> {
         let mut last = Value::Null;
-        until(&format!("{what} {path} = {value}"), Duration::from_secs(30), || {
-            last = self.get(what).unwrap_or(Value::Null);
-            let at = last.pointer(path).cloned().unwrap_or(Value::Null);
-            Ok(at.as_str().map_or(at.to_string() == value, |text| text == value))
-        })
-        .map_err(|e| Failed::from(format!("{}; it was {last:#}", e.message().unwrap_or_default())))?;
+        until(
+            &format!("{what} {path} = {value}"),
+            Duration::from_secs(30),
+            || {
+                last = self.get(what).unwrap_or(Value::Null);
+                let at = last.pointer(path).cloned().unwrap_or(Value::Null);
+                Ok(at
+                    .as_str()
+                    .map_or(at.to_string() == value, |text| text == value))
+            },
+        )
+        .map_err(|e| {
+            Failed::from(format!(
+                "{}; it was {last:#}",
+                e.message().unwrap_or_default()
+            ))
+        })?;
         Ok(last)
     }
 
     /// `carob status` as JSON.
     pub fn status(&self) -> Result<Value, Failed> {
         let mut command = Command::new(carob());
-        command.args(["status", "-o", "json", "--name", &self.name, "--data-dir"]).arg(self.path());
+        command
+            .args(["status", "-o", "json", "--name", &self.name, "--data-dir"])
+            .arg(self.path());
         Ok(serde_json::from_str(&succeed(&mut command)?)?)
     }
 
@@ -190,19 +231,28 @@ impl Cluster {
     pub fn leader(&self) -> Result<usize, Failed> {
         let status = self.status()?;
         let servers = status["servers"].as_array().cloned().unwrap_or_default();
-        servers.iter().position(|s| s["leader"] == true).ok_or_else(|| "nobody leads".into())
+        servers
+            .iter()
+            .position(|s| s["leader"] == true)
+            .ok_or_else(|| "nobody leads".into())
     }
 
     /// Kills a process of the `index`th node with -9: `servers` or `nodes` (its agent).
     pub fn kill(&self, part: &str, index: usize) -> Outcome {
         let status = self.status()?;
-        let pid = status[part][index]["pid"].as_i64().ok_or("it is dead already")?;
+        let pid = status[part][index]["pid"]
+            .as_i64()
+            .ok_or("it is dead already")?;
         succeed(Command::new("kill").args(["-9", &pid.to_string()])).map(drop)
     }
 
     /// The whole log of a process (`server` or `agent`) of the `index`th node.
     pub fn log(&self, role: &str, index: usize) -> Result<String, Failed> {
-        let dir = self.path().join(format!("{}-{}", self.name, index + 1)).join(role).join("log");
+        let dir = self
+            .path()
+            .join(format!("{}-{}", self.name, index + 1))
+            .join(role)
+            .join("log");
         let mut text = String::new();
         for entry in std::fs::read_dir(dir)? {
             text.push_str(&std::fs::read_to_string(entry?.path())?);
@@ -215,7 +265,12 @@ impl Cluster {
         for index in 0..3 {
             for role in ["server", "agent"] {
                 let text = self.log(role, index).unwrap_or_default();
-                let tail: Vec<&str> = text.lines().rev().take(40).collect();
+                let tail: Vec<&str> = text
+                    .lines()
+                    .filter(|l| !l.contains("\"leases\""))
+                    .rev()
+                    .take(25)
+                    .collect();
                 eprintln!("---- {role} {}", index + 1);
                 tail.into_iter().rev().for_each(|line| eprintln!("{line}"));
             }
@@ -231,7 +286,9 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         let mut command = Command::new(carob());
-        command.args(["down", "--purge", "--name", &self.name, "--data-dir"]).arg(self.path());
+        command
+            .args(["down", "--purge", "--name", &self.name, "--data-dir"])
+            .arg(self.path());
         if let Err(error) = succeed(&mut command) {
             eprintln!("{}", error.message().unwrap_or_default());
         }
@@ -245,7 +302,9 @@ pub fn processes_of(dir: &Path) -> Vec<String> {
     entries
         .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(&below) && (line.contains(" server ") || line.contains(" agent ")))
+        .filter(|line| {
+            line.contains(&below) && (line.contains(" server ") || line.contains(" agent "))
+        })
         .collect()
 }
 
@@ -255,7 +314,11 @@ pub fn free_port() -> Result<u16, Failed> {
 }
 
 /// Looks at a condition until it holds, for `limit` at most.
-pub fn until(what: &str, limit: Duration, mut condition: impl FnMut() -> Result<bool, Failed>) -> Outcome {
+pub fn until(
+    what: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> Result<bool, Failed>,
+) -> Outcome {
     let start = Instant::now();
     while !condition()? {
         if start.elapsed() > limit {
@@ -276,14 +339,22 @@ pub fn succeed(command: &mut Command) -> Result<String, Failed> {
 pub fn fail(command: &mut Command) -> Result<String, Failed> {
     let output = command.stdin(Stdio::null()).output()?;
     if output.status.success() {
-        return Err(format!("{command:?} succeeded: {}", String::from_utf8_lossy(&output.stdout)).into());
+        return Err(format!(
+            "{command:?} succeeded: {}",
+            String::from_utf8_lossy(&output.stdout)
+        )
+        .into());
     }
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 fn with_input(mut command: Command, input: &str) -> Result<String, Failed> {
     use std::io::Write;
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
     let mut stdin = child.stdin.take().ok_or("no standard input")?;
     stdin.write_all(input.as_bytes())?;
     drop(stdin);
@@ -302,7 +373,11 @@ fn stdout_of(command: &Command, output: Output) -> Result<String, Failed> {
 
 /// Checks a condition.
 pub fn check(holds: bool, what: impl std::fmt::Display) -> Outcome {
-    if holds { Ok(()) } else { Err(what.to_string().into()) }
+    if holds {
+        Ok(())
+    } else {
+        Err(what.to_string().into())
+    }
 }
 
 /// Splits a command line at blanks; single quotes keep a word together.

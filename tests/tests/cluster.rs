@@ -4,13 +4,21 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use carob_tests::{Case, Cluster, Outcome, carob, check, fail, free_port, processes_of, succeed, until};
+use carob_tests::{
+    Case, Cluster, Outcome, carob, check, fail, free_port, processes_of, succeed, until,
+};
 
 const CASES: &[Case] = &[
     ("up_is_idempotent", idempotent),
     ("status_is_a_contract", status),
-    ("a_taken_port_is_refused_and_nothing_stays_behind", taken_port),
-    ("a_directory_that_may_not_be_written_is_refused", closed_directory),
+    (
+        "a_taken_port_is_refused_and_nothing_stays_behind",
+        taken_port,
+    ),
+    (
+        "a_directory_that_may_not_be_written_is_refused",
+        closed_directory,
+    ),
     ("two_clusters_run_side_by_side_and_never_mix", side_by_side),
     ("a_server_and_a_node_join_by_hand", join),
     ("an_emptied_server_catches_up", emptied),
@@ -26,7 +34,9 @@ fn main() {
 
 fn pids(cluster: &Cluster) -> Result<Vec<serde_json::Value>, libtest_mimic::Failed> {
     let status = cluster.status()?;
-    let all = ["servers", "nodes"].map(|part| status[part].as_array().cloned().unwrap_or_default()).concat();
+    let all = ["servers", "nodes"]
+        .map(|part| status[part].as_array().cloned().unwrap_or_default())
+        .concat();
     Ok(all.into_iter().map(|p| p["pid"].clone()).collect())
 }
 
@@ -34,9 +44,15 @@ fn idempotent(cluster: &Cluster) -> Outcome {
     let before = pids(cluster)?;
     cluster.up_again()?;
     check(pids(cluster)? == before, "processes were replaced")?;
-    check(cluster.processes().len() == 6, format!("{:?}", cluster.processes()))?;
+    check(
+        cluster.processes().len() == 6,
+        format!("{:?}", cluster.processes()),
+    )?;
     for line in cluster.processes() {
-        check(line.contains(&format!("--data-dir {}", cluster.path().display())), line)?;
+        check(
+            line.contains(&format!("--data-dir {}", cluster.path().display())),
+            line,
+        )?;
     }
     Ok(())
 }
@@ -46,10 +62,20 @@ fn status(cluster: &Cluster) -> Outcome {
     let servers = status["servers"].as_array().cloned().unwrap_or_default();
     let nodes = status["nodes"].as_array().cloned().unwrap_or_default();
     check(servers.len() == 3 && nodes.len() == 3, &status)?;
-    check(servers.iter().filter(|s| s["leader"] == true).count() == 1, &status)?;
+    check(
+        servers.iter().filter(|s| s["leader"] == true).count() == 1,
+        &status,
+    )?;
     for (index, (server, node)) in servers.iter().zip(&nodes).enumerate() {
-        check(server["name"] == format!("t-{}", index + 1) && server["address"] == format!("127.0.0.{}", index + 1), server)?;
-        check(node["address"] == server["address"] && node["ready"] == true && node["pid"].is_i64(), node)?;
+        check(
+            server["name"] == format!("t-{}", index + 1)
+                && server["address"] == format!("127.0.0.{}", index + 1),
+            server,
+        )?;
+        check(
+            node["address"] == server["address"] && node["ready"] == true && node["pid"].is_i64(),
+            node,
+        )?;
     }
     Ok(())
 }
@@ -59,10 +85,24 @@ fn taken_port(cluster: &Cluster) -> Outcome {
     let port = holder.local_addr()?.port();
     let dir = cluster.scratch("taken");
     let mut up = Command::new(carob());
-    up.args(["up", "--name", "taken", "--nodes", "1", "--api-port", &port.to_string(), "--data-dir"]).arg(&dir);
-    up.arg("--kubeconfig").arg(cluster.scratch("taken.kubeconfig"));
+    up.args([
+        "up",
+        "--name",
+        "taken",
+        "--nodes",
+        "1",
+        "--api-port",
+        &port.to_string(),
+        "--data-dir",
+    ])
+    .arg(&dir);
+    up.arg("--kubeconfig")
+        .arg(cluster.scratch("taken.kubeconfig"));
     let said = fail(&mut up)?;
-    check(said.contains(&port.to_string()) && said.contains("--api-port"), said)?;
+    check(
+        said.contains(&port.to_string()) && said.contains("--api-port"),
+        said,
+    )?;
     check(processes_of(&dir).is_empty(), "a process stayed behind")
 }
 
@@ -70,8 +110,15 @@ fn closed_directory(cluster: &Cluster) -> Outcome {
     // Root may write anywhere but where there is no directory to be made.
     let file = cluster.scratch("file");
     std::fs::write(&file, "")?;
-    let said = fail(Command::new(carob()).args(["up", "--data-dir"]).arg(file.join("below")))?;
-    check(said.contains("file/below") && said.contains("--data-dir"), said)
+    let said = fail(
+        Command::new(carob())
+            .args(["up", "--data-dir"])
+            .arg(file.join("below")),
+    )?;
+    check(
+        said.contains("file/below") && said.contains("--data-dir"),
+        said,
+    )
 }
 
 fn side_by_side(cluster: &Cluster) -> Outcome {
@@ -81,7 +128,11 @@ fn side_by_side(cluster: &Cluster) -> Outcome {
     check(said.contains("not found"), said)?;
     // The other cluster's port, while it lives, is taken.
     let port = std::mem::replace(&mut other.port, cluster.port);
-    let said = other.up_again().err().and_then(|e| e.message().map(str::to_owned)).unwrap_or_default();
+    let said = other
+        .up_again()
+        .err()
+        .and_then(|e| e.message().map(str::to_owned))
+        .unwrap_or_default();
     other.port = port;
     check(said.contains("--api-port"), format!("it mixed in: {said}"))
 }
@@ -99,36 +150,88 @@ impl Drop for Running {
 fn join(cluster: &Cluster) -> Outcome {
     let url = format!("https://127.0.0.1:{}", cluster.port);
     let token = |role: &str| -> Result<String, libtest_mimic::Failed> {
-        Ok(cluster.carob(&format!("token create --role {role} --ttl 5m"))?.trim().to_owned())
+        Ok(cluster
+            .carob(&format!("token create --role {role} --ttl 5m"))?
+            .trim()
+            .to_owned())
     };
     let start = |args: &[&str]| -> Result<Running, libtest_mimic::Failed> {
-        Ok(Running(Command::new(carob()).args(args).stdin(Stdio::null()).stdout(Stdio::null()).spawn()?))
+        Ok(Running(
+            Command::new(carob())
+                .args(args)
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()?,
+        ))
     };
     let worker_dir = cluster.path().join("worker");
     let agent_token = token("agent")?;
-    let worker = start(&["agent", "--data-dir", &worker_dir.to_string_lossy(), "--server", &url, "--token", &agent_token, "--advertise", "127.0.0.21", "--node-name", "worker", "--node-label", "disk=fast"])?;
+    let worker = start(&[
+        "agent",
+        "--data-dir",
+        &worker_dir.to_string_lossy(),
+        "--server",
+        &url,
+        "--token",
+        &agent_token,
+        "--advertise",
+        "127.0.0.21",
+        "--node-name",
+        "worker",
+        "--node-label",
+        "disk=fast",
+    ])?;
     let ready = |node: &str| {
         until(&format!("{node} is ready"), Duration::from_secs(30), || {
-            let Ok(node) = cluster.get(&format!("nodes/{node}")) else { return Ok(false) };
-            let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            Ok(conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+            let Ok(node) = cluster.get(&format!("nodes/{node}")) else {
+                return Ok(false);
+            };
+            let conditions = node["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            Ok(conditions
+                .iter()
+                .any(|c| c["type"] == "Ready" && c["status"] == "True"))
         })
     };
     ready("worker")?;
-    check(cluster.get("nodes/worker")?["metadata"]["labels"]["disk"] == "fast", "the label is missing")?;
+    check(
+        cluster.get("nodes/worker")?["metadata"]["labels"]["disk"] == "fast",
+        "the label is missing",
+    )?;
     // An agent's token is not good for a server.
     let server_dir = cluster.path().join("fourth");
     let dir = server_dir.to_string_lossy().into_owned();
-    let server = |token: &str| start(&["server", "--data-dir", &dir, "--join", &url, "--token", token, "--advertise", "127.0.0.22", "--node-name", "fourth"]);
+    let server = |token: &str| {
+        start(&[
+            "server",
+            "--data-dir",
+            &dir,
+            "--join",
+            &url,
+            "--token",
+            token,
+            "--advertise",
+            "127.0.0.22",
+            "--node-name",
+            "fourth",
+        ])
+    };
     let mut refused = server(&agent_token)?;
-    check(!refused.0.wait()?.success(), "an agent's token made a server")?;
+    check(
+        !refused.0.wait()?.success(),
+        "an agent's token made a server",
+    )?;
     let fourth = server(&token("server")?)?;
     ready("fourth")?;
     let members = || -> Result<usize, libtest_mimic::Failed> {
         let text = cluster.get("configmaps/carob-servers -n kube-system")?;
         Ok(text["data"].as_object().map_or(0, serde_json::Map::len))
     };
-    until("four servers are known", Duration::from_secs(10), || Ok(members()? == 4))?;
+    until("four servers are known", Duration::from_secs(10), || {
+        Ok(members()? == 4)
+    })?;
     drop(worker);
     drop(fourth);
     Ok(())
@@ -137,31 +240,65 @@ fn join(cluster: &Cluster) -> Outcome {
 fn emptied(_: &Cluster) -> Outcome {
     let cluster = Cluster::up_with(3, &["--snapshot-after", "50"])?;
     for number in 0..60 {
-        cluster.apply(&format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: c-{number}}}}}"))?;
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: c-{number}}}}}"
+        ))?;
     }
     let victim = (cluster.leader()? + 1) % 3;
     cluster.kill("servers", victim)?;
     cluster.kill("nodes", victim)?;
     std::fs::remove_dir_all(cluster.path().join(format!("t-{}", victim + 1)))?;
     cluster.up_again()?;
-    let api = cluster.status()?["servers"][victim]["api"].as_str().unwrap_or_default().to_owned();
+    let api = cluster.status()?["servers"][victim]["api"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let kubeconfig = std::fs::read_to_string(cluster.kubeconfig())?;
     let direct = cluster.scratch("direct");
-    std::fs::write(&direct, kubeconfig.replace(&format!("https://127.0.0.1:{}", cluster.port), &api))?;
-    let seen = succeed(Command::new(carob()).args(["get", "configmaps", "-o", "name"]).arg("--kubeconfig").arg(&direct))?;
-    check(seen.lines().filter(|l| l.contains("/c-")).count() == 60, seen)
+    std::fs::write(
+        &direct,
+        kubeconfig.replace(&format!("https://127.0.0.1:{}", cluster.port), &api),
+    )?;
+    let seen = succeed(
+        Command::new(carob())
+            .args(["get", "configmaps", "-o", "name"])
+            .arg("--kubeconfig")
+            .arg(&direct),
+    )?;
+    check(
+        seen.lines().filter(|l| l.contains("/c-")).count() == 60,
+        seen,
+    )
 }
 
 fn any_server(cluster: &Cluster) -> Outcome {
     let status = cluster.status()?;
     let kubeconfig = std::fs::read_to_string(cluster.kubeconfig())?;
-    for (index, server) in status["servers"].as_array().cloned().unwrap_or_default().iter().enumerate() {
+    for (index, server) in status["servers"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
+        .iter()
+        .enumerate()
+    {
         let api = server["api"].as_str().unwrap_or_default();
         let direct = cluster.scratch(&format!("direct-{index}"));
-        std::fs::write(&direct, kubeconfig.replace(&format!("https://127.0.0.1:{}", cluster.port), api))?;
+        std::fs::write(
+            &direct,
+            kubeconfig.replace(&format!("https://127.0.0.1:{}", cluster.port), api),
+        )?;
         let manifest = cluster.scratch("manifest.yaml");
-        std::fs::write(&manifest, format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: by-{index}}}}}"))?;
-        succeed(Command::new(carob()).args(["apply", "-f"]).arg(&manifest).arg("--kubeconfig").arg(&direct))?;
+        std::fs::write(
+            &manifest,
+            format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: by-{index}}}}}"),
+        )?;
+        succeed(
+            Command::new(carob())
+                .args(["apply", "-f"])
+                .arg(&manifest)
+                .arg("--kubeconfig")
+                .arg(&direct),
+        )?;
         // What one has acknowledged every other shows at once.
         cluster.get(&format!("configmaps/by-{index}"))?;
     }
@@ -169,31 +306,45 @@ fn any_server(cluster: &Cluster) -> Outcome {
 }
 
 fn strangers(cluster: &Cluster) -> Outcome {
-    let anonymous = cluster.scratch("anonymous");
-    let kubeconfig = std::fs::read_to_string(cluster.kubeconfig())?;
-    let without: Vec<&str> = kubeconfig.lines().filter(|l| !l.contains("client-certificate-data") && !l.contains("client-key-data")).collect();
-    std::fs::write(&anonymous, without.join("\n").replace("  user:\n", "  user: {}\n").replace("  user:", "  user:"))?;
-    let said = fail(Command::new(carob()).args(["get", "secrets"]).arg("--kubeconfig").arg(&anonymous))?;
-    check(said.contains("forbidden") || said.contains("Unauthorized") || said.contains("credentials"), &said)?;
-    // A node sees its own pods and nobody's secrets.
     let pki = cluster.path().join("t-1/agent/pki");
-    let read = |name: &str| std::fs::read_to_string(pki.join(name));
+    let kubeconfig = |user: serde_json::Value| {
+        let server = format!("https://127.0.0.1:{}", cluster.port);
+        serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "n",
+            "clusters": [{"name": "n", "cluster": {"server": server, "certificate-authority": pki.join("ca.crt")}}],
+            "users": [{"name": "n", "user": user}],
+            "contexts": [{"name": "n", "context": {"cluster": "n", "user": "n"}}],
+        })
+        .to_string()
+    };
+    let anonymous = cluster.scratch("anonymous");
+    std::fs::write(&anonymous, kubeconfig(serde_json::json!({})))?;
+    let said = fail(
+        Command::new(carob())
+            .args(["get", "secrets"])
+            .arg("--kubeconfig")
+            .arg(&anonymous),
+    )?;
+    check(
+        said.contains("forbidden") || said.contains("Unauthorized"),
+        &said,
+    )?;
+    // A node sees its own pods and nobody's secrets.
     let as_node = cluster.scratch("node");
-    let config = serde_json::json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "n",
-        "clusters": [{"name": "n", "cluster": {"server": format!("https://127.0.0.1:{}", cluster.port), "certificate-authority": pki.join("ca.crt")}}],
-        "users": [{"name": "n", "user": {"client-certificate": pki.join("node.crt"), "client-key": pki.join("node.key")}}],
-        "contexts": [{"name": "n", "context": {"cluster": "n", "user": "n"}}],
-    });
-    check(read("node.key")?.contains("PRIVATE KEY"), "no key")?;
-    std::fs::write(&as_node, config.to_string())?;
+    let user = serde_json::json!({"client-certificate": pki.join("node.crt"), "client-key": pki.join("node.key")});
+    std::fs::write(&as_node, kubeconfig(user))?;
     let by_node = |args: &[&str]| {
         let mut command = Command::new(carob());
         command.args(args).arg("--kubeconfig").arg(&as_node);
         command
     };
     succeed(&mut by_node(&["get", "nodes/t-1"]))?;
-    for args in [&["get", "secrets"][..], &["get", "pods", "-A"], &["delete", "nodes/t-2"], &["delete", "namespaces/default"]] {
+    for args in [
+        &["get", "secrets"][..],
+        &["get", "pods", "-A"],
+        &["delete", "nodes/t-2"],
+        &["delete", "namespaces/default"],
+    ] {
         let said = fail(&mut by_node(args))?;
         check(said.contains("forbidden"), format!("{args:?}: {said}"))?;
     }
@@ -202,20 +353,46 @@ fn strangers(cluster: &Cluster) -> Outcome {
 
 fn follow_a_pod(cluster: &Cluster) -> Outcome {
     let greeter = carob_tests::root().join("examples/demo/greeter.wasm");
-    succeed(cluster.carob_command(&["push"]).arg(greeter).arg("followed"))?;
+    succeed(
+        cluster
+            .carob_command(&["push"])
+            .arg(greeter)
+            .arg("followed"),
+    )?;
     cluster.apply("{apiVersion: v1, kind: Pod, metadata: {name: followed}, spec: {restartPolicy: Never, containers: [{name: c, image: followed, args: [you]}]}}")?;
     let pod = cluster.wait_for("pods/followed", "/status/phase", "Succeeded")?;
-    let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let uid = pod["metadata"]["uid"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let logs = |role: &str| -> Result<String, libtest_mimic::Failed> {
-        Ok((0..3).map(|i| cluster.log(role, i)).collect::<Result<Vec<_>, _>>()?.concat())
+        Ok((0..3)
+            .map(|i| cluster.log(role, i))
+            .collect::<Result<Vec<_>, _>>()?
+            .concat())
     };
-    let with_uid = |text: &str| -> String { text.lines().filter(|l| l.contains(&uid)).collect::<Vec<_>>().join("\n") };
+    let with_uid = |text: &str| -> String {
+        text.lines()
+            .filter(|l| l.contains(&uid))
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
     let server = with_uid(&logs("server")?);
-    for step in ["method=POST", "subresource=\"binding\"", "subresource=\"status\""] {
-        check(server.contains(step), format!("{step} is missing in the servers' logs: {server}"))?;
+    for step in [
+        "method=POST",
+        "subresource=\"binding\"",
+        "subresource=\"status\"",
+    ] {
+        check(
+            server.contains(step),
+            format!("{step} is missing in the servers' logs: {server}"),
+        )?;
     }
     let agent = with_uid(&logs("agent")?);
-    check(agent.contains("start"), format!("the guest's start is missing in the agents' logs: {agent}"))
+    check(
+        agent.contains("start"),
+        format!("the guest's start is missing in the agents' logs: {agent}"),
+    )
 }
 
 fn down(_: &Cluster) -> Outcome {
@@ -224,11 +401,24 @@ fn down(_: &Cluster) -> Outcome {
     // An orphan: its server is gone.
     cluster.kill("servers", 1)?;
     let mut command = Command::new(carob());
-    succeed(command.args(["down", "--name", "t", "--data-dir"]).arg(&dir))?;
-    check(processes_of(&dir).is_empty(), format!("{:?}", processes_of(&dir)))?;
-    check(dir.join("cluster.json").exists(), "the data went without --purge")?;
+    succeed(
+        command
+            .args(["down", "--name", "t", "--data-dir"])
+            .arg(&dir),
+    )?;
+    check(
+        processes_of(&dir).is_empty(),
+        format!("{:?}", processes_of(&dir)),
+    )?;
+    check(
+        dir.join("cluster.json").exists(),
+        "the data went without --purge",
+    )?;
     let status = cluster.status()?;
-    check(status["servers"][0]["pid"].is_null() && status["servers"][0]["leader"] == false, &status)?;
+    check(
+        status["servers"][0]["pid"].is_null() && status["servers"][0]["leader"] == false,
+        &status,
+    )?;
     cluster.up_again()?;
     free_port().map(drop)
 }

@@ -20,7 +20,10 @@ const CASES: &[Case] = &[
 
 fn main() {
     if !carob_tests::has_kubectl() {
-        println!("0 passed, 0 failed, {} skipped: kubectl is missing", CASES.len());
+        println!(
+            "0 passed, 0 failed, {} skipped: kubectl is missing",
+            CASES.len()
+        );
         return;
     }
     carob_tests::run(CASES);
@@ -45,22 +48,46 @@ fn web(cluster: &Cluster) -> Outcome {
     let greeter = carob_tests::root().join("examples/demo/greeter.wasm");
     carob_tests::succeed(cluster.carob_command(&["push"]).arg(greeter).arg("greeter"))?;
     cluster.kubectl_with("apply -f -", DEPLOYMENT)?;
-    cluster.kubectl("wait --for=condition=Available deploy/web --timeout=60s").map(drop)
+    cluster
+        .kubectl("wait --for=condition=Available deploy/web --timeout=60s")
+        .map(drop)
 }
 
 fn get(cluster: &Cluster) -> Outcome {
     web(cluster)?;
     let table = cluster.kubectl("get pods")?;
-    check(table.starts_with("NAME ") && table.contains("READY   STATUS    RESTARTS   AGE"), &table)?;
+    check(
+        table.starts_with("NAME ") && table.contains("READY   STATUS    RESTARTS   AGE"),
+        &table,
+    )?;
     check(table.matches("1/1     Running").count() == 2, &table)?;
     let wide = cluster.kubectl("get pods -o wide")?;
     check(wide.contains("NODE") && wide.contains("10.128."), &wide)?;
     let labels = cluster.kubectl("get pods --show-labels -L app")?;
-    check(labels.contains("app=web") && labels.contains("APP"), &labels)?;
-    for form in ["json", "yaml", "name", "jsonpath={.items[0].metadata.name}", "custom-columns=N:.metadata.name"] {
-        check(cluster.kubectl(&format!("get pods -o {form}"))?.contains("web-"), form)?;
+    check(
+        labels.contains("app=web") && labels.contains("APP"),
+        &labels,
+    )?;
+    for form in [
+        "json",
+        "yaml",
+        "name",
+        "jsonpath={.items[0].metadata.name}",
+        "custom-columns=N:.metadata.name",
+    ] {
+        check(
+            cluster
+                .kubectl(&format!("get pods -o {form}"))?
+                .contains("web-"),
+            form,
+        )?;
     }
-    check(cluster.kubectl("get all -A")?.contains("deployment.apps/web"), "get all")?;
+    check(
+        cluster
+            .kubectl("get all -A")?
+            .contains("deployment.apps/web"),
+        "get all",
+    )?;
     let running = cluster.kubectl("get pods --field-selector status.phase=Running -o name")?;
     check(running.lines().count() == 2, &running)?;
     let nodes = cluster.kubectl("get nodes -o wide")?;
@@ -70,17 +97,41 @@ fn get(cluster: &Cluster) -> Outcome {
 fn writes(cluster: &Cluster) -> Outcome {
     cluster.kubectl("create configmap made --from-literal=a=1")?;
     cluster.kubectl("create secret generic hidden --from-literal=a=1")?;
-    let manifest = |value: &str| format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: applied}}, data: {value}}}");
-    check(cluster.kubectl_with("apply -f -", &manifest("{a: '1', b: '1'}"))?.contains("created"), "created")?;
-    check(cluster.kubectl_with("apply -f -", &manifest("{a: '1', b: '1'}"))?.contains("unchanged"), "unchanged")?;
-    check(cluster.kubectl_with("apply -f -", &manifest("{a: '2'}"))?.contains("configured"), "configured")?;
+    let manifest = |value: &str| {
+        format!("{{apiVersion: v1, kind: ConfigMap, metadata: {{name: applied}}, data: {value}}}")
+    };
+    check(
+        cluster
+            .kubectl_with("apply -f -", &manifest("{a: '1', b: '1'}"))?
+            .contains("created"),
+        "created",
+    )?;
+    check(
+        cluster
+            .kubectl_with("apply -f -", &manifest("{a: '1', b: '1'}"))?
+            .contains("unchanged"),
+        "unchanged",
+    )?;
+    check(
+        cluster
+            .kubectl_with("apply -f -", &manifest("{a: '2'}"))?
+            .contains("configured"),
+        "configured",
+    )?;
     let data = cluster.kubectl("get cm applied -o jsonpath={.data}")?;
     check(data == "{\"a\":\"2\"}", &data)?;
-    cluster.kubectl_with("create -f -", "{apiVersion: v1, kind: ConfigMap, metadata: {generateName: made-}}")?;
+    cluster.kubectl_with(
+        "create -f -",
+        "{apiVersion: v1, kind: ConfigMap, metadata: {generateName: made-}}",
+    )?;
     cluster.kubectl("patch cm applied --type=merge -p {\"data\":{\"c\":\"3\"}}")?;
-    cluster.kubectl("patch cm applied --type=json -p [{\"op\":\"remove\",\"path\":\"/data/c\"}]")?;
+    cluster
+        .kubectl("patch cm applied --type=json -p [{\"op\":\"remove\",\"path\":\"/data/c\"}]")?;
     cluster.kubectl("set image deploy/web main=greeter:latest")?;
-    cluster.kubectl("replace -f /dev/null").err().ok_or("an empty file was replaced")?;
+    cluster
+        .kubectl("replace -f /dev/null")
+        .err()
+        .ok_or("an empty file was replaced")?;
     cluster.kubectl("delete cm made applied")?;
     cluster.kubectl("delete secret --all")?;
     let gone = cluster.kubectl_fails("get cm applied")?;
@@ -94,9 +145,19 @@ fn labels(cluster: &Cluster) -> Outcome {
     }
     cluster.kubectl("annotate cm l-1 note=x")?;
     let count = |selector: &str| -> Result<usize, libtest_mimic::Failed> {
-        Ok(cluster.kubectl(&format!("get cm -o name -l {selector}"))?.lines().count())
+        Ok(cluster
+            .kubectl(&format!("get cm -o name -l {selector}"))?
+            .lines()
+            .count())
     };
-    for (selector, wanted) in [("tier=b", 2), ("tier!=b,test", 1), ("tier==a", 1), ("'tier in (a,b)'", 3), ("'tier notin (a),test'", 2), ("'!tier,test'", 0)] {
+    for (selector, wanted) in [
+        ("tier=b", 2),
+        ("tier!=b,test", 1),
+        ("tier==a", 1),
+        ("'tier in (a,b)'", 3),
+        ("'tier notin (a),test'", 2),
+        ("'!tier,test'", 0),
+    ] {
         let found = count(selector)?;
         check(found == wanted, format!("{selector}: {found}"))?;
     }
@@ -113,7 +174,9 @@ fn scale(cluster: &Cluster) -> Outcome {
     let nodes: std::collections::BTreeSet<&str> = spread.split(' ').collect();
     check(nodes.len() == 3, format!("spread over {nodes:?}"))?;
     cluster.kubectl("scale deploy/web --replicas=1")?;
-    cluster.kubectl("wait --for=jsonpath={.status.replicas}=1 deploy/web --timeout=30s").map(drop)
+    cluster
+        .kubectl("wait --for=jsonpath={.status.replicas}=1 deploy/web --timeout=30s")
+        .map(drop)
 }
 
 fn watch(cluster: &Cluster) -> Outcome {
@@ -125,10 +188,15 @@ fn watch(cluster: &Cluster) -> Outcome {
         .stdout(output)
         .spawn()?;
     let seen = |what: &str| {
-        until(what, Duration::from_secs(10), || Ok(std::fs::read_to_string(cluster.scratch("watch"))?.contains(what)))
+        until(what, Duration::from_secs(10), || {
+            Ok(std::fs::read_to_string(cluster.scratch("watch"))?.contains(what))
+        })
     };
     let outcome = (|| {
-        cluster.kubectl_with("create -f -", "{apiVersion: v1, kind: ConfigMap, metadata: {name: w, labels: {seen: 'yes'}}}")?;
+        cluster.kubectl_with(
+            "create -f -",
+            "{apiVersion: v1, kind: ConfigMap, metadata: {name: w, labels: {seen: 'yes'}}}",
+        )?;
         seen("ADDED")?;
         cluster.kubectl("patch cm w --type=merge -p {\"data\":{\"a\":\"1\"}}")?;
         seen("MODIFIED")?;
@@ -143,36 +211,98 @@ fn watch(cluster: &Cluster) -> Outcome {
 
 fn errors(cluster: &Cluster) -> Outcome {
     let bad = "{apiVersion: apps/v1, kind: Deployment, metadata: {name: Bad}, spec: {selector: {matchLabels: {a: b}}, template: {metadata: {labels: {a: c}}, spec: {containers: [{name: x, image: y}]}}}}";
-    let said = cluster.kubectl_with("create -f -", bad).err().and_then(|e| e.message().map(str::to_owned)).unwrap_or_default();
-    check(said.contains("metadata.name: Invalid value") && said.contains("spec.template.metadata.labels"), &said)?;
+    let said = cluster
+        .kubectl_with("create -f -", bad)
+        .err()
+        .and_then(|e| e.message().map(str::to_owned))
+        .unwrap_or_default();
+    check(
+        said.contains("metadata.name: Invalid value")
+            && said.contains("spec.template.metadata.labels"),
+        &said,
+    )?;
     let unknown = "{apiVersion: v1, kind: ConfigMap, metadata: {name: u}, dat: {}}";
-    let said = cluster.kubectl_with("apply -f -", unknown).err().and_then(|e| e.message().map(str::to_owned)).unwrap_or_default();
+    let said = cluster
+        .kubectl_with("apply -f -", unknown)
+        .err()
+        .and_then(|e| e.message().map(str::to_owned))
+        .unwrap_or_default();
     check(said.contains("unknown field \"dat\""), &said)?;
-    check(cluster.kubectl_fails("get gadgets")?.contains("the server doesn't have a resource type"), "gadgets")?;
-    check(cluster.kubectl_fails("get pods none")?.contains("pods \"none\" not found"), "none")
+    check(
+        cluster
+            .kubectl_fails("get gadgets")?
+            .contains("the server doesn't have a resource type"),
+        "gadgets",
+    )?;
+    check(
+        cluster
+            .kubectl_fails("get pods none")?
+            .contains("pods \"none\" not found"),
+        "none",
+    )
 }
 
 fn discovery(cluster: &Cluster) -> Outcome {
     let kinds = cluster.kubectl("api-resources")?;
-    for kind in ["deployments", "networkpolicies", "cronjobs", "leases", "endpointslices", "storageclasses"] {
+    for kind in [
+        "deployments",
+        "networkpolicies",
+        "cronjobs",
+        "leases",
+        "endpointslices",
+        "storageclasses",
+    ] {
         check(kinds.contains(kind), kind)?;
     }
-    check(cluster.kubectl("explain deployment.spec.replicas")?.contains("<integer>"), "explain")?;
-    check(cluster.kubectl("version")?.contains("Server Version: v1.36"), "version")?;
+    check(
+        cluster
+            .kubectl("explain deployment.spec.replicas")?
+            .contains("<integer>"),
+        "explain",
+    )?;
+    check(
+        cluster
+            .kubectl("version")?
+            .contains("Server Version: v1.36"),
+        "version",
+    )?;
     check(cluster.kubectl("get --raw /readyz")? == "ok", "readyz")?;
-    check(cluster.kubectl("get --raw /metrics")?.contains("apiserver_request_total"), "metrics")?;
-    check(cluster.kubectl("config current-context")?.trim() == "t", "context")
+    check(
+        cluster
+            .kubectl("get --raw /metrics")?
+            .contains("apiserver_request_total"),
+        "metrics",
+    )?;
+    check(
+        cluster.kubectl("config current-context")?.trim() == "t",
+        "context",
+    )
 }
 
 fn namespaces(cluster: &Cluster) -> Outcome {
     cluster.kubectl("create namespace short")?;
     until("born whole", Duration::from_secs(10), || {
-        Ok(cluster.kubectl("-n short get sa default cm/kube-root-ca.crt").is_ok() || cluster.kubectl("-n short get sa/default cm/kube-root-ca.crt").is_ok())
+        Ok(cluster
+            .kubectl("-n short get sa default cm/kube-root-ca.crt")
+            .is_ok()
+            || cluster
+                .kubectl("-n short get sa/default cm/kube-root-ca.crt")
+                .is_ok())
     })?;
     cluster.kubectl_with("-n short apply -f -", DEPLOYMENT)?;
     cluster.kubectl("delete namespace short --timeout=60s")?;
-    check(cluster.kubectl_fails("get namespace short")?.contains("NotFound"), "still there")?;
-    check(cluster.kubectl("get pods -A -o name --field-selector metadata.namespace=short")?.is_empty(), "pods are left")
+    check(
+        cluster
+            .kubectl_fails("get namespace short")?
+            .contains("NotFound"),
+        "still there",
+    )?;
+    check(
+        cluster
+            .kubectl("get pods -A -o name --field-selector metadata.namespace=short")?
+            .is_empty(),
+        "pods are left",
+    )
 }
 
 fn cordon(cluster: &Cluster) -> Outcome {
@@ -189,7 +319,11 @@ fn cordon(cluster: &Cluster) -> Outcome {
     let manifest = "{apiVersion: v1, kind: Pod, metadata: {name: huge}, spec: {containers: [{name: c, image: greeter, resources: {requests: {cpu: 10k}}}]}}";
     cluster.kubectl_with("apply -f -", manifest)?;
     let wanted = "0/3 nodes are available: 3 Insufficient cpu";
-    let outcome = until(wanted, Duration::from_secs(10), || Ok(cluster.kubectl("get events --field-selector involvedObject.name=huge")?.contains(wanted)));
+    let outcome = until(wanted, Duration::from_secs(10), || {
+        Ok(cluster
+            .kubectl("get events --field-selector involvedObject.name=huge")?
+            .contains(wanted))
+    });
     cluster.kubectl("delete pod huge")?;
     outcome
 }
@@ -198,17 +332,30 @@ fn events(cluster: &Cluster) -> Outcome {
     let pod = cluster.kubectl("get pods -l app=web -o jsonpath={.items[0].metadata.name}")?;
     let told = cluster.kubectl(&format!("describe pod {pod}"))?;
     for reason in ["Scheduled", "Pulled", "Created", "Started"] {
-        check(told.contains(reason), format!("{reason} is missing in {told}"))?;
+        check(
+            told.contains(reason),
+            format!("{reason} is missing in {told}"),
+        )?;
     }
-    check(cluster.kubectl("events --for deployment/web")?.contains("ScalingReplicaSet"), "events of the deployment")
+    check(
+        cluster
+            .kubectl("events --for deployment/web")?
+            .contains("ScalingReplicaSet"),
+        "events of the deployment",
+    )
 }
 
 fn garbage(cluster: &Cluster) -> Outcome {
     let count = |kind: &str| -> Result<usize, libtest_mimic::Failed> {
-        Ok(cluster.kubectl(&format!("get {kind} -l app=web -o name"))?.lines().count())
+        Ok(cluster
+            .kubectl(&format!("get {kind} -l app=web -o name"))?
+            .lines()
+            .count())
     };
     cluster.kubectl("delete deploy web --cascade=orphan")?;
     check(count("rs")? > 0, "orphaned replica sets went too")?;
     cluster.kubectl("delete rs -l app=web")?;
-    until("no pods are left", Duration::from_secs(30), || Ok(count("pods")? == 0))
+    until("no pods are left", Duration::from_secs(30), || {
+        Ok(count("pods")? == 0)
+    })
 }

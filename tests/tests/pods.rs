@@ -9,7 +9,10 @@ const CASES: &[Case] = &[
     ("env_volumes_and_config_reach_the_guest", environment),
     ("init_containers_run_in_order", init_containers),
     ("memory_has_a_limit", oom),
-    ("a_crash_loop_backs_off_and_keeps_the_previous_log", crash_loop),
+    (
+        "a_crash_loop_backs_off_and_keeps_the_previous_log",
+        crash_loop,
+    ),
     ("what_is_missing_is_named", missing),
     ("what_is_not_supported_is_named", unsupported),
     ("deletion_is_graceful_for_those_who_ask", drain),
@@ -63,13 +66,22 @@ fn exit_codes(cluster: &Cluster) -> Outcome {
     push_wat(cluster, "seven", &exits(7))?;
     push_wat(cluster, "traps", TRAPS)?;
     for (image, code, reason) in [("seven", "7", "Error"), ("traps", "134", "Error")] {
-        cluster.apply(&pod(image, &format!("{{restartPolicy: Never, containers: [{{name: c, image: {image}}}]}}")))?;
+        cluster.apply(&pod(
+            image,
+            &format!("{{restartPolicy: Never, containers: [{{name: c, image: {image}}}]}}"),
+        ))?;
         let ended = cluster.wait_for(&format!("pods/{image}"), "/status/phase", "Failed")?;
         let state = &ended["status"]["containerStatuses"][0]["state"]["terminated"];
-        check(state["exitCode"].to_string() == code && state["reason"] == reason, state)?;
+        check(
+            state["exitCode"].to_string() == code && state["reason"] == reason,
+            state,
+        )?;
     }
     let status = cluster.carob_command(&["run", "seven"]).status()?;
-    check(status.code() == Some(7), format!("carob run gives {status}"))?;
+    check(
+        status.code() == Some(7),
+        format!("carob run gives {status}"),
+    )?;
     let printed = cluster.carob("run greeter -- world")?;
     check(printed.contains("world"), printed)
 }
@@ -85,7 +97,10 @@ fn environment(cluster: &Cluster) -> Outcome {
     let ended = cluster.wait_for("pods/env", "/status/phase", "Succeeded")?;
     let log = cluster.carob("logs env")?;
     let node = ended["spec"]["nodeName"].as_str().unwrap_or_default();
-    check(log.contains("env on") && log.contains(node) && log.contains("Good morning"), log)
+    check(
+        log.contains("env on") && log.contains(node) && log.contains("Good morning"),
+        log,
+    )
 }
 
 fn init_containers(cluster: &Cluster) -> Outcome {
@@ -94,11 +109,19 @@ fn init_containers(cluster: &Cluster) -> Outcome {
         containers: [{name: main, image: greeter, args: [last]}]}";
     cluster.apply(&pod("ordered", spec))?;
     let ended = cluster.wait_for("pods/ordered", "/status/phase", "Succeeded")?;
-    let time = |list: &str, index: usize, what: &str| ended["status"][list][index]["state"]["terminated"][what].as_str().unwrap_or_default().to_owned();
+    let time = |list: &str, index: usize, what: &str| {
+        ended["status"][list][index]["state"]["terminated"][what]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
     let first = time("initContainerStatuses", 0, "finishedAt");
     let second = time("initContainerStatuses", 1, "startedAt");
     let main = time("containerStatuses", 0, "startedAt");
-    check(!first.is_empty() && first <= second && second <= main, format!("{first} {second} {main}"))
+    check(
+        !first.is_empty() && first <= second && second <= main,
+        format!("{first} {second} {main}"),
+    )
 }
 
 fn oom(cluster: &Cluster) -> Outcome {
@@ -106,15 +129,27 @@ fn oom(cluster: &Cluster) -> Outcome {
     cluster.apply(&pod("hungry", "{restartPolicy: Never, containers: [{name: c, image: hungry, resources: {limits: {memory: 16Mi}}}]}"))?;
     let ended = cluster.wait_for("pods/hungry", "/status/phase", "Failed")?;
     let state = &ended["status"]["containerStatuses"][0]["state"]["terminated"];
-    check(state["reason"] == "OOMKilled" && state["exitCode"] == 137, state)
+    check(
+        state["reason"] == "OOMKilled" && state["exitCode"] == 137,
+        state,
+    )
 }
 
 fn crash_loop(cluster: &Cluster) -> Outcome {
     cluster.apply(&pod("loops", "{containers: [{name: c, image: seven}]}"))?;
-    let looping = cluster.wait_for("pods/loops", "/status/containerStatuses/0/state/waiting/reason", "CrashLoopBackOff")?;
+    let looping = cluster.wait_for(
+        "pods/loops",
+        "/status/containerStatuses/0/state/waiting/reason",
+        "CrashLoopBackOff",
+    )?;
     let status = &looping["status"]["containerStatuses"][0];
-    let message = status["state"]["waiting"]["message"].as_str().unwrap_or_default();
-    check(message.starts_with("back-off 10s restarting failed container=c pod=loops_default("), message)?;
+    let message = status["state"]["waiting"]["message"]
+        .as_str()
+        .unwrap_or_default();
+    check(
+        message.starts_with("back-off 10s restarting failed container=c pod=loops_default("),
+        message,
+    )?;
     check(status["lastState"]["terminated"]["exitCode"] == 7, status)?;
     check(looping["status"]["phase"] == "Running", &looping["status"])?;
     cluster.carob("logs loops --previous")?;
@@ -124,45 +159,96 @@ fn crash_loop(cluster: &Cluster) -> Outcome {
 fn missing(cluster: &Cluster) -> Outcome {
     let waits = |name: &str, spec: &str, reasons: &[&str], says: &str| -> Outcome {
         cluster.apply(&pod(name, spec))?;
-        until(&format!("{name} waits with {reasons:?} {says}"), Duration::from_secs(20), || {
-            let pod = cluster.get(&format!("pods/{name}"))?;
-            let waiting = pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
-            let reason = waiting["reason"].as_str().unwrap_or_default();
-            Ok(reasons.contains(&reason) && waiting["message"].as_str().unwrap_or_default().contains(says))
-        })?;
+        until(
+            &format!("{name} waits with {reasons:?} {says}"),
+            Duration::from_secs(20),
+            || {
+                let pod = cluster.get(&format!("pods/{name}"))?;
+                let waiting = pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+                let reason = waiting["reason"].as_str().unwrap_or_default();
+                Ok(reasons.contains(&reason)
+                    && waiting["message"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .contains(says))
+            },
+        )?;
         cluster.carob(&format!("delete pod/{name}")).map(drop)
     };
-    waits("no-image", "{containers: [{name: c, image: nobody}]}", &["ErrImagePull", "ImagePullBackOff"], "nobody")?;
-    waits("no-map", "{containers: [{name: c, image: greeter, envFrom: [{configMapRef: {name: nothing}}]}]}", &["CreateContainerConfigError"], "configmap \"nothing\" not found")?;
+    waits(
+        "no-image",
+        "{containers: [{name: c, image: nobody}]}",
+        &["ErrImagePull", "ImagePullBackOff"],
+        "nobody",
+    )?;
+    waits(
+        "no-map",
+        "{containers: [{name: c, image: greeter, envFrom: [{configMapRef: {name: nothing}}]}]}",
+        &["CreateContainerConfigError"],
+        "configmap \"nothing\" not found",
+    )?;
     let file = cluster.scratch("not.wasm");
     std::fs::write(&file, "this is no module")?;
     let said = carob_tests::fail(cluster.carob_command(&["push"]).arg(&file).arg("not"))?;
     check(said.contains("WebAssembly"), said)?;
     // What appears later is found.
     cluster.apply(&pod("late", "{restartPolicy: Never, containers: [{name: c, image: greeter, args: [x], envFrom: [{configMapRef: {name: later}}]}]}"))?;
-    cluster.wait_for("pods/late", "/status/containerStatuses/0/state/waiting/reason", "CreateContainerConfigError")?;
+    cluster.wait_for(
+        "pods/late",
+        "/status/containerStatuses/0/state/waiting/reason",
+        "CreateContainerConfigError",
+    )?;
     cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: later}, data: {A: b}}")?;
-    cluster.wait_for("pods/late", "/status/phase", "Succeeded").map(drop)
+    cluster
+        .wait_for("pods/late", "/status/phase", "Succeeded")
+        .map(drop)
 }
 
 fn unsupported(cluster: &Cluster) -> Outcome {
     let cases = [
-        ("probe", "{containers: [{name: c, image: greeter, livenessProbe: {tcpSocket: {port: 80}}}]}", "livenessProbe"),
-        ("hook", "{containers: [{name: c, image: greeter, lifecycle: {preStop: {sleep: {seconds: 1}}}}]}", "lifecycle"),
-        ("sidecar", "{initContainers: [{name: s, image: greeter, restartPolicy: Always}], containers: [{name: c, image: greeter}]}", "restartPolicy"),
-        ("claim", "{containers: [{name: c, image: greeter}], volumes: [{name: v, downwardAPI: {items: []}}]}", "downwardAPI"),
+        (
+            "probe",
+            "{containers: [{name: c, image: greeter, livenessProbe: {tcpSocket: {port: 80}}}]}",
+            "livenessProbe",
+        ),
+        (
+            "hook",
+            "{containers: [{name: c, image: greeter, lifecycle: {preStop: {sleep: {seconds: 1}}}}]}",
+            "lifecycle",
+        ),
+        (
+            "sidecar",
+            "{initContainers: [{name: s, image: greeter, restartPolicy: Always}], containers: [{name: c, image: greeter}]}",
+            "restartPolicy",
+        ),
+        (
+            "claim",
+            "{containers: [{name: c, image: greeter}], volumes: [{name: v, downwardAPI: {items: []}}]}",
+            "downwardAPI",
+        ),
     ];
     for (name, spec, named) in cases {
         cluster.apply(&pod(name, spec))?;
-        until(&format!("{name}: a message that names {named}"), Duration::from_secs(20), || {
-            let pod = cluster.get(&format!("pods/{name}"))?;
-            check(pod["status"]["phase"] == "Pending", format!("{name} runs"))?;
-            Ok(pod["status"].to_string().contains(named))
-        })?;
+        until(
+            &format!("{name}: a message that names {named}"),
+            Duration::from_secs(20),
+            || {
+                let pod = cluster.get(&format!("pods/{name}"))?;
+                check(pod["status"]["phase"] == "Pending", format!("{name} runs"))?;
+                Ok(pod["status"].to_string().contains(named))
+            },
+        )?;
         cluster.carob(&format!("delete pod/{name}"))?;
     }
-    cluster.apply(&pod("gated", "{schedulingGates: [{name: example.com/gate}], containers: [{name: c, image: greeter}]}"))?;
-    until("the gate is named", Duration::from_secs(20), || Ok(cluster.get("pods/gated")?["status"].to_string().contains("gate")))?;
+    cluster.apply(&pod(
+        "gated",
+        "{schedulingGates: [{name: example.com/gate}], containers: [{name: c, image: greeter}]}",
+    ))?;
+    until("the gate is named", Duration::from_secs(20), || {
+        Ok(cluster.get("pods/gated")?["status"]
+            .to_string()
+            .contains("gate"))
+    })?;
     cluster.carob("delete pod/gated").map(drop)
 }
 
@@ -176,17 +262,29 @@ fn drain(cluster: &Cluster) -> Outcome {
     cluster.apply(&pod("drains", &spec))?;
     cluster.wait_for("pods/drains", "/status/phase", "Running")?;
     cluster.carob("delete pod/drains")?;
-    until("it is gone", Duration::from_secs(10), || Ok(cluster.get("pods/drains").is_err()))?;
+    until("it is gone", Duration::from_secs(10), || {
+        Ok(cluster.get("pods/drains").is_err())
+    })?;
     check(std::fs::read_dir(&state)?.count() > 0, "it saved nothing")
 }
 
 fn compile_cache(cluster: &Cluster) -> Outcome {
     let file = cluster.scratch("fresh.wasm");
     std::fs::write(&file, wat::parse_str(exits(0)).map_err(|e| e.to_string())?)?;
-    let spec = format!("{{restartPolicy: Never, nodeName: t-1, containers: [{{name: c, image: 'file://{}'}}]}}", file.display());
+    let spec = format!(
+        "{{restartPolicy: Never, nodeName: t-1, containers: [{{name: c, image: 'file://{}'}}]}}",
+        file.display()
+    );
     let compilations = || -> Result<String, libtest_mimic::Failed> {
-        let text = cluster.carob("get --raw /api/v1/nodes/t-1/metrics").or_else(|_| cluster.log("agent", 0))?;
-        Ok(text.lines().filter(|l| l.contains("compil")).map(str::to_owned).collect::<Vec<_>>().join("\n"))
+        let text = cluster
+            .carob("get --raw /api/v1/nodes/t-1/metrics")
+            .or_else(|_| cluster.log("agent", 0))?;
+        Ok(text
+            .lines()
+            .filter(|l| l.contains("compil"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+            .join("\n"))
     };
     cluster.apply(&pod("cold", &spec))?;
     cluster.wait_for("pods/cold", "/status/phase", "Succeeded")?;
@@ -197,38 +295,82 @@ fn compile_cache(cluster: &Cluster) -> Outcome {
 }
 
 fn agent_restart(cluster: &Cluster) -> Outcome {
-    cluster.apply(&pod("lasting", "{nodeName: t-2, containers: [{name: c, image: greeter, args: [--every, '5', you]}]}"))?;
-    cluster.apply(&pod("ended", "{nodeName: t-2, restartPolicy: Never, containers: [{name: c, image: seven}]}"))?;
+    cluster.apply(&pod(
+        "lasting",
+        "{nodeName: t-2, containers: [{name: c, image: greeter, args: [--every, '5', you]}]}",
+    ))?;
+    cluster.apply(&pod(
+        "ended",
+        "{nodeName: t-2, restartPolicy: Never, containers: [{name: c, image: seven}]}",
+    ))?;
     cluster.wait_for("pods/lasting", "/status/phase", "Running")?;
     cluster.wait_for("pods/ended", "/status/phase", "Failed")?;
     cluster.kill("nodes", 1)?;
-    let again = cluster.wait_for("pods/lasting", "/status/containerStatuses/0/restartCount", "1")?;
-    check(!again["status"]["containerStatuses"][0]["lastState"]["terminated"].is_null(), &again["status"])?;
+    let again = cluster.wait_for(
+        "pods/lasting",
+        "/status/containerStatuses/0/restartCount",
+        "1",
+    )?;
+    check(
+        !again["status"]["containerStatuses"][0]["lastState"]["terminated"].is_null(),
+        &again["status"],
+    )?;
     cluster.wait_for("pods/lasting", "/status/containerStatuses/0/ready", "true")?;
     let ended = cluster.get("pods/ended")?;
-    check(ended["status"]["phase"] == "Failed" && ended["status"]["containerStatuses"][0]["restartCount"] == 0, &ended["status"])
+    check(
+        ended["status"]["phase"] == "Failed"
+            && ended["status"]["containerStatuses"][0]["restartCount"] == 0,
+        &ended["status"],
+    )
 }
 
 fn jobs(cluster: &Cluster) -> Outcome {
     let job = |name: &str, image: &str, more: &str| {
-        format!("{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}}}, spec: {{{more}, template: {{spec: {{restartPolicy: Never, containers: [{{name: c, image: {image}, args: [x]}}]}}}}}}}}")
+        format!(
+            "{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}}}, spec: {{{more}, template: {{spec: {{restartPolicy: Never, containers: [{{name: c, image: {image}, args: [x]}}]}}}}}}}}"
+        )
     };
-    cluster.apply(&job("five", "greeter", "completions: 5, parallelism: 2, completionMode: Indexed"))?;
+    cluster.apply(&job(
+        "five",
+        "greeter",
+        "completions: 5, parallelism: 2, completionMode: Indexed",
+    ))?;
     let done = cluster.wait_for("jobs/five", "/status/succeeded", "5")?;
     check(done["status"]["completedIndexes"] == "0-4", &done["status"])?;
-    cluster.wait_for("jobs/five", "/status/completionTime", done["status"]["completionTime"].as_str().unwrap_or_default()).ok();
+    cluster
+        .wait_for(
+            "jobs/five",
+            "/status/completionTime",
+            done["status"]["completionTime"]
+                .as_str()
+                .unwrap_or_default(),
+        )
+        .ok();
     cluster.apply(&job("fails", "seven", "backoffLimit: 0"))?;
     let failed = cluster.wait_for("jobs/fails", "/status/failed", "1")?;
     check(failed["status"]["succeeded"].is_null(), &failed["status"])?;
-    cluster.carob("run --completions 3 greeter -- many").map(drop)
+    cluster
+        .carob("run --completions 3 greeter -- many")
+        .map(drop)
 }
 
 fn follow(cluster: &Cluster) -> Outcome {
-    cluster.apply(&pod("talks", "{containers: [{name: c, image: greeter, args: [--every, '1', you]}]}"))?;
+    cluster.apply(&pod(
+        "talks",
+        "{containers: [{name: c, image: greeter, args: [--every, '1', you]}]}",
+    ))?;
     cluster.wait_for("pods/talks", "/status/phase", "Running")?;
     let output = std::fs::File::create(cluster.scratch("followed"))?;
-    let mut following = cluster.carob_command(&["logs", "-f", "talks"]).stdout(output).spawn()?;
-    let outcome = until("three lines", Duration::from_secs(15), || Ok(std::fs::read_to_string(cluster.scratch("followed"))?.lines().count() >= 3));
+    let mut following = cluster
+        .carob_command(&["logs", "-f", "talks"])
+        .stdout(output)
+        .spawn()?;
+    let outcome = until("three lines", Duration::from_secs(15), || {
+        Ok(std::fs::read_to_string(cluster.scratch("followed"))?
+            .lines()
+            .count()
+            >= 3)
+    });
     following.kill()?;
     following.wait()?;
     outcome

@@ -7,7 +7,10 @@ use carob_tests::{Case, Cluster, Outcome, carob, check, fail, succeed};
 
 const CASES: &[Case] = &[
     ("the_demo_bundle_is_deployed_and_again", demo),
-    ("bundles_are_reproducible_and_damaged_ones_are_refused", bundles),
+    (
+        "bundles_are_reproducible_and_damaged_ones_are_refused",
+        bundles,
+    ),
     ("yosys_synthesises_a_circuit", yosys),
     ("ruby_runs_a_script", ruby),
     ("carob_run_passes_files_and_cleans_up", run),
@@ -34,21 +37,42 @@ fn bundles(cluster: &Cluster) -> Outcome {
     let demo = carob_tests::root().join("examples/demo");
     let build = |name: &str| -> Result<std::path::PathBuf, libtest_mimic::Failed> {
         let file = cluster.scratch(name);
-        succeed(Command::new(carob()).args(["bundle", "build"]).arg(&demo).arg("-o").arg(&file))?;
+        succeed(
+            Command::new(carob())
+                .args(["bundle", "build"])
+                .arg(&demo)
+                .arg("-o")
+                .arg(&file),
+        )?;
         Ok(file)
     };
     let (one, two) = (build("one.tar")?, build("two.tar")?);
     let bytes = std::fs::read(&one)?;
     check(bytes == std::fs::read(&two)?, "two builds differ")?;
     let summary = succeed(Command::new(carob()).args(["bundle", "inspect"]).arg(&one))?;
-    check(summary.contains("greeter.wasm") && summary.contains("Deployment/greeter"), summary)?;
-    for (what, damaged) in [("truncated", bytes[..bytes.len() / 2].to_vec()), ("altered", flipped(&bytes))] {
+    check(
+        summary.contains("greeter.wasm") && summary.contains("Deployment/greeter"),
+        summary,
+    )?;
+    for (what, damaged) in [
+        ("truncated", bytes[..bytes.len() / 2].to_vec()),
+        ("altered", flipped(&bytes)),
+    ] {
         let file = cluster.scratch(what);
         std::fs::write(&file, damaged)?;
         fail(Command::new(carob()).args(["bundle", "inspect"]).arg(&file))?;
-        fail(cluster.carob_command(&["deploy", "-n", "kube-public"]).arg(&file))?;
+        fail(
+            cluster
+                .carob_command(&["deploy", "-n", "kube-public"])
+                .arg(&file),
+        )?;
     }
-    check(cluster.carob("get deployments -n kube-public -o name")?.is_empty(), "something of a damaged bundle was installed")?;
+    check(
+        cluster
+            .carob("get deployments -n kube-public -o name")?
+            .is_empty(),
+        "something of a damaged bundle was installed",
+    )?;
     succeed(cluster.carob_command(&["deploy", "--dry-run"]).arg(&one)).map(drop)
 }
 
@@ -67,7 +91,11 @@ fn example(cluster: &Cluster, name: &str, module: &str) -> Result<bool, libtest_
         println!("left out: examples/{name} has no {module}; `cargo xtask packages` fetches it");
         return Ok(false);
     }
-    succeed(cluster.carob_command(&["deploy", "--wait", "--timeout", "5m"]).arg(dir))?;
+    succeed(
+        cluster
+            .carob_command(&["deploy", "--wait", "--timeout", "5m"])
+            .arg(dir),
+    )?;
     Ok(true)
 }
 
@@ -76,7 +104,10 @@ fn yosys(cluster: &Cluster) -> Outcome {
         return Ok(());
     }
     let pods = cluster.carob("get pods -o name")?;
-    let pod = pods.lines().find(|p| p.contains("blinky") || p.contains("synth") || p.contains("yosys")).ok_or("no pod of yosys")?;
+    let pod = pods
+        .lines()
+        .find(|p| p.contains("blinky") || p.contains("synth") || p.contains("yosys"))
+        .ok_or("no pod of yosys")?;
     let pod = pod.trim_start_matches("pod/").to_owned();
     let log = cluster.carob(&format!("logs {pod}"))?;
     check(log.contains("module") || log.contains("SB_"), log)
@@ -87,7 +118,12 @@ fn ruby(cluster: &Cluster) -> Outcome {
         return Ok(());
     }
     let pods = cluster.carob("get pods -o name")?;
-    let pod = pods.lines().find(|p| p.contains("ruby")).ok_or("no pod of ruby")?.trim_start_matches("pod/").to_owned();
+    let pod = pods
+        .lines()
+        .find(|p| p.contains("ruby"))
+        .ok_or("no pod of ruby")?
+        .trim_start_matches("pod/")
+        .to_owned();
     let log = cluster.carob(&format!("logs {pod}"))?;
     check(!log.is_empty(), "ruby said nothing")
 }
@@ -98,11 +134,21 @@ fn run(cluster: &Cluster) -> Outcome {
     std::fs::create_dir_all(&dir)?;
     std::fs::write(dir.join("note-1"), "from outside\n")?;
     let mount = format!("{}:/notes:ro", dir.display());
-    let printed = succeed(cluster.carob_command(&["run", "--mount", &mount]).arg(reader).args(["--", "/notes"]))?;
+    let printed = succeed(
+        cluster
+            .carob_command(&["run", "--mount", &mount])
+            .arg(reader)
+            .args(["--", "/notes"]),
+    )?;
     check(printed.contains("from outside"), printed)?;
     let greeter = carob_tests::root().join("examples/demo/greeter.wasm");
     let mut endless = cluster.carob_command(&["run", "--name", "endless", "--timeout", "2s"]);
     fail(endless.arg(greeter).args(["--", "--every", "1", "you"]))?;
-    carob_tests::until("the Job is gone", Duration::from_secs(10), || Ok(cluster.get("jobs/endless").is_err()))?;
-    check(!cluster.carob("get jobs -o name")?.contains("endless"), "a job stayed")
+    carob_tests::until("the Job is gone", Duration::from_secs(10), || {
+        Ok(cluster.get("jobs/endless").is_err())
+    })?;
+    check(
+        !cluster.carob("get jobs -o name")?.contains("endless"),
+        "a job stayed",
+    )
 }
