@@ -111,7 +111,7 @@ impl Node for Logs {
             .map_err(internal)?;
         let stream = futures::stream::try_unfold(reading, move |mut reading| async move {
             let next = reading.next().await.map_err(internal)?;
-            Ok(next.map(|data| (LogsChunk { data: data.into() }, reading)))
+            Ok(next.map(|data| (LogsChunk { data }, reading)))
         });
         Ok(Response::new(stream.boxed()))
     }

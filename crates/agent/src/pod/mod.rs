@@ -1,7 +1,7 @@
 //! The life of one pod on this node, decided without touching the world.
 //!
 //! [`sync`] says what to do next, [`Observed`] is what has been seen so far, and [`status`] words it as Kubernetes does.
-//! None of them reads a clock, sleeps or does I/O: the driver in [`crate::driver`] performs the actions and reports back
+//! None of them reads a clock, sleeps or does I/O: the driver in `crate::driver` performs the actions and reports back
 //! with an [`Observation`].
 
 mod backoff;

@@ -61,9 +61,7 @@ pub fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     }
     if initialising || standings().any(|s| s == Standing::Waiting) {
         "Pending"
-    } else if standings().any(|s| s == Standing::Running) {
-        "Running"
-    } else if restarts == "Always" && !ending {
+    } else if standings().any(|s| s == Standing::Running) || (restarts == "Always" && !ending) {
         "Running"
     } else if standings().all(|s| s == Standing::Stopped(0)) {
         "Succeeded"
