@@ -54,6 +54,9 @@ pub(crate) struct Up {
 /// a store that catches up.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
+/// How long the kernel may take to close the sockets of a process that was killed.
+const CLOSING: Duration = Duration::from_secs(1);
+
 impl Up {
     pub(crate) async fn run(self) -> Result<()> {
         check_name(&self.name)?;
@@ -389,9 +392,8 @@ async fn check_port(cluster: &Cluster, nodes: &[NodeDir]) -> Result<()> {
     };
     let any_alive = nodes.iter().any(|n| process::holder(&n.server()).is_some());
     if !any_alive {
-        // The standard library sets SO_REUSEADDR and not SO_REUSEPORT.
-        return match TcpListener::bind(address) {
-            Ok(_) => Ok(()),
+        return match bind_alone(address).await {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
                 // Nothing was made yet that a next call should find.
                 if !nodes.iter().any(is_member) {
@@ -408,6 +410,22 @@ async fn check_port(cluster: &Cluster, nodes: &[NodeDir]) -> Result<()> {
         bail!(taken());
     }
     Ok(())
+}
+
+/// Proves that nobody listens on `address`.
+///
+/// A server that was killed a moment ago has let go of its lock but may still be closing its
+/// sockets, so a port that is taken is given a moment to become free.
+async fn bind_alone(address: SocketAddr) -> std::io::Result<()> {
+    let deadline = tokio::time::Instant::now() + CLOSING;
+    loop {
+        // The standard library sets SO_REUSEADDR and not SO_REUSEPORT.
+        match TcpListener::bind(address) {
+            Ok(_) => return Ok(()),
+            Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+        }
+    }
 }
 
 /// Whether a server of this very cluster answers on the shared address.
