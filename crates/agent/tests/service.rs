@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::{Clock, Config, Service};
-use client::node::LogsRequest;
 use client::node::node_client::NodeClient;
+use client::node::{LogStream, LogsRequest};
 use client::simulated::Simulated;
 use client::tls::Identity;
 use client::{Client, Patch};
@@ -160,6 +160,11 @@ async fn logs_are_for_servers() {
         ..request("main")
     };
     assert_eq!(read(address, &server, tail).await.unwrap(), "three\n");
+    let errors = LogsRequest {
+        stream: LogStream::Stderr.into(),
+        ..request("main")
+    };
+    assert_eq!(read(address, &server, errors).await.unwrap(), "two\n");
 
     let code = async |identity: &Identity, request| {
         read(address, identity, request).await.unwrap_err().code()

@@ -193,7 +193,12 @@ impl ApiServer {
                     lease: None,
                 }],
             };
-            let written = self.inner.store.write(command).await.map_err(write_failed)?;
+            let written = self
+                .inner
+                .store
+                .write(command)
+                .await
+                .map_err(write_failed)?;
             if let Written::Applied { .. } = written {
                 return Ok(next);
             }

@@ -30,7 +30,10 @@ impl Node for Agent {
             let why = "previous terminated container \"c\" in pod \"p\" not found";
             return Err(Status::failed_precondition(why));
         }
-        let lines = ["one\n".to_owned(), format!("{:?}\n", asked.tail_lines)];
+        let lines = [
+            "one\n".to_owned(),
+            format!("{:?} {:?}\n", asked.tail_lines, asked.stream()),
+        ];
         let chunks = stream::iter(lines).map(|line| Ok(LogsChunk { data: line.into() }));
         Ok(Response::new(Box::pin(chunks)))
     }
@@ -92,7 +95,14 @@ async fn a_log_comes_from_the_pods_node() {
     let answer = server.get(&format!("{log}?tailLines=3")).await;
     assert_eq!(answer.code, 200);
     assert_eq!(answer.headers["content-type"], "text/plain");
-    assert_eq!(&answer.body[..], b"one\nSome(3)\n");
+    assert_eq!(&answer.body[..], b"one\nSome(3) All\n");
+    let errors = server.get(&format!("{log}?stream=Stderr")).await;
+    assert_eq!(&errors.body[..], b"one\nNone Stderr\n");
+    let both = server
+        .get(&format!("{log}?stream=Stderr&tailLines=3"))
+        .await
+        .expect(422);
+    assert_eq!(both["details"]["kind"], "PodLogOptions");
     let previous = server.get(&format!("{log}?previous=true")).await;
     assert_eq!(previous.code, 400);
     assert!(

@@ -290,6 +290,8 @@ async fn a_node_writes_its_own_pods_and_learns_that_one_is_gone() {
         .await
         .expect(200);
     patch("mine").await.expect(404);
+    // A list waits until the server has seen the deletion; what a node may read follows from that.
+    server.get(&pods).await.expect(200);
     assert_eq!(read(format!("{DEFAULT}/configmaps/mine")).await, 403);
     let lease = json!({"metadata": {"name": "n2"}});
     let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";

@@ -19,6 +19,12 @@ impl Stream {
             Self::Stderr => "stderr",
         }
     }
+
+    fn of_name(name: &[u8]) -> Option<Self> {
+        [Self::Stdout, Self::Stderr]
+            .into_iter()
+            .find(|stream| stream.name().as_bytes() == name)
+    }
 }
 
 /// A line as it is kept: `TIME STREAM TAG TEXT`, with nanoseconds.
@@ -26,6 +32,8 @@ impl Stream {
 pub(crate) struct Line<'a> {
     /// When it was printed.
     pub(crate) time: &'a str,
+    /// Where it was printed.
+    pub(crate) stream: Stream,
     /// Whether the guest ended the line here; else the next piece of this stream continues it.
     pub(crate) full: bool,
     /// What was printed, without the line's end.
@@ -37,10 +45,11 @@ impl<'a> Line<'a> {
     pub(crate) fn parse(line: &'a [u8]) -> Option<Self> {
         let mut parts = line.splitn(4, |b| *b == b' ');
         let time = std::str::from_utf8(parts.next()?).ok()?;
-        parts.next()?;
+        let stream = Stream::of_name(parts.next()?)?;
         let full = parts.next()? == b"F";
         Some(Self {
             time,
+            stream,
             full,
             text: parts.next()?,
         })

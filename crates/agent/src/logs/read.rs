@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::write::Progress;
-use super::{Line, Log, file, numbers};
+use super::{Line, Log, Stream, file, numbers};
 
 /// How much is read at a time. The longest line is a quarter of it.
 const PIECE: usize = 64 << 10;
@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) tail: Option<usize>,
     /// Only what was printed at or after this time.
     pub(crate) since: Option<Timestamp>,
+    /// Only what was printed there. `tail` counts the lines of both.
+    pub(crate) stream: Option<Stream>,
     /// Begin each line with its time.
     pub(crate) timestamps: bool,
     /// Stop after so many bytes.
@@ -123,6 +125,9 @@ impl Reading {
             let Some(line) = Line::parse(line.strip_suffix(b"\n").unwrap_or(line)) else {
                 continue;
             };
+            if self.options.stream.is_some_and(|only| only != line.stream) {
+                continue;
+            }
             let old = |since| line.timestamp().is_some_and(|at| at < since);
             if !self.inside && self.options.since.is_some_and(old) {
                 continue;
@@ -345,6 +350,16 @@ mod tests {
                 ..Options::default()
             })
             .await;
+        for (stream, want) in [
+            (Stream::Stdout, "one\ntwo\nthree\n"),
+            (Stream::Stderr, "oops\n"),
+        ] {
+            let only = Options {
+                stream: Some(stream),
+                ..Options::default()
+            };
+            assert_eq!(b.read(only).await, want);
+        }
         assert_eq!(stamped, "2026-11-21T10:00:05.000000000Z three\n");
         assert_eq!(last(b.dir.path(), 0, 2, 7).unwrap(), "\nthree\n");
     }

@@ -6,7 +6,7 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use client::node::node_server::{Node, NodeServer};
-use client::node::{LogsChunk, LogsRequest};
+use client::node::{LogStream, LogsChunk, LogsRequest};
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
@@ -16,7 +16,7 @@ use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
 use tonic::{Request, Response, Status};
 
 use crate::driver::{Driver, NoLog};
-use crate::logs::{Options, Reading};
+use crate::logs::{Options, Reading, Stream};
 
 /// Those who may ask for logs.
 const SERVERS: &str = "system:carob:servers";
@@ -126,10 +126,17 @@ fn options(request: &LogsRequest, now: Timestamp) -> Result<Options, Status> {
         (None, Some(secs)) => now.checked_sub(SignedDuration::from_secs(secs.max(0))).ok(),
         (None, None) => None,
     };
+    let stream = match LogStream::try_from(request.stream) {
+        Ok(LogStream::All) => None,
+        Ok(LogStream::Stdout) => Some(Stream::Stdout),
+        Ok(LogStream::Stderr) => Some(Stream::Stderr),
+        Err(e) => return Err(Status::invalid_argument(format!("stream: {e}"))),
+    };
     Ok(Options {
         follow: request.follow,
         tail: request.tail_lines.map(|n| usize::try_from(n).unwrap_or(0)),
         since,
+        stream,
         timestamps: request.timestamps,
         limit: request.limit_bytes.map(|n| u64::try_from(n).unwrap_or(0)),
     })

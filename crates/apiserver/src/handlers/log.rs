@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use api::status::{FieldError, FieldPath};
 use api::{Resource, Status};
-use client::node::LogsRequest;
 use client::node::node_client::NodeClient;
+use client::node::{LogStream, LogsRequest};
 use futures::StreamExt;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
@@ -137,13 +137,18 @@ fn options(query: &Query) -> Result<LogsRequest, Status> {
         ))),
         n => Ok(n),
     };
-    if let Some(other) = query.text("stream").filter(|s| *s != "All") {
-        return Err(invalid(FieldError::not_supported(
-            &FieldPath::new("stream"),
-            other,
-            &["All"],
-        )));
-    }
+    let stream = match query.text("stream") {
+        None | Some("All") => LogStream::All,
+        Some("Stdout") => LogStream::Stdout,
+        Some("Stderr") => LogStream::Stderr,
+        Some(other) => {
+            return Err(invalid(FieldError::not_supported(
+                &FieldPath::new("stream"),
+                other,
+                &["All", "Stderr", "Stdout"],
+            )));
+        }
+    };
     let request = LogsRequest {
         follow: query.flag("follow"),
         tail_lines: number("tailLines", 0)?,
@@ -152,8 +157,16 @@ fn options(query: &Query) -> Result<LogsRequest, Status> {
         previous: query.flag("previous"),
         timestamps: query.flag("timestamps"),
         limit_bytes: number("limitBytes", 1)?,
+        stream: stream.into(),
         ..LogsRequest::default()
     };
+    if request.tail_lines.is_some() && stream != LogStream::All {
+        // The node finds the last lines of a log without looking whose they are, here as there.
+        return Err(invalid(FieldError::forbidden(
+            &FieldPath::new("[]"),
+            "`tailLines` and specific `stream` are mutually exclusive for now",
+        )));
+    }
     if let Some(time) = &request.since_time {
         time.parse::<jiff::Timestamp>()
             .map_err(|e| Status::bad_request(format!("sinceTime: {e}")))?;
@@ -256,9 +269,14 @@ mod tests {
             "tailLines=x",
             "sinceTime=yesterday",
             "sinceTime=2026-01-01T00:00:00Z&sinceSeconds=1",
-            "stream=Stderr",
+            "stream=stderr",
+            "stream=Stderr&tailLines=1",
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
+        assert_eq!(read("").unwrap().stream(), LogStream::All);
+        assert_eq!(read("stream=Stderr").unwrap().stream(), LogStream::Stderr);
+        let both = read("stream=All&tailLines=1").unwrap();
+        assert_eq!(both.stream(), LogStream::All);
     }
 }
