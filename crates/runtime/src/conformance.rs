@@ -7,7 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use network::pipe::pipe;
+use network::pipe::{Reader, pipe};
 use tokio::time::timeout;
 
 use crate::output::Capture;
@@ -64,8 +64,13 @@ fn start(runtime: &dyn Runtime, workload: Workload) -> Running {
     }
 }
 
-/// Starts a workload and returns once it has printed its first line.
-async fn start_and_greet(runtime: &dyn Runtime, module: &Module, rest: &[&str]) -> Running {
+/// Starts a workload and returns once it has printed its first line. Its reader comes along: a
+/// guest whose output nobody reads any more may fail for that alone, as it flushes.
+async fn start_and_greet(
+    runtime: &dyn Runtime,
+    module: &Module,
+    rest: &[&str],
+) -> (Running, Reader) {
     let mut steps = vec!["print ready"];
     steps.extend(rest);
     let (mut workload, ..) = workload(module, &steps);
@@ -74,7 +79,7 @@ async fn start_and_greet(runtime: &dyn Runtime, module: &Module, rest: &[&str]) 
     let running = start(runtime, workload);
     let greeting = soon("its first line", reader.read(1024)).await;
     assert_eq!(greeting, Ok(Some(Bytes::from_static(b"ready\n"))));
-    running
+    (running, reader)
 }
 
 async fn exit_codes(runtime: &dyn Runtime, module: &Module) {
@@ -136,7 +141,7 @@ async fn memory_limit(runtime: &dyn Runtime, module: &Module) {
 }
 
 async fn kill(runtime: &dyn Runtime, module: &Module) {
-    let running = start_and_greet(runtime, module, &["forever"]).await;
+    let (running, _reader) = start_and_greet(runtime, module, &["forever"]).await;
     assert_eq!(running.exit(), None);
     running.kill();
     assert_eq!(soon("its end", running.wait()).await, Exit::Killed);
@@ -147,7 +152,7 @@ async fn kill(runtime: &dyn Runtime, module: &Module) {
 
 async fn dropped(runtime: &dyn Runtime, module: &Module) {
     let before = runtime.metrics().running;
-    let running = start_and_greet(runtime, module, &["forever"]).await;
+    let (running, _reader) = start_and_greet(runtime, module, &["forever"]).await;
     assert_eq!(runtime.metrics().running, before + 1);
     drop(running);
     let gone = async {
@@ -178,7 +183,7 @@ async fn backpressure(runtime: &dyn Runtime, module: &Module) {
 }
 
 async fn terminate_plain(runtime: &dyn Runtime, module: &Module) {
-    let running = start_and_greet(runtime, module, &["forever"]).await;
+    let (running, _reader) = start_and_greet(runtime, module, &["forever"]).await;
     assert!(!running.handles_termination());
     running.terminate(Duration::from_secs(3600));
     let exit = soon("its end", running.wait()).await;
@@ -186,14 +191,14 @@ async fn terminate_plain(runtime: &dyn Runtime, module: &Module) {
 }
 
 async fn terminate_drained(runtime: &dyn Runtime, module: &Module) {
-    let running = start_and_greet(runtime, module, &["drain 50ms", "forever"]).await;
+    let (running, _reader) = start_and_greet(runtime, module, &["drain 50ms", "forever"]).await;
     assert!(running.handles_termination());
     running.terminate(LONG);
     assert_eq!(soon("its drain", running.wait()).await, Exit::Code(0));
 }
 
 async fn terminate_too_late(runtime: &dyn Runtime, module: &Module) {
-    let running = start_and_greet(runtime, module, &["drain 3600s", "forever"]).await;
+    let (running, _reader) = start_and_greet(runtime, module, &["drain 3600s", "forever"]).await;
     running.terminate(Duration::from_secs(3600));
     // A later call only shortens the grace period.
     running.terminate(Duration::from_millis(20));

@@ -124,6 +124,14 @@ async fn compiled_code_lies_in_a_private_directory() {
 }
 
 #[tokio::test]
+async fn no_grace_remains_to_be_told_before_termination() {
+    let bench = Bench::new();
+    let (workload, stdout) = script(&bench.player(Player::Component).await, &["remain"]);
+    assert_eq!(run(&bench, workload).await, Exit::Code(0));
+    assert_eq!(stdout.text(), "None\n");
+}
+
+#[tokio::test]
 async fn exit_codes_are_bytes() {
     let bench = Bench::new();
     for (code, expected) in [(200, 200), (256, 0), (-1, 255)] {
