@@ -1,5 +1,6 @@
 //! Modules and trees of files on this node: found, pulled once however many pods ask, made ready to start.
 
+mod cluster;
 mod keys;
 mod remote;
 
@@ -10,17 +11,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use bytes::Bytes;
 use client::Client;
-use futures::TryStreamExt as _;
 use futures::future::{BoxFuture, FutureExt as _, Shared};
-use http_body_util::BodyExt as _;
-use images::{Blobs, Digest, Hasher, Name, Pulled, Reader, Reference, Source, Wanted};
+use images::{Blobs, Digest, Hasher, Name, Pulled, Reference, Source, Wanted};
 use parking_lot::Mutex;
 use runtime::{Module, ModuleSource, PrepareError, Runtime};
 use serde::{Deserialize, Serialize};
 
+use cluster::ClusterRegistry;
 pub(crate) use keys::Keys;
 use remote::{Login, Remote};
 
@@ -449,56 +447,4 @@ fn read_file(path: &Path) -> Result<Known, Error> {
         stamp: before,
         gzip: false,
     })
-}
-
-/// The cluster's own registry, through whatever way the client has into the cluster.
-struct ClusterRegistry {
-    client: Client,
-}
-
-impl ClusterRegistry {
-    async fn get(&self, path: String) -> Result<client::Body, images::Error> {
-        let request = http::Request::get(&path)
-            .header(http::header::ACCEPT, MANIFESTS)
-            .body(Bytes::new());
-        let request = request.map_err(|e| images::Error::Unavailable(e.to_string()))?;
-        match self.client.raw(request).await {
-            Ok(response) => Ok(response.into_body()),
-            Err(error) => Err(match error.code() {
-                Some(404) => images::Error::NotFound(path.trim_start_matches("/v2/").to_owned()),
-                Some(401 | 403) => images::Error::Denied(path),
-                _ => images::Error::Unavailable(error.to_string()),
-            }),
-        }
-    }
-}
-
-#[async_trait]
-impl Source for ClusterRegistry {
-    async fn manifest(&self, name: &Name) -> Result<Bytes, images::Error> {
-        let body = self
-            .get(format!(
-                "/v2/{}/manifests/{}",
-                name.repository,
-                name.manifest_reference()
-            ))
-            .await;
-        let body = body.map_err(|e| match e {
-            images::Error::NotFound(_) => images::Error::NotFound(name.to_string()),
-            other => other,
-        })?;
-        let limit = usize::try_from(images::MAX_MANIFEST).unwrap_or(usize::MAX);
-        client::collect(body, limit)
-            .await
-            .map_err(|e| images::Error::Unavailable(e.to_string()))
-    }
-
-    async fn blob(&self, name: &Name, digest: &Digest) -> Result<Reader, images::Error> {
-        let body = self
-            .get(format!("/v2/{}/blobs/{digest}", name.repository))
-            .await?;
-        let stream = body.into_data_stream().map_err(io::Error::other);
-        // The body is not `Sync`, which the reader does not ask for.
-        Ok(Box::pin(tokio_util::io::StreamReader::new(stream)))
-    }
 }

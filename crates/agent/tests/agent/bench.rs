@@ -1,0 +1,234 @@
+//! A cluster of one node: a simulated API server, an agent, scripts instead of guests.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agent::{Clock, Config};
+use client::simulated::Simulated;
+use client::{Client, ListOptions, Patch};
+use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct Bench {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) server: Simulated,
+    pub(crate) client: Client,
+    pub(crate) runtime: runtime::Scripted,
+    pub(crate) clock: Clock,
+    pub(crate) agent: Option<(JoinHandle<()>, CancellationToken)>,
+    /// The pods' uids, by name.
+    pub(crate) uids: Mutex<BTreeMap<String, String>>,
+}
+
+impl Bench {
+    /// A cluster whose one node has its range of addresses, and an agent that runs.
+    pub(crate) async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("hello.wasm"), b"\0asm\x01\0\0\0").unwrap();
+        let server = Simulated::new();
+        let client = server.client("test");
+        let clock = Clock::simulated("2026-11-21T10:00:00Z".parse().unwrap());
+        let mut bench = Self {
+            dir,
+            server,
+            client,
+            runtime: runtime::Scripted::new(),
+            clock,
+            agent: None,
+            uids: Mutex::default(),
+        };
+        bench.start();
+        bench
+            .until("registered", async |b| {
+                b.client
+                    .of::<Node>()
+                    .find("", "n1")
+                    .await
+                    .unwrap()
+                    .is_some()
+            })
+            .await;
+        let range = json!({"spec": {"podCIDR": "10.128.0.0/18"}});
+        bench
+            .client
+            .of::<Node>()
+            .patch("", "n1", &Patch::Merge(range), None)
+            .await
+            .unwrap();
+        bench.until("ready", async |b| b.node_ready().await).await;
+        bench
+    }
+
+    pub(crate) fn start(&mut self) {
+        let config = Config {
+            data_dir: self.dir.path().join("agent"),
+            node_name: "n1".to_owned(),
+            address: IpAddr::from([127, 0, 0, 1]),
+            transport: Arc::new(self.server.clone()),
+            service: None,
+            runtime: Arc::new(self.runtime.clone()),
+            labels: [("zone".to_owned(), "a".to_owned())].into(),
+            taints: Vec::new(),
+            allow_host_path: false,
+            allow_file_images: true,
+            shutdown_grace: Duration::from_secs(5),
+            clock: self.clock,
+        };
+        let shutdown = CancellationToken::new();
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move { agent::run(config, stop).await.unwrap() });
+        self.agent = Some((task, shutdown));
+    }
+
+    /// Ends the agent as SIGTERM does.
+    pub(crate) async fn stop(&mut self) {
+        let (task, shutdown) = self.agent.take().unwrap();
+        shutdown.cancel();
+        task.await.unwrap();
+    }
+
+    /// Ends the agent as SIGKILL does.
+    pub(crate) async fn kill(&mut self) {
+        let (task, _) = self.agent.take().unwrap();
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+    }
+
+    pub(crate) async fn until(&self, what: &str, done: impl AsyncFn(&Self) -> bool) {
+        let wait = async {
+            while !done(self).await {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(900), wait)
+            .await
+            .is_err()
+        {
+            let pods = self
+                .client
+                .of::<Pod>()
+                .list(&ListOptions::default())
+                .await
+                .unwrap();
+            panic!(
+                "never {what}: {}",
+                serde_json::to_string_pretty(&pods.items).unwrap()
+            );
+        }
+    }
+
+    pub(crate) async fn node_ready(&self) -> bool {
+        let node =
+            serde_json::to_value(self.client.of::<Node>().get("", "n1").await.unwrap()).unwrap();
+        let conditions = node["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        conditions
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] == "True")
+    }
+
+    pub(crate) async fn create(&self, name: &str, spec: Value) {
+        let mut spec = spec;
+        spec["nodeName"] = json!("n1");
+        let image = format!("file://{}", self.dir.path().join("hello.wasm").display());
+        for kind in ["containers", "initContainers"] {
+            for c in spec[kind].as_array_mut().into_iter().flatten() {
+                if c["image"].is_null() {
+                    c["image"] = json!(image);
+                }
+            }
+        }
+        let pod = json!({
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": spec, "status": {"phase": "Pending"},
+        });
+        let pod = serde_json::from_value(pod).unwrap();
+        let created = self.client.of::<Pod>().create(&pod).await.unwrap();
+        let uid = created.metadata.uid.unwrap();
+        self.uids.lock().unwrap().insert(name.to_owned(), uid);
+    }
+
+    pub(crate) async fn pod(&self, name: &str) -> Value {
+        let pod = self.client.of::<Pod>().find("default", name).await.unwrap();
+        serde_json::to_value(pod).unwrap()
+    }
+
+    pub(crate) async fn phase(&self, name: &str) -> String {
+        self.pod(name).await["status"]["phase"]
+            .as_str()
+            .unwrap_or("gone")
+            .to_owned()
+    }
+
+    pub(crate) async fn until_phase(&self, name: &str, phase: &str) {
+        self.until(&format!("{name} {phase}"), async |b| {
+            b.phase(name).await == phase
+        })
+        .await;
+    }
+
+    pub(crate) async fn until_waiting(&self, name: &str, reason: &str) -> Value {
+        let state = async |b: &Self| b.pod(name).await["status"]["containerStatuses"][0].clone();
+        self.until(&format!("{name} waiting {reason}"), async |b| {
+            state(b).await["state"]["waiting"]["reason"] == reason
+        })
+        .await;
+        state(self).await
+    }
+
+    pub(crate) fn uid(&self, name: &str) -> String {
+        let known = self.uids.lock().unwrap().get(name).cloned();
+        known.unwrap_or_else(|| name.to_owned())
+    }
+
+    pub(crate) fn pod_dir(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join("agent/pods").join(self.uid(name))
+    }
+
+    pub(crate) fn log(&self, name: &str, container: &str, attempt: u32) -> String {
+        let file = self
+            .pod_dir(name)
+            .join(format!("logs/{container}/{attempt}.0.log"));
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines()
+            .map(|l| l.splitn(4, ' ').last().unwrap_or_default().to_owned() + "\n")
+            .collect()
+    }
+
+    pub(crate) async fn events(&self, name: &str) -> Vec<String> {
+        let all = self
+            .client
+            .of::<Event>()
+            .list(&ListOptions::namespace("default"))
+            .await
+            .unwrap();
+        let of = all
+            .items
+            .into_iter()
+            .filter(|e| e.involved_object.name.as_deref() == Some(name));
+        of.map(|e| {
+            format!(
+                "{}: {}",
+                e.reason.unwrap_or_default(),
+                e.message.unwrap_or_default()
+            )
+        })
+        .collect()
+    }
+}
+
+pub(crate) fn files_below(dir: &Path) -> Vec<String> {
+    let mut all: Vec<_> = std::fs::read_dir(dir)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    all.sort();
+    all
+}

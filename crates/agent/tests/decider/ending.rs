@@ -1,0 +1,107 @@
+//! Pods that are deleted, and pods whose time is over.
+
+use expect_test::expect;
+use serde_json::json;
+
+use agent::pod::Observation;
+
+use crate::bench::{Bench, check};
+
+#[test]
+fn deletion_waits_for_the_grace_period() {
+    let mut b = Bench::running("Always");
+    b.delete(30);
+    let mut log = b.plan() + &b.summary();
+    b.wait(10);
+    b.delete(5);
+    log += &b.plan();
+    b.wait(5);
+    log += &b.plan();
+    b.end("main", 137, "Error");
+    log += &(b.plan() + &b.summary());
+    b.see(Observation::Released);
+    b.observed.gone = true;
+    log += &b.plan();
+    check(
+        &log,
+        expect![[r#"
+        stop main 30s (Stopping container main)
+        requeue +30000ms
+        Running
+          PodReadyToStartContainers=True
+          Initialized=True
+          Ready=True
+          ContainersReady=True
+          PodScheduled=True
+          main main: running restarts=0 ready=true
+        stop main 5s (Stopping container main)
+        requeue +5000ms
+        KillContainer { container: "main" }
+        RemoveContainer { container: "main", attempt: 0 }
+        Release
+        DeletePod
+        Failed
+          PodReadyToStartContainers=False
+          Initialized=True
+          Ready=False PodFailed
+          ContainersReady=False PodFailed
+          PodScheduled=True
+          main main: terminated Error 137 restarts=0 ready=false
+        Forget
+    "#]],
+    );
+}
+
+#[test]
+fn a_pod_that_is_gone_from_the_api_ends_at_once() {
+    let mut b = Bench::running("Always");
+    b.observed.gone = true;
+    let mut log = b.plan();
+    b.end("main", 143, "Error");
+    log += &b.plan();
+    b.see(Observation::Released);
+    log += &b.plan();
+    check(
+        &log,
+        expect![[r#"
+        stop main 2s (Stopping container main)
+        requeue +2000ms
+        RemoveContainer { container: "main", attempt: 0 }
+        Release
+        Forget
+    "#]],
+    );
+}
+
+#[test]
+fn the_active_deadline_ends_a_pod() {
+    let mut b = Bench::new(json!({
+        "activeDeadlineSeconds": 20, "restartPolicy": "OnFailure",
+        "containers": [{"name": "main", "image": "hello:v1"}],
+    }));
+    b.up();
+    let mut log = b.plan();
+    b.wait(20);
+    log += &(b.plan() + &b.summary());
+    b.end("main", 143, "Error");
+    log += &b.plan();
+    check(
+        &log,
+        expect![[r#"
+            requeue +20000ms
+            Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
+            Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
+            stop main 30s (Stopping container main)
+            requeue +30000ms
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=True
+              ContainersReady=True
+              PodScheduled=True
+              main main: running restarts=0 ready=true
+            RemoveContainer { container: "main", attempt: 0 }
+            Release
+        "#]],
+    );
+}

@@ -1,0 +1,6 @@
+//! The decider's tables: scripts of observations, the plans that follow, the statuses that are reported.
+
+mod bench;
+mod ending;
+mod restarting;
+mod starting;
