@@ -154,7 +154,8 @@ impl Cluster {
 
     /// Gives `kubectl` a manifest on standard input.
     pub fn kubectl_with(&self, args: &str, input: &str) -> Result<String, Failed> {
-        with_input(self.kubectl_command(args), input)
+        // kubectl takes what begins with a brace for JSON; the comment says YAML.
+        with_input(self.kubectl_command(args), &format!("# YAML\n{input}"))
     }
 
     fn kubectl_command(&self, args: &str) -> Command {
