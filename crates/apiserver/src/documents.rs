@@ -2,7 +2,7 @@
 
 use api::discovery::{self, Aggregated};
 use api::{Status, openapi};
-use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
@@ -95,17 +95,39 @@ fn aggregate(core: bool, form: Aggregated) -> Response {
     );
     response
         .headers_mut()
-        .append(http::header::VARY, HeaderValue::from_static("Accept"));
+        .append(VARY, HeaderValue::from_static("Accept"));
     response
+}
+
+/// Whether the client wants `/openapi/v2` in protobuf, as client-go does, more than in JSON.
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    let known = [
+        openapi::V2_PROTOBUF,
+        openapi::V2_PROTOBUF_CONTENT,
+        JSON,
+        "application/*",
+        "*/*",
+    ];
+    let first = negotiate::accepted(headers)
+        .iter()
+        .find_map(|range| known.iter().position(|k| range.media == *k));
+    first.is_some_and(|at| at < 2)
 }
 
 /// `/openapi/v2`, `/openapi/v3` and the documents below it.
 async fn open_api(path: String, query: &Query, headers: &HeaderMap) -> Result<Response, Status> {
-    if negotiate::form(headers).is_none() {
+    let protobuf = path.trim_end_matches('/') == "v2" && wants_protobuf(headers);
+    if !protobuf && negotiate::form(headers).is_none() {
         return Err(Status::not_acceptable("application/json"));
     }
+    let media = if protobuf {
+        openapi::V2_PROTOBUF_CONTENT
+    } else {
+        JSON
+    };
     // Made anew each time: not on a thread that others' requests wait for.
     let made = tokio::task::spawn_blocking(move || match path.trim_end_matches('/') {
+        "v2" if protobuf => Some(openapi::v2_protobuf()),
         "v2" => Some(openapi::v2()),
         "v3" => Some(openapi::v3_index()),
         path => openapi::v3(path.strip_prefix("v3/")?),
@@ -122,9 +144,9 @@ async fn open_api(path: String, query: &Query, headers: &HeaderMap) -> Result<Re
         .flat_map(|v| v.split(','))
         .any(|t| t.trim() == "*" || t.trim().trim_start_matches("W/") == tag);
     let mut response = if known {
-        answer(StatusCode::NOT_MODIFIED, JSON, client::empty())
+        answer(StatusCode::NOT_MODIFIED, media, client::empty())
     } else {
-        answer(StatusCode::OK, JSON, client::full(document.body))
+        answer(StatusCode::OK, media, client::full(document.body))
     };
     // What is asked for by its hash never changes.
     let cached = if query.text("hash") == Some(&document.hash) {
@@ -133,6 +155,7 @@ async fn open_api(path: String, query: &Query, headers: &HeaderMap) -> Result<Re
         "no-cache, private"
     };
     let head = response.headers_mut();
+    head.append(VARY, HeaderValue::from_static("Accept"));
     head.insert(CACHE_CONTROL, HeaderValue::from_static(cached));
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         head.insert(ETAG, tag);
@@ -173,6 +196,21 @@ fn root() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn protobuf_is_for_those_who_ask_for_it() {
+        let of = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("accept", accept.parse().unwrap());
+            wants_protobuf(&headers)
+        };
+        assert!(of(openapi::V2_PROTOBUF));
+        assert!(of(&format!("{},application/json", openapi::V2_PROTOBUF)));
+        assert!(!of(&format!("application/json,{}", openapi::V2_PROTOBUF)));
+        assert!(!of(&format!("*/*,{};q=0.5", openapi::V2_PROTOBUF)));
+        assert!(!of("application/json"));
+        assert!(!wants_protobuf(&HeaderMap::new()));
+    }
 
     #[test]
     fn clients_get_the_newest_form_they_know() {
