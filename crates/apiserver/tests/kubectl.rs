@@ -157,6 +157,7 @@ async fn kubectl_works() {
     assert!(same.contains("unchanged"), "{same}");
     let changed = with("apply -f -", DEPLOYMENT.replace("i:v1", "i:v2")).await;
     assert!(changed.contains("configured"), "{changed}");
+    applied_by_two(&cluster).await;
     let wide = k("get deployments -o wide --show-labels").await;
     assert!(wide.contains("i:v2") && wide.contains("app=web"), "{wide}");
     k("scale deployment web --replicas=5").await;
@@ -196,6 +197,34 @@ async fn kubectl_works() {
             .contains("apiserver_request_total")
     );
     cluster.stop.cancel();
+}
+
+/// Server-side apply: made, taken from another manager only by force, and then that other's no more.
+async fn applied_by_two(cluster: &Cluster) {
+    let map = |a: &str| {
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: ssa}}\ndata: {{a: {a:?}}}\n")
+    };
+    let apply = "apply --server-side -f - --field-manager";
+    let one = format!("{apply}=one");
+    let made = cluster.kubectl_with(&one, &map("1")).await;
+    assert!(made.contains("configmap/ssa serverside-applied"), "{made}");
+    let two = format!("{apply}=two");
+    let args: Vec<&str> = two.split_whitespace().collect();
+    let refused = cluster.run("admin", &args, &map("2")).await;
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && why.contains("conflict with \"one\": .data.a"),
+        "{why}"
+    );
+    let forced = format!("{two} --force-conflicts");
+    cluster.kubectl_with(&forced, &map("2")).await;
+    let shown = "get configmap ssa -o jsonpath={.data.a}";
+    assert_eq!(cluster.kubectl(shown).await, "2");
+    let deployment = DEPLOYMENT.replace("web", "ssa");
+    for _ in 0..2 {
+        cluster.kubectl_with(&one, &deployment).await;
+    }
+    cluster.kubectl("delete deployment ssa").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -165,23 +165,6 @@ async fn collections_and_evictions() {
     assert_eq!(gone["items"].as_array().unwrap().len(), 1);
     let left = server.get(&pods).await.expect(200);
     assert_eq!(left["items"].as_array().unwrap().len(), 1);
-    let apply = "application/apply-patch+yaml";
-    let refused = server
-        .call(
-            "PATCH",
-            &format!("{pods}/c?fieldManager=x"),
-            apply,
-            json!({}),
-        )
-        .await
-        .expect(415);
-    assert!(
-        refused["message"]
-            .as_str()
-            .unwrap()
-            .contains("apply-patch+yaml"),
-        "{refused}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,4 +281,66 @@ async fn a_node_writes_its_own_pods_and_learns_that_one_is_gone() {
     call(&node, "POST", leases, "application/json", lease)
         .await
         .expect(403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_registers_itself_and_then_says_how_it_is() {
+    let server = Server::start().await;
+    let node = server.server.transport("system:node:n1", ["system:nodes"]);
+    let nodes = "/api/v1/nodes";
+    let own = format!("{nodes}/n1");
+    let json = "application/json";
+    let merge = "application/merge-patch+json";
+    let taints = json!([{"key": "k", "effect": "NoSchedule"}]);
+    let new =
+        json!({"metadata": {"name": "n1", "labels": {"disk": "ssd"}}, "spec": {"taints": taints}});
+    let mut greedy = new.clone();
+    greedy["spec"]["podCIDR"] = "10.0.0.0/8".into();
+    call(&node, "POST", nodes, json, greedy).await.expect(403);
+    call(&node, "POST", nodes, json, new).await.expect(201);
+    let cordon = json!({"spec": {"unschedulable": true}});
+    server.call("PATCH", &own, merge, cordon).await.expect(200);
+    for (path, patch, code) in [
+        (
+            own.clone(),
+            json!({"metadata": {"labels": {"disk": "hdd"}}}),
+            200,
+        ),
+        (
+            format!("{own}/status"),
+            json!({"status": {"phase": "x"}}),
+            200,
+        ),
+        (own.clone(), json!({"spec": {"unschedulable": null}}), 403),
+        (own.clone(), json!({"spec": {"taints": null}}), 403),
+        (
+            own.clone(),
+            json!({"metadata": {"labels": {"node-role.kubernetes.io/x": ""}}}),
+            403,
+        ),
+    ] {
+        let answer = call(&node, "PATCH", &path, merge, patch.clone()).await;
+        assert_eq!(answer.code, code, "{path} {patch}");
+    }
+    let mut whole = server.get(&own).await.expect(200);
+    assert_eq!(whole["spec"]["unschedulable"], true);
+    assert_eq!(whole["spec"]["taints"][0]["key"], "k");
+    whole["spec"]["taints"] = json!([]);
+    let refused = call(&node, "PUT", &own, json, whole).await.expect(403);
+    assert_eq!(
+        refused["message"],
+        "nodes \"n1\" is forbidden: node \"n1\" is not allowed to modify spec.taints"
+    );
+    let apply = format!("{own}?fieldManager=n1&force=true");
+    let wanted = json!({"apiVersion": "v1", "kind": "Node", "spec": {"taints": []}, "metadata": {"labels": {}}});
+    call(
+        &node,
+        "PATCH",
+        &apply,
+        "application/apply-patch+yaml",
+        wanted,
+    )
+    .await;
+    let after = server.get(&own).await.expect(200);
+    assert_eq!(after["spec"]["taints"][0]["key"], "k");
 }

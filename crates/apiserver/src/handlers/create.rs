@@ -32,6 +32,7 @@ pub(super) async fn insert(
     write::place(call, &mut object)?;
     admission::namespace(&call.server, call, write::metadata(&object, "name")).await?;
     admission::node_restriction(call, &object)?;
+    admission::own_node(call, None, &object)?;
     let generated = write::metadata(&object, "name").is_empty()
         && !write::metadata(&object, "generateName").is_empty();
     let draws = if generated { DRAWS } else { 1 };

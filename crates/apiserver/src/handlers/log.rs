@@ -1,44 +1,19 @@
 //! `pods/log`: a container's log, streamed from its node's agent.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
-
+use api::Status;
 use api::status::{FieldError, FieldPath};
-use api::{Resource, Status};
 use client::node::node_client::NodeClient;
 use client::node::{LogStream, LogsRequest};
 use futures::StreamExt;
 use http::StatusCode;
-use k8s_openapi::api::core::v1::{Node, Pod, PodSpec};
-use parking_lot::Mutex;
-use tonic::transport::Channel;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
-use crate::ApiServer;
+use super::agents::agent_address;
 use crate::body::{Response, answer, stream, text};
 use crate::dispatch::{Call, record_uid};
 use crate::request::Query;
 
 const TEXT: &str = "text/plain";
-
-/// Connections to agents, kept and shared: HTTP/2 carries many streams.
-#[derive(Default)]
-pub(crate) struct Agents(Mutex<BTreeMap<SocketAddr, Channel>>);
-
-impl Agents {
-    fn channel(
-        &self,
-        address: SocketAddr,
-        identity: &client::tls::Identity,
-    ) -> Result<Channel, client::Error> {
-        let mut channels = self.0.lock();
-        if let Some(channel) = channels.get(&address) {
-            return Ok(channel.clone());
-        }
-        let channel = client::node::channel(address, identity)?;
-        channels.insert(address, channel.clone());
-        Ok(channel)
-    }
-}
 
 /// Answers `GET …/pods/NAME/log`.
 pub(crate) async fn log(call: &Call) -> Result<Response, Status> {
@@ -182,34 +157,6 @@ fn options(query: &Query) -> Result<LogsRequest, Status> {
 
 fn invalid(error: FieldError) -> Status {
     Status::invalid_kind("", "PodLogOptions", "", vec![error])
-}
-
-/// Where a node's agent listens: its InternalIP and the port that its status names.
-async fn agent_address(server: &ApiServer, name: &str) -> Result<SocketAddr, Status> {
-    let resource = Resource::of::<Node>();
-    let node = server
-        .read(resource.key(None, name).as_bytes())
-        .await?
-        .ok_or_else(|| Status::not_found(resource, name))?;
-    let node: Node = node.view().map_err(|e| Status::internal(e.to_string()))?;
-    let status = node.status.unwrap_or_default();
-    let address = status
-        .addresses
-        .iter()
-        .flatten()
-        .find(|a| a.type_ == "InternalIP")
-        .and_then(|a| a.address.parse::<IpAddr>().ok());
-    let port = status
-        .daemon_endpoints
-        .and_then(|d| d.kubelet_endpoint)
-        .and_then(|e| u16::try_from(e.port).ok())
-        .filter(|p| *p != 0);
-    match (address, port) {
-        (Some(address), Some(port)) => Ok(SocketAddr::new(address, port)),
-        _ => Err(Status::internal(format!(
-            "node {name} has not yet said where its agent listens"
-        ))),
-    }
 }
 
 #[cfg(test)]

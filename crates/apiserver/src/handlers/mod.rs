@@ -1,5 +1,7 @@
 //! What serves each verb and subresource.
 
+mod agents;
+mod apply;
 mod binding;
 mod create;
 mod delete;
@@ -8,6 +10,7 @@ mod get;
 mod list;
 mod log;
 mod patch;
+mod proxy;
 mod review;
 mod scale;
 mod shape;
@@ -21,8 +24,8 @@ use crate::body::Response;
 use crate::dispatch::Call;
 use crate::request::Verb;
 
+pub(crate) use agents::Agents;
 pub(crate) use list::catch_up;
-pub(crate) use log::Agents;
 
 /// Serves a call that is authorised and whose verb goes with its resource.
 pub(crate) async fn serve(call: Call) -> Result<Response, Status> {
@@ -66,6 +69,7 @@ async fn serve_subresource(call: &Call, subresource: &str) -> Result<Response, S
         ("binding", Verb::Create) => binding::bind(call).await,
         ("eviction", Verb::Create) => eviction::evict(call).await,
         ("log", Verb::Get) => log::log(call).await,
+        ("proxy", _) if proxy::serves(call) => proxy::metrics(call).await,
         _ => not_yet(call, subresource).await,
     }
 }

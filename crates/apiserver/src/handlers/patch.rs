@@ -7,7 +7,7 @@ use api::{Object, Status, patch};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::write;
+use super::{apply, write};
 use crate::admission;
 use crate::body::Response;
 use crate::dispatch::Call;
@@ -19,7 +19,12 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
     let kind = PatchType::of_content_type(negotiate::content_type(&call.headers))?;
     let options = WriteOptions::read("PatchOptions", &call.query, &call.headers)?;
     if kind == PatchType::Apply {
-        return Err(apply(&options));
+        return apply::apply(call, &options).await;
+    }
+    if call.query.get("force").is_some() {
+        let path = FieldPath::new("force");
+        let error = FieldError::forbidden(&path, "may not be specified for non-apply patch");
+        return Err(options::invalid("PatchOptions", error));
     }
     let patch = codec::decode_untyped(&call.body, Format::Json)?;
     let context = write::context(call, &options);
@@ -59,20 +64,4 @@ pub(super) fn patched(
         PatchType::Apply => return Err(Status::unsupported_patch_type()),
     };
     codec::conform(tree, expected, options.validation)
-}
-
-/// Server-side apply: refused by its name until field ownership is kept.
-fn apply(options: &WriteOptions) -> Status {
-    if !options.manager_given {
-        let path = FieldPath::new("fieldManager");
-        let error = FieldError::required(&path, "is required for apply patch");
-        return options::invalid("PatchOptions", error);
-    }
-    Status {
-        message: "server-side apply (application/apply-patch+yaml) is not served yet; served are \
-                  application/json-patch+json, application/merge-patch+json and \
-                  application/strategic-merge-patch+json"
-            .to_owned(),
-        ..Status::unsupported_patch_type()
-    }
 }

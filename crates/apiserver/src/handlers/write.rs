@@ -113,6 +113,7 @@ pub(super) fn replace(
     admission::node_pod(call, &before)?;
     let part = call.path.subresource.as_deref();
     let new = engine::update(call.resource, part, &before, new, context)?;
+    admission::own_node(call, Some(&before), &new)?;
     store(call, old, &before, new)
 }
 

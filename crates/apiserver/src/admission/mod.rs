@@ -1,5 +1,7 @@
 //! Judgements about a write that need more than the object: its namespace, its writer.
 
+mod node;
+
 use api::status::Cause;
 use api::{Resource, Status};
 use k8s_openapi::api::core::v1::Namespace;
@@ -8,6 +10,8 @@ use serde_json::Value;
 use crate::ApiServer;
 use crate::authz::NODE_LEASES;
 use crate::dispatch::Call;
+
+pub(crate) use node::own_node;
 
 /// What a namespace that is going away carries. Looked for in the bytes before they are parsed: this
 /// is on the way of every create.

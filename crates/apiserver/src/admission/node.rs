@@ -1,0 +1,214 @@
+//! What a node's identity may write of its own Node: what registering and reporting take, and no more.
+//! A node that was broken into must not draw pods to itself, nor widen its range of pod addresses.
+
+use std::collections::BTreeSet;
+
+use api::Status;
+use serde_json::{Map, Value};
+
+use crate::dispatch::Call;
+
+/// What of its spec a node says itself, when it registers.
+const REGISTERED: [&str; 2] = ["taints", "providerID"];
+/// What of its metadata a node may change. The server keeps the last three.
+const METADATA: [&str; 5] = [
+    "labels",
+    "annotations",
+    "managedFields",
+    "resourceVersion",
+    "generation",
+];
+/// Labels of Kubernetes' domains that nodes give themselves.
+const LABELS: [&str; 11] = [
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "kubernetes.io/arch",
+    "beta.kubernetes.io/os",
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+];
+/// Domains of which nodes may give themselves any label.
+const DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
+
+/// Refuses what a node would change of its Node beyond its own affairs. `old` is what is stored, none
+/// when it registers.
+pub(crate) fn own_node(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
+    let nodes = call.resource.plural == "nodes" && call.resource.group.is_empty();
+    let Some(node) = call
+        .identity
+        .node()
+        .filter(|_| nodes && !call.identity.is_superuser())
+    else {
+        return Ok(());
+    };
+    judge(old, new).map_err(|why| {
+        let name = new["metadata"]["name"].as_str().unwrap_or_default();
+        let why = format!("node {node:?} is not allowed to {why}");
+        Status::forbidden(call.resource, name, &why)
+    })
+}
+
+fn judge(old: Option<&Value>, new: &Value) -> Result<(), String> {
+    let labels = changed(
+        old.map(|o| &o["metadata"]["labels"]),
+        &new["metadata"]["labels"],
+    );
+    let reserved: Vec<&str> = labels.into_iter().filter(|l| is_reserved(l)).collect();
+    let Some(old) = old else {
+        let fields = changed(None, &new["spec"]);
+        if let Some(field) = fields.into_iter().find(|f| !REGISTERED.contains(f)) {
+            return Err(format!("set spec.{field}"));
+        }
+        return none("set the following labels", &reserved);
+    };
+    if let Some(field) = changed(Some(&old["spec"]), &new["spec"]).first() {
+        return Err(format!("modify spec.{field}"));
+    }
+    let metadata = changed(Some(&old["metadata"]), &new["metadata"]);
+    if let Some(field) = metadata.into_iter().find(|f| !METADATA.contains(f)) {
+        return Err(format!("modify metadata.{field}"));
+    }
+    none("modify labels", &reserved)
+}
+
+fn none(what: &str, labels: &[&str]) -> Result<(), String> {
+    if labels.is_empty() {
+        return Ok(());
+    }
+    Err(format!("{what}: {}", labels.join(", ")))
+}
+
+/// The fields in which two objects differ, sorted. One that is null or empty is not there.
+fn changed<'a>(old: Option<&'a Value>, new: &'a Value) -> BTreeSet<&'a str> {
+    let fields = |value: Option<&'a Value>| value.and_then(Value::as_object);
+    let (old, new) = (fields(old), fields(Some(new)));
+    let get = |map: Option<&'a Map<String, Value>>, key: &str| {
+        map.and_then(|m| m.get(key)).filter(|v| !is_nothing(v))
+    };
+    old.into_iter()
+        .chain(new)
+        .flat_map(Map::keys)
+        .map(String::as_str)
+        .filter(|key| get(old, key) != get(new, key))
+        .collect()
+}
+
+fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether a label is in a domain that is Kubernetes', and not one that nodes set.
+fn is_reserved(label: &str) -> bool {
+    let Some((domain, _)) = label.split_once('/') else {
+        return false;
+    };
+    let within = |suffix: &str| {
+        domain
+            .strip_suffix(suffix)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    (within("kubernetes.io") || within("k8s.io"))
+        && !LABELS.contains(&label)
+        && !DOMAINS.into_iter().any(within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node() -> Value {
+        json!({
+            "metadata": {"name": "n1", "uid": "u", "labels": {"disk": "ssd", "kubernetes.io/os": "linux"}},
+            "spec": {"podCIDR": "10.128.0.0/18", "taints": [{"key": "k", "effect": "NoSchedule"}]},
+        })
+    }
+
+    #[test]
+    fn a_node_registers_with_labels_and_taints() {
+        let mut new = node();
+        new["spec"] =
+            json!({"taints": [{"key": "k", "effect": "NoSchedule"}], "unschedulable": false});
+        assert_eq!(judge(None, &new), Ok(()));
+        new["spec"]["podCIDR"] = "10.0.0.0/8".into();
+        assert_eq!(judge(None, &new), Err("set spec.podCIDR".to_owned()));
+        new["spec"] = json!({});
+        new["metadata"]["labels"]["node-role.kubernetes.io/control-plane"] = "".into();
+        assert_eq!(
+            judge(None, &new),
+            Err("set the following labels: node-role.kubernetes.io/control-plane".to_owned())
+        );
+    }
+
+    #[test]
+    fn afterwards_it_changes_its_status_and_its_labels() {
+        let old = node();
+        for (path, value, want) in [
+            ("/status", json!({"phase": "x"}), Ok(())),
+            ("/metadata/labels", json!({"disk": "hdd"}), Ok(())),
+            ("/metadata/annotations", json!({"a": "b"}), Ok(())),
+            ("/spec/unschedulable", json!(false), Ok(())),
+            ("/spec/taints", json!([]), Err("modify spec.taints")),
+            (
+                "/spec/unschedulable",
+                json!(true),
+                Err("modify spec.unschedulable"),
+            ),
+            (
+                "/spec/podCIDR",
+                json!("10.0.0.0/8"),
+                Err("modify spec.podCIDR"),
+            ),
+            (
+                "/metadata/finalizers",
+                json!(["a/b"]),
+                Err("modify metadata.finalizers"),
+            ),
+            (
+                "/metadata/labels",
+                json!({"node-restriction.kubernetes.io/x": "1"}),
+                Err("modify labels: node-restriction.kubernetes.io/x"),
+            ),
+        ] {
+            let mut new = old.clone();
+            let (parent, field) = path.rsplit_once('/').unwrap();
+            new.pointer_mut(parent).unwrap()[field] = value;
+            assert_eq!(
+                judge(Some(&old), &new),
+                want.map_err(str::to_owned),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn reserved_labels() {
+        for label in [
+            "kubernetes.io/x",
+            "a.k8s.io/x",
+            "node-role.kubernetes.io/worker",
+        ] {
+            assert!(is_reserved(label), "{label}");
+        }
+        for label in [
+            "disk",
+            "example.com/x",
+            "notkubernetes.io/x",
+            "kubernetes.io/arch",
+            "node.kubernetes.io/x",
+            "a.kubelet.kubernetes.io/x",
+        ] {
+            assert!(!is_reserved(label), "{label}");
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Server-side apply: a patch that says what one manager wants of an object, whether it is there or not.
+
+use api::codec::{self, Format};
+use api::status::{FieldError, FieldPath};
+use api::{Object, Status, write as engine};
+use http::StatusCode;
+use serde_json::Value;
+
+use super::write;
+use crate::admission;
+use crate::body::Response;
+use crate::dispatch::Call;
+use crate::options::{self, WriteOptions};
+use crate::registry::{Done, Next};
+
+/// What an apply finds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Object,
+    /// It is not there, and whether it may be made has not been judged.
+    Nothing,
+    /// It is not there and may be made.
+    Room,
+}
+
+/// Answers a patch of the type `application/apply-patch+yaml`.
+pub(super) async fn apply(call: &Call, options: &WriteOptions) -> Result<Response, Status> {
+    if !options.manager_given {
+        let path = FieldPath::new("fieldManager");
+        let error = FieldError::required(&path, "is required for apply patch");
+        return Err(options::invalid("PatchOptions", error));
+    }
+    let mut wanted = codec::decode_untyped(&call.body, Format::Yaml)?;
+    write::place(call, &mut wanted)?;
+    let version = wanted["apiVersion"].as_str().unwrap_or_default();
+    if version != call.resource.api_version() {
+        return Err(Status::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
+            call.resource.api_version()
+        )));
+    }
+    admission::node_restriction(call, &wanted)?;
+    let (result, found) = merge(call, options, &wanted, false).await;
+    let (result, found) = match found {
+        Found::Nothing => {
+            admission::namespace(&call.server, call, call.name()).await?;
+            merge(call, options, &wanted, true).await
+        }
+        _ => (result, found),
+    };
+    let code = match found {
+        Found::Object => StatusCode::OK,
+        _ => StatusCode::CREATED,
+    };
+    write::answer(call, code, &result?, &[])
+}
+
+/// Applies to the stored object, or makes one if `may_create`. A part of an object cannot be made.
+async fn merge(
+    call: &Call,
+    options: &WriteOptions,
+    wanted: &Value,
+    may_create: bool,
+) -> (Result<Done, Status>, Found) {
+    let context = write::context(call, options);
+    let force = call.query.flag("force");
+    let part = call.path.subresource.as_deref();
+    let mut found = Found::Object;
+    let judge = |old: Option<&Object>| {
+        let Some(old) = old else {
+            if part.is_some() {
+                return Err(call.not_found());
+            }
+            if !may_create {
+                found = Found::Nothing;
+                return Err(call.not_found());
+            }
+            found = Found::Room;
+            let wanted = wanted.clone();
+            let mut new = engine::apply(call.resource, None, None, wanted, force, &context)?;
+            admission::own_node(call, None, &new)?;
+            let also = write::claims(call, None, Some(&mut new))?;
+            let value = write::encode(call, new, None)?;
+            return Ok(Next::Put { value, also });
+        };
+        found = Found::Object;
+        engine::check_version(call.resource, wanted, old.revision())?;
+        let before = write::tree(call.resource, old)?;
+        admission::node_pod(call, &before)?;
+        let (resource, wanted) = (call.resource, wanted.clone());
+        let new = engine::apply(resource, part, Some(&before), wanted, force, &context)?;
+        admission::own_node(call, Some(&before), &new)?;
+        write::store(call, old, &before, new)
+    };
+    let result = call.server.write(&call.key(), options.dry_run, judge).await;
+    (result, found)
+}

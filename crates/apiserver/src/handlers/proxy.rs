@@ -1,0 +1,81 @@
+//! `nodes/NAME/proxy`: so far the one page that the node's agent serves, its metrics.
+
+use std::future::poll_fn;
+
+use api::Status;
+use http::header::CONTENT_TYPE;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use tonic::client::GrpcService;
+use tonic::transport::Channel;
+
+use super::agents::agent_address;
+use crate::body::Response;
+use crate::dispatch::Call;
+use crate::request::Verb;
+
+/// What follows `proxy/` in the path, and what the agent is asked for then.
+const METRICS: &str = "metrics";
+
+/// Whether this is a path that is passed on.
+pub(super) fn serves(call: &Call) -> bool {
+    call.resource.group.is_empty()
+        && call.resource.plural == "nodes"
+        && call.verb == Verb::Get
+        && call.path.rest.as_deref() == Some(METRICS)
+}
+
+/// Answers `GET …/nodes/NAME/proxy/metrics` with what the node's agent answers.
+pub(super) async fn metrics(call: &Call) -> Result<Response, Status> {
+    let address = agent_address(&call.server, call.name()).await?;
+    let unreachable = |why: String| {
+        Status::service_unavailable(format!(
+            "error trying to reach the agent of node {} at {address}: {why}",
+            call.name()
+        ))
+    };
+    let inner = &call.server.inner;
+    let channel = inner
+        .agents
+        .channel(address, &inner.config.identity)
+        .map_err(|e| unreachable(e.to_string()))?;
+    let answer = get(channel, &format!("/{METRICS}"))
+        .await
+        .map_err(|e| unreachable(reason(&e)))?;
+    let (head, body) = answer.into_parts();
+    let body = body.map_err(|status| client::Error::transport("metrics", status));
+    let mut response = http::Response::new(body.boxed_unsync());
+    *response.status_mut() = match head.status {
+        // That this server may not is the cluster's fault, not the caller's.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => StatusCode::BAD_GATEWAY,
+        status => status,
+    };
+    if let Some(kind) = head.headers.get(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, kind.clone());
+    }
+    Ok(response)
+}
+
+/// A plain GET over the connection that otherwise carries gRPC.
+async fn get(
+    mut channel: Channel,
+    path: &str,
+) -> Result<http::Response<tonic::body::Body>, tonic::transport::Error> {
+    let mut request = Request::new(tonic::body::Body::empty());
+    if let Ok(uri) = path.parse() {
+        *request.uri_mut() = uri;
+    }
+    poll_fn(|cx| GrpcService::<tonic::body::Body>::poll_ready(&mut channel, cx)).await?;
+    GrpcService::call(&mut channel, request).await
+}
+
+/// The innermost cause: tonic's own error says only that there is one.
+fn reason(error: &tonic::transport::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    text
+}
