@@ -26,16 +26,7 @@ const LARGE: &[(&str, usize)] = &[
     ("crates/images/src/registry/tests.rs", 738),
     ("crates/runtime/src/gate.rs", 551),
     ("crates/scheduler/src/decide/tests.rs", 507),
-    ("tests/tests/tidy.rs", 552),
 ];
-
-/// A word that may not stand in the code of some places.
-struct Ban {
-    word: &'static str,
-    instead: &'static str,
-    /// Whether the ban holds for the file of this path.
-    holds: fn(&str) -> bool,
-}
 
 /// Crates whose code runs in servers and agents.
 const LIBRARIES: &[&str] = &[
@@ -68,107 +59,69 @@ const DECIDERS: &[&str] = &[
     "crates/store/src/state.rs",
 ];
 
-const BANS: &[Ban] = &[
-    Ban {
-        word: "todo!",
-        instead: "write it, or refuse with an error that names what is missing",
-        holds: always,
-    },
-    Ban {
-        word: "unimplemented!",
-        instead: "refuse with an error that names what is missing",
-        holds: always,
-    },
-    Ban {
-        word: "dbg!",
-        instead: "tracing::debug!",
-        holds: always,
-    },
-    Ban {
-        word: "#[allow(",
-        instead: "#[expect(lint, reason = \"…\")]",
-        holds: always,
-    },
-    Ban {
-        word: "#![allow(",
-        instead: "#![expect(lint, reason = \"…\")]",
-        holds: always,
-    },
-    Ban {
-        word: "println!",
-        instead: "tracing; only programs print",
-        holds: is_library,
-    },
-    Ban {
-        word: "eprintln!",
-        instead: "tracing; only programs print",
-        holds: is_library,
-    },
-    Ban {
-        word: "anyhow",
-        instead: "a thiserror enum: callers must be able to tell errors apart",
-        holds: is_library,
-    },
-    Ban {
-        word: "thread::sleep",
-        instead: "tokio::time::sleep, which tests can pause",
-        holds: is_product,
-    },
-    Ban {
-        word: "std::time::SystemTime",
-        instead: "jiff::Timestamp",
-        holds: is_product,
-    },
-    Ban {
-        word: "std::time::Instant",
-        instead: "tokio::time::Instant, which tests can pause",
-        holds: is_product,
-    },
-    Ban {
-        word: "Timestamp::now",
-        instead: "a time given as an argument",
-        holds: is_decider,
-    },
-    Ban {
-        word: "Instant::now",
-        instead: "a time given as an argument",
-        holds: is_decider,
-    },
-    Ban {
-        word: "rand::rng",
-        instead: "a source of randomness given as an argument",
-        holds: is_decider,
-    },
-    Ban {
-        word: "new_v4",
-        instead: "an identifier given as an argument",
-        holds: is_decider,
-    },
-    Ban {
-        word: "HashMap",
-        instead: "BTreeMap: what is decided must not depend on a hash's order",
-        holds: is_decider,
-    },
-    Ban {
-        word: "#[ignore",
-        instead: "a test that runs, or none",
-        holds: may_not_ignore,
-    },
-    Ban {
-        word: "openraft::",
-        instead: "the store's own types: only crates/store names openraft",
-        holds: |f| is_outside("store", f),
-    },
-    Ban {
-        word: "sled::",
-        instead: "the store's own types: only crates/store names sled",
-        holds: |f| is_outside("store", f),
-    },
-    Ban {
-        word: "wasmtime",
-        instead: "the runtime's own types: only crates/runtime names wasmtime",
-        holds: |f| is_outside("runtime", f),
-    },
+/// Where a ban holds, what is banned there, and what to use instead.
+type Bans = (fn(&str) -> bool, &'static [(&'static str, &'static str)]);
+
+const BANS: &[Bans] = &[
+    (
+        always,
+        &[
+            (
+                "todo!",
+                "write it, or refuse with an error that names what is missing",
+            ),
+            (
+                "unimplemented!",
+                "refuse with an error that names what is missing",
+            ),
+            ("dbg!", "tracing::debug!"),
+            ("#[allow(", "#[expect(lint, reason = \"…\")]"),
+            ("#![allow(", "#![expect(lint, reason = \"…\")]"),
+        ],
+    ),
+    (may_not_ignore, &[("#[ignore", "a test that runs, or none")]),
+    (
+        is_library,
+        &[
+            ("println!", "tracing; only programs print"),
+            (
+                "anyhow",
+                "a thiserror enum, so that callers can tell errors apart",
+            ),
+        ],
+    ),
+    (
+        is_product,
+        &[
+            ("thread::sleep", "tokio::time::sleep, which tests can pause"),
+            ("std::time::SystemTime", "jiff::Timestamp"),
+            (
+                "std::time::Instant",
+                "tokio::time::Instant, which tests can pause",
+            ),
+        ],
+    ),
+    (
+        is_decider,
+        &[
+            ("Timestamp::now", "a time given as an argument"),
+            ("Instant::now", "a time given as an argument"),
+            ("rand::rng", "a source of randomness given as an argument"),
+            ("new_v4", "an identifier given as an argument"),
+            ("HashMap", "BTreeMap, so that no hash's order decides"),
+        ],
+    ),
+    (
+        |file| is_outside("store", file),
+        &[
+            ("openraft::", "the store's own types"),
+            ("sled::", "the store's own types"),
+        ],
+    ),
+    (
+        |file| is_outside("runtime", file),
+        &[("wasmtime", "the runtime's own types")],
+    ),
 ];
 
 /// Names that say nothing about what is in a module.
@@ -374,7 +327,11 @@ fn banned_words_are_not_used() {
         if file == "tests/tests/tidy.rs" {
             continue;
         }
-        let bans: Vec<&Ban> = BANS.iter().filter(|ban| (ban.holds)(&file)).collect();
+        let bans: Vec<_> = BANS
+            .iter()
+            .filter(|(holds, _)| holds(&file))
+            .flat_map(|(_, words)| *words)
+            .collect();
         // A file's tests stand at its end; what holds for shipped code alone ends there.
         let tests_at = text
             .lines()
@@ -387,14 +344,9 @@ fn banned_words_are_not_used() {
                     .lines()
                     .nth(tests_at + 1)
                     .is_some_and(|l| l.trim() == "mod tests {");
-            for ban in &bans {
-                if code.contains(ban.word) && !(in_tests && is_only_for_products(ban)) {
-                    complaints.push(format!(
-                        "{file}:{}: {}: instead: {}",
-                        number + 1,
-                        ban.word,
-                        ban.instead
-                    ));
+            for (word, instead) in &bans {
+                if code.contains(word) && !(in_tests && is_only_for_products(word)) {
+                    complaints.push(format!("{file}:{}: {word}: instead: {instead}", number + 1));
                 }
             }
         }
@@ -403,7 +355,7 @@ fn banned_words_are_not_used() {
 }
 
 /// Whether a ban is about shipped code, so that tests in the same file are free of it.
-fn is_only_for_products(ban: &Ban) -> bool {
+fn is_only_for_products(word: &str) -> bool {
     ![
         "todo!",
         "unimplemented!",
@@ -412,7 +364,7 @@ fn is_only_for_products(ban: &Ban) -> bool {
         "#![allow(",
         "#[ignore",
     ]
-    .contains(&ban.word)
+    .contains(&word)
 }
 
 #[test]
