@@ -1,0 +1,73 @@
+//! What processes cost: memory and time on processors, as the kernel counts them.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+
+use crate::Process;
+
+/// Memory of some processes, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Memory {
+    /// Resident pages, those shared between processes divided among them. What the processes
+    /// together really take.
+    pub pss: u64,
+    /// Resident pages, shared ones counted in every process.
+    pub rss: u64,
+    /// Resident pages that no file backs: heaps, stacks.
+    pub anonymous: u64,
+}
+
+impl std::iter::Sum for Memory {
+    fn sum<I: Iterator<Item = Memory>>(all: I) -> Memory {
+        all.fold(Memory::default(), |sum, one| Memory {
+            pss: sum.pss + one.pss,
+            rss: sum.rss + one.rss,
+            anonymous: sum.anonymous + one.anonymous,
+        })
+    }
+}
+
+/// What these processes hold now.
+pub fn memory(processes: &[Process]) -> Result<Memory> {
+    processes.iter().map(|process| memory_of(process.pid)).sum()
+}
+
+fn memory_of(pid: u32) -> Result<Memory> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let kibibytes = line.and_then(|rest| rest.trim().strip_suffix("kB"));
+        let number = kibibytes.and_then(|number| number.trim().parse::<u64>().ok());
+        number
+            .map(|number| number << 10)
+            .with_context(|| format!("{path} has no {name}"))
+    };
+    Ok(Memory {
+        pss: field("Pss:")?,
+        rss: field("Rss:")?,
+        anonymous: field("Anonymous:")?,
+    })
+}
+
+/// The time that these processes have spent on processors, in seconds. It is counted in ticks of,
+/// mostly, 10 ms.
+pub fn cpu_seconds(processes: &[Process]) -> Result<f64> {
+    let ticks = processes.iter().map(|process| ticks_of(process.pid));
+    let sum = ticks.sum::<Result<u64>>()?;
+    Ok(sum as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// User and system time, the 14th and 15th fields of `stat`.
+fn ticks_of(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The second field is the program's name in parentheses, which may hold anything.
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    match (fields.next(), fields.next()) {
+        (Some(Ok(user)), Some(Ok(system))) => Ok(user + system),
+        _ => anyhow::bail!("{path}: no times in {text:?}"),
+    }
+}
