@@ -42,6 +42,14 @@ impl Graph {
         object: &PartialObject,
     ) -> Vec<String> {
         let uid = object.uid().to_owned();
+        // Owners that it no longer names may have waited for it to let go.
+        let owners = |item: &Item| {
+            item.owners
+                .iter()
+                .map(|o| o.uid.clone())
+                .collect::<Vec<_>>()
+        };
+        let mut concerned = self.items.get(&uid).map(owners).unwrap_or_default();
         self.unlink(&uid);
         let meta = &object.metadata;
         let item = Item {
@@ -64,8 +72,9 @@ impl Graph {
                 .insert((item.target.key.namespace.clone(), uid.clone()));
         }
         // An owner that is on its way out waits for what its dependents do.
-        let mut concerned: Vec<String> = item.owners.iter().map(|o| o.uid.clone()).collect();
+        concerned.extend(owners(&item));
         concerned.push(uid.clone());
+        concerned.dedup();
         self.items.insert(uid, item);
         concerned
     }
@@ -133,9 +142,23 @@ impl Graph {
                 .is_some_and(|i| i.deleting && i.finalizers.iter().any(|f| f == FOREGROUND))
         };
         let solid = item.owners.iter().any(|o| there(o) && !waits(o));
+        let waited_for = item.owners.iter().any(waits);
         if solid {
+            if waited_for {
+                // It stays for another owner's sake, and must not hold this one up.
+                let owners: Vec<_> = item.owners.iter().filter(|o| !waits(o)).collect();
+                plan.writes.push(Write::Patch {
+                    target: item.target.clone(),
+                    subresource: None,
+                    patch: json!({"metadata": {
+                        "ownerReferences": owners, "resourceVersion": item.resource_version,
+                    }}),
+                });
+            }
             return;
         }
+        // An owner that waits wants the dependents' dependents gone, too.
+        let foreground = waited_for && self.dependents_of(&item.target.uid).next().is_some();
         // An owner that waits for its dependents counts as gone; all others must be proven so.
         let unless = item
             .owners
@@ -146,6 +169,7 @@ impl Graph {
         plan.writes.push(Write::Delete {
             target: item.target.clone(),
             force: false,
+            foreground,
             unless,
         });
     }
@@ -324,6 +348,37 @@ mod tests {
         assert_eq!(
             summary(&loose.reconcile("owner")),
             ["patch owner {\"finalizers\":[],\"resourceVersion\":\"7\"}"]
+        );
+    }
+
+    #[test]
+    fn a_dependent_of_two_does_not_hold_up_the_one_that_waits() {
+        let waits = object("owner", &[], &["foregroundDeletion"], true);
+        let stays = object("stays", &[], &[], false);
+        let shared = object("pod", &[("owner", true), ("stays", true)], &[], false);
+        let plan = summary(&graph(&[waits, stays, shared]).reconcile("owner"));
+        assert_eq!(plan.len(), 1);
+        assert!(
+            plan[0].starts_with("patch pod") && !plan[0].contains("\"owner\""),
+            "{plan:?}"
+        );
+    }
+
+    #[test]
+    fn foreground_reaches_the_dependents_of_dependents() {
+        let owner = object("owner", &[], &["foregroundDeletion"], true);
+        let set = object("set", &[("owner", true)], &[], false);
+        let pod = object("pod", &[("set", true)], &[], false);
+        let plan = graph(&[owner, set, pod]).reconcile("owner");
+        assert!(
+            matches!(
+                plan.writes.as_slice(),
+                [Write::Delete {
+                    foreground: true,
+                    ..
+                }]
+            ),
+            "{plan:?}"
         );
     }
 
