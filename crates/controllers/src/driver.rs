@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Client, EventType, Key, Recorder};
 use futures::StreamExt;
@@ -16,19 +17,24 @@ use crate::controller::Controller;
 use crate::feed::{Feed, Queue, Work};
 use crate::garbage;
 use crate::node_lifecycle::Heartbeats;
-use crate::plan::Plan;
-use crate::writer::{Outcome, Writer};
+use crate::plan::{Plan, Write};
+use crate::writer::{Mark, Outcome, Writer};
 
 /// Keys that are worked on at once. The work is waiting for the API, so this bounds requests.
 const WORKERS: usize = 16;
 /// Writes of one plan that are under way at once.
 const PARALLEL_WRITES: usize = 32;
+/// Pauses before a plan that failed is made anew: from the first, doubling, to the last.
+const FIRST_RETRY: Duration = Duration::from_millis(5);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+/// When a key comes back whose own writes are not in view yet.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Runs all controllers until `shutdown`. At most one process of a cluster may do so at a time.
 ///
 /// `root_ca` is the cluster's CA certificate in PEM, which every namespace gets.
 pub async fn run(client: Client, root_ca: String, shutdown: CancellationToken) {
-    let queue = Queue::new();
+    let queue = Queue::with_backoff(FIRST_RETRY, LAST_RETRY);
     let (feed, mut tasks) = tokio::select! {
         started = Feed::start(&client, &root_ca, &queue) => started,
         () = shutdown.cancelled() => return,
@@ -59,9 +65,9 @@ struct Driver {
     writer: Writer,
     feed: Arc<Feed>,
     queue: Queue,
-    /// For each key: the kinds and revisions of its last plan's writes, which its view must show
-    /// before it is looked at again.
-    wrote: Mutex<BTreeMap<Work, Vec<(String, u64)>>>,
+    /// For each key: what its last plan wrote, which the view must show before the key is looked
+    /// at again.
+    wrote: Mutex<BTreeMap<Work, Vec<Mark>>>,
     heartbeats: Mutex<Heartbeats>,
     /// One a component, so that events name who speaks.
     recorders: Mutex<BTreeMap<&'static str, Recorder>>,
@@ -79,8 +85,15 @@ impl Driver {
     async fn once(&self, controller: Controller, key: &Key) {
         let work = (controller, key.clone());
         let written = self.wrote.lock().remove(&work).unwrap_or_default();
-        for (kind, revision) in written {
-            self.feed.reached(&kind, revision).await;
+        if !written.is_empty() {
+            let unseen = self.feed.unseen(written, &self.writer).await;
+            if !unseen.is_empty() {
+                // The view is behind. The worker is free meanwhile, the key comes back soon.
+                tracing::debug!(count = unseen.len(), "own writes are not in view yet");
+                self.wrote.lock().insert(work.clone(), unseen);
+                self.queue.add_after(work, LOOK_AGAIN);
+                return;
+            }
         }
         let view = self.feed.view();
         let now = Timestamp::now();
@@ -97,7 +110,9 @@ impl Driver {
         let mut written = Vec::new();
         let performed = self.perform(&plan, controller, &about, &mut written).await;
         // Also what was written before a failure must be seen before the next look.
-        self.wrote.lock().insert(work.clone(), written);
+        if !written.is_empty() {
+            self.wrote.lock().insert(work.clone(), written);
+        }
         match performed {
             Ok(()) => {
                 self.queue.forget(&work);
@@ -117,71 +132,85 @@ impl Driver {
             }
             Err(error) => {
                 // A conflict says that the view was behind, which the next look repairs.
-                if !error.is_conflict() {
+                if !error.is_conflict() && !error.is_already_exists() {
                     tracing::warn!(%error, "a plan was not carried out");
-                    if error.status().is_some_and(|s| s.code < 500) {
-                        let message = format!("Error creating: {error}");
-                        self.recorder(controller).event(
-                            &about,
-                            EventType::Warning,
-                            "FailedCreate",
-                            message,
-                        );
-                    }
                 }
                 self.queue.retry(work);
             }
         }
     }
 
-    /// Performs `plan`; `written` takes the kinds and revisions that were written.
+    /// Performs `plan`; `written` takes what was written, also before a failure.
     async fn perform(
         &self,
         plan: &Plan,
         controller: Controller,
         about: &ObjectReference,
-        written: &mut Vec<(String, u64)>,
+        written: &mut Vec<Mark>,
     ) -> Result<(), client::Error> {
-        let mut rest = plan.writes.as_slice();
-        while !rest.is_empty() {
-            let side_by_side = rest
-                .iter()
-                .take_while(|w| !w.is_barrier())
-                .count()
-                .clamp(1, PARALLEL_WRITES);
-            let (batch, later) = rest.split_at(side_by_side);
-            rest = later;
-            let mut running: FuturesUnordered<_> =
-                batch.iter().map(|w| self.writer.write(w)).collect();
-            let mut failed = None;
-            while let Some(result) = running.next().await {
-                match result {
-                    Ok(Outcome::Created {
-                        kind,
-                        name,
-                        revision,
-                    }) => {
-                        if kind == "Pod" {
-                            let message = format!("Created pod: {name}");
-                            self.recorder(controller).event(
-                                about,
-                                EventType::Normal,
-                                "SuccessfulCreate",
-                                message,
-                            );
-                        }
-                        written.push((kind, revision));
+        let mut failed = None;
+        for batch in plan.writes.chunk_by(Write::goes_beside) {
+            for batch in batch.chunks(PARALLEL_WRITES) {
+                // A status says what was seen, which is true whatever failed before it.
+                if failed.is_some() && !matches!(batch[0], Write::Status { .. }) {
+                    continue;
+                }
+                let mut running: FuturesUnordered<_> = batch
+                    .iter()
+                    .map(async |write| (write, self.writer.write(write).await))
+                    .collect();
+                while let Some((write, result)) = running.next().await {
+                    self.tell(controller, about, write, &result);
+                    match result {
+                        Ok(
+                            Outcome::Created(mark)
+                            | Outcome::Written(mark)
+                            | Outcome::Deleted(mark),
+                        ) => written.push(mark),
+                        Ok(Outcome::Nothing) => {}
+                        Err(error) => failed = Some(error),
                     }
-                    Ok(Outcome::Written { kind, revision }) => written.push((kind, revision)),
-                    Ok(Outcome::Nothing) => {}
-                    Err(error) => failed = Some(error),
                 }
             }
-            if let Some(error) = failed {
-                return Err(error);
-            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Tells the owner of pods what became of them, as Kubernetes words it.
+    fn tell(
+        &self,
+        controller: Controller,
+        about: &ObjectReference,
+        write: &Write,
+        result: &Result<Outcome, client::Error>,
+    ) {
+        if !matches!(controller, Controller::Job | Controller::ReplicaSet) {
+            return;
+        }
+        let (kind, reason, message) = match (write, result) {
+            (_, Ok(Outcome::Created(mark))) if mark.kind == "Pod" => (
+                EventType::Normal,
+                "SuccessfulCreate",
+                format!("Created pod: {}", mark.key.name),
+            ),
+            (_, Ok(Outcome::Deleted(mark))) if mark.kind == "Pod" => (
+                EventType::Normal,
+                "SuccessfulDelete",
+                format!("Deleted pod: {}", mark.key.name),
+            ),
+            // What the API refuses is the user's to mend; anything else passes.
+            (Write::Create { .. }, Err(error))
+                if error
+                    .status()
+                    .is_some_and(|s| s.code < 500 && s.code != 409) =>
+            {
+                let message = format!("Error creating: {error}");
+                (EventType::Warning, "FailedCreate", message)
+            }
+            _ => return,
+        };
+        self.recorder(controller)
+            .event(about, kind, reason, message);
     }
 
     fn heartbeat(

@@ -1,6 +1,8 @@
 //! From informers to the view, and from what changed to the keys that must be looked at.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::{Client, Informer, Key, Kind, ListOptions};
 use imbl::ordmap::DiffItem;
@@ -13,7 +15,8 @@ use tokio::sync::watch;
 
 use crate::controller::Controller;
 use crate::view::{Table, View};
-use crate::{job, node_lifecycle, owner};
+use crate::writer::{Mark, Writer};
+use crate::{job, node_lifecycle, owner, pods};
 
 /// What a worker takes from the queue.
 pub(crate) type Work = (Controller, Key);
@@ -24,8 +27,26 @@ pub(crate) type Queue = client::WorkQueue<Work>;
 pub(crate) struct Feed {
     view: RwLock<View>,
     /// For each kind: up to which revision the view shows it.
-    progress: Vec<(&'static str, watch::Sender<u64>)>,
+    progress: BTreeMap<&'static str, Progress>,
 }
+
+struct Progress {
+    shown: watch::Sender<u64>,
+    /// What the view shows of an object of this kind.
+    find: Box<Find>,
+}
+
+type Find = dyn Fn(&View, &Key) -> Option<Seen> + Send + Sync;
+
+/// As much of an object in view as tells which state of it that is.
+struct Seen {
+    uid: String,
+    revision: u64,
+    deleting: bool,
+}
+
+/// How long a worker waits for the view to show what was written; mostly it takes a millisecond.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 impl Feed {
     /// Starts the informers and returns once everything that is there has been queued.
@@ -39,19 +60,17 @@ impl Feed {
                 root_ca: root_ca.into(),
                 ..View::default()
             }),
-            progress: [
-                "ConfigMap",
-                "Deployment",
-                "Job",
-                "Lease",
-                "Namespace",
-                "Node",
-                "Pod",
-                "ReplicaSet",
-                "ServiceAccount",
-            ]
-            .map(|kind| (kind, watch::Sender::new(0)))
-            .into(),
+            progress: BTreeMap::from([
+                followed::<ConfigMap>(|v| &v.config_maps),
+                followed::<Deployment>(|v| &v.deployments),
+                followed::<Job>(|v| &v.jobs),
+                followed::<Lease>(|v| &v.leases),
+                followed::<Namespace>(|v| &v.namespaces),
+                followed::<Node>(|v| &v.nodes),
+                followed::<Pod>(|v| &v.pods),
+                followed::<ReplicaSet>(|v| &v.replica_sets),
+                followed::<ServiceAccount>(|v| &v.service_accounts),
+            ]),
         });
         let mut tasks = tokio::task::JoinSet::new();
         let everything = ListOptions::default;
@@ -154,13 +173,58 @@ impl Feed {
         self.view.read().clone()
     }
 
-    /// Waits until the view shows everything up to `revision` of `kind`; kinds that are not
-    /// followed are not waited for.
-    pub(crate) async fn reached(&self, kind: &str, revision: u64) {
-        if let Some((_, progress)) = self.progress.iter().find(|(name, _)| *name == kind) {
-            // The sender lives in `self`, so that waiting can't fail.
-            let _ = progress.subscribe().wait_for(|at| *at >= revision).await;
+    /// Waits a moment for the view to show what was written; returns what it does not show.
+    ///
+    /// Kinds that are not followed are not waited for. An object of which no event comes any more
+    /// (it was gone again before a new list, say) is asked for, so that nobody waits for ever:
+    /// either the view shows what the API has, or what the API has is yet to be shown.
+    pub(crate) async fn unseen(&self, written: Vec<Mark>, writer: &Writer) -> Vec<Mark> {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut left = Vec::new();
+        for mark in written {
+            let Some(progress) = self.progress.get(mark.kind.as_str()) else {
+                continue;
+            };
+            let mut shown = progress.shown.subscribe();
+            let seen = shown.wait_for(|at| self.shows(progress, &mark, *at));
+            // The sender lives in `self`, so that waiting can only end in time or too late.
+            if tokio::time::timeout_at(deadline, seen).await.is_err() {
+                left.push(mark);
+            }
         }
+        let mut unseen = Vec::new();
+        for mark in left {
+            if !self.agrees(&mark, writer).await {
+                unseen.push(mark);
+            }
+        }
+        unseen
+    }
+
+    /// Whether the view, which is at revision `at`, shows `mark` or what came after it.
+    fn shows(&self, progress: &Progress, mark: &Mark, at: u64) -> bool {
+        if mark.revision > 0 && at >= mark.revision {
+            return true;
+        }
+        match (progress.find)(&self.view(), &mark.key) {
+            // Gone: that is what a deletion waits for, and what was made has not come yet.
+            None => mark.revision == 0,
+            Some(seen) if mark.revision == 0 => seen.deleting || seen.uid != mark.uid,
+            Some(seen) => seen.revision >= mark.revision,
+        }
+    }
+
+    /// Whether the view shows this object as the API has it now.
+    async fn agrees(&self, mark: &Mark, writer: &Writer) -> bool {
+        let Some(progress) = self.progress.get(mark.kind.as_str()) else {
+            return true;
+        };
+        // Asked before the view is read: what the view then shows may only be newer.
+        let Ok(there) = writer.version(mark).await else {
+            return false;
+        };
+        let seen = (progress.find)(&self.view(), &mark.key).map(|s| (s.uid, s.revision));
+        seen == there
     }
 
     async fn follow<T: Kind + PartialEq>(
@@ -175,12 +239,18 @@ impl Feed {
         let informer = Informer::start(client.of::<T>(), options);
         informer.synced().await;
         let mut changes = informer.subscribe();
+        let mut shown = informer.revision();
         let mut seen = client::View::<T>::default();
         self.take_in(&informer, &mut seen, table, keys, queue);
         let (feed, queue) = (Arc::clone(self), queue.clone());
         tasks.spawn(async move {
             loop {
-                changes.next().await;
+                // Also a bookmark, or a new list with nothing new, says how far the view is.
+                tokio::select! {
+                    _ = changes.next() => {}
+                    () = informer.reached(shown + 1) => {}
+                }
+                shown = informer.revision();
                 feed.take_in(&informer, &mut seen, table, keys, &queue);
             }
         });
@@ -220,13 +290,31 @@ impl Feed {
             }
         }
         *seen = fresh;
-        if let Some((_, progress)) = self.progress.iter().find(|(name, _)| *name == T::KIND) {
-            progress.send_replace(revision);
+        if let Some(progress) = self.progress.get(T::KIND) {
+            progress.shown.send_replace(revision);
         }
         for item in work {
             queue.add(item);
         }
     }
+}
+
+/// A kind that is followed, and how its objects are found in a view.
+fn followed<T: Kind>(table: fn(&View) -> &Table<T>) -> (&'static str, Progress) {
+    let find = move |view: &View, key: &Key| {
+        let meta = table(view).get(key)?.metadata();
+        let version = meta.resource_version.as_deref();
+        Some(Seen {
+            uid: meta.uid.clone().unwrap_or_default(),
+            revision: version.and_then(|v| v.parse().ok()).unwrap_or(0),
+            deleting: meta.deletion_timestamp.is_some(),
+        })
+    };
+    let progress = Progress {
+        shown: watch::Sender::new(0),
+        find: Box::new(find),
+    };
+    (T::KIND, progress)
 }
 
 /// One object that changed, came or went.
@@ -300,6 +388,18 @@ fn on_pod(change: Change<'_, Pod>) -> Vec<Work> {
         }
         work
     });
+    // A deployment that recreates waits for the last old pod, of whose end no replica set tells.
+    if let Some(gone) = change.old
+        && change.new.is_none_or(pods::is_finished)
+        && let Some(o) = owner::controller_of(&gone.metadata).filter(|o| o.kind == "ReplicaSet")
+    {
+        let namespace = gone.metadata.namespace.clone().unwrap_or_default();
+        let set = change
+            .view
+            .replica_sets
+            .get(&Key::new(namespace, o.name.clone()));
+        work.extend(set.and_then(|set| deployment_of(set)));
+    }
     if let Some(pod) = change.new
         && let Some(node) = pod.spec.as_ref().and_then(|s| s.node_name.as_deref())
         && change.view.nodes.get(&Key::new("", node)).is_none()
@@ -312,16 +412,33 @@ fn on_pod(change: Change<'_, Pod>) -> Vec<Work> {
 fn on_replica_set(change: Change<'_, ReplicaSet>) -> Vec<Work> {
     change.each(|set| {
         let key = owner::key_of(set);
-        let deployment = owner::controller_of(&set.metadata)
-            .filter(|o| o.kind == "Deployment")
-            .map(|o| {
-                (
-                    Controller::Deployment,
-                    Key::new(key.namespace.clone(), o.name.clone()),
-                )
-            });
+        let deployment = deployment_of(set);
+        let orphan = owner::controller_of(&set.metadata).is_none();
+        let claimants = change
+            .view
+            .deployments
+            .in_namespace(&key.namespace)
+            .filter(|d| {
+                let labels = set.metadata.labels.as_ref();
+                orphan
+                    && d.spec
+                        .as_ref()
+                        .is_some_and(|s| owner::selects(&s.selector, labels))
+            })
+            .map(|d| (Controller::Deployment, owner::key_of(&**d)));
+        let claimants: Vec<Work> = claimants.collect();
         std::iter::once((Controller::ReplicaSet, key))
             .chain(deployment)
+            .chain(claimants)
             .collect()
     })
+}
+
+fn deployment_of(set: &ReplicaSet) -> Option<Work> {
+    let owner = owner::controller_of(&set.metadata).filter(|o| o.kind == "Deployment")?;
+    let namespace = set.metadata.namespace.clone().unwrap_or_default();
+    Some((
+        Controller::Deployment,
+        Key::new(namespace, owner.name.clone()),
+    ))
 }

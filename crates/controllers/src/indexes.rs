@@ -7,17 +7,15 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Indexes(BTreeSet<u32>);
 
-/// Most indexes a job may have, as in Kubernetes; a status that claims more is cut here.
-const MAX: u32 = 100_000;
-
 impl Indexes {
-    /// Reads `0,2-4,7`; parts that are no numbers or ranges are left out.
-    pub(crate) fn parse(text: &str) -> Indexes {
+    /// Reads `0,2-4,7`; indexes from `limit` on and parts that are no numbers or ranges are left
+    /// out.
+    pub(crate) fn parse(text: &str, limit: u32) -> Indexes {
         let mut set = BTreeSet::new();
         for part in text.split(',') {
             let (from, to) = part.split_once('-').unwrap_or((part, part));
             if let (Ok(from), Ok(to)) = (from.parse::<u32>(), to.parse::<u32>()) {
-                set.extend(from..=to.min(MAX));
+                set.extend((from..=to.min(limit)).filter(|index| *index < limit));
             }
         }
         Indexes(set)
@@ -68,14 +66,14 @@ mod tests {
     #[test]
     fn ranges_are_written_as_kubernetes_writes_them() {
         for text in ["", "0", "0,1", "0-2", "0,2-4,7", "3,5,7,8"] {
-            assert_eq!(Indexes::parse(text).to_string(), text);
+            assert_eq!(Indexes::parse(text, 10).to_string(), text);
         }
-        assert_eq!(Indexes::parse("1,2,3,9").to_string(), "1-3,9");
+        assert_eq!(Indexes::parse("1,2,3,9", 10).to_string(), "1-3,9");
     }
 
     #[test]
     fn nonsense_is_left_out_and_bounded() {
-        assert!(Indexes::parse("x,-,2-1").is_empty());
-        assert_eq!(Indexes::parse("0-4000000000").len(), 100_001);
+        assert!(Indexes::parse("x,-,2-1", 10).is_empty());
+        assert_eq!(Indexes::parse("0-4294967295", 100).len(), 100);
     }
 }

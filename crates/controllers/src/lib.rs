@@ -19,6 +19,8 @@ mod owner;
 mod plan;
 mod pods;
 mod replica_set;
+#[cfg(test)]
+mod simulation;
 mod view;
 mod writer;
 

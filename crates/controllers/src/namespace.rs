@@ -1,5 +1,8 @@
 //! Namespaces: what each has from birth, and how a deleted one is emptied.
 
+#[cfg(test)]
+mod tests;
+
 use client::Key;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

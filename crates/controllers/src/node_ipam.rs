@@ -1,5 +1,8 @@
 //! An address range for the pods of each node.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 

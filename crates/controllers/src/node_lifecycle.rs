@@ -1,5 +1,8 @@
 //! Nodes: what follows from a heartbeat that stays away.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use client::Key;
@@ -71,13 +74,19 @@ fn judge(node: &Node, view: &View, heartbeat: Timestamp, now: Timestamp, plan: &
         None => FIRST_HEARTBEAT,
     };
     let silent = Duration::try_from(now.duration_since(heartbeat)).unwrap_or_default();
-    let lost = silent >= limit;
-    if lost {
-        lose(node, view, now, plan);
-    } else {
+    if silent < limit {
         plan.again(limit - silent);
+    } else {
+        lose(node, view, now, plan);
     }
-    taint(node, lost, now, plan);
+    // One write of the node at a time: the taints follow from the condition once it is in view.
+    if plan.writes.iter().all(|w| !writes_node(w)) {
+        taint(node, now, plan);
+    }
+}
+
+fn writes_node(write: &Write) -> bool {
+    matches!(write, Write::Status { object } if object["kind"] == "Node")
 }
 
 /// Marks a silent node's condition `Unknown` and its pods as not ready.
@@ -135,8 +144,10 @@ fn not_ready(pod: &Pod, now: Timestamp) -> Pod {
 }
 
 /// Sets the taints that a node's readiness calls for, and takes away those it no longer does.
-fn taint(node: &Node, lost: bool, now: Timestamp, plan: &mut Plan) {
-    let not_ready = !lost && ready(node).is_none_or(|c| c.status != "True");
+fn taint(node: &Node, now: Timestamp, plan: &mut Plan) {
+    let status = ready(node).map_or("False", |c| c.status.as_str());
+    let lost = status == "Unknown";
+    let not_ready = !lost && status != "True";
     let old = node
         .spec
         .as_ref()
@@ -208,6 +219,7 @@ pub(crate) fn reconcile_pod(key: &Key, view: &View) -> Plan {
         plan.writes.push(Write::Delete {
             target: target(&**pod),
             force: true,
+            foreground: false,
             unless: vec![node],
         });
     }

@@ -45,6 +45,21 @@ pub(crate) fn key_of<T: Kind>(object: &T) -> Key {
     )
 }
 
+/// Namespace and name of an object, borrowed.
+pub(crate) struct Named<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) name: &'a str,
+}
+
+/// An object's namespace and name.
+pub(crate) fn named<T: Kind>(object: &T) -> Named<'_> {
+    let meta = object.metadata();
+    Named {
+        namespace: meta.namespace.as_deref().unwrap_or_default(),
+        name: meta.name.as_deref().unwrap_or_default(),
+    }
+}
+
 /// What a write on exactly this object is aimed at.
 pub(crate) fn target<T: Kind>(object: &T) -> Target {
     Target {

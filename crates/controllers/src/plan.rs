@@ -7,9 +7,10 @@ use serde_json::Value;
 
 /// The writes, events and second look that one reconciliation asks for.
 ///
-/// Writes are carried out in order, except that neighbours which do not depend on each other's
-/// outcome (everything but [`Write::Status`] and [`Write::Update`]) run side by side. The first
-/// failure ends the plan: the key runs again on a fresh view, so a plan never has to undo.
+/// Writes are carried out in order, except that neighbours of one variant run side by side; a
+/// plan therefore never writes one object twice by the same variant. The first failure ends the
+/// plan, but for statuses after it, which say what was seen: the key runs again on a fresh view,
+/// so a plan never has to undo.
 #[derive(Debug, Default, PartialEq)]
 pub struct Plan {
     /// What to write, in order.
@@ -36,7 +37,7 @@ pub struct Target {
 /// One write.
 #[derive(Debug, PartialEq)]
 pub enum Write {
-    /// Create `object`; one that is there already counts as done.
+    /// Create `object`. That its name is taken says that the view was behind: look again.
     Create {
         /// The namespace to create it in; empty for cluster-scoped kinds.
         namespace: String,
@@ -68,6 +69,8 @@ pub enum Write {
         target: Target,
         /// Without grace, for what nobody is left to end.
         force: bool,
+        /// Only after its own dependents.
+        foreground: bool,
         /// Leave it if one of these is there after all: asked of the API, for a view may not have
         /// seen them yet. An empty uid stands for any.
         unless: Vec<Target>,
@@ -121,12 +124,13 @@ impl Write {
         Write::Delete {
             target,
             force: false,
+            foreground: false,
             unless: Vec::new(),
         }
     }
 
-    /// Whether what follows must wait for this write's outcome.
-    pub(crate) fn is_barrier(&self) -> bool {
-        matches!(self, Write::Status { .. } | Write::Update { .. })
+    /// Whether both may be under way at once.
+    pub(crate) fn goes_beside(&self, other: &Write) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 
 use crate::owner;
 
+/// What a user says it costs to lose a pod, as a whole number.
+const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
 /// A pod's phase; `Pending` where none was reported.
 pub(crate) fn phase(pod: &Pod) -> &str {
     pod.status
@@ -58,8 +61,8 @@ pub(crate) fn available_in(
 }
 
 /// The order in which surplus pods go, as Kubernetes has it: not yet placed, pending, not ready,
-/// from the node that holds most of them (`on_node`), more restarts, younger; the name decides
-/// among equals, so that the order is one.
+/// cheaper by their annotation, from the node that holds most of them (`on_node`), ready for a
+/// shorter time, more restarts, younger; the name decides among equals, so that the order is one.
 pub(crate) fn removal_rank(pod: &Pod, on_node: usize) -> impl Ord + use<> {
     let placed = pod.spec.as_ref().is_some_and(|s| s.node_name.is_some());
     let phase = match phase(pod) {
@@ -74,12 +77,21 @@ pub(crate) fn removal_rank(pod: &Pod, on_node: usize) -> impl Ord + use<> {
         .map(|c| c.restart_count)
         .max()
         .unwrap_or(0);
+    let cost: i32 = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get(DELETION_COST)?.parse().ok())
+        .unwrap_or(0);
     let age = Reverse(owner::created(pod));
+    let ready = ready_since(pod);
     (
         placed,
         phase,
-        is_ready(pod),
+        ready.is_some(),
+        cost,
         Reverse(on_node),
+        Reverse(ready.flatten()),
         Reverse(restarts),
         age,
         pod.metadata.name.clone(),

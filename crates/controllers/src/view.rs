@@ -34,12 +34,16 @@ pub struct View {
     pub root_ca: Arc<str>,
 }
 
-/// All objects of one kind, with an index from a controller's uid to what it owns.
+/// All objects of one kind, with an index from a controller to what it owns.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
     objects: OrdMap<Key, Arc<T>>,
-    owned: OrdSet<(String, Key)>,
+    owned: OrdSet<(Owner, Key)>,
 }
+
+/// Namespace, kind, name and uid of a controller: in this order, so that those of one name are
+/// neighbours.
+type Owner = (String, String, String, String);
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
@@ -53,12 +57,12 @@ impl<T> Default for Table<T> {
 impl<T: Kind> Table<T> {
     /// Takes in what is now at `key`: `None` where it is gone.
     pub fn set(&mut self, key: &Key, object: Option<Arc<T>>) {
-        if let Some(owner) = self.objects.get(key).and_then(|old| controller_uid(&**old)) {
+        if let Some(owner) = self.objects.get(key).and_then(|old| controller(&**old)) {
             self.owned.remove(&(owner, key.clone()));
         }
         match object {
             Some(object) => {
-                if let Some(owner) = controller_uid(&*object) {
+                if let Some(owner) = controller(&*object) {
                     self.owned.insert((owner, key.clone()));
                 }
                 self.objects.insert(key.clone(), object);
@@ -87,24 +91,51 @@ impl<T: Kind> Table<T> {
             .map(|(_, object)| object)
     }
 
-    /// The objects whose controller has this uid, by name.
-    pub fn owned_by<'a>(&'a self, uid: &'a str) -> impl Iterator<Item = &'a Arc<T>> {
+    /// The objects that `owner` controls, by name.
+    pub fn owned_by<O: Kind>(&self, owner: &O) -> impl Iterator<Item = &Arc<T>> + use<'_, T, O> {
+        let meta = owner.metadata();
+        let owner = (
+            meta.namespace.clone().unwrap_or_default(),
+            O::KIND.to_owned(),
+            meta.name.clone().unwrap_or_default(),
+            meta.uid.clone().unwrap_or_default(),
+        );
         self.owned
-            .range((uid.to_owned(), Key::new("", ""))..)
-            .take_while(move |(owner, _)| owner == uid)
+            .range((owner.clone(), Key::new("", ""))..)
+            .take_while(move |(of, _)| *of == owner)
+            .filter_map(|(_, key)| self.objects.get(key))
+    }
+
+    /// The objects that are or were controlled by one of this kind and name, whatever its uid.
+    pub fn owned_by_name<'a>(
+        &'a self,
+        kind: &'a str,
+        owner: &'a Key,
+    ) -> impl Iterator<Item = &'a Arc<T>> {
+        let first = (
+            owner.namespace.clone(),
+            kind.to_owned(),
+            owner.name.clone(),
+            String::new(),
+        );
+        self.owned
+            .range((first, Key::new("", ""))..)
+            .take_while(move |((namespace, of, name, _), _)| {
+                *namespace == owner.namespace && of == kind && *name == owner.name
+            })
             .filter_map(|(_, key)| self.objects.get(key))
     }
 }
 
-/// The uid of the owner that is marked as the controller.
-fn controller_uid<T: Kind>(object: &T) -> Option<String> {
-    let owners = object
-        .metadata()
-        .owner_references
-        .as_deref()
-        .unwrap_or_default();
-    owners
-        .iter()
-        .find(|o| o.controller == Some(true))
-        .map(|o| o.uid.clone())
+/// The owner that is marked as the controller.
+fn controller<T: Kind>(object: &T) -> Option<Owner> {
+    let meta = object.metadata();
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    let owner = owners.iter().find(|o| o.controller == Some(true))?;
+    Some((
+        meta.namespace.clone().unwrap_or_default(),
+        owner.kind.clone(),
+        owner.name.clone(),
+        owner.uid.clone(),
+    ))
 }

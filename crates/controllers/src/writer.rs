@@ -1,28 +1,31 @@
 //! Carries out single writes through the client.
 
 use api::resource::{self, Resource};
-use client::{Client, DeleteOptions, Error, Patch, Propagation, Untyped};
+use client::{Client, DeleteOptions, Error, Key, Patch, Propagation, Untyped};
 
 use crate::plan::{Target, Write};
 
+/// Which object a write left behind, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// `Pod`, …
+    pub(crate) kind: String,
+    /// Namespace and name.
+    pub(crate) key: Key,
+    /// The object's own.
+    pub(crate) uid: String,
+    /// The revision that it has now; 0 where it was deleted.
+    pub(crate) revision: u64,
+}
+
 /// What a write came to.
 pub(crate) enum Outcome {
-    /// The object was made.
-    Created {
-        /// Its kind.
-        kind: String,
-        /// Its name, which may have been generated.
-        name: String,
-        /// Its revision.
-        revision: u64,
-    },
-    /// The object of this kind is now at this revision.
-    Written {
-        /// The kind.
-        kind: String,
-        /// Its revision.
-        revision: u64,
-    },
+    /// The object was made; its name may have been generated.
+    Created(Mark),
+    /// The object is now at this revision.
+    Written(Mark),
+    /// The object is gone, or going.
+    Deleted(Mark),
     /// It was so already, or the object is gone.
     Nothing,
 }
@@ -44,12 +47,7 @@ impl Writer {
             Write::Create { object, .. } => {
                 let access = self.client.untyped(resource_of(object)?);
                 match access.create(&Untyped(object.clone())).await {
-                    Ok(created) => Ok(Outcome::Created {
-                        kind: created.0["kind"].as_str().unwrap_or_default().to_owned(),
-                        name: client::Object::name(&created).to_owned(),
-                        revision: client::Object::revision(&created),
-                    }),
-                    Err(error) if error.is_already_exists() => Ok(Outcome::Nothing),
+                    Ok(created) => Ok(Outcome::Created(mark(&created))),
                     Err(error) => Err(error),
                 }
             }
@@ -58,7 +56,7 @@ impl Writer {
                 access
                     .update(&Untyped(object.clone()))
                     .await
-                    .map(|o| written(&o))
+                    .map(|o| Outcome::Written(mark(&o)))
             }
             Write::Status { object } => {
                 let access = self.client.untyped(resource_of(object)?);
@@ -85,6 +83,7 @@ impl Writer {
             Write::Delete {
                 target,
                 force,
+                foreground,
                 unless,
             } => {
                 for other in unless {
@@ -95,8 +94,11 @@ impl Writer {
                 let access = self
                     .client
                     .untyped(resource(&target.api_version, &target.kind)?);
-                let mut options =
-                    DeleteOptions::uid(target.uid.clone()).propagation(Propagation::Background);
+                let propagation = match foreground {
+                    true => Propagation::Foreground,
+                    false => Propagation::Background,
+                };
+                let mut options = DeleteOptions::uid(target.uid.clone()).propagation(propagation);
                 if *force {
                     options = options.grace_period_seconds(0);
                 }
@@ -104,7 +106,12 @@ impl Writer {
                     .delete(&target.key.namespace, &target.key.name, &options)
                     .await
                 {
-                    Ok(()) => Ok(Outcome::Nothing),
+                    Ok(()) => Ok(Outcome::Deleted(Mark {
+                        kind: target.kind.clone(),
+                        key: target.key.clone(),
+                        uid: target.uid.clone(),
+                        revision: 0,
+                    })),
                     Err(error) if error.is_not_found() || error.is_conflict() => {
                         Ok(Outcome::Nothing)
                     }
@@ -127,18 +134,34 @@ impl Writer {
     }
 }
 
+impl Writer {
+    /// Uid and revision of the object that `mark` names, as the API has it now.
+    pub(crate) async fn version(&self, mark: &Mark) -> Result<Option<(String, u64)>, Error> {
+        let Some(resource) = resource::all().iter().find(|r| r.kind == mark.kind) else {
+            return Ok(None);
+        };
+        let access = self.client.resource::<client::PartialObject>(resource);
+        let found = access.find(&mark.key.namespace, &mark.key.name).await?;
+        Ok(found.map(|o| {
+            let uid = client::Object::uid(&o).to_owned();
+            (uid, client::Object::revision(&o))
+        }))
+    }
+}
+
 fn gone_is_done(result: Result<Untyped, Error>) -> Result<Outcome, Error> {
     match result {
-        Ok(object) => Ok(written(&object)),
+        Ok(object) => Ok(Outcome::Written(mark(&object))),
         Err(error) if error.is_not_found() => Ok(Outcome::Nothing),
         Err(error) => Err(error),
     }
 }
 
-fn written(object: &Untyped) -> Outcome {
-    let kind = object.0["kind"].as_str().unwrap_or_default().to_owned();
-    Outcome::Written {
-        kind,
+fn mark(object: &Untyped) -> Mark {
+    Mark {
+        kind: object.0["kind"].as_str().unwrap_or_default().to_owned(),
+        key: Key::of(object),
+        uid: client::Object::uid(object).to_owned(),
         revision: client::Object::revision(object),
     }
 }

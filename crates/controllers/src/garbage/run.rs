@@ -8,6 +8,7 @@ use imbl::ordmap::DiffItem;
 use k8s_openapi::api::core::v1::Namespace;
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::graph::Graph;
@@ -44,10 +45,15 @@ pub(crate) async fn run(client: Client) {
         client,
     });
     let mut tasks = JoinSet::new();
+    let (known, mut unknown) = mpsc::channel::<()>(1);
     for resource in collected() {
-        tasks.spawn(Arc::clone(&collector).follow(resource));
+        tasks.spawn(Arc::clone(&collector).follow(resource, known.clone()));
     }
     tasks.spawn(Arc::clone(&collector).follow_namespaces());
+    drop(known);
+    // An owner must not go, or be taken for one without dependents, before all kinds are known:
+    // the channel ends when the last of them is.
+    unknown.recv().await;
     for _ in 0..WORKERS {
         let collector = Arc::clone(&collector);
         tasks.spawn(async move {
@@ -80,7 +86,7 @@ fn collected() -> impl Iterator<Item = &'static Resource> {
 }
 
 impl Collector {
-    async fn follow(self: Arc<Self>, resource: &'static Resource) {
+    async fn follow(self: Arc<Self>, resource: &'static Resource, known: mpsc::Sender<()>) {
         let informer = Informer::start(
             self.client.resource::<PartialObject>(resource),
             ListOptions::default(),
@@ -88,8 +94,13 @@ impl Collector {
         let mut changes = informer.subscribe();
         let mut seen = client::View::<PartialObject>::default();
         let api_version = resource.api_version();
+        let mut known = Some(known);
+        informer.synced().await;
         loop {
-            changes.next().await;
+            // What is there at first is taken in without waiting for a change.
+            if known.is_none() {
+                changes.next().await;
+            }
             let fresh = informer.view();
             let mut concerned = Vec::new();
             {
@@ -123,6 +134,7 @@ impl Collector {
                 }
             }
             seen = fresh;
+            known = None;
             for uid in concerned {
                 self.queue.add(Work::Object(uid));
             }
@@ -203,10 +215,15 @@ impl Collector {
         if namespace.metadata.deletion_timestamp.is_none() {
             return Ok(());
         }
-        namespace.spec.get_or_insert_default().finalizers = None;
+        let finalizers = namespace.spec.take().and_then(|s| s.finalizers);
+        let others: Vec<_> = finalizers
+            .into_iter()
+            .flatten()
+            .filter(|f| f != "kubernetes")
+            .collect();
         let mut object =
             serde_json::to_value(&namespace).map_err(|e| Error::decode("a namespace", e))?;
-        object["spec"] = json!({"finalizers": []});
+        object["spec"] = json!({"finalizers": others});
         let uri = format!("/api/v1/namespaces/{name}/finalize");
         let request = http::Request::put(uri)
             .header(http::header::CONTENT_TYPE, "application/json")

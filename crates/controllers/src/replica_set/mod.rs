@@ -1,13 +1,20 @@
 //! ReplicaSet: as many pods of a template as `replicas` says.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::Key;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::apps::v1::{
+    ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus,
+};
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde_json::json;
 
 use crate::owner::{self, controller_ref, target, to_value};
 use crate::plan::{Plan, Write};
@@ -29,53 +36,69 @@ pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
     if owner::is_deleting(&**set) {
         return plan;
     }
-    adopt(set, view, &mut plan);
+    claim(set, spec, view, &mut plan);
+    if !plan.writes.is_empty() {
+        // Whether a claim succeeds decides how many pods there are: count afterwards.
+        return plan;
+    }
     let active: Vec<&Arc<Pod>> = view
         .pods
-        .owned_by(owner::uid(&**set))
+        .owned_by(&**set)
         .filter(|pod| pods::is_active(pod))
         .collect();
     let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
     if active.len() < wanted {
-        grow(set, (wanted - active.len()).min(BURST), &mut plan);
+        grow(set, spec, (wanted - active.len()).min(BURST), &mut plan);
     } else {
         shrink(&active, active.len() - wanted, &mut plan);
     }
-    report(set, &active, now, &mut plan);
+    report(set, spec, &active, now, &mut plan);
     plan
 }
 
-/// Takes over pods that the selector chooses and that nobody controls.
-fn adopt(set: &ReplicaSet, view: &View, plan: &mut Plan) {
-    let Some(selector) = set.spec.as_ref().map(|s| &s.selector) else {
-        return;
-    };
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let orphans = view.pods.in_namespace(namespace).filter(|pod| {
-        owner::controller_of(&pod.metadata).is_none()
-            && pods::is_active(pod)
-            && owner::selects(selector, pod.metadata.labels.as_ref())
-    });
-    for pod in orphans {
+/// Takes over pods that the selector chooses and nobody controls, and lets go of those that it
+/// does not choose any more.
+fn claim(set: &ReplicaSet, spec: &ReplicaSetSpec, view: &View, plan: &mut Plan) {
+    let chosen = |pod: &Pod| owner::selects(&spec.selector, pod.metadata.labels.as_ref());
+    let orphans = view
+        .pods
+        .in_namespace(owner::named(set).namespace)
+        .filter(|pod| owner::controller_of(&pod.metadata).is_none());
+    for pod in orphans.filter(|pod| pods::is_active(pod) && chosen(pod)) {
         let mut owners = pod.metadata.owner_references.clone().unwrap_or_default();
         owners.push(controller_ref(set));
-        let patch = serde_json::json!({"metadata": {
-            "ownerReferences": owners, "resourceVersion": pod.metadata.resource_version,
-        }});
         plan.writes.push(Write::Patch {
             target: target(&**pod),
             subresource: None,
-            patch,
+            patch: with_owners(&pod.metadata, &owners),
+        });
+    }
+    let strangers = view
+        .pods
+        .owned_by(set)
+        .filter(|pod| pods::is_active(pod) && !chosen(pod));
+    for pod in strangers {
+        let mut owners = pod.metadata.owner_references.clone().unwrap_or_default();
+        owners.retain(|o| o.uid != owner::uid(set));
+        plan.writes.push(Write::Patch {
+            target: target(&**pod),
+            subresource: None,
+            patch: with_owners(&pod.metadata, &owners),
         });
     }
 }
 
-fn grow(set: &ReplicaSet, missing: usize, plan: &mut Plan) {
-    let Some(template) = set.spec.as_ref().and_then(|s| s.template.as_ref()) else {
+/// The patch that gives an object these owners, on condition that nobody else did meanwhile.
+pub(crate) fn with_owners(meta: &ObjectMeta, owners: &[OwnerReference]) -> serde_json::Value {
+    json!({"metadata": {"ownerReferences": owners, "resourceVersion": meta.resource_version}})
+}
+
+fn grow(set: &ReplicaSet, spec: &ReplicaSetSpec, missing: usize, plan: &mut Plan) {
+    let Some(template) = spec.template.as_ref() else {
         return;
     };
-    let namespace = set.metadata.namespace.as_deref().unwrap_or_default();
-    let name = format!("{}-", set.metadata.name.as_deref().unwrap_or_default());
+    let owner::Named { namespace, name } = owner::named(set);
+    let name = format!("{name}-");
     for _ in 0..missing {
         let pod = pods::from_template(template, namespace, &name, controller_ref(set));
         plan.writes.push(Write::Create {
@@ -99,21 +122,20 @@ fn shrink(active: &[&Arc<Pod>], surplus: usize, plan: &mut Plan) {
     let mut candidates: Vec<&Arc<Pod>> = active.to_vec();
     candidates.sort_by_cached_key(|pod| pods::removal_rank(pod, on_node[&node(pod)]));
     for pod in candidates.into_iter().take(surplus.min(BURST)) {
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        plan.note("SuccessfulDelete", format!("Deleted pod: {name}"));
         plan.writes.push(Write::delete(target(&**pod)));
     }
 }
 
-fn report(set: &ReplicaSet, active: &[&Arc<Pod>], now: Timestamp, plan: &mut Plan) {
-    let spec = set.spec.as_ref();
-    let min_ready =
-        Duration::from_secs(spec.and_then(|s| s.min_ready_seconds).unwrap_or(0).max(0) as u64);
-    let template_labels = spec
-        .and_then(|s| s.template.as_ref())
-        .and_then(|t| t.metadata.as_ref())
-        .and_then(|m| m.labels.clone())
-        .unwrap_or_default();
+fn report(
+    set: &ReplicaSet,
+    spec: &ReplicaSetSpec,
+    active: &[&Arc<Pod>],
+    now: Timestamp,
+    plan: &mut Plan,
+) {
+    let min_ready = min_ready(spec.min_ready_seconds);
+    let template = spec.template.as_ref().and_then(|t| t.metadata.as_ref());
+    let template_labels = template.and_then(|m| m.labels.clone()).unwrap_or_default();
     let has_template_labels = |pod: &Pod| {
         let labels = pod.metadata.labels.as_ref();
         template_labels
@@ -152,6 +174,11 @@ fn report(set: &ReplicaSet, active: &[&Arc<Pod>], now: Timestamp, plan: &mut Pla
         });
         plan.writes.push(Write::Status { object });
     }
+}
+
+/// `minReadySeconds` as a duration.
+pub(crate) fn min_ready(seconds: Option<i32>) -> Duration {
+    Duration::from_secs(u64::try_from(seconds.unwrap_or(0)).unwrap_or(0))
 }
 
 /// Zero is left out, as Kubernetes leaves it out.
