@@ -21,7 +21,7 @@ use crate::ApiServer;
 use crate::body;
 use crate::ca::{Profile, SERVER_USER};
 use crate::identity::Identity;
-use crate::registry::write_failed;
+use crate::registry::unavailable;
 
 /// Where agents and servers learn every server's URL.
 const SERVERS_PATH: &str = "/carob/v1/servers";
@@ -170,7 +170,8 @@ impl ApiServer {
         self.inner.store.leadership().borrow().leader
     }
 
-    /// A raft id that was never given before.
+    /// A raft id that was never given before. A machine that asks twice gets another: `unavailable` may
+    /// say of this write, too, that it can be repeated.
     async fn new_member_id(&self) -> Result<u64, Status> {
         let key = Bytes::from_static(LAST_MEMBER);
         loop {
@@ -193,12 +194,7 @@ impl ApiServer {
                     lease: None,
                 }],
             };
-            let written = self
-                .inner
-                .store
-                .write(command)
-                .await
-                .map_err(write_failed)?;
+            let written = self.inner.store.write(command).await.map_err(unavailable)?;
             if let Written::Applied { .. } = written {
                 return Ok(next);
             }
@@ -238,6 +234,7 @@ impl ApiServer {
     }
 }
 
+/// Adding or removing a member that is added or removed already is harmless: so is asking again.
 fn membership(error: store::Error) -> Status {
     match error {
         store::Error::Membership(why) => Status::conflict(
@@ -248,7 +245,7 @@ fn membership(error: store::Error) -> Status {
             "",
             &why,
         ),
-        other => write_failed(other),
+        other => unavailable(other),
     }
 }
 

@@ -257,14 +257,14 @@ pub(crate) fn not_taken(why: impl Into<String>) -> Status {
     status
 }
 
-/// A read that the store could not answer.
+/// What the store could not do and may be asked again: a read, or a write that does no harm twice.
 pub(crate) fn unavailable(error: store::Error) -> Status {
     not_taken(error.to_string())
 }
 
 /// A write that breaks the store's limits, or of which it is not known whether it took effect: 504
 /// without `Retry-After`, lest a client's transport sends it a second time by itself.
-pub(crate) fn write_failed(error: store::Error) -> Status {
+fn write_failed(error: store::Error) -> Status {
     match error {
         store::Error::Invalid(why) => Status::request_entity_too_large(why),
         store::Error::Unavailable(why) => Status::timeout(why, 0),
