@@ -10,7 +10,6 @@ use client::join::{self, Request, Response};
 use client::tls;
 use client::token::Token;
 
-
 /// Sends `request` to the server at `url` until it answers, for `limit` at most. A refusal is final.
 pub(crate) async fn ask(
     url: &str,

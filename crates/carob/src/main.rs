@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     // The provider is process-wide state; libraries that build TLS configurations on their own
     // name it explicitly, tonic relies on this default.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    output::end_quietly_when_nobody_reads();
     match cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {

@@ -24,6 +24,23 @@ impl Format {
     }
 }
 
+/// Ends the process without a word when what it prints to has gone, as in `carob get pods | head`.
+///
+/// `println!` panics then. Servers and agents print nothing and replace this hook by their own.
+pub(crate) fn end_quietly_when_nobody_reads() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let said = info.payload_as_str().unwrap_or_default();
+        if said.starts_with("failed printing to") && said.contains("Broken pipe") {
+            std::process::exit(BROKEN_PIPE);
+        }
+        usual(info);
+    }));
+}
+
+/// What a shell reports of a program that SIGPIPE ended.
+const BROKEN_PIPE: i32 = 141;
+
 /// Columns as kubectl sets them: three blanks between, no lines.
 pub(crate) struct Table(comfy_table::Table);
 

@@ -7,7 +7,6 @@ use api::resource::{self, Resource};
 use client::Client;
 use client::kubeconfig::{Context, Sources};
 
-
 /// Which cluster a command talks to.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Target {

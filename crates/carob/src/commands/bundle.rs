@@ -37,7 +37,7 @@ impl Bundle {
             Command::Build { dir, output } => build(dir, output.as_deref()),
             Command::Inspect { file } => {
                 let summary = bundle::inspect(file).with_context(|| file.display().to_string())?;
-                print!("{summary}");
+                println!("{}", summary.to_string().trim_end());
                 Ok(())
             }
         })
@@ -65,7 +65,7 @@ fn build(dir: &Path, output: Option<&Path>) -> Result<()> {
     })
     .with_context(|| dir.display().to_string())?;
     bar.finish_and_clear();
-    print!("{summary}");
+    println!("{}", summary.to_string().trim_end());
     println!("wrote {}", file.display());
     Ok(())
 }

@@ -239,9 +239,13 @@ async fn follow(client: &Client, namespace: &str, job: &str) -> Result<u8> {
                     outputs.spawn(print_log(client.clone(), namespace.to_owned(), key.name.clone()));
                 }
                 seen.end = seen.end.take().or_else(|| end_of(&pod));
-                if let Some(why) = waits_for(&pod).filter(|why| *why != complained) {
-                    eprintln!("carob: {why}");
-                    complained = why;
+                match waits_for(&pod) {
+                    Some(Wait::ForEver(why)) => bail!(why),
+                    Some(Wait::ForNow(why)) if why != complained => {
+                        eprintln!("carob: {why}");
+                        complained = why;
+                    }
+                    _ => {}
                 }
             },
             _ = job_changes.next() => {}
@@ -335,8 +339,16 @@ fn end_of(pod: &Pod) -> Option<Ended> {
     })
 }
 
-/// Why a pod does not start, where a user can do something about it.
-fn waits_for(pod: &Pod) -> Option<String> {
+/// Why a pod does not start.
+#[derive(Debug, PartialEq, Eq)]
+enum Wait {
+    /// It may change without the user, such as room on a node.
+    ForNow(String),
+    /// It will not change unless the user does something.
+    ForEver(String),
+}
+
+fn waits_for(pod: &Pod) -> Option<Wait> {
     let status = pod.status.as_ref()?;
     let waiting = status
         .container_statuses
@@ -345,26 +357,42 @@ fn waits_for(pod: &Pod) -> Option<String> {
         .find_map(|s| s.state.as_ref()?.waiting.clone());
     if let Some(waiting) = waiting {
         let reason = waiting.reason.unwrap_or_default();
-        let ordinary = reason == "ContainerCreating" || reason == "PodInitializing";
-        return (!ordinary).then(|| format!("{reason}: {}", waiting.message.unwrap_or_default()));
+        let text = format!("{reason}: {}", waiting.message.unwrap_or_default());
+        return match reason.as_str() {
+            "ContainerCreating" | "PodInitializing" => None,
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "CreateContainerConfigError"
+            | "Unsupported" => Some(Wait::ForEver(text)),
+            _ => Some(Wait::ForNow(text)),
+        };
     }
-    let scheduled = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
-    scheduled.message.clone()
+    let mut conditions = status.conditions.iter().flatten();
+    let unplaced = conditions.find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    unplaced.message.clone().map(Wait::ForNow)
 }
 
+/// Prints what a pod writes, each stream to its own, until it has ended.
 async fn print_log(client: Client, namespace: String, pod: String) -> Result<()> {
-    logs::copy(
-        &client,
-        &namespace,
-        &pod,
-        "follow=true",
-        tokio::io::stdout(),
-    )
-    .await
+    let (out, err) = tokio::join!(
+        logs::copy(
+            &client,
+            &namespace,
+            &pod,
+            "follow=true&stream=Stdout",
+            tokio::io::stdout()
+        ),
+        logs::copy(
+            &client,
+            &namespace,
+            &pod,
+            "follow=true&stream=Stderr",
+            tokio::io::stderr()
+        ),
+    );
+    out.and(err)
 }
 
 fn parse_env(text: &str) -> Result<(String, String), String> {

@@ -31,7 +31,10 @@ const CLOSING: Duration = Duration::from_secs(3);
 impl Down {
     pub(crate) async fn run(self) -> Result<()> {
         let dir = layout::cluster_dir(&self.name, self.data_dir.as_deref())?;
-        let name = Cluster::load(&dir).ok().flatten().map_or(self.name, |cluster| cluster.name);
+        let name = Cluster::load(&dir)
+            .ok()
+            .flatten()
+            .map_or(self.name, |cluster| cluster.name);
         let ended = stop(&dir).await?;
         if self.purge {
             purge(&dir)?;

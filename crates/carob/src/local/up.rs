@@ -487,10 +487,7 @@ pub(crate) fn api_url(node: &NodeDir) -> Option<String> {
 fn connect(nodes: &[NodeDir], urls: impl IntoIterator<Item = String>) -> Result<Client> {
     let identity = admin(nodes)?;
     let transport = HttpsTransport::new(urls, identity.client_config()?)?;
-    Ok(Client::new(
-        Arc::new(transport),
-        "carob",
-    ))
+    Ok(Client::new(Arc::new(transport), "carob"))
 }
 
 /// The administrator's certificate, from whichever server has one.

@@ -137,8 +137,7 @@ async fn join(
     };
     let transport = HttpsTransport::new(servers, identity.client_config()?)?;
     // Catching up by a snapshot takes as long as the snapshot is large.
-    let client = Client::new(Arc::new(transport), "carob")
-        .with_timeout(Duration::from_secs(300));
+    let client = Client::new(Arc::new(transport), "carob").with_timeout(Duration::from_secs(300));
     Ok(Membership {
         id,
         identity,
