@@ -1,5 +1,8 @@
 //! From informers to the view, and from what changed to the keys that must be looked at.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,0 +1,76 @@
+//! Waiting for own writes, against a simulated server.
+
+use client::simulated::Simulated;
+use client::{DeleteOptions, Key};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use super::{Feed, PATIENCE, Queue};
+use crate::writer::{Mark, Writer};
+
+fn pod(name: &str) -> Pod {
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                     "metadata": {"name": name, "namespace": "ns"}, "spec": {"containers": []}});
+    serde_json::from_value(pod).expect("a pod")
+}
+
+fn mark(pod: &Pod, revision: u64) -> Mark {
+    Mark {
+        kind: "Pod".into(),
+        key: Key::of(pod),
+        uid: client::Object::uid(pod).into(),
+        revision,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_own_write_is_waited_for_until_it_is_in_view() {
+    let server = Simulated::new();
+    let client = server.client("test");
+    let (feed, _tasks) = Feed::start(&client, "CA", &Queue::new()).await;
+    let writer = Writer::new(client.clone());
+    let made = client.of::<Pod>().create(&pod("a")).await.expect("made");
+    let revision = client::Object::revision(&made);
+    assert!(
+        feed.unseen(vec![mark(&made, revision)], &writer)
+            .await
+            .is_empty()
+    );
+    assert!(feed.view().pods.get(&Key::new("ns", "a")).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_gone_before_anybody_saw_it_is_not_waited_for() {
+    let server = Simulated::new();
+    let client = server.client("test");
+    let (feed, _tasks) = Feed::start(&client, "CA", &Queue::new()).await;
+    let writer = Writer::new(client.clone());
+    let pods = client.of::<Pod>();
+    let made = pods.create(&pod("a")).await.expect("made");
+    let options = DeleteOptions::uid(client::Object::uid(&made)).grace_period_seconds(0);
+    pods.delete("ns", "a", &options).await.expect("deleted");
+    // Far beyond what any event will say.
+    let began = tokio::time::Instant::now();
+    let unseen = feed.unseen(vec![mark(&made, 1_000_000)], &writer).await;
+    assert!(unseen.is_empty(), "{unseen:?}");
+    assert!(began.elapsed() <= 2 * PATIENCE);
+    assert!(feed.unseen(vec![mark(&made, 0)], &writer).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_is_behind_is_told_from_one_that_is_not() {
+    let server = Simulated::new();
+    let client = server.client("test");
+    let made = client.of::<Pod>().create(&pod("a")).await.expect("made");
+    let (feed, _tasks) = Feed::start(&client, "CA", &Queue::new()).await;
+    let writer = Writer::new(client.clone());
+    // A deletion that was asked for and of which the view shows nothing.
+    let going = mark(&made, 0);
+    assert_eq!(feed.unseen(vec![going.clone()], &writer).await, []);
+    assert!(!feed.shows(&feed.progress["Pod"], &going, 1_000_000));
+    let stranger = Mark {
+        uid: "before".into(),
+        ..going
+    };
+    assert!(feed.shows(&feed.progress["Pod"], &stranger, 0));
+}
