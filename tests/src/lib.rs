@@ -205,17 +205,10 @@ impl Cluster {
             || {
                 last = self.get(what).unwrap_or(Value::Null);
                 let at = last.pointer(path).cloned().unwrap_or(Value::Null);
-                Ok(at
-                    .as_str()
-                    .map_or(at.to_string() == value, |text| text == value))
+                let shown = at.as_str().map_or_else(|| at.to_string(), str::to_owned);
+                Ok(shown == value)
             },
-        )
-        .map_err(|e| {
-            Failed::from(format!(
-                "{}; it was {last:#}",
-                e.message().unwrap_or_default()
-            ))
-        })?;
+        )?;
         Ok(last)
     }
 
