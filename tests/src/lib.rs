@@ -199,7 +199,7 @@ impl Cluster {
     /// Waits until `path` of an object is `value`; the object then.
     pub fn wait_for(&self, what: &str, path: &str, value: &str) -> Result<Value, Failed> {
         let mut last = Value::Null;
-        until(
+        let waited = until(
             &format!("{what} {path} = {value}"),
             Duration::from_secs(30),
             || {
@@ -208,7 +208,11 @@ impl Cluster {
                 let shown = at.as_str().map_or_else(|| at.to_string(), str::to_owned);
                 Ok(shown == value)
             },
-        )?;
+        );
+        if waited.is_err() {
+            eprintln!("{what} is {last:#}");
+        }
+        waited?;
         Ok(last)
     }
 

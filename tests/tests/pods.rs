@@ -65,7 +65,7 @@ fn exit_codes(cluster: &Cluster) -> Outcome {
     guests(cluster)?;
     push_wat(cluster, "seven", &exits(7))?;
     push_wat(cluster, "traps", TRAPS)?;
-    for (image, code, reason) in [("seven", "7", "Error"), ("traps", "134", "Error")] {
+    for (image, code, reason) in [("seven", 7, "Error"), ("traps", 134, "Error")] {
         cluster.apply(&pod(
             image,
             &format!("{{restartPolicy: Never, containers: [{{name: c, image: {image}}}]}}"),
@@ -73,7 +73,7 @@ fn exit_codes(cluster: &Cluster) -> Outcome {
         let ended = cluster.wait_for(&format!("pods/{image}"), "/status/phase", "Failed")?;
         let state = &ended["status"]["containerStatuses"][0]["state"]["terminated"];
         check(
-            state["exitCode"].to_string() == code && state["reason"] == reason,
+            state["exitCode"] == code && state["reason"] == reason,
             state,
         )?;
     }
@@ -275,16 +275,18 @@ fn compile_cache(cluster: &Cluster) -> Outcome {
         "{{restartPolicy: Never, nodeName: t-1, containers: [{{name: c, image: 'file://{}'}}]}}",
         file.display()
     );
+    if !carob_tests::has_kubectl() {
+        println!("left out: the counter is read with kubectl, which is missing");
+        return Ok(());
+    }
     let compilations = || -> Result<String, libtest_mimic::Failed> {
-        let text = cluster
-            .carob("get --raw /api/v1/nodes/t-1/metrics")
-            .or_else(|_| cluster.log("agent", 0))?;
-        Ok(text
+        let page = cluster.kubectl("get --raw /api/v1/nodes/t-1/proxy/metrics")?;
+        let counter = page
             .lines()
-            .filter(|l| l.contains("compil"))
+            .find(|l| l.starts_with("carob_module_compilations_total"));
+        counter
             .map(str::to_owned)
-            .collect::<Vec<_>>()
-            .join("\n"))
+            .ok_or_else(|| "there is no counter of compilations".into())
     };
     cluster.apply(&pod("cold", &spec))?;
     cluster.wait_for("pods/cold", "/status/phase", "Succeeded")?;
