@@ -128,10 +128,7 @@ impl Run {
             return Ok(self.module.clone());
         }
         let upload = Upload::module(path).with_context(|| self.module.clone())?;
-        let name = Name::pinned(
-            &format!("run/{}", plain(&stem(path))),
-            upload.digest.clone(),
-        )?;
+        let name = Name::pinned(&format!("run/{}", plain(&stem(path))), upload.digest)?;
         let bar = progress::bytes(
             "pushing",
             upload.blobs.iter().map(|b| b.descriptor.size).sum(),
