@@ -25,12 +25,12 @@ enum Command {
     Ls,
     /// Print an image's manifest
     Inspect {
-        /// NAME[:TAG] or NAME@sha256:…
+        /// NAME, NAME:TAG or NAME@sha256:…
         image: String,
     },
     /// Remove a tag
     Rm {
-        /// NAME[:TAG]
+        /// NAME or NAME:TAG
         image: String,
     },
 }

@@ -14,7 +14,7 @@ use crate::target::Target;
 pub(crate) struct Push {
     /// The module's file
     module: PathBuf,
-    /// The name to push it under: NAME[:TAG], latest without a tag
+    /// The name to push it under: NAME or NAME:TAG; latest without a tag
     name: String,
     #[command(flatten)]
     target: Target,
