@@ -284,7 +284,10 @@ impl<'a> Start<'a> {
                 _ = node_changes.next() => {}
                 _ = lease_changes.next() => {}
                 // A process that dies, and the shared address, announce themselves to nobody.
-                _ = look.tick() => self.check_alive()?,
+                _ = look.tick() => {
+                    self.check_alive()?;
+                    self.revive()?;
+                }
             }
         }
     }
@@ -307,6 +310,18 @@ impl<'a> Start<'a> {
         };
         let names = self.nodes.iter().map(|n| n.name.clone());
         names.filter(|name| !(ready(name) && fresh(name))).collect()
+    }
+
+    /// Starts members that have ended since this call looked first: one that was killed just
+    /// before may have held its lock then.
+    fn revive(&mut self) -> Result<()> {
+        for node in self.nodes {
+            let started = self.started.iter().any(|(_, of)| of.name == node.name);
+            if !started && is_member(node) && process::holder(&node.server()).is_none() {
+                self.start(node, None)?;
+            }
+        }
+        Ok(())
     }
 
     /// A server that this call started and that has ended says why.
@@ -382,49 +397,58 @@ fn one_at_a_time(dir: &Path) -> Result<fs::File> {
 /// With none of this cluster's servers alive the port must be free, and binding it without
 /// `SO_REUSEPORT` proves it. With one alive whoever answers there must hold a certificate of this
 /// cluster, or two clusters would share the port and every second request go astray.
+///
+/// A server that was killed a moment ago may still be letting go of its lock and its sockets, so
+/// what looks taken is looked at again for a moment.
 async fn check_port(cluster: &Cluster, nodes: &[NodeDir]) -> Result<()> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.api_port));
-    let taken = || {
-        format!(
-            "port {} on 127.0.0.1 is taken by another program: stop it, or choose another with --api-port",
-            cluster.api_port
-        )
-    };
-    let any_alive = nodes.iter().any(|n| process::holder(&n.server()).is_some());
-    if !any_alive {
-        return match bind_alone(address).await {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-                // Nothing was made yet that a next call should find.
-                if !nodes.iter().any(is_member) {
-                    let _ = fs::remove_file(nodes[0].dir.with_file_name("cluster.json"));
-                }
-                bail!(taken())
+    let deadline = tokio::time::Instant::now() + CLOSING;
+    while is_taken(cluster, nodes).await? {
+        if tokio::time::Instant::now() > deadline {
+            // Nothing was made yet that a next call should find.
+            if !nodes.iter().any(is_member) {
+                let _ = fs::remove_file(nodes[0].dir.with_file_name("cluster.json"));
             }
-            Err(error) => Err(error)
-                .with_context(|| format!("cannot listen on {address}: choose another --api-port")),
-        };
-    }
-    let answers = tokio::net::TcpStream::connect(address).await.is_ok();
-    if answers && !shared_answers(cluster, nodes).await {
-        bail!(taken());
+            bail!(
+                "port {} on 127.0.0.1 is taken by another program: stop it, or choose another with --api-port",
+                cluster.api_port
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
 
-/// Proves that nobody listens on `address`.
-///
-/// A server that was killed a moment ago has let go of its lock but may still be closing its
-/// sockets, so a port that is taken is given a moment to become free.
-async fn bind_alone(address: SocketAddr) -> std::io::Result<()> {
-    let deadline = tokio::time::Instant::now() + CLOSING;
-    loop {
-        // The standard library sets SO_REUSEADDR and not SO_REUSEPORT.
-        match TcpListener::bind(address) {
-            Ok(_) => return Ok(()),
-            Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
-            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-        }
+async fn is_taken(cluster: &Cluster, nodes: &[NodeDir]) -> Result<bool> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.api_port));
+    if nodes.iter().any(|n| process::holder(&n.server()).is_some()) {
+        let answers = tokio::net::TcpStream::connect(address).await.is_ok();
+        return Ok(answers && !is_ours(cluster, nodes).await);
+    }
+    // The standard library sets SO_REUSEADDR and not SO_REUSEPORT.
+    match TcpListener::bind(address) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok(true),
+        Err(error) => Err(error)
+            .with_context(|| format!("cannot listen on {address}: choose another --api-port")),
+    }
+}
+
+/// Whether what answers on the shared address holds a certificate of this cluster. What it
+/// answers does not matter: without one there would be no answer at all.
+async fn is_ours(cluster: &Cluster, nodes: &[NodeDir]) -> bool {
+    let Ok(client) = connect(nodes, [shared_url(cluster)]) else {
+        return false;
+    };
+    let Ok(request) = http::Request::get("/readyz").body(bytes::Bytes::new()) else {
+        return false;
+    };
+    match client
+        .with_timeout(Duration::from_secs(2))
+        .raw(request)
+        .await
+    {
+        Ok(_) => true,
+        Err(error) => error.code().is_some(),
     }
 }
 
