@@ -93,39 +93,43 @@ fn example(cluster: &Cluster, name: &str, module: &str) -> Result<bool, libtest_
     }
     succeed(
         cluster
-            .carob_command(&["deploy", "--wait", "--timeout", "5m"])
+            .carob_command(&["deploy", "--wait", "--timeout", "15m"])
             .arg(dir),
     )?;
     Ok(true)
+}
+
+/// The log of the one pod with this label.
+fn log_of(cluster: &Cluster, app: &str) -> Result<String, libtest_mimic::Failed> {
+    let pods = cluster.carob(&format!("get pods -l app={app} -o name"))?;
+    let pod = pods
+        .lines()
+        .next()
+        .ok_or_else(|| format!("no pod of {app}"))?;
+    cluster.carob(&format!("logs {}", pod.trim_start_matches("pod/")))
 }
 
 fn yosys(cluster: &Cluster) -> Outcome {
     if !example(cluster, "yosys", "yosys.wasm")? {
         return Ok(());
     }
-    let pods = cluster.carob("get pods -o name")?;
-    let pod = pods
-        .lines()
-        .find(|p| p.contains("blinky") || p.contains("synth") || p.contains("yosys"))
-        .ok_or("no pod of yosys")?;
-    let pod = pod.trim_start_matches("pod/").to_owned();
-    let log = cluster.carob(&format!("logs {pod}"))?;
-    check(log.contains("module") || log.contains("SB_"), log)
+    // What a flip-flop of an iCE40 is called stands in no source but Yosys' own.
+    let report = log_of(cluster, "synthesis")?;
+    check(
+        report.contains("SB_DFF") && report.contains("SB_CARRY"),
+        report,
+    )
 }
 
 fn ruby(cluster: &Cluster) -> Outcome {
     if !example(cluster, "ruby", "ruby.wasm")? {
         return Ok(());
     }
-    let pods = cluster.carob("get pods -o name")?;
-    let pod = pods
-        .lines()
-        .find(|p| p.contains("ruby"))
-        .ok_or("no pod of ruby")?
-        .trim_start_matches("pod/")
-        .to_owned();
-    let log = cluster.carob(&format!("logs {pod}"))?;
-    check(!log.is_empty(), "ruby said nothing")
+    let said = log_of(cluster, "ruby")?;
+    check(
+        said.contains(r#"{"words":8,"distinct":3,"longest":"rose","args":["an","argument"]}"#),
+        said,
+    )
 }
 
 fn run(cluster: &Cluster) -> Outcome {
