@@ -82,13 +82,13 @@ fn exit_codes(cluster: &Cluster) -> Outcome {
         status.code() == Some(7),
         format!("carob run gives {status}"),
     )?;
-    let printed = cluster.carob("run greeter -- world")?;
+    let printed = cluster.carob("run --timeout 60s greeter -- --times 1 world")?;
     check(printed.contains("world"), printed)
 }
 
 fn environment(cluster: &Cluster) -> Outcome {
     cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: words}, data: {greeting: Hello, file: 'Good morning'}}")?;
-    let spec = "{restartPolicy: Never, containers: [{name: c, image: greeter, args: [you], env: [
+    let spec = "{restartPolicy: Never, containers: [{name: c, image: greeter, args: [--times, '1', you], env: [
         {name: POD_NAME, valueFrom: {fieldRef: {fieldPath: metadata.name}}},
         {name: NODE_NAME, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}},
         {name: GREETING_FILE, value: /etc/words/file}], volumeMounts: [{name: w, mountPath: /etc/words}]}],
@@ -105,8 +105,8 @@ fn environment(cluster: &Cluster) -> Outcome {
 
 fn init_containers(cluster: &Cluster) -> Outcome {
     let spec = "{restartPolicy: Never,
-        initContainers: [{name: first, image: greeter, args: [first]}, {name: second, image: greeter, args: [second]}],
-        containers: [{name: main, image: greeter, args: [last]}]}";
+        initContainers: [{name: first, image: greeter, args: [--times, '1', first]}, {name: second, image: greeter, args: [--times, '1', second]}],
+        containers: [{name: main, image: greeter, args: [--times, '1', last]}]}";
     cluster.apply(&pod("ordered", spec))?;
     let ended = cluster.wait_for("pods/ordered", "/status/phase", "Succeeded")?;
     let time = |list: &str, index: usize, what: &str| {
@@ -192,7 +192,7 @@ fn missing(cluster: &Cluster) -> Outcome {
     let said = carob_tests::fail(cluster.carob_command(&["push"]).arg(&file).arg("not"))?;
     check(said.contains("WebAssembly"), said)?;
     // What appears later is found.
-    cluster.apply(&pod("late", "{restartPolicy: Never, containers: [{name: c, image: greeter, args: [x], envFrom: [{configMapRef: {name: later}}]}]}"))?;
+    cluster.apply(&pod("late", "{restartPolicy: Never, containers: [{name: c, image: greeter, args: [--times, '1', x], envFrom: [{configMapRef: {name: later}}]}]}"))?;
     cluster.wait_for(
         "pods/late",
         "/status/containerStatuses/0/state/waiting/reason",
@@ -329,7 +329,7 @@ fn agent_restart(cluster: &Cluster) -> Outcome {
 fn jobs(cluster: &Cluster) -> Outcome {
     let job = |name: &str, image: &str, more: &str| {
         format!(
-            "{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}}}, spec: {{{more}, template: {{spec: {{restartPolicy: Never, containers: [{{name: c, image: {image}, args: [x]}}]}}}}}}}}"
+            "{{apiVersion: batch/v1, kind: Job, metadata: {{name: {name}}}, spec: {{{more}, template: {{spec: {{restartPolicy: Never, containers: [{{name: c, image: {image}, args: [--times, '1', x]}}]}}}}}}}}"
         )
     };
     cluster.apply(&job(

@@ -32,7 +32,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     // Said twice: nobody scrolls back for the first.
     warn(&left_out);
-    step::stream(&mut project::build_carob())?;
+    // One graph for the binary and the tests: built alone, the binary would not need the features
+    // that the tests add to its dependencies, and everything would be compiled twice.
+    let mut build = project::cargo();
+    step::stream(build.args(["build", "--release", "--workspace", "--bins", "--tests"]))?;
     let mut tests = project::cargo();
     tests
         .args(["test", "--release", "--workspace"])
