@@ -223,7 +223,7 @@ fn unsupported(cluster: &Cluster) -> Outcome {
         ),
         (
             "claim",
-            "{containers: [{name: c, image: greeter}], volumes: [{name: v, downwardAPI: {items: []}}]}",
+            "{containers: [{name: c, image: greeter}], volumes: [{name: v, downwardAPI: {items: [{path: l, fieldRef: {fieldPath: metadata.labels}}]}}]}",
             "downwardAPI",
         ),
     ];
@@ -339,20 +339,11 @@ fn jobs(cluster: &Cluster) -> Outcome {
     ))?;
     let done = cluster.wait_for("jobs/five", "/status/succeeded", "5")?;
     check(done["status"]["completedIndexes"] == "0-4", &done["status"])?;
-    cluster
-        .wait_for(
-            "jobs/five",
-            "/status/completionTime",
-            done["status"]["completionTime"]
-                .as_str()
-                .unwrap_or_default(),
-        )
-        .ok();
     cluster.apply(&job("fails", "seven", "backoffLimit: 0"))?;
     let failed = cluster.wait_for("jobs/fails", "/status/failed", "1")?;
     check(failed["status"]["succeeded"].is_null(), &failed["status"])?;
     cluster
-        .carob("run --completions 3 greeter -- many")
+        .carob("run --timeout 60s --completions 3 greeter -- --times 1 many")
         .map(drop)
 }
 
