@@ -142,7 +142,7 @@ fn run(cluster: &Cluster) -> Outcome {
         cluster
             .carob_command(&["run", "--mount", &mount])
             .arg(reader)
-            .args(["--", "/notes"]),
+            .args(["--", "/notes/note-1"]),
     )?;
     check(printed.contains("from outside"), printed)?;
     let greeter = carob_tests::root().join("examples/demo/greeter.wasm");
