@@ -22,7 +22,6 @@ const LARGE: &[(&str, usize)] = &[
     ("crates/api/src/kinds/tests.rs", 543),
     ("crates/api/src/selector/label.rs", 505),
     ("crates/api/src/status.rs", 566),
-    ("crates/carob/src/local/up.rs", 534),
     ("crates/images/src/registry/tests.rs", 738),
     ("crates/runtime/src/gate.rs", 551),
     ("crates/scheduler/src/decide/tests.rs", 507),

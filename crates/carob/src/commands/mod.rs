@@ -8,6 +8,7 @@ pub(crate) mod describe;
 pub(crate) mod get;
 pub(crate) mod images;
 pub(crate) mod logs;
+mod names;
 pub(crate) mod push;
 pub(crate) mod run;
 pub(crate) mod token;

@@ -10,11 +10,11 @@ use client::{Client, DeleteOptions, Informer, Key, ListOptions, Object, Propagat
 use images::{Name, Upload};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
-use rand::Rng;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::logs;
+use super::names::{plain, stem, suffix};
 use crate::target::Scope;
 use crate::{progress, registry};
 
@@ -418,57 +418,9 @@ fn parse_mount(text: &str) -> Result<Mount, String> {
     })
 }
 
-fn stem(path: &Path) -> String {
-    path.file_stem()
-        .map(|s| s.to_string_lossy().into_owned())
-        .unwrap_or_default()
-}
-
-/// A file's name as part of an object's: small letters, digits and hyphens.
-fn plain(text: &str) -> String {
-    let mapped: String = text
-        .to_lowercase()
-        .chars()
-        .map(|c| {
-            if c.is_ascii_lowercase() || c.is_ascii_digit() {
-                c
-            } else {
-                '-'
-            }
-        })
-        .collect();
-    let cut: String = mapped.trim_matches('-').chars().take(40).collect();
-    let cut = cut.trim_matches('-');
-    if cut.is_empty() {
-        "run".to_owned()
-    } else {
-        cut.to_owned()
-    }
-}
-
-fn suffix() -> String {
-    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    let mut random = rand::rng();
-    (0..5)
-        .map(|_| ALPHABET[random.random_range(0..ALPHABET.len())] as char)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_made_fit_for_objects() {
-        for (given, made) in [
-            ("hello", "hello"),
-            ("My Module_2", "my-module-2"),
-            ("--", "run"),
-            ("x.y", "x-y"),
-        ] {
-            assert_eq!(plain(given), made);
-        }
-    }
 
     #[test]
     fn mounts_are_checked_here() {

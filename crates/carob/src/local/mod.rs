@@ -3,6 +3,7 @@
 
 pub(crate) mod down;
 pub(crate) mod layout;
+mod port;
 pub(crate) mod process;
 pub(crate) mod status;
 pub(crate) mod up;

@@ -1,7 +1,7 @@
 //! `carob up`: start a local cluster, or what is missing of it, and return when it is Ready.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use rustix::fs::{FlockOperation, flock};
 
 use super::layout::{self, Cluster, MAX_NODES, NodeDir, ServerPorts};
+use super::port::check_port;
 use super::process::{self, Role};
 use super::{down, status};
 use crate::commands::token;
@@ -53,9 +54,6 @@ pub(crate) struct Up {
 /// How long everything together may take. A cold machine compiles nothing here; what takes long is
 /// a store that catches up.
 const READY_WITHIN: Duration = Duration::from_secs(60);
-
-/// How long the kernel may take to close the sockets of a process that was killed.
-const CLOSING: Duration = Duration::from_secs(1);
 
 impl Up {
     pub(crate) async fn run(self) -> Result<()> {
@@ -357,7 +355,7 @@ impl<'a> Start<'a> {
 }
 
 /// Whether the node's server has a place in the store already.
-fn is_member(node: &NodeDir) -> bool {
+pub(super) fn is_member(node: &NodeDir) -> bool {
     node.server().join("store").exists() && node.server().join("member.json").exists()
 }
 
@@ -390,66 +388,6 @@ fn one_at_a_time(dir: &Path) -> Result<fs::File> {
     let file = fs::File::create(dir.join("up.lock")).context("cannot make a lock file")?;
     flock(&file, FlockOperation::LockExclusive).context("cannot lock the cluster's directory")?;
     Ok(file)
-}
-
-/// Refuses a port that somebody else has.
-///
-/// With none of this cluster's servers alive the port must be free, and binding it without
-/// `SO_REUSEPORT` proves it. With one alive whoever answers there must hold a certificate of this
-/// cluster, or two clusters would share the port and every second request go astray.
-///
-/// A server that was killed a moment ago may still be letting go of its lock and its sockets, so
-/// what looks taken is looked at again for a moment.
-async fn check_port(cluster: &Cluster, nodes: &[NodeDir]) -> Result<()> {
-    let deadline = tokio::time::Instant::now() + CLOSING;
-    while is_taken(cluster, nodes).await? {
-        if tokio::time::Instant::now() > deadline {
-            // Nothing was made yet that a next call should find.
-            if !nodes.iter().any(is_member) {
-                let _ = fs::remove_file(nodes[0].dir.with_file_name("cluster.json"));
-            }
-            bail!(
-                "port {} on 127.0.0.1 is taken by another program: stop it, or choose another with --api-port",
-                cluster.api_port
-            );
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
-}
-
-async fn is_taken(cluster: &Cluster, nodes: &[NodeDir]) -> Result<bool> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, cluster.api_port));
-    if nodes.iter().any(|n| process::holder(&n.server()).is_some()) {
-        let answers = tokio::net::TcpStream::connect(address).await.is_ok();
-        return Ok(answers && !is_ours(cluster, nodes).await);
-    }
-    // The standard library sets SO_REUSEADDR and not SO_REUSEPORT.
-    match TcpListener::bind(address) {
-        Ok(_) => Ok(false),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Ok(true),
-        Err(error) => Err(error)
-            .with_context(|| format!("cannot listen on {address}: choose another --api-port")),
-    }
-}
-
-/// Whether what answers on the shared address holds a certificate of this cluster. What it
-/// answers does not matter: without one there would be no answer at all.
-async fn is_ours(cluster: &Cluster, nodes: &[NodeDir]) -> bool {
-    let Ok(client) = connect(nodes, [shared_url(cluster)]) else {
-        return false;
-    };
-    let Ok(request) = http::Request::get("/readyz").body(bytes::Bytes::new()) else {
-        return false;
-    };
-    match client
-        .with_timeout(Duration::from_secs(2))
-        .raw(request)
-        .await
-    {
-        Ok(_) => true,
-        Err(error) => error.code().is_some(),
-    }
 }
 
 /// Whether a server of this very cluster answers on the shared address.
@@ -508,7 +446,7 @@ pub(crate) fn api_url(node: &NodeDir) -> Option<String> {
     ))
 }
 
-fn connect(nodes: &[NodeDir], urls: impl IntoIterator<Item = String>) -> Result<Client> {
+pub(super) fn connect(nodes: &[NodeDir], urls: impl IntoIterator<Item = String>) -> Result<Client> {
     let identity = admin(nodes)?;
     let transport = HttpsTransport::new(urls, identity.client_config()?)?;
     Ok(Client::new(Arc::new(transport), "carob"))
@@ -534,7 +472,7 @@ fn ca_of(nodes: &[NodeDir]) -> Result<String> {
     Ok(admin(nodes)?.ca_pem)
 }
 
-fn shared_url(cluster: &Cluster) -> String {
+pub(super) fn shared_url(cluster: &Cluster) -> String {
     format!("https://127.0.0.1:{}", cluster.api_port)
 }
 
