@@ -234,6 +234,17 @@ fn join(cluster: &Cluster) -> Outcome {
     })?;
     drop(worker);
     drop(fourth);
+    // The fourth server's own agent goes on without it, as it should.
+    until("the worker is not ready", Duration::from_secs(15), || {
+        let node = cluster.get("nodes/worker")?;
+        let conditions = node["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        Ok(conditions
+            .iter()
+            .any(|c| c["type"] == "Ready" && c["status"] != "True"))
+    })?;
     Ok(())
 }
 
@@ -396,7 +407,7 @@ fn follow_a_pod(cluster: &Cluster) -> Outcome {
 }
 
 fn down(_: &Cluster) -> Outcome {
-    let cluster = Cluster::up(2)?;
+    let cluster = Cluster::up(3)?;
     let dir = cluster.path();
     // An orphan: its server is gone.
     cluster.kill("servers", 1)?;
