@@ -98,6 +98,15 @@ fn kind_of(volume: &Volume) -> Option<&'static dyn Kind> {
     KINDS.iter().copied().find(|k| k.is(volume))
 }
 
+/// The field of `spec.volumes[]` that says of which kind a volume is, also one unknown here.
+fn field_of(volume: &Volume) -> String {
+    let fields = serde_json::to_value(volume).unwrap_or_default();
+    let kind = fields
+        .as_object()
+        .and_then(|fields| fields.keys().find(|field| *field != "name").cloned());
+    kind.unwrap_or_else(|| volume.name.clone())
+}
+
 /// What carob does not have of what the volumes ask for, if anything.
 pub(crate) fn refusal(volumes: &[Volume], host: &Host) -> Option<String> {
     volumes
@@ -109,8 +118,8 @@ pub(crate) fn refusal(volumes: &[Volume], host: &Host) -> Option<String> {
                 .map(|why| format!("spec.volumes[{i}].{}: {why}", kind.field())),
             None if injected_token(volume) => None,
             None => Some(format!(
-                "spec.volumes[{i}] ({}) is of a kind that is not supported by carob yet",
-                volume.name
+                "spec.volumes[{i}].{} is not supported by carob yet",
+                field_of(volume)
             )),
         })
 }

@@ -423,31 +423,31 @@ fn what_is_not_supported_is_named() {
     check(
         &log,
         expect![[r#"
-        Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
-        Refuse { message: "spec.containers[0].readinessProbe is not supported by carob yet" }
-        Refuse { message: "spec.containers[0].startupProbe is not supported by carob yet" }
-        Refuse { message: "spec.containers[0].lifecycle is not supported by carob yet" }
-        Refuse { message: "spec.containers[0].stdin is not supported by carob yet" }
-        Refuse { message: "spec.containers[0].ports[].hostPort is not supported by carob yet" }
-        Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
-        Refuse { message: "spec.containers[0].volumeMounts[0].subPathExpr is not supported by carob yet" }
-        Refuse { message: "spec.initContainers[0].restartPolicy Always (a sidecar) is not supported by carob yet" }
-        Refuse { message: "spec.hostNetwork is not supported by carob yet" }
-        Refuse { message: "spec.volumes[0] (v) is of a kind that is not supported by carob yet" }
-        Refuse { message: "spec.volumes[0].hostPath: this node's operator does not allow host paths" }
-        Refuse { message: "spec.volumes[0].emptyDir: medium Memory is not supported by carob yet" }
-        PrepareSandbox
-        MountVolumes
-        Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
-        Pending
-          PodReadyToStartContainers=False
-          Initialized=True
-          Ready=False ContainersNotReady: containers with unready status: [main]
-          ContainersReady=False ContainersNotReady: containers with unready status: [main]
-          PodScheduled=True
-          main main: waiting Unsupported (spec.containers[0].livenessProbe is not supported by carob yet) restarts=0 ready=false
-        Release
-        DeletePod
-    "#]],
+            Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].readinessProbe is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].startupProbe is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].lifecycle is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].stdin is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].ports[].hostPort is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].volumeMounts[0].subPathExpr is not supported by carob yet" }
+            Refuse { message: "spec.initContainers[0].restartPolicy Always (a sidecar) is not supported by carob yet" }
+            Refuse { message: "spec.hostNetwork is not supported by carob yet" }
+            Refuse { message: "spec.volumes[0].persistentVolumeClaim is not supported by carob yet" }
+            Refuse { message: "spec.volumes[0].hostPath: this node's operator does not allow host paths" }
+            Refuse { message: "spec.volumes[0].emptyDir: medium Memory is not supported by carob yet" }
+            PrepareSandbox
+            MountVolumes
+            Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
+            Pending
+              PodReadyToStartContainers=False
+              Initialized=True
+              Ready=False ContainersNotReady: containers with unready status: [main]
+              ContainersReady=False ContainersNotReady: containers with unready status: [main]
+              PodScheduled=True
+              main main: waiting Unsupported (spec.containers[0].livenessProbe is not supported by carob yet) restarts=0 ready=false
+            Release
+            DeletePod
+        "#]],
     );
 }
