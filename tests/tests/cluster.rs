@@ -407,7 +407,7 @@ fn follow_a_pod(cluster: &Cluster) -> Outcome {
 }
 
 fn down(_: &Cluster) -> Outcome {
-    let cluster = Cluster::up(3)?;
+    let cluster = Cluster::up(2)?;
     let dir = cluster.path();
     // An orphan: its server is gone.
     cluster.kill("servers", 1)?;
