@@ -44,8 +44,8 @@ impl Newcomer {
         })
     }
 
-    /// This member begins a cluster: there is nothing to catch up with.
-    pub(crate) fn founded(&self) -> Result<(), Error> {
+    /// This member begins a cluster, or has caught up with one: from now on it votes.
+    pub(crate) fn settled(&self) -> Result<(), Error> {
         let mark = self.dir.join(MARK);
         match std::fs::remove_file(&mark) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -66,16 +66,27 @@ impl Newcomer {
         }
     }
 
-    pub(crate) fn must_not_vote(&self) -> bool {
+    /// Something that a leader sent is stored. To be called before the leader hears of it: once it counts this member
+    /// as caught up it makes it a voter, and a voter that still had the mark after a restart of both would refuse the
+    /// only vote by which they could elect a leader again. Writes to the disk once in a member's life.
+    pub(crate) async fn stored(&self) {
         if !self.catching_up.load(Ordering::SeqCst) {
-            return false;
+            return;
         }
         let needed = *self.needed.lock();
-        let caught_up = needed.is_some() && self.wal.last_index() >= needed;
-        if caught_up && let Err(error) = self.founded() {
-            tracing::warn!(%error, "this member has caught up but cannot note it");
-            return true;
+        if needed.is_none() || self.wal.last_index() < needed {
+            return;
         }
-        !caught_up
+        let settled = match self.wal.sync().await {
+            Ok(()) => self.settled(),
+            Err(error) => Err(Error::io(&self.dir, error)),
+        };
+        if let Err(error) = settled {
+            tracing::warn!(%error, "this member has caught up but cannot note it");
+        }
+    }
+
+    pub(crate) fn must_not_vote(&self) -> bool {
+        self.catching_up.load(Ordering::SeqCst)
     }
 }

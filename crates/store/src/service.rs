@@ -64,9 +64,16 @@ impl proto::raft_server::Raft for RaftService {
             }
         });
         let answers = self.raft.stream_append(requests);
-        let answers = answers.map(|answer| match answer {
-            Ok(result) => Ok(append_response(result)),
-            Err(fatal) => Err(Status::unavailable(fatal.to_string())),
+        let newcomer = Arc::clone(&self.newcomer);
+        let answers = answers.then(move |answer| {
+            let newcomer = Arc::clone(&newcomer);
+            async move {
+                newcomer.stored().await;
+                match answer {
+                    Ok(result) => Ok(append_response(result)),
+                    Err(fatal) => Err(Status::unavailable(fatal.to_string())),
+                }
+            }
         });
         Ok(Response::new(Box::pin(answers)))
     }
@@ -87,6 +94,7 @@ impl proto::raft_server::Raft for RaftService {
             .or(previous);
         let result = self.raft.append_entries(request).await;
         let response = result.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.newcomer.stored().await;
         if previous.is_none() && response.is_conflict() {
             return Err(Status::internal("a conflict with nothing before"));
         }
@@ -134,6 +142,7 @@ impl proto::raft_server::Raft for RaftService {
         };
         let result = self.raft.install_full_snapshot(vote, snapshot).await;
         let response = result.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
+        self.newcomer.stored().await;
         Ok(Response::new(proto::SnapshotResponse {
             vote: Some(wire::vote(response.vote)),
         }))

@@ -179,7 +179,7 @@ impl Store {
         if self.initialised() {
             return Ok(());
         }
-        self.inner.newcomer.founded()?;
+        self.inner.newcomer.settled()?;
         let Config {
             id, name, address, ..
         } = &self.inner.config;

@@ -229,6 +229,37 @@ async fn an_emptied_member_catches_up_by_snapshot_and_log() {
     nodes[0].put("/with-it", "v").await.expect("it votes again");
 }
 
+/// A second member that fell right after it joined, then the first with more in its log than the second: only the
+/// second's vote can bring a leader back.
+#[tokio::test]
+async fn a_pair_that_stopped_right_after_joining_comes_back() {
+    let cluster = Cluster::new();
+    let (first, second) = (cluster.start(1).await, cluster.start(2).await);
+    let addresses = [first.address, second.address];
+    first
+        .run(|store| async move { store.bootstrap().await })
+        .await
+        .expect("bootstrap");
+    let member = second.member();
+    first
+        .run(|store| async move { store.add_member(member).await })
+        .await
+        .expect("add");
+    second.kill();
+    let alone = first.put("/k", "never acknowledged").await;
+    assert!(matches!(alone, Err(Error::Unavailable(_))), "{alone:?}");
+    first.kill();
+    let mut back = Vec::new();
+    for (id, address) in [1, 2].into_iter().zip(addresses) {
+        let node = cluster.start_at(id, address, &cluster.path(id)).await;
+        back.push(node.expect("open"));
+    }
+    for node in &back {
+        leader(node).await;
+    }
+    back[1].put("/k", "v").await.expect("a leader takes writes");
+}
+
 #[tokio::test]
 async fn leadership_is_handed_over_before_a_clean_stop() {
     let cluster = Cluster::new();
