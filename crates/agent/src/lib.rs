@@ -51,6 +51,8 @@ use node::Readiness;
 
 /// How long after the pods' grace period the agent waits for their last reports.
 const LAST_REPORTS: Duration = Duration::from_secs(2);
+/// How long an ending agent tries to say that its node is not ready: one write that has to be tried twice.
+const TELL: Duration = Duration::from_secs(1);
 /// The API server's service, until it can be read.
 const KUBERNETES: (&str, u16) = ("10.96.0.1", 443);
 
@@ -221,11 +223,16 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     }
     readiness.send_replace(Readiness::Ending);
     tracing::info!(node = config.node_name, grace = ?config.shutdown_grace, "ending pods");
-    let ended = tokio::time::timeout(
-        config.shutdown_grace + LAST_REPORTS,
-        driver.end(config.shutdown_grace),
-    )
-    .await;
+    // Pods begin to end at once, whether or not a server takes the news; but while one can be reached it hears
+    // that the node is not ready before the agent is gone, so that nothing more is placed here.
+    let ending = async {
+        let told = tokio::time::timeout(TELL, node::told_not_ready(&nodes, &config.node_name));
+        let (told, ()) = tokio::join!(told, driver.end(config.shutdown_grace));
+        if told.is_err() {
+            tracing::warn!("no server heard that the node is not ready any more");
+        }
+    };
+    let ended = tokio::time::timeout(config.shutdown_grace + LAST_REPORTS, ending).await;
     if ended.is_err() {
         tracing::warn!("not every pod's end could be reported");
     }

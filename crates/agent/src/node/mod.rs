@@ -81,6 +81,21 @@ pub(crate) async fn keep(
     }
 }
 
+/// Waits until the Node object says that the node is not ready.
+pub(crate) async fn told_not_ready(nodes: &Informer<Node>, name: &str) {
+    let mut changes = nodes.subscribe();
+    let key = Key::new("", name);
+    let ready = |node: &Node| {
+        let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        conditions
+            .filter(|c| c.type_ == "Ready")
+            .any(|c| c.status == "True")
+    };
+    while nodes.get(&key).is_some_and(|node| ready(&node)) {
+        changes.next().await;
+    }
+}
+
 /// An informer on the one Node.
 pub(crate) fn informer(client: &Client, name: &str) -> Informer<Node> {
     Informer::start(

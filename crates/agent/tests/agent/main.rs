@@ -13,7 +13,7 @@ use bench::{Bench, files_below};
 
 #[tokio::test(start_paused = true)]
 async fn the_node_says_what_it_is_and_that_it_lives() {
-    let b = Bench::new().await;
+    let mut b = Bench::new().await;
     let node = serde_json::to_value(b.client.of::<Node>().get("", "n1").await.unwrap()).unwrap();
     assert_eq!(node["metadata"]["labels"]["kubernetes.io/hostname"], "n1");
     assert_eq!(node["metadata"]["labels"]["zone"], "a");
@@ -41,6 +41,9 @@ async fn the_node_says_what_it_is_and_that_it_lives() {
         .await
         .unwrap();
     b.until("ready again", async |b| b.node_ready().await).await;
+    // Nothing may be placed on a node whose agent has ended.
+    b.stop().await;
+    assert!(!b.node_ready().await);
 }
 
 #[tokio::test(start_paused = true)]
