@@ -7,6 +7,7 @@ use api::status::Subject;
 use api::{Resource, Status};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri};
+use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, field, info, info_span};
 
@@ -31,6 +32,8 @@ pub(crate) struct Call {
     pub(crate) path: ResourcePath,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
+    /// The connection itself, where the client asked for another protocol on it.
+    pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) form: Form,
     pub(crate) body: Bytes,
     pub(crate) connection: Connection,
@@ -85,7 +88,7 @@ impl ApiServer {
                     (path_kind(&head.method, head.uri.path()), response)
                 }
                 Some(path) => {
-                    self.resource_request(connection, path, query, head.method, head.headers, body)
+                    self.resource_request(connection, path, query, head, body)
                         .await
                 }
                 None => {
@@ -151,14 +154,13 @@ impl ApiServer {
         connection: Connection,
         path: ResourcePath,
         query: Query,
-        method: Method,
-        headers: HeaderMap,
+        head: http::request::Parts,
         body: Bytes,
     ) -> (Kind, Response) {
-        let verb = path.verb(&method, &query);
+        let verb = path.verb(&head.method, &query);
         let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
         let kind = resource_kind(verb, &path, resource);
-        let call = self.call(connection, path, query, headers, body, verb, resource);
+        let call = self.call(connection, path, query, head, body, verb, resource);
         let answer = match call.await {
             Ok(call) => {
                 let limit = timeout(&call.query);
@@ -188,11 +190,12 @@ impl ApiServer {
         connection: Connection,
         path: ResourcePath,
         query: Query,
-        headers: HeaderMap,
+        mut head: http::request::Parts,
         body: Bytes,
         verb: Verb,
         resource: Option<&'static Resource>,
     ) -> Result<Call, Status> {
+        let headers = head.headers;
         let identity = self.identify(&connection.identity, &headers)?;
         self.authorize(&identity, verb, &path, &query).await?;
         let resource = resource.ok_or_else(Status::no_such_resource)?;
@@ -210,6 +213,7 @@ impl ApiServer {
             path,
             query,
             headers,
+            upgrade: head.extensions.remove(),
             form,
             body,
             connection,

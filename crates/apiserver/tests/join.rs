@@ -35,19 +35,6 @@ async fn token(server: &Server, id: &str, role: &str, expiration: &str) -> Token
     Token::new(id, SECRET, &ca[0]).unwrap()
 }
 
-async fn listen(server: &Server) -> (String, CancellationToken) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap());
-    let stop = CancellationToken::new();
-    let (serving, tls) = (
-        server.server.clone(),
-        tls::server_config(&server.identity).unwrap(),
-    );
-    let token = stop.clone();
-    tokio::spawn(async move { serving.serve(listener, tls, token).await });
-    (url, stop)
-}
-
 fn machine(role: Role, name: &str) -> (Request, String) {
     let addresses = vec![[127, 0, 0, 5].into()];
     let made = client::tls::request("whoever", "system:masters", &addresses).unwrap();
@@ -64,7 +51,7 @@ fn machine(role: Role, name: &str) -> (Request, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_joins_by_its_token_and_is_then_a_node() {
     let server = Server::start().await;
-    let (url, stop) = listen(&server).await;
+    let (url, stop) = server.listen().await;
     let far = "2999-01-01T00:00:00Z";
     let good = token(&server, "agent1", "agent", far).await;
     let old = token(&server, "agent2", "agent", "2020-01-01T00:00:00Z").await;
@@ -107,7 +94,7 @@ async fn an_agent_joins_by_its_token_and_is_then_a_node() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_gets_the_key_and_an_id_of_its_own() {
     let server = Server::start().await;
-    let (url, stop) = listen(&server).await;
+    let (url, stop) = server.listen().await;
     let token = token(&server, "server", "server", "2999-01-01T00:00:00Z").await;
     let pinned = client::tls::pinned_config(*token.ca_digest()).unwrap();
     let transport = Arc::new(HttpsTransport::new([url.as_str()], pinned).unwrap());
@@ -155,7 +142,7 @@ fn transport_of(url: &str, token: &Token) -> Arc<HttpsTransport> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_server_answers_like_the_first() {
     let first = Server::start().await;
-    let (url, stop) = listen(&first).await;
+    let (url, stop) = first.listen().await;
     let token = token(&first, "server", "server", "2999-01-01T00:00:00Z").await;
     let unknown = Client::new(transport_of(&url, &token), "carob");
     let (request, key) = machine(Role::Server, "s2");
@@ -218,7 +205,7 @@ async fn a_second_server_answers_like_the_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_certificate_there_is_little_to_see() {
     let server = Server::start().await;
-    let (url, stop) = listen(&server).await;
+    let (url, stop) = server.listen().await;
     let config = client::tls::anonymous_config(server.ca.certificate()).unwrap();
     let nobody = Client::new(
         Arc::new(HttpsTransport::new([url.as_str()], config).unwrap()),

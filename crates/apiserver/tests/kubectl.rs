@@ -33,13 +33,7 @@ impl Cluster {
             return None;
         }
         let server = Server::start().await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        let tls = tls::server_config(&server.identity).unwrap();
-        let stop = CancellationToken::new();
-        let serving = server.server.clone();
-        let token = stop.clone();
-        tokio::spawn(async move { serving.serve(listener, tls, token).await });
+        let (url, stop) = server.listen().await;
         let cluster = Cluster {
             dir: tempfile::tempdir().unwrap(),
             server,

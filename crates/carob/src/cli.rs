@@ -108,7 +108,10 @@ impl Cli {
             .worker_threads(2)
             .enable_all()
             .build()?;
-        runtime.block_on(self.command.run())
+        let outcome = runtime.block_on(self.command.run());
+        // A read of standard input cannot be called off: nobody waits for it.
+        runtime.shutdown_background();
+        outcome
     }
 }
 

@@ -46,16 +46,23 @@ impl Target {
 impl Scope {
     /// A client of the cluster, and the namespace.
     pub(crate) fn open(&self) -> Result<(Client, String)> {
+        let (context, namespace) = self.context()?;
+        Ok((client(&context)?, namespace))
+    }
+
+    /// The context, and the namespace.
+    pub(crate) fn context(&self) -> Result<(Context, String)> {
         let context = self.target.context()?;
         let namespace = self
             .namespace
             .clone()
             .unwrap_or_else(|| context.namespace.clone());
-        Ok((client(&context)?, namespace))
+        Ok((context, namespace))
     }
 }
 
-fn client(context: &Context) -> Result<Client> {
+/// A client of the context's cluster.
+pub(crate) fn client(context: &Context) -> Result<Client> {
     context
         .client("carob")
         .with_context(|| format!("context {} cannot be used", context.name))

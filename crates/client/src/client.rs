@@ -237,7 +237,7 @@ pub(crate) fn plain_request(method: Method, uri: &str) -> Result<Request<Bytes>,
 }
 
 /// The answer's own `Status`, or one made of what else it says.
-fn parse_status(code: u16, body: &[u8], what: &str) -> Status {
+pub(crate) fn parse_status(code: u16, body: &[u8], what: &str) -> Status {
     let value: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     if let Some(status) = Status::from_value(&value) {
         return Status { code, ..status };

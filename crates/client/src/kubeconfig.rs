@@ -250,7 +250,16 @@ impl Context {
     /// # Errors
     /// When the server's address, the certificates or the key can't be used.
     pub fn client(&self, field_manager: &str) -> Result<Client, crate::Error> {
-        let config = match &self.credentials {
+        let mut transport = HttpsTransport::new([&self.server], self.tls()?)?;
+        if let Credentials::Token(token) = &self.credentials {
+            transport = transport.with_bearer(token)?;
+        }
+        Ok(Client::new(Arc::new(transport), field_manager))
+    }
+
+    /// How to connect to the server.
+    pub(crate) fn tls(&self) -> Result<rustls::ClientConfig, tls::Error> {
+        match &self.credentials {
             Credentials::Certificate { cert_pem, key_pem } => Identity {
                 cert_pem: cert_pem.clone(),
                 key_pem: key_pem.clone(),
@@ -258,13 +267,7 @@ impl Context {
             }
             .client_config(),
             Credentials::Token(_) | Credentials::None => tls::anonymous_config(&self.ca_pem),
-        };
-        let config = config?;
-        let mut transport = HttpsTransport::new([&self.server], config)?;
-        if let Credentials::Token(token) = &self.credentials {
-            transport = transport.with_bearer(token)?;
         }
-        Ok(Client::new(Arc::new(transport), field_manager))
     }
 }
 

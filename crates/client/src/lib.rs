@@ -20,9 +20,11 @@
 //! On top of it stand the three tools that every control loop is made of: the [`Informer`] (a
 //! local copy of a kind, kept up to date by a watch), the [`WorkQueue`] (which key to look at
 //! next) and the [`Recorder`] (Events for users). Around it: [`tls`] and [`join`] (identities and
-//! how a machine gets one), [`kubeconfig`], and [`node`], the protocol between servers and agents.
+//! how a machine gets one), [`kubeconfig`], [`channels`] (a container's streams), and
+//! [`node`], the protocol between servers and agents.
 
 mod access;
+pub mod channels;
 mod client;
 pub mod conformance;
 mod error;

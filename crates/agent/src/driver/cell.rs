@@ -11,6 +11,7 @@ use network::PodNet;
 use parking_lot::Mutex;
 use runtime::Running;
 
+use super::stdin::Input;
 use crate::image::Ready;
 use crate::logs::Log;
 use crate::pod::{Observed, PodView as _};
@@ -37,6 +38,8 @@ pub(super) struct State {
     pub(super) running: BTreeMap<String, Running>,
     /// The logs that are being written, with their instances' numbers.
     pub(super) logs: BTreeMap<String, (u32, Arc<Log>)>,
+    /// The standard inputs of the instances that run and have one.
+    pub(super) inputs: BTreeMap<String, Input>,
     /// What the API was told last.
     pub(super) reported: Option<PodStatus>,
     /// Something was learned since the API was last known to be told all.
@@ -68,6 +71,7 @@ impl Cell {
                 modules: BTreeMap::new(),
                 running: BTreeMap::new(),
                 logs: BTreeMap::new(),
+                inputs: BTreeMap::new(),
                 reported,
                 untold: true,
                 reporting: false,

@@ -17,9 +17,9 @@ pub(crate) struct Found {
     pub(crate) live: Option<Arc<Log>>,
 }
 
-/// Why there is none.
+/// Why a request for a container is refused.
 #[derive(Debug)]
-pub(crate) enum NoLog {
+pub(crate) enum Refusal {
     /// No such pod or container.
     Unknown(String),
     /// The container has not come so far; Kubernetes' words.
@@ -31,7 +31,7 @@ impl Driver {
     ///
     /// # Errors
     /// When there is no such pod, container or instance.
-    pub(crate) fn log(&self, request: &LogsRequest) -> Result<Found, NoLog> {
+    pub(crate) fn log(&self, request: &LogsRequest) -> Result<Found, Refusal> {
         let LogsRequest {
             namespace,
             pod: name,
@@ -40,7 +40,7 @@ impl Driver {
             previous,
             ..
         } = request;
-        let unknown = || NoLog::Unknown(format!("pod {namespace}/{name} is not on this node"));
+        let unknown = || Refusal::Unknown(format!("pod {namespace}/{name} is not on this node"));
         let cell = self.find(namespace, name, uid).ok_or_else(unknown)?;
         let state = cell.state.lock();
         let only = match state.pod.containers() {
@@ -49,7 +49,7 @@ impl Driver {
         };
         let container = only.as_ref().unwrap_or(container);
         if state.pod.container(container).is_none() {
-            return Err(NoLog::Unknown(format!(
+            return Err(Refusal::Unknown(format!(
                 "container {container} is not valid for pod {name}"
             )));
         }
@@ -57,7 +57,7 @@ impl Driver {
         let c = state.observed.get(container).unwrap_or(&fresh);
         let attempt = if *previous { earlier(c) } else { present(c) };
         let attempt = attempt.ok_or_else(|| {
-            NoLog::NotYet(match previous {
+            Refusal::NotYet(match previous {
                 true => format!(
                     "previous terminated container \"{container}\" in pod \"{name}\" not found"
                 ),

@@ -11,6 +11,7 @@ mod record;
 mod report;
 mod root;
 mod start;
+mod stdin;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -34,7 +35,7 @@ use crate::pod::{self, Action, Host, Observation, Observed, PodView as _};
 use crate::resources::Amounts;
 use cell::Cell;
 
-pub(crate) use log::NoLog;
+pub(crate) use log::Refusal;
 
 /// How many pods are looked at at the same time. Looking does no I/O.
 const WORKERS: usize = 4;

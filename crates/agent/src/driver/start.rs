@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use runtime::{Exit, Running, Stdin, Workload};
+use runtime::{Exit, Running, Workload};
 
 use super::Driver;
 use super::cell::Cell;
 use super::perform::blocking;
 use super::root;
+use super::stdin;
 use crate::env::{self, Facts, Objects};
 use crate::logs::Log;
 use crate::pod::{EventKind, Observation, PodView as _};
@@ -136,10 +137,15 @@ impl Driver {
         let (mounts, log) = made.await.map_err(Refused::create)?;
         let mounts = mounts.map_err(Refused::config)?;
         let (stdout, stderr) = log.writers();
-        cell.state
-            .lock()
-            .logs
-            .insert(spec.name.clone(), (attempt, log));
+        let (stdin, input) = stdin::open(spec);
+        {
+            let mut state = cell.state.lock();
+            state.logs.insert(spec.name.clone(), (attempt, log));
+            match input {
+                Some(input) => state.inputs.insert(spec.name.clone(), input),
+                None => state.inputs.remove(&spec.name),
+            };
+        }
         let limits = resources::limits(spec);
         let workload = Workload {
             argv: env::argv(spec, &ready.name, &env),
@@ -151,7 +157,7 @@ impl Driver {
                 .filter(|d| !d.is_empty())
                 .unwrap_or_else(|| "/".to_owned()),
             mounts,
-            stdin: Stdin::Empty,
+            stdin,
             stdout: Box::new(stdout),
             stderr: Box::new(stderr),
             memory_limit: limits.memory,
@@ -190,6 +196,7 @@ impl Driver {
             state.running.remove(&spec.name);
             state.modules.remove(&spec.name);
             state.logs.remove(&spec.name);
+            state.inputs.remove(&spec.name);
         }
         self.0.tools.counters.ended();
         let ended = Observation::Ended {

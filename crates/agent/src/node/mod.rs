@@ -86,7 +86,10 @@ pub(crate) async fn told_not_ready(nodes: &Informer<Node>, name: &str) {
     let mut changes = nodes.subscribe();
     let key = Key::new("", name);
     let ready = |node: &Node| {
-        let conditions = node.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        let conditions = node
+            .status
+            .iter()
+            .flat_map(|s| s.conditions.iter().flatten());
         conditions
             .filter(|c| c.type_ == "Ready")
             .any(|c| c.status == "True")

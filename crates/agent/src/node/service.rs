@@ -1,4 +1,4 @@
-//! What servers ask of this node: logs over gRPC, metrics over HTTP, both on the node's port.
+//! What servers ask of this node: logs and standard input over gRPC, metrics over HTTP, all on the node's port.
 
 use std::sync::Arc;
 
@@ -6,20 +6,20 @@ use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use client::node::node_server::{Node, NodeServer};
-use client::node::{LogStream, LogsChunk, LogsRequest};
+use client::node::{
+    LogStream, LogsChunk, LogsRequest, SERVERS, StdinRequest, StdinResponse, admit_server,
+};
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
-use crate::driver::{Driver, NoLog};
+use crate::driver::{Driver, Refusal};
 use crate::logs::{Options, Reading, Stream};
 
-/// Those who may ask for logs.
-const SERVERS: &str = "system:carob:servers";
 /// Those who may also read metrics.
 const ADMINISTRATORS: &str = "system:masters";
 
@@ -44,11 +44,11 @@ pub(crate) async fn serve(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
-    let logs = NodeServer::new(Logs { driver, clock });
+    let containers = NodeServer::new(Containers { driver, clock });
     let page = axum::Router::new()
         .route("/metrics", axum::routing::get(page))
         .with_state(metrics);
-    let routes = tonic::service::Routes::from(page).add_service(logs);
+    let routes = tonic::service::Routes::from(page).add_service(containers);
     tonic::transport::Server::builder()
         .tls_config(service.identity.tonic_server())?
         .tcp_nodelay(true)
@@ -78,32 +78,22 @@ fn groups(connection: Option<&TlsConnectInfo<TcpConnectInfo>>) -> Vec<String> {
         .unwrap_or_default()
 }
 
-struct Logs {
+struct Containers {
     driver: Driver,
     clock: crate::Clock,
 }
 
 #[tonic::async_trait]
-impl Node for Logs {
+impl Node for Containers {
     type LogsStream = BoxStream<'static, Result<LogsChunk, Status>>;
 
     async fn logs(
         &self,
         request: Request<LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
-        if !groups(request.extensions().get())
-            .iter()
-            .any(|g| g == SERVERS)
-        {
-            return Err(Status::permission_denied(
-                "only the cluster's servers may ask for logs",
-            ));
-        }
+        admit_server(&request)?;
         let request = request.into_inner();
-        let found = self.driver.log(&request).map_err(|e| match e {
-            NoLog::Unknown(what) => Status::not_found(what),
-            NoLog::NotYet(what) => Status::failed_precondition(what),
-        })?;
+        let found = self.driver.log(&request).map_err(refusal)?;
         let options = options(&request, self.clock.now())?;
         let internal = |e: std::io::Error| Status::internal(format!("the log cannot be read: {e}"));
         let reading = Reading::start(found.dir, found.attempt, found.live, options)
@@ -114,6 +104,33 @@ impl Node for Logs {
             Ok(next.map(|data| (LogsChunk { data }, reading)))
         });
         Ok(Response::new(stream.boxed()))
+    }
+
+    async fn stdin(
+        &self,
+        request: Request<Streaming<StdinRequest>>,
+    ) -> Result<Response<StdinResponse>, Status> {
+        admit_server(&request)?;
+        let mut requests = request.into_inner();
+        let first = requests.message().await?;
+        let target = first
+            .and_then(|r| r.target)
+            .ok_or_else(|| Status::invalid_argument("the first request names no container"))?;
+        if let Some(attached) = self.driver.stdin(&target).map_err(refusal)? {
+            // A server that vanished has ended the input: what came before it is all there is.
+            let chunks = requests
+                .take_while(|request| std::future::ready(request.is_ok()))
+                .filter_map(|request| async { request.ok().map(|r| r.data) });
+            attached.pass(chunks).await;
+        }
+        Ok(Response::new(StdinResponse {}))
+    }
+}
+
+fn refusal(why: Refusal) -> Status {
+    match why {
+        Refusal::Unknown(what) => Status::not_found(what),
+        Refusal::NotYet(what) => Status::failed_precondition(what),
     }
 }
 

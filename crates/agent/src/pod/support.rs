@@ -102,7 +102,6 @@ fn container(c: &Container, at: &str, init: bool) -> Option<String> {
         (c.lifecycle.is_some(), &path("lifecycle")),
         (c.restart_policy.is_some(), &path("restartPolicy")),
         (some(&c.restart_policy_rules), &path("restartPolicyRules")),
-        (c.stdin == Some(true), &path("stdin")),
         (c.tty == Some(true), &path("tty")),
         (some(&c.volume_devices), &path("volumeDevices")),
         (

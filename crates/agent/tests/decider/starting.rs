@@ -398,7 +398,7 @@ fn what_is_not_supported_is_named() {
         container(json!({"readinessProbe": probe})),
         container(json!({"startupProbe": probe})),
         container(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}})),
-        container(json!({"stdin": true})),
+        container(json!({"tty": true})),
         container(json!({"ports": [{"containerPort": 80, "hostPort": 80}]})),
         container(json!({"securityContext": {"privileged": true}})),
         container(
@@ -427,7 +427,7 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.containers[0].readinessProbe is not supported by carob yet" }
             Refuse { message: "spec.containers[0].startupProbe is not supported by carob yet" }
             Refuse { message: "spec.containers[0].lifecycle is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].stdin is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].tty is not supported by carob yet" }
             Refuse { message: "spec.containers[0].ports[].hostPort is not supported by carob yet" }
             Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
             Refuse { message: "spec.containers[0].volumeMounts[0].subPathExpr is not supported by carob yet" }

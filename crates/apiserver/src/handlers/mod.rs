@@ -2,7 +2,9 @@
 
 mod agents;
 mod apply;
+mod attach;
 mod binding;
+mod container;
 mod create;
 mod delete;
 mod eviction;
@@ -69,6 +71,7 @@ async fn serve_subresource(call: &Call, subresource: &str) -> Result<Response, S
         ("binding", Verb::Create) => binding::bind(call).await,
         ("eviction", Verb::Create) => eviction::evict(call).await,
         ("log", Verb::Get) => log::log(call).await,
+        ("attach", Verb::Get | Verb::Create) => attach::attach(call).await,
         ("proxy", _) if proxy::serves(call) => proxy::metrics(call).await,
         _ => not_yet(call, subresource).await,
     }

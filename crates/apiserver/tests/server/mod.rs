@@ -13,6 +13,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use store::Store;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 /// A running server. Its directory goes with it.
 pub(crate) struct Server {
@@ -108,6 +109,17 @@ impl Server {
             store,
             dir,
         }
+    }
+
+    /// Serves HTTPS until the token fires; its URL.
+    pub(crate) async fn listen(&self) -> (String, CancellationToken) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let tls = apiserver::tls::server_config(&self.identity).unwrap();
+        let (serving, token) = (self.server.clone(), stop.clone());
+        tokio::spawn(async move { serving.serve(listener, tls, token).await });
+        (url, stop)
     }
 
     /// Sends a request as the administrator.

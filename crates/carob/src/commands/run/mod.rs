@@ -1,21 +1,20 @@
 //! `carob run`: a module as a Job, as if it ran here.
 
-use std::collections::BTreeMap;
+mod follow;
+mod input;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use client::{Client, DeleteOptions, Informer, Key, ListOptions, Object, Propagation};
+use anyhow::{Context, Result};
+use client::{Client, DeleteOptions, Object, Propagation};
 use images::{Name, Upload};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
-use super::logs;
 use super::names::{plain, stem, suffix};
-use crate::target::Scope;
+use crate::target::{self, Scope};
 use crate::{progress, registry};
 
 /// Run a module as a Job: its output here, its exit code as carob's own.
@@ -48,6 +47,9 @@ pub(crate) struct Run {
     /// Print the Job's name and do not wait for it
     #[arg(long)]
     detach: bool,
+    /// Pass standard input on to it
+    #[arg(short, long, conflicts_with_all = ["completions", "parallelism", "retries", "detach"])]
+    interactive: bool,
     /// End it after this long
     #[arg(long, value_parser = super::token::parse_duration)]
     timeout: Option<Duration>,
@@ -71,8 +73,6 @@ struct Mount {
     read_only: bool,
 }
 
-/// The label by which a Job's pods are found.
-const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// What a detached Job is kept for after its end.
 const KEPT_SECONDS: i32 = 3600;
 /// What a shell reports of a program that Ctrl-C ended.
@@ -80,7 +80,8 @@ const INTERRUPTED: u8 = 130;
 
 impl Run {
     pub(crate) async fn run(self) -> Result<ExitCode> {
-        let (client, namespace) = self.scope.open()?;
+        let (cluster, namespace) = self.scope.context()?;
+        let client = target::client(&cluster)?;
         let image = self.image(&client).await?;
         let job: Job = serde_json::from_value(self.job(&image, &namespace)).context("the Job")?;
         let job = client
@@ -99,8 +100,9 @@ impl Run {
                 None => std::future::pending().await,
             }
         };
+        let input = self.interactive.then_some(&cluster);
         let outcome = tokio::select! {
-            outcome = follow(&client, &namespace, &name) => outcome,
+            outcome = follow::follow(&client, &namespace, &name, input) => outcome,
             _ = tokio::signal::ctrl_c() => Ok(INTERRUPTED),
             () = limit => Err(anyhow::anyhow!("it has not ended in time and was ended")),
         };
@@ -178,6 +180,10 @@ impl Run {
         {
             container.remove("args");
         }
+        if self.interactive {
+            container["stdin"] = true.into();
+            container["stdinOnce"] = true.into();
+        }
         let completions = self.completions.unwrap_or(1);
         let mut spec = json!({
             "completions": completions,
@@ -198,198 +204,6 @@ impl Run {
         }
         json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": namespace}, "spec": spec})
     }
-}
-
-/// A pod whose output is being printed, and its end.
-#[derive(Default)]
-struct Followed {
-    printing: bool,
-    end: Option<Ended>,
-}
-
-/// What became of one pod.
-enum Ended {
-    Code(i32),
-    /// It never ran; the text says why.
-    NotRun(String),
-}
-
-/// Prints what the Job's pods write, until the Job has ended; the exit code.
-///
-/// The pods' own ends decide: the Job's status follows them a little later and need not be waited
-/// for, except where a failed pod may be tried again.
-async fn follow(client: &Client, namespace: &str, job: &str) -> Result<u8> {
-    let of_job = ListOptions::namespace(namespace).labels(format!("{JOB_NAME}={job}"));
-    let pods = Informer::<Pod>::start(client.of(), of_job);
-    let jobs = Informer::<Job>::start(client.of(), ListOptions::named(namespace, job));
-    let (mut pod_changes, mut job_changes) = (pods.subscribe(), jobs.subscribe());
-    let mut outputs = JoinSet::new();
-    let mut followed: BTreeMap<String, Followed> = BTreeMap::new();
-    let mut complained = String::new();
-    loop {
-        tokio::select! {
-            keys = pod_changes.next() => for key in keys {
-                let Some(pod) = pods.get(&key) else { continue };
-                let seen = followed.entry(pod.uid().to_owned()).or_default();
-                if !seen.printing && has_started(&pod) {
-                    seen.printing = true;
-                    outputs.spawn(print_log(client.clone(), namespace.to_owned(), key.name.clone()));
-                }
-                seen.end = seen.end.take().or_else(|| end_of(&pod));
-                match waits_for(&pod) {
-                    Some(Wait::ForEver(why)) => bail!(why),
-                    Some(Wait::ForNow(why)) if why != complained => {
-                        eprintln!("carob: {why}");
-                        complained = why;
-                    }
-                    _ => {}
-                }
-            },
-            _ = job_changes.next() => {}
-        }
-        let Some(job) = jobs.get(&Key::new(namespace, job)) else {
-            if jobs.is_synced() {
-                bail!("the Job {job} was deleted");
-            }
-            continue;
-        };
-        if let Some(code) = verdict(&job, &followed)? {
-            while let Some(printed) = outputs.join_next().await {
-                printed??;
-            }
-            return Ok(code);
-        }
-    }
-}
-
-/// The Job's exit code, once it is settled.
-fn verdict(job: &Job, pods: &BTreeMap<String, Followed>) -> Result<Option<u8>> {
-    let spec = job.spec.as_ref();
-    let wanted = spec.and_then(|s| s.completions).unwrap_or(1).max(0) as usize;
-    let retries = spec.and_then(|s| s.backoff_limit).unwrap_or(0);
-    let ended: Vec<&Ended> = pods.values().filter_map(|p| p.end.as_ref()).collect();
-    let good = ended.iter().filter(|e| matches!(e, Ended::Code(0))).count();
-    if good >= wanted {
-        return Ok(Some(0));
-    }
-    let failed = job
-        .status
-        .as_ref()
-        .and_then(|s| s.conditions.as_ref())
-        .into_iter()
-        .flatten();
-    let failed = failed
-        .into_iter()
-        .any(|c| c.type_ == "Failed" && c.status == "True");
-    let last_try = retries == 0 && wanted == 1 && !ended.is_empty();
-    if !failed && !last_try {
-        return Ok(None);
-    }
-    let worst = ended.iter().find_map(|e| match e {
-        Ended::Code(0) => None,
-        Ended::Code(code) => Some(Ok(*code)),
-        Ended::NotRun(why) => Some(Err(why.clone())),
-    });
-    match worst {
-        // Exit codes beyond a byte exist only in WebAssembly.
-        Some(Ok(code)) => Ok(Some(u8::try_from(code).unwrap_or(1).max(1))),
-        Some(Err(why)) => bail!(why),
-        None => bail!("the Job failed before a pod of it ended"),
-    }
-}
-
-/// Whether the pod's module runs, or ran: there is output to be had.
-fn has_started(pod: &Pod) -> bool {
-    let states = pod
-        .status
-        .iter()
-        .flat_map(|s| s.container_statuses.iter().flatten())
-        .filter_map(|c| c.state.as_ref());
-    states
-        .into_iter()
-        .any(|state| state.running.is_some() || state.terminated.is_some())
-}
-
-/// How a pod ended, if it has.
-fn end_of(pod: &Pod) -> Option<Ended> {
-    let status = pod.status.as_ref()?;
-    let terminated =
-        |s: &k8s_openapi::api::core::v1::ContainerStatus| s.state.as_ref()?.terminated.clone();
-    let ends: Vec<ContainerStateTerminated> = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .filter_map(terminated)
-        .collect();
-    if let Some(end) = ends.first() {
-        return Some(Ended::Code(end.exit_code));
-    }
-    let failed = status.phase.as_deref() == Some("Failed");
-    failed.then(|| {
-        Ended::NotRun(
-            status
-                .message
-                .clone()
-                .or_else(|| status.reason.clone())
-                .unwrap_or_default(),
-        )
-    })
-}
-
-/// Why a pod does not start.
-#[derive(Debug, PartialEq, Eq)]
-enum Wait {
-    /// It may change without the user, such as room on a node.
-    ForNow(String),
-    /// It will not change unless the user does something.
-    ForEver(String),
-}
-
-fn waits_for(pod: &Pod) -> Option<Wait> {
-    let status = pod.status.as_ref()?;
-    let waiting = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .find_map(|s| s.state.as_ref()?.waiting.clone());
-    if let Some(waiting) = waiting {
-        let reason = waiting.reason.unwrap_or_default();
-        let text = format!("{reason}: {}", waiting.message.unwrap_or_default());
-        return match reason.as_str() {
-            "ContainerCreating" | "PodInitializing" => None,
-            "ErrImagePull"
-            | "ImagePullBackOff"
-            | "InvalidImageName"
-            | "ErrImageNeverPull"
-            | "CreateContainerConfigError"
-            | "Unsupported" => Some(Wait::ForEver(text)),
-            _ => Some(Wait::ForNow(text)),
-        };
-    }
-    let mut conditions = status.conditions.iter().flatten();
-    let unplaced = conditions.find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
-    unplaced.message.clone().map(Wait::ForNow)
-}
-
-/// Prints what a pod writes, each stream to its own, until it has ended.
-async fn print_log(client: Client, namespace: String, pod: String) -> Result<()> {
-    let (out, err) = tokio::join!(
-        logs::copy(
-            &client,
-            &namespace,
-            &pod,
-            "follow=true&stream=Stdout",
-            tokio::io::stdout()
-        ),
-        logs::copy(
-            &client,
-            &namespace,
-            &pod,
-            "follow=true&stream=Stderr",
-            tokio::io::stderr()
-        ),
-    );
-    out.and(err)
 }
 
 fn parse_env(text: &str) -> Result<(String, String), String> {
@@ -437,30 +251,5 @@ mod tests {
         assert!(parse_mount(&text("data")).is_err());
         assert!(parse_mount("/does/not/exist:/x").is_err());
         assert!(parse_mount("/only").is_err());
-    }
-
-    fn job(status: Value) -> Job {
-        serde_json::from_value(json!({"spec": {"completions": 1, "backoffLimit": 0, "template": {}}, "status": status})).unwrap()
-    }
-
-    fn pods(end: Ended) -> BTreeMap<String, Followed> {
-        BTreeMap::from([(
-            "u".to_owned(),
-            Followed {
-                printing: true,
-                end: Some(end),
-            },
-        )])
-    }
-
-    #[test]
-    fn the_exit_code_is_the_modules() {
-        let ended = |code| pods(Ended::Code(code));
-        assert_eq!(verdict(&job(json!({})), &BTreeMap::new()).unwrap(), None);
-        assert_eq!(verdict(&job(json!({})), &ended(0)).unwrap(), Some(0));
-        assert_eq!(verdict(&job(json!({})), &ended(7)).unwrap(), Some(7));
-        assert_eq!(verdict(&job(json!({})), &ended(4096)).unwrap(), Some(1));
-        let not_run = pods(Ended::NotRun("no".into()));
-        assert!(verdict(&job(json!({})), &not_run).is_err());
     }
 }

@@ -1,0 +1,296 @@
+//! `pods/attach`: a running container's streams over a WebSocket, as `kubectl attach` wants them.
+//!
+//! Each binary message begins with its channel's number: 0 standard input, 1 output, 2 errors, 3
+//! the `Status` by which it ends. In version 5 of the protocol the message `[255, 0]` says that
+//! the input has ended; in version 4 only the connection's end does. Outputs are those of the log
+//! from now on: the log is what every other reader sees too.
+
+use api::Status;
+use bytes::{BufMut, Bytes, BytesMut};
+use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinTarget};
+use futures::stream::{BoxStream, SelectAll, SplitStream};
+use futures::{SinkExt, Stream, StreamExt};
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
+use http::{HeaderMap, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
+
+use super::container::{Agent, PodContainer};
+use crate::body::Response;
+use crate::dispatch::Call;
+use crate::request::Query;
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const STATUS: u8 = 3;
+const CLOSE: u8 = 255;
+/// The versions of the protocol that are spoken, the best first.
+const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+/// The largest message that a client may send; kubectl sends 32 KiB.
+const LARGEST: usize = 1 << 20;
+/// Messages of input that wait for the agent.
+const WAITING: usize = 4;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+type Outputs = SelectAll<BoxStream<'static, (u8, Result<LogsChunk, tonic::Status>)>>;
+
+/// Answers a request for `…/pods/NAME/attach`.
+pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
+    let pod = PodContainer::read(call).await?;
+    let wanted = Wanted::read(&call.query)?;
+    let handshake = Handshake::read(call)?;
+    let mut agent = pod.agent(call).await?.ok_or_else(|| {
+        Status::bad_request(format!("pod {} does not have a host assigned", call.name()))
+    })?;
+    let mut outputs = Outputs::new();
+    for (channel, stream) in wanted.outputs() {
+        let request = LogsRequest {
+            namespace: pod.namespace.clone(),
+            pod: call.name().to_owned(),
+            uid: pod.uid.clone(),
+            container: pod.container.clone(),
+            follow: true,
+            tail_lines: Some(0),
+            stream: stream.into(),
+            ..LogsRequest::default()
+        };
+        let chunks = agent.client.logs(request).await;
+        let chunks = chunks.map_err(|e| agent.refusal(&e))?.into_inner();
+        outputs.push(chunks.map(move |chunk| (channel, chunk)).boxed());
+    }
+    let input = wanted.stdin.then(|| {
+        let target = StdinTarget {
+            namespace: pod.namespace,
+            pod: call.name().to_owned(),
+            uid: pod.uid,
+            container: pod.container,
+        };
+        Input::start(agent, target)
+    });
+    let response = handshake.response.map(|()| crate::body::joined([]));
+    let (upgrade, shutdown) = (handshake.upgrade, call.connection.shutdown.clone());
+    tokio::spawn(async move {
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => TokioIo::new(upgraded),
+            Err(error) => return debug!(%error, "a client that asked for a WebSocket went away"),
+        };
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(LARGEST))
+            .max_frame_size(Some(LARGEST));
+        let socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
+        tokio::select! {
+            () = serve(socket, outputs, input) => {}
+            () = shutdown.cancelled() => {}
+        }
+    });
+    Ok(response)
+}
+
+/// The streams that the client wants.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+}
+
+impl Wanted {
+    fn read(query: &Query) -> Result<Self, Status> {
+        if query.flag("tty") {
+            return Err(Status::bad_request(
+                "carob does not offer terminals (tty) yet",
+            ));
+        }
+        let wanted = Self {
+            stdin: query.flag("stdin"),
+            stdout: query.flag("stdout"),
+            stderr: query.flag("stderr"),
+        };
+        if wanted.stdin || wanted.stdout || wanted.stderr {
+            return Ok(wanted);
+        }
+        Err(Status::bad_request(
+            "you must specify at least 1 of stdin, stdout, stderr",
+        ))
+    }
+
+    fn outputs(&self) -> impl Iterator<Item = (u8, LogStream)> + use<> {
+        let out = self.stdout.then_some((STDOUT, LogStream::Stdout));
+        let err = self.stderr.then_some((STDERR, LogStream::Stderr));
+        out.into_iter().chain(err)
+    }
+}
+
+/// The change of protocol, as RFC 6455 has it.
+struct Handshake {
+    upgrade: OnUpgrade,
+    response: http::Response<()>,
+}
+
+impl Handshake {
+    fn read(call: &Call) -> Result<Self, Status> {
+        let only = || Status::bad_request("attaching needs a WebSocket: Upgrade: websocket");
+        let upgrade = call.upgrade.clone().ok_or_else(only)?;
+        Ok(Self {
+            upgrade,
+            response: accept(&call.headers)?,
+        })
+    }
+}
+
+/// The answer to a WebSocket's opening.
+fn accept(headers: &HeaderMap) -> Result<http::Response<()>, Status> {
+    let header = |name: http::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
+    let websocket = header(UPGRADE).is_some_and(|v| v.eq_ignore_ascii_case("websocket"));
+    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| websocket);
+    let key = key.ok_or_else(|| {
+        Status::bad_request("only WebSockets are spoken here: Upgrade: websocket, with its key")
+    })?;
+    let offered: Vec<&str> = header(SEC_WEBSOCKET_PROTOCOL)
+        .unwrap_or_default()
+        .split(',')
+        .map(str::trim)
+        .collect();
+    let protocol = PROTOCOLS.iter().find(|p| offered.contains(p));
+    let protocol = protocol.ok_or_else(|| {
+        Status::bad_request(format!(
+            "unable to upgrade: none of the protocols {} was offered",
+            PROTOCOLS.join(", ")
+        ))
+    })?;
+    http::Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()))
+        .header(SEC_WEBSOCKET_PROTOCOL, *protocol)
+        .body(())
+        .map_err(|e| Status::internal(e.to_string()))
+}
+
+/// The way of the input to the agent. The input has ended when `chunks` is dropped.
+struct Input {
+    chunks: mpsc::Sender<StdinRequest>,
+    passed: AbortOnDropHandle<Result<(), Status>>,
+}
+
+impl Input {
+    fn start(mut agent: Agent, target: StdinTarget) -> Self {
+        let (chunks, queue) = mpsc::channel(WAITING);
+        let first = StdinRequest {
+            target: Some(target),
+            data: Bytes::new(),
+        };
+        let requests = futures::stream::iter([first]).chain(received(queue));
+        let passed = tokio::spawn(async move {
+            let answer = agent.client.stdin(requests).await;
+            answer.map(drop).map_err(|e| agent.refusal(&e))
+        });
+        Self {
+            chunks,
+            passed: AbortOnDropHandle::new(passed),
+        }
+    }
+}
+
+fn received<T: Send + 'static>(mut queue: mpsc::Receiver<T>) -> impl Stream<Item = T> {
+    futures::stream::poll_fn(move |cx| queue.poll_recv(cx))
+}
+
+/// Carries everything until the container has ended, or the client is gone.
+async fn serve(socket: Socket, mut outputs: Outputs, input: Option<Input>) {
+    let (mut to, from) = socket.split();
+    let (chunks, mut passed) = input.map(|i| (i.chunks, i.passed)).unzip();
+    // A guest that does not read must not hold back what it prints: each direction goes on alone.
+    let receiving = receive(from, chunks);
+    let sending = async {
+        let ended = loop {
+            tokio::select! {
+                Some((channel, chunk)) = outputs.next() => match chunk {
+                    Ok(chunk) => {
+                        let message = message(channel, &chunk.data);
+                        if to.send(message).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(status) => break Err(Status::internal(status.message())),
+                },
+                result = until(&mut passed) => {
+                    passed = None;
+                    if result.is_err() || outputs.is_empty() {
+                        break result;
+                    }
+                }
+                else => break Ok(()),
+            }
+        };
+        let status = match ended {
+            Ok(()) => json!({"metadata": {}, "status": "Success"}),
+            Err(status) => status.to_value(),
+        };
+        let last = message(STATUS, status.to_string().as_bytes());
+        // A client that is gone needs no farewell.
+        if to.send(last).await.is_ok() {
+            let _ = to.send(Message::Close(None)).await;
+        }
+    };
+    tokio::select! {
+        () = receiving => {}
+        () = sending => {}
+    }
+}
+
+/// What became of the input; never, where there is none.
+async fn until(passed: &mut Option<AbortOnDropHandle<Result<(), Status>>>) -> Result<(), Status> {
+    match passed {
+        Some(passed) => passed
+            .await
+            .unwrap_or_else(|e| Err(Status::internal(e.to_string()))),
+        None => std::future::pending().await,
+    }
+}
+
+/// Passes on what the client sends, until it closes the connection.
+async fn receive(mut from: SplitStream<Socket>, mut chunks: Option<mpsc::Sender<StdinRequest>>) {
+    while let Some(Ok(message)) = from.next().await {
+        let data = match message {
+            Message::Binary(data) => data,
+            Message::Close(_) => return,
+            _ => continue,
+        };
+        match data.split_first() {
+            Some((&STDIN, _)) => {
+                if let Some(open) = &chunks {
+                    let request = StdinRequest {
+                        target: None,
+                        data: data.slice(1..),
+                    };
+                    if open.send(request).await.is_err() {
+                        chunks = None;
+                    }
+                }
+            }
+            Some((&CLOSE, [STDIN])) => chunks = None,
+            // Sizes of terminals, which there are none of.
+            _ => {}
+        }
+    }
+}
+
+fn message(channel: u8, data: &[u8]) -> Message {
+    let mut bytes = BytesMut::with_capacity(1 + data.len());
+    bytes.put_u8(channel);
+    bytes.put_slice(data);
+    Message::Binary(Bytes::from(bytes))
+}

@@ -1,0 +1,164 @@
+//! A container that a request for a pod's log or streams means, and the agent that runs it.
+
+use std::net::SocketAddr;
+
+use api::Status;
+use client::node::node_client::NodeClient;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use tonic::Code;
+use tonic::transport::Channel;
+
+use super::agents::agent_address;
+use crate::dispatch::{Call, record_uid};
+
+/// What the pod's object says.
+pub(super) struct PodContainer {
+    pub(super) namespace: String,
+    pub(super) uid: String,
+    pub(super) container: String,
+    /// Where the pod is placed, if it is.
+    node: Option<String>,
+}
+
+/// The agent of the pod's node.
+pub(super) struct Agent {
+    pub(super) client: NodeClient<Channel>,
+    node: String,
+    address: SocketAddr,
+}
+
+impl PodContainer {
+    /// Reads the pod that the path names, and which of its containers the query means.
+    pub(super) async fn read(call: &Call) -> Result<Self, Status> {
+        let pod = call
+            .server
+            .read(call.key().as_bytes())
+            .await?
+            .ok_or_else(|| call.not_found())?;
+        record_uid(pod.uid());
+        let uid = pod.uid().to_owned();
+        let pod: Pod = pod.view().map_err(|e| Status::internal(e.to_string()))?;
+        let spec = pod.spec.unwrap_or_default();
+        Ok(Self {
+            namespace: call.namespace().unwrap_or_default().to_owned(),
+            uid,
+            container: container(call.name(), &spec, call.query.text("container"))?,
+            node: spec.node_name.filter(|n| !n.is_empty()),
+        })
+    }
+
+    /// The agent that runs it; `None` where the pod is not placed yet.
+    pub(super) async fn agent(&self, call: &Call) -> Result<Option<Agent>, Status> {
+        let Some(node) = &self.node else {
+            return Ok(None);
+        };
+        let address = agent_address(&call.server, node).await?;
+        let inner = &call.server.inner;
+        let channel = inner.agents.channel(address, &inner.config.identity);
+        let unreachable = |e: client::Error| {
+            Status::internal(format!("the agent of node {node} at {address}: {e}"))
+        };
+        Ok(Some(Agent {
+            client: NodeClient::new(channel.map_err(unreachable)?),
+            node: node.clone(),
+            address,
+        }))
+    }
+}
+
+impl Agent {
+    /// What to tell the client when the agent refuses, or cannot be reached.
+    pub(super) fn refusal(&self, status: &tonic::Status) -> Status {
+        match status.code() {
+            Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument => {
+                Status::bad_request(status.message())
+            }
+            _ => Status::internal(format!(
+                "the agent of node {} at {}: {}",
+                self.node,
+                self.address,
+                status.message()
+            )),
+        }
+    }
+}
+
+/// The container that is meant, with Kubernetes' errors where it is not clear.
+fn container(pod: &str, spec: &PodSpec, wanted: Option<&str>) -> Result<String, Status> {
+    let names: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
+    let init: Vec<&str> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .map(|c| c.name.as_str())
+        .collect();
+    match wanted {
+        Some(wanted) if names.contains(&wanted) || init.contains(&wanted) => Ok(wanted.to_owned()),
+        Some(wanted) => Err(Status::bad_request(format!(
+            "container {wanted} is not valid for pod {pod}"
+        ))),
+        None => match names.as_slice() {
+            [one] => Ok((*one).to_owned()),
+            [] => Err(Status::bad_request(format!(
+                "a container name must be specified for pod {pod}"
+            ))),
+            many => {
+                let init = if init.is_empty() {
+                    String::new()
+                } else {
+                    format!(" or one of the init containers: [{}]", init.join(" "))
+                };
+                Err(Status::bad_request(format!(
+                    "a container name must be specified for pod {pod}, choose one of: [{}]{init}",
+                    many.join(" ")
+                )))
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::Container;
+
+    fn spec(containers: &[&str], init: &[&str]) -> PodSpec {
+        let make = |names: &[&str]| {
+            names
+                .iter()
+                .map(|n| Container {
+                    name: (*n).to_owned(),
+                    ..Container::default()
+                })
+                .collect()
+        };
+        PodSpec {
+            containers: make(containers),
+            init_containers: Some(make(init)),
+            ..PodSpec::default()
+        }
+    }
+
+    #[test]
+    fn containers() {
+        let one = spec(&["a"], &["i"]);
+        assert_eq!(container("p", &one, None).unwrap(), "a");
+        assert_eq!(container("p", &one, Some("i")).unwrap(), "i");
+        assert_eq!(
+            container("p", &one, Some("x")).unwrap_err().message,
+            "container x is not valid for pod p"
+        );
+        assert_eq!(
+            container("p", &spec(&["a", "b"], &[]), None)
+                .unwrap_err()
+                .message,
+            "a container name must be specified for pod p, choose one of: [a b]"
+        );
+        assert_eq!(
+            container("p", &spec(&["a", "b"], &["i"]), None)
+                .unwrap_err()
+                .message,
+            "a container name must be specified for pod p, choose one of: [a b] or one of the init containers: [i]"
+        );
+    }
+}

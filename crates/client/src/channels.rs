@@ -1,0 +1,157 @@
+//! The streams of a container over one WebSocket, as Kubernetes' attach and exec speak them
+//! (`v5.channel.k8s.io`): each message begins with the number of its channel.
+
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures::{SinkExt, StreamExt};
+use http::{HeaderValue, Uri, header};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use crate::Error;
+use crate::client::parse_status;
+use crate::kubeconfig::{Context, Credentials};
+
+/// Standard input, from the client.
+pub const STDIN: u8 = 0;
+/// Standard output.
+pub const STDOUT: u8 = 1;
+/// Standard error.
+pub const STDERR: u8 = 2;
+/// The `Status` that says how it ended.
+pub const STATUS: u8 = 3;
+
+const PROTOCOL: &str = "v5.channel.k8s.io";
+/// In a message's first byte: the channel whose number follows has ended.
+const CLOSE: u8 = 255;
+/// How long the server may take for TCP, TLS and its first answer.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// An open WebSocket with channels.
+pub struct Channels {
+    socket: WebSocketStream<TlsStream<TcpStream>>,
+}
+
+impl std::fmt::Debug for Channels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channels").finish_non_exhaustive()
+    }
+}
+
+impl Channels {
+    /// Opens `path` (with its query) of the context's server.
+    ///
+    /// # Errors
+    /// When the server can't be reached, or refuses.
+    pub async fn open(context: &Context, path: &str) -> Result<Self, Error> {
+        let opening = Self::connect(context, path);
+        match tokio::time::timeout(CONNECT, opening).await {
+            Ok(opened) => opened,
+            Err(_) => Err(Error::Timeout {
+                what: format!("GET {path}"),
+                seconds: CONNECT.as_secs(),
+            }),
+        }
+    }
+
+    async fn connect(context: &Context, path: &str) -> Result<Self, Error> {
+        let server: Uri = context
+            .server
+            .parse()
+            .map_err(|e| Error::Invalid(format!("{}: {e}", context.server)))?;
+        let host = server.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let failed = |e: std::io::Error| Error::transport(&context.server, e);
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|e| Error::Invalid(format!("{host}: {e}")))?;
+        let tls = TlsConnector::from(std::sync::Arc::new(context.tls()?));
+        let port = server.port_u16().unwrap_or(443);
+        let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
+        // What a person types goes out as it is typed.
+        tcp.set_nodelay(true).map_err(failed)?;
+        let stream = tls.connect(name, tcp).await.map_err(failed)?;
+        let request = request(context, path)?;
+        match tokio_tungstenite::client_async(request, stream).await {
+            Ok((socket, _)) => Ok(Self { socket }),
+            Err(tungstenite::Error::Http(answer)) => {
+                let (head, body) = answer.into_parts();
+                let body = body.unwrap_or_default();
+                let status = parse_status(head.status.as_u16(), &body, path);
+                Err(Error::Status(Box::new(status)))
+            }
+            Err(other) => Err(Error::transport(&context.server, other)),
+        }
+    }
+
+    /// Sends bytes on a channel.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn send(&mut self, channel: u8, data: &[u8]) -> Result<(), Error> {
+        let mut message = BytesMut::with_capacity(1 + data.len());
+        message.put_u8(channel);
+        message.put_slice(data);
+        self.write(message.freeze()).await
+    }
+
+    /// Says that nothing more comes on a channel.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn finish(&mut self, channel: u8) -> Result<(), Error> {
+        self.write(Bytes::copy_from_slice(&[CLOSE, channel])).await
+    }
+
+    /// What comes next: a channel's number and its bytes; `None` at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<(u8, Bytes)>, Error> {
+        while let Some(message) = self.socket.next().await {
+            match message.map_err(broken)? {
+                Message::Binary(mut data) if !data.is_empty() => {
+                    let channel = data.split_to(1)[0];
+                    return Ok(Some((channel, data)));
+                }
+                Message::Close(_) => return Ok(None),
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    async fn write(&mut self, message: Bytes) -> Result<(), Error> {
+        let message = Message::Binary(message);
+        self.socket.send(message).await.map_err(broken)
+    }
+}
+
+fn broken(error: tungstenite::Error) -> Error {
+    Error::transport("the streams of the container", error)
+}
+
+fn request(context: &Context, path: &str) -> Result<http::Request<()>, Error> {
+    let invalid = |e: String| Error::Invalid(format!("{path}: {e}"));
+    let server = context.server.trim_end_matches('/');
+    let url = server.replacen("https://", "wss://", 1) + path;
+    let mut request = url
+        .into_client_request()
+        .map_err(|e| invalid(e.to_string()))?;
+    let headers = request.headers_mut();
+    headers.insert(
+        header::SEC_WEBSOCKET_PROTOCOL,
+        HeaderValue::from_static(PROTOCOL),
+    );
+    if let Credentials::Token(token) = &context.credentials {
+        let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+            .map_err(|e| invalid(e.to_string()))?;
+        value.set_sensitive(true);
+        headers.insert(header::AUTHORIZATION, value);
+    }
+    Ok(request)
+}
