@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use carob_tests::{Case, Cluster, Outcome, carob, check, fail, succeed};
+use carob_tests::{Case, Cluster, Outcome, carob, check, fail, succeed, until};
 
 const CASES: &[Case] = &[
     ("the_demo_bundle_is_deployed_and_again", demo),
@@ -29,8 +29,11 @@ fn demo(cluster: &Cluster) -> Outcome {
     check(again.contains("Deployment/greeter unchanged"), again)?;
     let job = cluster.get("jobs/primes")?;
     check(job["status"]["succeeded"] == 4, &job["status"])?;
-    let notes = cluster.carob("logs notes -c reader")?;
-    check(notes.contains("note"), notes)
+    // The writer may have begun only just now.
+    until("a note is read", Duration::from_secs(20), || {
+        let notes = cluster.carob("logs notes -c reader")?;
+        Ok(notes.contains("this is note 1"))
+    })
 }
 
 fn bundles(cluster: &Cluster) -> Outcome {

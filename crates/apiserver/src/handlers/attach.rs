@@ -226,7 +226,7 @@ async fn serve(socket: Socket, mut outputs: Outputs, input: Option<Input>) {
                     }
                     Err(status) => break Err(Status::internal(status.message())),
                 },
-                result = until(&mut passed) => {
+                result = until(&mut passed), if passed.is_some() => {
                     passed = None;
                     if result.is_err() || outputs.is_empty() {
                         break result;

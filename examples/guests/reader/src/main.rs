@@ -41,7 +41,9 @@ fn follow(directory: &Path) -> io::Result<()> {
     loop {
         let mut notes = Vec::new();
         for entry in fs::read_dir(directory)? {
-            let path = entry?.path();
+            // One that was renamed while the directory was read is met under its new name at the next look.
+            let Ok(entry) = entry else { continue };
+            let path = entry.path();
             if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
                 notes.push(path);
             }
