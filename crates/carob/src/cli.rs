@@ -132,7 +132,7 @@ impl Command {
             Command::Describe(c) => c.run().await.map(done),
             Command::Apply(c) => c.run().await.map(done),
             Command::Delete(c) => c.run().await.map(done),
-            Command::Logs(c) => c.run().await.map(done),
+            Command::Logs(c) => c.run().await,
             Command::Server(_)
             | Command::Agent(_)
             | Command::Completion { .. }

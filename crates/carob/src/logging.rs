@@ -1,14 +1,17 @@
 //! Where each process writes its spans and events.
 //!
 //! Servers and agents log into their data directory, rotated; commands log to standard error.
-//! Text is for people, JSON (`--log-format json`) for collectors. The filter has a level a crate.
+//! Text is for people, JSON (`--log-format json`) for collectors. The filter has a level a crate; a
+//! daemon that gets SIGHUP takes the one that it finds in the file `filter` beside its log.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How a process writes its log.
@@ -34,13 +37,37 @@ pub(crate) fn to_stderr() {
     install(Format::Text, filter, std::io::stderr);
 }
 
+/// The levels of a daemon's log, which may change while it runs.
+pub(crate) struct Levels {
+    file: PathBuf,
+    handle: reload::Handle<EnvFilter, Registry>,
+}
+
+impl Levels {
+    /// Takes the levels that the file holds, the usual ones where it is missing or empty; their
+    /// text.
+    ///
+    /// # Errors
+    /// When the file holds no filter.
+    pub(crate) fn read(&self) -> Result<String> {
+        let text = std::fs::read_to_string(&self.file).unwrap_or_default();
+        let text = match text.trim() {
+            "" => DEFAULT_FILTER,
+            given => given,
+        };
+        let filter = EnvFilter::try_new(text).with_context(|| self.file.display().to_string())?;
+        self.handle.reload(filter)?;
+        Ok(text.to_owned())
+    }
+}
+
 /// Logs of a server or agent: `<directory>/<name>.<date>.log`.
 pub(crate) fn to_directory(
     directory: &Path,
     name: &str,
     format: Format,
     filter: Option<&str>,
-) -> Result<()> {
+) -> Result<Levels> {
     let appender = RollingFileAppender::builder()
         .rotation(Rotation::DAILY)
         .filename_prefix(name)
@@ -54,17 +81,21 @@ pub(crate) fn to_directory(
             EnvFilter::try_from_env("CAROB_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))
         }
     };
-    install(format, filter, std::sync::Mutex::new(appender));
+    let handle = install(format, filter, std::sync::Mutex::new(appender));
     std::panic::set_hook(Box::new(
         |info| tracing::error!(target: "carob", "panic: {info}"),
     ));
-    Ok(())
+    Ok(Levels {
+        file: directory.join("filter"),
+        handle,
+    })
 }
 
-fn install<W>(format: Format, filter: EnvFilter, writer: W)
+fn install<W>(format: Format, filter: EnvFilter, writer: W) -> reload::Handle<EnvFilter, Registry>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    let (filter, handle) = reload::Layer::new(filter);
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(writer)
@@ -73,4 +104,5 @@ where
         Format::Text => registry.with(layer).init(),
         Format::Json => registry.with(layer.json().with_span_list(true)).init(),
     }
+    handle
 }

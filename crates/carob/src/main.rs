@@ -10,6 +10,8 @@ use clap::Parser;
 mod apply;
 mod cli;
 mod commands;
+mod daemon;
+mod interruption;
 mod joining;
 mod local;
 mod logging;

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::LogArgs;
 use crate::local::layout::{make_private_dir, read_json, write_json, write_private};
-use crate::local::process;
-use crate::{joining, logging};
+use crate::local::process::Role as Daemon;
+use crate::{daemon, joining};
 
 /// Run a worker node.
 #[derive(Debug, clap::Args)]
@@ -69,41 +69,17 @@ const JOIN_WITHIN: Duration = Duration::from_secs(60);
 const JOIN_PAUSE: Duration = Duration::from_millis(250);
 /// How often the list of servers is asked for again.
 const SERVERS_EVERY: Duration = Duration::from_secs(30);
-/// How long threads may take to end.
-const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 /// Runs an agent until it is told to end. A second signal ends its pods at once.
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
-    let dir = std::path::absolute(&args.data_dir)?.join("agent");
-    make_private_dir(&dir.join("log"))?;
-    let _lock = process::lock(&dir)?;
-    logging::to_directory(
-        &dir.join("log"),
-        "agent",
-        args.log.log_format,
-        args.log.log.as_deref(),
-    )?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let outcome = runtime.block_on(run(args, dir));
-    if let Err(error) = &outcome {
-        tracing::error!(error = format!("{error:#}"), "the agent ends");
-    }
-    runtime.shutdown_timeout(STOP_WITHIN);
-    outcome.map(|()| ExitCode::SUCCESS)
+    let (data_dir, log) = (args.data_dir.clone(), args.log.clone());
+    daemon::run(Daemon::Agent, &data_dir, &log, |dir| run(args, dir))
 }
 
 async fn run(args: Args, dir: PathBuf) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let name = match &args.node_name {
-        Some(name) => name.clone(),
-        None => rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .to_lowercase(),
-    };
+    let name = daemon::node_name(args.node_name.as_deref());
     let identity = obtain(&args, &name, &dir).await?;
     let servers = known_servers(&args, &dir)?;
     let transport = Arc::new(HttpsTransport::new(&servers, identity.client_config()?)?);
@@ -173,7 +149,7 @@ async fn obtain(args: &Args, name: &str, dir: &Path) -> Result<Identity> {
         csr: request.csr_pem,
         raft_address: None,
     };
-    let answer = joining::ask(&args.server[0], token, &ask, JOIN_WITHIN, JOIN_PAUSE).await?;
+    let answer = joining::ask(&args.server, token, &ask, JOIN_WITHIN, JOIN_PAUSE).await?;
     write_private(&pki.join("ca.crt"), answer.ca.as_bytes())?;
     write_private(&pki.join("node.key"), request.key_pem.as_bytes())?;
     write_private(&pki.join("node.crt"), answer.certificate.as_bytes())?;

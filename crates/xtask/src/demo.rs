@@ -109,10 +109,6 @@ impl Demo {
             .arg("--kubeconfig")
             .arg(&self.kubeconfig);
         command
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(words);
-        command
     }
 
     fn start(&self, arguments: &Arguments) -> Result<()> {

@@ -32,6 +32,13 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) async fn run(self) -> Result<()> {
         let (client, namespace) = self.scope.open()?;
+        let chosen = self.all || !self.selector.is_empty();
+        if chosen && self.objects.is_empty() {
+            bail!("--selector and --all need a type: TYPE --selector LABELS");
+        }
+        if !self.files.is_empty() && !self.objects.is_empty() {
+            bail!("name objects or files of them, not both");
+        }
         let mut doomed = Vec::new();
         for document in super::apply::read(&self.files)? {
             let resource = resource_of(&document.value).with_context(|| document.title())?;
@@ -53,8 +60,12 @@ impl Delete {
                     String::new()
                 };
                 match name {
+                    Some(name) if chosen => bail!(
+                        "{}/{name}: --selector and --all go with types, not with names",
+                        resource.singular
+                    ),
                     Some(name) => doomed.push((resource, namespace, name)),
-                    None if self.all || !self.selector.is_empty() => {
+                    None if chosen => {
                         let options =
                             ListOptions::namespace(&*namespace).labels(self.selector.clone());
                         for object in client.untyped(resource).list(&options).await?.items {
@@ -68,7 +79,7 @@ impl Delete {
                 }
             }
         }
-        if doomed.is_empty() && self.selector.is_empty() && !self.all {
+        if doomed.is_empty() && !chosen {
             bail!("say what to delete: TYPE NAME, TYPE/NAME or -f FILE");
         }
         let mut options = DeleteOptions::default().propagation(Propagation::Background);

@@ -1,13 +1,13 @@
 //! `carob get`: lists, as the server's own tables.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use api::Resource;
 use bytes::Bytes;
 use client::Client;
 use http::{Request, header};
 use serde_json::{Value, json};
 
-use crate::output::Table;
+use crate::output::{Format, ListFormat, Table};
 use crate::target::{self, Scope};
 
 /// List objects.
@@ -24,18 +24,9 @@ pub(crate) struct Get {
     selector: String,
     /// How to print them
     #[arg(short, long, value_enum, default_value = "table")]
-    output: Output,
+    output: ListFormat,
     #[command(flatten)]
     scope: Scope,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    Table,
-    Wide,
-    Json,
-    Yaml,
-    Name,
 }
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
@@ -48,6 +39,19 @@ impl Get {
         let objects = target::objects(&self.objects)?;
         let mut several = Vec::new();
         for (resource, name) in &objects {
+            if let Some(name) = name {
+                let flag = match (self.all_namespaces, self.selector.is_empty()) {
+                    (true, _) => Some("--all-namespaces"),
+                    (false, false) => Some("--selector"),
+                    (false, true) => None,
+                };
+                if let Some(flag) = flag {
+                    bail!(
+                        "{}/{name}: {flag} goes with types, not with names",
+                        resource.singular
+                    );
+                }
+            }
             let namespace =
                 (resource.namespaced && !self.all_namespaces).then_some(namespace.as_str());
             let mut path = resource.path(namespace, name.as_deref());
@@ -56,7 +60,10 @@ impl Get {
                     url::form_urlencoded::byte_serialize(self.selector.as_bytes()).collect();
                 path = format!("{path}?labelSelector={encoded}");
             }
-            let tabular = matches!(self.output, Output::Table | Output::Wide | Output::Name);
+            let tabular = matches!(
+                self.output,
+                ListFormat::Table | ListFormat::Wide | ListFormat::Name
+            );
             let value = read(
                 &client,
                 &path,
@@ -64,30 +71,53 @@ impl Get {
             )
             .await?;
             match self.output {
-                Output::Table | Output::Wide => {
+                ListFormat::Table | ListFormat::Wide => {
                     print_table(
                         &value,
-                        self.output == Output::Wide,
+                        self.output == ListFormat::Wide,
                         self.all_namespaces && resource.namespaced,
                         namespace,
                     );
                 }
-                Output::Name => print_names(resource, &value),
-                Output::Json | Output::Yaml => several.push(value),
+                ListFormat::Name => print_names(resource, &value),
+                ListFormat::Json | ListFormat::Yaml => several.push(value),
             }
         }
         let value = match several.len() {
             0 => return Ok(()),
             1 => several.remove(0),
-            _ => json!({"apiVersion": "v1", "kind": "List", "items": several}),
+            _ => json!({"apiVersion": "v1", "kind": "List", "items": items(several)}),
         };
-        if self.output == Output::Json {
-            println!("{}", serde_json::to_string_pretty(&value)?);
-        } else {
-            print!("{}", serde_yaml::to_string(&value)?);
+        match self.output {
+            ListFormat::Yaml => Format::Yaml.print(&value),
+            _ => Format::Json.print(&value),
         }
-        Ok(())
     }
+}
+
+/// The objects among objects and lists.
+fn items(several: Vec<Value>) -> Vec<Value> {
+    let items = several.into_iter().flat_map(|mut value| {
+        let is_list = value["kind"]
+            .as_str()
+            .is_some_and(|kind| kind.ends_with("List"));
+        match value["items"].take() {
+            Value::Array(mut items) if is_list => {
+                for item in &mut items {
+                    // Lists leave out what they say once for all of their items.
+                    item["apiVersion"] = value["apiVersion"].clone();
+                    item["kind"] = value["kind"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .trim_end_matches("List")
+                        .into();
+                }
+                items
+            }
+            _ => vec![value],
+        }
+    });
+    items.collect()
 }
 
 /// Reads a path in the given form.

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use client::Client;
 use http::{Request, header};
 use images::media_types;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::output::Table;
+use crate::output::{List, ListFormat};
 use crate::target::Target;
 
 /// Look at the cluster's registry.
@@ -22,7 +22,11 @@ pub(crate) struct Images {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List names and tags
-    Ls,
+    Ls {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: ListFormat,
+    },
     /// Print an image's manifest
     Inspect {
         /// NAME, NAME:TAG or NAME@sha256:…
@@ -42,7 +46,7 @@ impl Images {
     pub(crate) async fn run(self) -> Result<()> {
         let client = self.target.client()?;
         match self.command {
-            Command::Ls => list(&client).await,
+            Command::Ls { output } => list(&client, output).await,
             Command::Inspect { image } => {
                 let (manifest, _) = manifest(&client, &path(&image)?)
                     .await
@@ -62,8 +66,8 @@ impl Images {
     }
 }
 
-async fn list(client: &Client) -> Result<()> {
-    let mut table = Table::new(["NAME", "TAG", "DIGEST", "SIZE"]);
+async fn list(client: &Client, output: ListFormat) -> Result<()> {
+    let mut rows = Vec::new();
     let catalog = read(client, "/v2/_catalog").await?;
     for repository in strings(&catalog["repositories"]) {
         let tags = read(client, &format!("/v2/{repository}/tags/list")).await?;
@@ -72,16 +76,21 @@ async fn list(client: &Client) -> Result<()> {
                 manifest(client, &format!("/v2/{repository}/manifests/{tag}")).await?;
             let layers = manifest["layers"].as_array().into_iter().flatten();
             let size: u64 = layers.filter_map(|l| l["size"].as_u64()).sum();
-            table.row([
-                repository.to_owned(),
-                tag.to_owned(),
-                digest,
-                size.to_string(),
-            ]);
+            rows.push(json!({
+                "image": format!("{repository}:{tag}"),
+                "name": repository,
+                "tag": tag,
+                "size": size,
+                "digest": digest,
+            }));
         }
     }
-    table.print();
-    Ok(())
+    let list = List {
+        columns: &[("IMAGE", "image"), ("SIZE", "size"), ("DIGEST", "digest")],
+        narrow: 3,
+        rows,
+    };
+    list.print(output)
 }
 
 /// The manifest's path in the registry.

@@ -1,12 +1,15 @@
 //! `carob logs`: what a container wrote.
 
+use std::process::ExitCode;
+
 use anyhow::{Context, Result};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use client::Client;
 use http::Request;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
+use crate::output::BROKEN_PIPE;
 use crate::target::Scope;
 
 /// Print a container's log.
@@ -34,7 +37,7 @@ pub(crate) struct Logs {
 }
 
 impl Logs {
-    pub(crate) async fn run(self) -> Result<()> {
+    pub(crate) async fn run(self) -> Result<ExitCode> {
         let (client, namespace) = self.scope.open()?;
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         if let Some(container) = &self.container {
@@ -53,34 +56,51 @@ impl Logs {
             query.append_pair("tailLines", &tail.to_string());
         }
         let pod = self.pod.trim_start_matches("pod/");
-        copy(
-            &client,
-            &namespace,
-            pod,
-            &query.finish(),
-            tokio::io::stdout(),
-        )
-        .await
-        .with_context(|| format!("pod {pod}"))
+        let mut out = tokio::io::stdout();
+        match copy(&client, &namespace, pod, &query.finish(), &mut out, &mut 0).await {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            // As in `carob logs … | head`.
+            Err(Broken::Unread) => Ok(ExitCode::from(BROKEN_PIPE)),
+            Err(Broken::Log(error)) => Err(error).with_context(|| format!("pod {pod}")),
+        }
     }
 }
 
-/// Copies a log to `out` as it comes.
+/// Why a log was not copied to its end.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// It does not come any more.
+    Log(client::Error),
+    /// Nobody reads what is printed.
+    Unread,
+}
+
+/// Copies a log to `out` as it comes, without its first `printed` bytes, which grows as it is
+/// written.
 pub(crate) async fn copy(
     client: &Client,
     namespace: &str,
     pod: &str,
     query: &str,
-    mut out: impl AsyncWrite + Unpin,
-) -> Result<()> {
+    out: &mut (impl AsyncWrite + Unpin),
+    printed: &mut u64,
+) -> Result<(), Broken> {
     let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}/log?{query}");
-    let answer = client.raw(Request::get(path).body(Bytes::new())?).await?;
-    let mut body = answer.into_body();
+    let request = Request::get(&path).body(Bytes::new());
+    let request =
+        request.map_err(|e| Broken::Log(client::Error::Invalid(format!("{path}: {e}"))))?;
+    let mut body = client.raw(request).await.map_err(Broken::Log)?.into_body();
+    let mut left_out = *printed;
     while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame?.into_data() {
-            out.write_all(&data).await?;
-            out.flush().await?;
-        }
+        let Ok(mut data) = frame.map_err(Broken::Log)?.into_data() else {
+            continue;
+        };
+        let known = usize::try_from(left_out).map_or(data.len(), |n| n.min(data.len()));
+        data.advance(known);
+        left_out -= known as u64;
+        out.write_all(&data).await.map_err(|_| Broken::Unread)?;
+        out.flush().await.map_err(|_| Broken::Unread)?;
+        *printed += data.len() as u64;
     }
     Ok(())
 }

@@ -11,8 +11,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::Rng;
+use serde_json::json;
 
-use crate::output::Table;
+use crate::output::{List, ListFormat};
 use crate::target::Target;
 
 /// Manage the tokens with which machines join.
@@ -36,7 +37,11 @@ enum Command {
         ttl: Duration,
     },
     /// List the tokens; their secrets are not shown
-    Ls,
+    Ls {
+        /// How to print them
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: ListFormat,
+    },
     /// Remove a token
     Rm {
         /// The first part of the token
@@ -65,7 +70,7 @@ impl Token {
                 };
                 println!("{}", create(&client, &context.ca_pem, role, ttl).await?);
             }
-            Command::Ls => list(&client).await?,
+            Command::Ls { output } => list(&client, output).await?,
             Command::Rm { id } => {
                 let id = id.split('.').next().unwrap_or(&id);
                 let name = format!("bootstrap-token-{id}");
@@ -91,7 +96,9 @@ pub(crate) async fn create(
     let ca = client::tls::certificates(ca_pem)?;
     let ca = ca.first().context("the cluster has no CA certificate")?;
     let token = JoinToken::new(&random(6), &random(16), ca)?;
-    let expiration = Timestamp::now() + jiff::SignedDuration::try_from(ttl)?;
+    let expiration = jiff::SignedDuration::try_from(ttl)
+        .and_then(|ttl| Timestamp::now().checked_add(ttl))
+        .context("that is too long for a token")?;
     let data = [
         ("token-id", token.id().to_owned()),
         ("token-secret", token.secret().to_owned()),
@@ -120,24 +127,24 @@ pub(crate) async fn create(
     Ok(token)
 }
 
-async fn list(client: &Client) -> Result<()> {
+async fn list(client: &Client, output: ListFormat) -> Result<()> {
     let options = ListOptions::namespace(NAMESPACE).fields(format!("type={TYPE}"));
-    let mut table = Table::new(["ID", "ROLE", "EXPIRES"]);
-    for secret in client.of::<Secret>().list(&options).await?.items {
+    let secrets = client.of::<Secret>().list(&options).await?.items;
+    let row = |secret: &Secret| {
         let data = secret.data.clone().unwrap_or_default();
         let text = |key: &str| {
-            data.get(key)
-                .map(|ByteString(v)| String::from_utf8_lossy(v).into_owned())
-                .unwrap_or_default()
+            let value = data.get(key);
+            value.map(|ByteString(v)| String::from_utf8_lossy(v).into_owned())
         };
-        let id = secret
-            .name()
-            .trim_start_matches("bootstrap-token-")
-            .to_owned();
-        table.row([id, text("usage-carob-role"), text("expiration")]);
-    }
-    table.print();
-    Ok(())
+        let id = secret.name().trim_start_matches("bootstrap-token-");
+        json!({"id": id, "role": text("usage-carob-role"), "expires": text("expiration")})
+    };
+    let list = List {
+        columns: &[("ID", "id"), ("ROLE", "role"), ("EXPIRES", "expires")],
+        narrow: 3,
+        rows: secrets.iter().map(|secret| row(secret)).collect(),
+    };
+    list.print(output)
 }
 
 /// Letters and digits that a token may hold.

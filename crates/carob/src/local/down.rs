@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use client::kubeconfig::{self, Sources};
 use rustix::process::Signal;
 
 use super::layout::{self, Cluster};
@@ -31,14 +32,17 @@ const CLOSING: Duration = Duration::from_secs(3);
 impl Down {
     pub(crate) async fn run(self) -> Result<()> {
         let dir = layout::cluster_dir(&self.name, self.data_dir.as_deref())?;
-        let name = Cluster::load(&dir)
-            .ok()
-            .flatten()
-            .map_or(self.name, |cluster| cluster.name);
-        let ended = stop(&dir).await?;
+        let cluster = Cluster::load(&dir).ok().flatten();
+        // An `up` that is at work would start again what ends here.
+        let _alone = match &cluster {
+            Some(_) => Some(layout::one_at_a_time(&dir).await?),
+            None => None,
+        };
+        let ended = stop(&dir, &Role::ALL).await?;
         if self.purge {
-            purge(&dir)?;
+            purge(&dir, cluster.as_ref()).await?;
         }
+        let name = cluster.map_or(self.name, |cluster| cluster.name);
         match (ended, self.purge) {
             (0, false) => println!("cluster {name} was not running"),
             (0, true) => println!("removed {}", dir.display()),
@@ -52,15 +56,15 @@ impl Down {
     }
 }
 
-/// Ends all processes below `dir`; how many there were.
+/// Ends the processes of these roles below `dir`; how many there were.
 ///
 /// Agents go first, while the servers can still take their last reports; an agent that was told
 /// to end is not started again by its server. A second signal, once the grace is over, makes an
 /// agent drop its pods. What is left after that is killed.
-pub(crate) async fn stop(dir: &Path) -> Result<usize> {
+pub(crate) async fn stop(dir: &Path, roles: &[Role]) -> Result<usize> {
     let mut count = 0;
-    for role in [Role::Agent, Role::Server] {
-        let pids = of_role(dir, role);
+    for role in roles {
+        let pids = of_role(dir, *role);
         count += pids.len();
         for pid in &pids {
             process::signal(*pid, Signal::TERM);
@@ -73,13 +77,15 @@ pub(crate) async fn stop(dir: &Path) -> Result<usize> {
         kill(&left).await;
     }
     // A server may have started an agent in the very moment in which it was told to end.
-    let stragglers: Vec<i32> = process::find(dir)
-        .into_iter()
-        .map(|found| found.pid)
-        .collect();
-    kill(&stragglers).await;
-    if let Some(alive) = process::find(dir).first() {
-        bail!("process {} does not end: is it yours to end?", alive.pid);
+    let left = || {
+        roles
+            .iter()
+            .flat_map(|role| of_role(dir, *role))
+            .collect::<Vec<_>>()
+    };
+    kill(&left()).await;
+    if let Some(alive) = left().first() {
+        bail!("process {alive} does not end: is it yours to end?");
     }
     Ok(count)
 }
@@ -99,13 +105,40 @@ fn of_role(dir: &Path, role: Role) -> Vec<i32> {
         .collect()
 }
 
-/// Removes the cluster's directory, and nothing that is not a cluster's.
-fn purge(dir: &Path) -> Result<()> {
+/// Removes the cluster's directory, and nothing that is not a cluster's; its context too.
+async fn purge(dir: &Path, cluster: Option<&Cluster>) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }
-    if Cluster::load(dir)?.is_none() {
+    let Some(cluster) = cluster else {
+        Cluster::load(dir)?;
         bail!("{} holds no cluster: nothing was removed", dir.display());
+    };
+    for node in cluster.nodes(dir) {
+        for held in [node.server(), node.agent()] {
+            if let Some(pid) = process::holder(&held) {
+                let pid = pid.as_raw_nonzero();
+                bail!(
+                    "process {pid} still uses {}: nothing was removed",
+                    held.display()
+                );
+            }
+        }
     }
+    forget_context(dir, &cluster.name).await?;
     std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+/// Takes the cluster's context out of the user's kubeconfig, unless it is another cluster's of the
+/// same name.
+async fn forget_context(dir: &Path, name: &str) -> Result<()> {
+    let users = Sources::from_environment(None);
+    let own = Sources::from_environment(Some(dir.join("kubeconfig"))).load(Some(name));
+    let (Ok(own), Ok(seen)) = (own, users.load(Some(name))) else {
+        return Ok(());
+    };
+    match users.merge_target() {
+        Some(file) if own.ca_pem == seen.ca_pem => Ok(kubeconfig::remove(&file, name).await?),
+        _ => Ok(()),
+    }
 }

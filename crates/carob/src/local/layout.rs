@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::version;
@@ -88,7 +89,7 @@ impl NodeDir {
 }
 
 /// The ports of a server, chosen at first start and kept.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ServerPorts {
     /// HTTPS of the API on the node's own address.
     pub(crate) api: u16,
@@ -96,19 +97,26 @@ pub(crate) struct ServerPorts {
     pub(crate) raft: u16,
 }
 
-/// Reads `ports.json` in `dir`, or chooses free ports on `address` and keeps them there.
-pub(crate) fn server_ports(dir: &Path, address: IpAddr) -> Result<ServerPorts> {
+/// Reads `ports.json` in `dir`, or chooses free ports on `address`, and keeps them there; `api` is
+/// the API's where it is given.
+pub(crate) fn server_ports(dir: &Path, address: IpAddr, api: Option<u16>) -> Result<ServerPorts> {
     let file = dir.join("ports.json");
-    if let Some(ports) = read_json(&file)? {
-        return Ok(ports);
-    }
-    // Both are held at once, or the second could be the first again.
-    let (api, raft) = (free_port(address)?, free_port(address)?);
-    let ports = ServerPorts {
-        api: api.local_addr()?.port(),
-        raft: raft.local_addr()?.port(),
+    let kept: Option<ServerPorts> = read_json(&file)?;
+    let mut ports = match kept {
+        Some(ports) => ports,
+        None => {
+            // Both are held at once, or the second could be the first again.
+            let (api, raft) = (free_port(address)?, free_port(address)?);
+            ServerPorts {
+                api: api.local_addr()?.port(),
+                raft: raft.local_addr()?.port(),
+            }
+        }
     };
-    write_json(&file, &ports)?;
+    ports.api = api.unwrap_or(ports.api);
+    if kept != Some(ports) {
+        write_json(&file, &ports)?;
+    }
     Ok(ports)
 }
 
@@ -118,7 +126,8 @@ fn free_port(address: IpAddr) -> Result<std::net::TcpListener> {
         .with_context(|| format!("cannot listen on {address}: is it an address of this machine?"))
 }
 
-/// The directory of cluster `name` where `--data-dir` says nothing: `~/.carob/NAME`.
+/// The directory that `--data-dir` gives, else that of cluster `name`: `~/.carob/NAME`. Without
+/// symbolic links, as far as it exists: a cluster's processes are found by this one path.
 pub(crate) fn cluster_dir(name: &str, given: Option<&Path>) -> Result<PathBuf> {
     let dir = match given {
         Some(dir) => dir.to_owned(),
@@ -130,7 +139,24 @@ pub(crate) fn cluster_dir(name: &str, given: Option<&Path>) -> Result<PathBuf> {
             PathBuf::from(home).join(".carob").join(name)
         }
     };
-    std::path::absolute(&dir).with_context(|| format!("{} is no usable path", dir.display()))
+    dir.canonicalize()
+        .or_else(|_| std::path::absolute(&dir))
+        .with_context(|| format!("{} is no usable path", dir.display()))
+}
+
+/// Takes turns with other calls that start or stop what lies in `dir`.
+pub(crate) async fn one_at_a_time(dir: &Path) -> Result<fs::File> {
+    let file = fs::File::create(dir.join("up.lock")).context("cannot make a lock file")?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return Ok(file);
+    }
+    eprintln!("waiting for another carob that starts or stops this cluster");
+    let waiting = tokio::task::spawn_blocking(move || {
+        flock(&file, FlockOperation::LockExclusive).map(|()| file)
+    });
+    waiting
+        .await?
+        .context("cannot lock the cluster's directory")
 }
 
 /// Makes `dir` and its parents, readable by this user alone.
@@ -224,9 +250,12 @@ mod tests {
     #[test]
     fn ports_are_chosen_once() {
         let dir = tempfile::tempdir().unwrap();
-        let first = server_ports(dir.path(), IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
-        let second = server_ports(dir.path(), IpAddr::V4(Ipv4Addr::LOCALHOST)).unwrap();
+        let ports = |api| server_ports(dir.path(), Ipv4Addr::LOCALHOST.into(), api).unwrap();
+        let first = ports(None);
         assert_ne!(first.api, first.raft);
-        assert_eq!((first.api, first.raft), (second.api, second.raft));
+        assert_eq!(first, ports(None));
+        let given = ports(Some(6443));
+        assert_eq!((given.api, given.raft), (6443, first.raft));
+        assert_eq!(given, ports(None));
     }
 }

@@ -5,5 +5,7 @@ pub(crate) mod down;
 pub(crate) mod layout;
 mod port;
 pub(crate) mod process;
+mod reach;
+mod start;
 pub(crate) mod status;
 pub(crate) mod up;

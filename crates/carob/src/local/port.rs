@@ -1,6 +1,5 @@
 //! Whether the port of the shared address is this cluster's to use.
 
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
@@ -8,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::layout::{Cluster, NodeDir};
 use super::process;
-use super::up::{connect, is_member, shared_url};
+use super::reach::{connect, shared_url};
 
 /// How long the kernel may take to close the sockets of a process that was killed.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -25,10 +24,6 @@ pub(super) async fn check_port(cluster: &Cluster, nodes: &[NodeDir]) -> Result<(
     let deadline = tokio::time::Instant::now() + CLOSING;
     while is_taken(cluster, nodes).await? {
         if tokio::time::Instant::now() > deadline {
-            // Nothing was made yet that a next call should find.
-            if !nodes.iter().any(is_member) {
-                let _ = fs::remove_file(nodes[0].dir.with_file_name("cluster.json"));
-            }
             bail!(
                 "port {} on 127.0.0.1 is taken by another program: stop it, or choose another with --api-port",
                 cluster.api_port

@@ -4,9 +4,11 @@
 //! (one server, one agent a directory, whoever started them) and `--data-dir` with the absolute
 //! path on its command line, by which `down` also finds what has lost its files.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -27,6 +29,9 @@ pub(crate) enum Role {
 }
 
 impl Role {
+    /// Both, in the order in which they end: agents report to servers until then.
+    pub(crate) const ALL: [Role; 2] = [Role::Agent, Role::Server];
+
     /// The subcommand, which is also the name of the directory under the data directory.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -38,7 +43,24 @@ impl Role {
 
 /// A held lock on a data directory; let go when the process ends, however it ends.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] fs::File);
+pub(crate) struct Lock(fs::File);
+
+/// In the place of the pid, what a process leaves that ended because it was told to.
+const TOLD: &str = "told to end";
+
+impl Lock {
+    /// Lets go of the directory and says that it was on purpose.
+    pub(crate) fn release(mut self) -> Result<()> {
+        self.0.set_len(0)?;
+        self.0.rewind()?;
+        writeln!(self.0, "{TOLD}").context("cannot write the lock file")
+    }
+}
+
+/// Whether the last process that held `<dir>/lock` ended because it was told to.
+pub(crate) fn was_told(dir: &Path) -> bool {
+    fs::read_to_string(dir.join("lock")).is_ok_and(|text| text.trim() == TOLD)
+}
 
 /// Takes `<dir>/lock` for this process and writes its pid into it.
 pub(crate) fn lock(dir: &Path) -> Result<Lock> {
@@ -91,7 +113,8 @@ pub(crate) struct Found {
     pub(crate) data_dir: PathBuf,
 }
 
-/// Every server and agent whose data directory lies at or below `dir`.
+/// Every server and agent whose data directory lies at or below `dir`, a path without symbolic
+/// links as theirs are.
 pub(crate) fn find(dir: &Path) -> Vec<Found> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -129,8 +152,50 @@ fn parse_command_line(line: &[u8]) -> Option<(Role, PathBuf)> {
         "agent" => Role::Agent,
         _ => return None,
     };
-    let at = words.iter().position(|w| *w == "--data-dir")?;
+    let at = words.iter().position(|w| *w == DATA_DIR)?;
     Some((role, PathBuf::from(words.get(at + 1)?)))
+}
+
+const DATA_DIR: &str = "--data-dir";
+
+/// Makes sure that this process has `--data-dir` with the directory's one true path on its command
+/// line, where [`find`] and `ps` look for it: starts the program anew in the same process if not.
+///
+/// # Errors
+/// When the directory cannot be made, or the program not be started.
+pub(crate) fn named_by_true_path(data_dir: &Path) -> Result<PathBuf> {
+    super::layout::make_private_dir(data_dir)?;
+    let dir = data_dir
+        .canonicalize()
+        .with_context(|| format!("{} is no usable path", data_dir.display()))?;
+    let mut words = std::env::args_os();
+    if words.any(|word| word == DATA_DIR)
+        && words.next().is_some_and(|word| word == dir.as_os_str())
+    {
+        return Ok(dir);
+    }
+    let exe = std::env::current_exe().context("cannot find this program's own file")?;
+    let error = std::process::Command::new(exe)
+        .arg0("carob")
+        .args(with_data_dir(std::env::args_os().skip(1), &dir))
+        .exec();
+    Err(error).context("cannot start this program with its directory's true path")
+}
+
+/// The words of a command line with another `--data-dir`.
+fn with_data_dir(words: impl Iterator<Item = OsString>, dir: &Path) -> Vec<OsString> {
+    let mut made = Vec::new();
+    let mut words = words;
+    while let Some(word) = words.next() {
+        if word == DATA_DIR {
+            words.next();
+        } else if !word.as_encoded_bytes().starts_with(b"--data-dir=") {
+            made.push(word);
+            continue;
+        }
+        made.extend([DATA_DIR.into(), dir.into()]);
+    }
+    made
 }
 
 /// A process that has ended but was not waited for holds nothing any more.
@@ -269,6 +334,15 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_is_named_in_one_way() {
+        let words = |line: &str| -> Vec<OsString> { line.split(' ').map(OsString::from).collect() };
+        let named = |line: &str| with_data_dir(words(line).into_iter(), Path::new("/c/x"));
+        let right = words("agent --data-dir /c/x --server u");
+        assert_eq!(named("agent --data-dir ../x --server u"), right);
+        assert_eq!(named("agent --data-dir=x --server u"), right);
+    }
+
+    #[test]
     fn one_holder_a_directory() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(holder(dir.path()), None);
@@ -285,5 +359,9 @@ mod tests {
         );
         drop(held);
         assert_eq!(holder(dir.path()), None);
+        assert!(!was_told(dir.path()));
+        lock(dir.path()).unwrap().release().unwrap();
+        assert_eq!(holder(dir.path()), None);
+        assert!(was_told(dir.path()));
     }
 }

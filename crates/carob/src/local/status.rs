@@ -97,7 +97,7 @@ pub(crate) async fn report(cluster: &Cluster, dir: &Path) -> Report {
                 pid,
                 leader: pid.is_some() && told.leader.as_deref() == Some(&node.name),
                 version: cluster.version.clone(),
-                api: super::up::api_url(node),
+                api: super::reach::api_url(node),
             }
         })
         .collect();
@@ -126,7 +126,7 @@ struct Told {
 }
 
 async fn ask(nodes: &[NodeDir]) -> Told {
-    let Ok(client) = super::up::client_of(nodes) else {
+    let Ok(client) = super::reach::client_of(nodes) else {
         return Told::default();
     };
     let (access, everything) = (client.of::<Node>(), ListOptions::default());
@@ -137,7 +137,10 @@ async fn ask(nodes: &[NodeDir]) -> Told {
         .map(|node| {
             let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
             let version = info.map(|i| i.kubelet_version.clone()).unwrap_or_default();
-            (node.name().to_owned(), (super::up::is_ready(node), version))
+            (
+                node.name().to_owned(),
+                (super::reach::is_ready(node), version),
+            )
         })
         .collect();
     Told { leader, nodes }

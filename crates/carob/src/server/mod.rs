@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use apiserver::{ApiServer, Mount};
+use client::join::NewMember;
 use client::tls::Identity;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::LogArgs;
 use crate::local::layout::{self, ServerPorts};
-use crate::local::process;
-use crate::logging;
+use crate::local::process::{self, Role};
+use crate::{daemon, joining};
 
 mod leader;
 mod pki;
@@ -48,9 +49,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IP:PORT")]
     pub(crate) shared: Option<SocketAddr>,
     /// A server of the cluster to join; without it the first start makes a new cluster
-    #[arg(long, value_name = "URL", requires = "token")]
+    #[arg(long, value_name = "URL")]
     pub(crate) join: Option<String>,
-    /// The token to join with, made by `carob token create --role server`
+    /// The token to join with, made by `carob token create --role server`; needed once
     #[arg(long, env = "CAROB_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<client::token::Token>,
     /// Run no agent beside the server
@@ -73,28 +74,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs a server until it is told to end.
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
-    let args = Args {
-        data_dir: std::path::absolute(&args.data_dir)?,
-        ..args
-    };
-    let dir = args.data_dir.join("server");
-    layout::make_private_dir(&dir.join("log"))?;
-    let _lock = process::lock(&dir)?;
-    logging::to_directory(
-        &dir.join("log"),
-        "server",
-        args.log.log_format,
-        args.log.log.as_deref(),
-    )?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let outcome = runtime.block_on(run(args, dir));
-    if let Err(error) = &outcome {
-        tracing::error!(error = format!("{error:#}"), "the server ends");
-    }
-    runtime.shutdown_timeout(STOP_WITHIN);
-    outcome.map(|()| ExitCode::SUCCESS)
+    let (data_dir, log) = (args.data_dir.clone(), args.log.clone());
+    daemon::run(Role::Server, &data_dir, &log, |dir| run(args, dir))
 }
 
 /// Who this server is, and where.
@@ -196,17 +177,9 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
 
 /// Settles name and ports.
 fn place(args: &Args, dir: PathBuf) -> Result<Node> {
-    let name = match &args.node_name {
-        Some(name) => name.clone(),
-        None => rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .to_lowercase(),
-    };
-    let mut ports = layout::server_ports(&dir, args.advertise)?;
-    if let Some(port) = args.listen.map(|l| l.port()).filter(|p| *p != 0) {
-        ports.api = port;
-    }
+    let name = daemon::node_name(args.node_name.as_deref());
+    let wanted = args.listen.map(|l| l.port()).filter(|port| *port != 0);
+    let ports = layout::server_ports(&dir, args.advertise, wanted)?;
     Ok(Node {
         name,
         advertise: args.advertise,
@@ -233,8 +206,9 @@ async fn open_store(
         ca_pem,
     } = membership.identity.clone();
     let address = SocketAddr::new(node.advertise, node.ports.raft);
+    let store_files = store_dir(&node.dir);
     let config = store::Config {
-        dir: store_dir(&node.dir),
+        dir: store_files.clone(),
         id: membership.id,
         name: node.name.clone(),
         address,
@@ -249,26 +223,36 @@ async fn open_store(
     let store = store::Store::open(config, listener)
         .await
         .context("cannot open the store")?;
-    if store.initialised() {
-        return Ok(store);
-    }
-    match &membership.joined {
-        None => store
+    match &membership.pending {
+        None => {}
+        Some(pki::Pending::Founding) => store
             .bootstrap()
             .await
             .context("cannot begin a new cluster")?,
-        Some(client) => {
-            let member = client::join::NewMember {
+        // Its peers may know it already: it was stopped before it heard so.
+        Some(pki::Pending::Joining(_)) if is_voter(&store, membership.id) => {}
+        Some(pki::Pending::Joining(servers)) => {
+            let member = NewMember {
                 id: membership.id,
                 name: node.name.clone(),
                 address,
             };
-            client::join::add_member(client, &member)
-                .await
-                .context("the cluster does not take this server in")?;
+            joining::add_member(servers, &membership.identity, &member).await?;
         }
     }
+    pki::settle(node, membership)?;
+    if !store.initialised() {
+        anyhow::bail!(
+            "{} belongs to a cluster but is empty: remove {}, and join with --join and --token",
+            store_files.display(),
+            store_files.display()
+        );
+    }
     Ok(store)
+}
+
+fn is_voter(store: &store::Store, id: u64) -> bool {
+    store.members().iter().any(|m| m.id == id && m.voter)
 }
 
 /// Where the store keeps its files; that they are there tells a member from a newcomer.

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use apiserver::ca::{Ca, Issued, Profile};
-use client::Client;
-use client::https::HttpsTransport;
 use client::join::{Request, Role};
 use client::tls::{self, Identity};
 use serde::{Deserialize, Serialize};
@@ -30,8 +28,20 @@ pub(super) struct Membership {
     pub(super) identity: Identity,
     /// The cluster's CA, to sign for those who join here.
     pub(super) ca: Arc<Ca>,
-    /// Who takes this server in, if it has just joined.
-    pub(super) joined: Option<Client>,
+    /// What is left to do before it is a member.
+    pub(super) pending: Option<Pending>,
+}
+
+/// What a server must still do to become a member of its cluster: begin it or be taken in. Kept on
+/// disk until it is done, for a server that was stopped in between and then began a cluster of its
+/// own would share a CA and an address with the one that it was to join.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Pending {
+    /// It begins a new cluster.
+    Founding,
+    /// These servers take it in.
+    Joining(Vec<String>),
 }
 
 /// `server/member.json`.
@@ -39,30 +49,61 @@ pub(super) struct Membership {
 struct Member {
     id: u64,
     version: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pending: Option<Pending>,
+}
+
+impl Member {
+    const FILE: &str = "member.json";
+
+    fn write(node: &Node, id: u64, pending: Option<Pending>) -> Result<()> {
+        let member = Member {
+            id,
+            version: VERSION.into(),
+            pending,
+        };
+        write_json(&node.dir.join(Self::FILE), &member)
+    }
+}
+
+/// Notes that the server is a member, and nothing is pending any more.
+pub(super) fn settle(node: &Node, membership: &Membership) -> Result<()> {
+    match membership.pending {
+        Some(_) => Member::write(node, membership.id, None),
+        None => Ok(()),
+    }
 }
 
 /// Finds this server's certificates, or gets them.
 pub(super) async fn obtain(args: &Args, node: &Node) -> Result<Membership> {
     let pki = node.dir.join("pki");
     make_private_dir(&pki)?;
-    let member: Option<Member> = read_json(&node.dir.join("member.json"))?;
+    let member: Option<Member> = read_json(&node.dir.join(Member::FILE))?;
     if let Some(member) = &member {
         crate::version::check_data(&member.version, &node.dir)?;
     }
-    // A server that lost its store must come as another member: the old one has promised its
-    // peers to remember what it acknowledged.
-    if let Some(member) = member.filter(|_| store_dir(&node.dir).exists()) {
-        return load(&pki, member.id);
-    }
-    match (&args.join, &args.token) {
-        (Some(url), Some(token)) => join(url, token, node, &pki).await,
-        _ if store_dir(&node.dir).exists() => {
-            bail!(
-                "{} holds a store but not whose it is: member.json is missing",
-                node.dir.display()
-            )
+    let has_store = store_dir(&node.dir).exists();
+    match (member, &args.join) {
+        (Some(member), _) if has_store => load(&pki, member),
+        (None, _) if has_store => bail!(
+            "{} holds a store but not whose it is: member.json is missing",
+            node.dir.display()
+        ),
+        // A server that lost its store must come as another member: the old one has promised its
+        // peers to remember what it acknowledged.
+        (_, Some(url)) => {
+            let token = args.token.as_ref().with_context(|| {
+                format!(
+                    "--join {url} needs a --token, made there by `carob token create --role server`"
+                )
+            })?;
+            join(url, token, node, &pki).await
         }
-        _ => found(node, &pki),
+        (Some(Member { pending: None, .. }), None) => bail!(
+            "this server was a member of a cluster and has lost its store: take it in anew with --join and --token, or remove {} to begin another cluster",
+            node.dir.display()
+        ),
+        (_, None) => found(node, &pki),
     }
 }
 
@@ -77,18 +118,13 @@ fn found(node: &Node, pki: &Path) -> Result<Membership> {
     };
     let server = ca.issue(&server_profile(node))?;
     let identity = keep(&ca, server, pki)?;
-    write_json(
-        &node.dir.join("member.json"),
-        &Member {
-            id: 1,
-            version: VERSION.into(),
-        },
-    )?;
+    let pending = Some(Pending::Founding);
+    Member::write(node, 1, pending.clone())?;
     Ok(Membership {
         id: 1,
         identity,
         ca: Arc::new(ca),
-        joined: None,
+        pending,
     })
 }
 
@@ -108,7 +144,8 @@ async fn join(
         csr: request.csr_pem.clone(),
         raft_address: Some((node.advertise, node.ports.raft).into()),
     };
-    let answer = crate::joining::ask(url, token, &ask, JOIN_WITHIN, JOIN_PAUSE).await?;
+    let answer =
+        crate::joining::ask(&[url.to_owned()], token, &ask, JOIN_WITHIN, JOIN_PAUSE).await?;
     let (Some(key), Some(id)) = (answer.ca_key, answer.member_id) else {
         bail!(
             "{url} gave no CA key: is this a token for servers (`carob token create --role server`)?"
@@ -123,26 +160,18 @@ async fn join(
         },
         pki,
     )?;
-    write_json(
-        &node.dir.join("member.json"),
-        &Member {
-            id,
-            version: VERSION.into(),
-        },
-    )?;
     let servers = if answer.servers.is_empty() {
         vec![url.to_owned()]
     } else {
         answer.servers
     };
-    let transport = HttpsTransport::new(servers, identity.client_config()?)?;
-    // Catching up by a snapshot takes as long as the snapshot is large.
-    let client = Client::new(Arc::new(transport), "carob").with_timeout(Duration::from_secs(300));
+    let pending = Some(Pending::Joining(servers));
+    Member::write(node, id, pending.clone())?;
     Ok(Membership {
         id,
         identity,
         ca: Arc::new(ca),
-        joined: Some(client),
+        pending,
     })
 }
 
@@ -167,7 +196,7 @@ fn keep(ca: &Ca, server: Issued, pki: &Path) -> Result<Identity> {
     })
 }
 
-fn load(pki: &Path, id: u64) -> Result<Membership> {
+fn load(pki: &Path, member: Member) -> Result<Membership> {
     let read = |name: &str| {
         fs::read_to_string(pki.join(name))
             .with_context(|| format!("cannot read {}", pki.join(name).display()))
@@ -179,10 +208,10 @@ fn load(pki: &Path, id: u64) -> Result<Membership> {
         ca_pem: read("ca.crt")?,
     };
     Ok(Membership {
-        id,
+        id: member.id,
         identity,
         ca: Arc::new(ca),
-        joined: None,
+        pending: member.pending,
     })
 }
 

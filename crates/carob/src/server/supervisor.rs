@@ -59,9 +59,13 @@ impl Plan {
         }
     }
 
+    fn agent_dir(&self) -> PathBuf {
+        self.data_dir.join(Role::Agent.name())
+    }
+
     /// Gives the agent its certificate, unless it has one.
     fn certify(&self) -> Result<()> {
-        let pki = self.data_dir.join("agent").join("pki");
+        let pki = self.agent_dir().join("pki");
         make_private_dir(&pki)?;
         if pki.join("node.crt").exists() {
             return Ok(());
@@ -98,7 +102,7 @@ pub(super) async fn run(
                 tracing::info!(pid, "an agent is there");
                 tokio::select! {
                     () = ending.cancelled() => return Some(pid),
-                    () = process::end_of(pid) => false,
+                    () = process::end_of(pid) => process::was_told(&plan.agent_dir()),
                 }
             }
             None => match start(&plan) {
@@ -143,5 +147,5 @@ fn start(plan: &Plan) -> Result<tokio::process::Child> {
 }
 
 fn holder(plan: &Plan) -> Option<i32> {
-    process::holder(&plan.data_dir.join("agent")).map(|pid| pid.as_raw_nonzero().get())
+    process::holder(&plan.agent_dir()).map(|pid| pid.as_raw_nonzero().get())
 }

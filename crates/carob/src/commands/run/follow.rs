@@ -1,19 +1,26 @@
 //! What becomes of a Job that was just made: its pods' output, and its exit code.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use client::kubeconfig::Context as Cluster;
 use client::{Client, Informer, Key, ListOptions, Object};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
+use tokio::io::AsyncWrite;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use super::super::logs;
+use super::super::logs::{self, Broken};
 use super::input;
+use crate::output::BROKEN_PIPE;
 
 /// The label by which a Job's pods are found.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+/// How long the servers may be without an answer until a log counts as lost.
+const SERVER_BACK_WITHIN: Duration = Duration::from_secs(10);
+const SERVER_PAUSE: Duration = Duration::from_millis(200);
 
 /// A pod whose output is being printed, and its end.
 #[derive(Default)]
@@ -74,6 +81,11 @@ pub(super) async fn follow(
                 }
             },
             _ = job_changes.next() => {}
+            Some(printed) = outputs.join_next() => {
+                if is_unread(printed?) {
+                    return Ok(BROKEN_PIPE);
+                }
+            }
         }
         let Some(job) = jobs.get(&Key::new(namespace, job)) else {
             if jobs.is_synced() {
@@ -83,7 +95,9 @@ pub(super) async fn follow(
         };
         if let Some(code) = verdict(&job, &followed)? {
             while let Some(printed) = outputs.join_next().await {
-                printed??;
+                if is_unread(printed?) {
+                    return Ok(BROKEN_PIPE);
+                }
             }
             return Ok(code);
         }
@@ -94,7 +108,9 @@ pub(super) async fn follow(
 fn verdict(job: &Job, pods: &BTreeMap<String, Followed>) -> Result<Option<u8>> {
     let spec = job.spec.as_ref();
     let wanted = spec.and_then(|s| s.completions).unwrap_or(1).max(0) as usize;
-    let retries = spec.and_then(|s| s.backoff_limit).unwrap_or(0);
+    let retries = spec
+        .and_then(|s| s.backoff_limit_per_index.or(s.backoff_limit))
+        .unwrap_or(0);
     let ended: Vec<&Ended> = pods.values().filter_map(|p| p.end.as_ref()).collect();
     let good = ended.iter().filter(|e| matches!(e, Ended::Code(0))).count();
     if good >= wanted {
@@ -109,8 +125,8 @@ fn verdict(job: &Job, pods: &BTreeMap<String, Followed>) -> Result<Option<u8>> {
     let failed = failed
         .into_iter()
         .any(|c| c.type_ == "Failed" && c.status == "True");
-    let last_try = retries == 0 && wanted == 1 && !ended.is_empty();
-    if !failed && !last_try {
+    let every_try = retries == 0 && ended.len() >= wanted;
+    if !failed && !every_try {
         return Ok(None);
     }
     let worst = ended.iter().find_map(|e| match e {
@@ -200,24 +216,50 @@ fn waits_for(pod: &Pod) -> Option<Wait> {
 }
 
 /// Prints what a pod writes, each stream to its own, until it has ended.
-async fn print_log(client: Client, namespace: String, pod: String) -> Result<()> {
+async fn print_log(client: Client, namespace: String, pod: String) -> Result<(), Broken> {
     let (out, err) = tokio::join!(
-        logs::copy(
-            &client,
-            &namespace,
-            &pod,
-            "follow=true&stream=Stdout",
-            tokio::io::stdout()
-        ),
-        logs::copy(
-            &client,
-            &namespace,
-            &pod,
-            "follow=true&stream=Stderr",
-            tokio::io::stderr()
-        ),
+        print_stream(&client, &namespace, &pod, "Stdout", tokio::io::stdout()),
+        print_stream(&client, &namespace, &pod, "Stderr", tokio::io::stderr()),
     );
     out.and(err)
+}
+
+/// Prints one stream; goes on where it stopped when the server that passed it on is gone.
+async fn print_stream(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    stream: &str,
+    mut out: impl AsyncWrite + Unpin,
+) -> Result<(), Broken> {
+    let query = format!("follow=true&stream={stream}");
+    let mut printed = 0;
+    let mut last_chance = Instant::now() + SERVER_BACK_WITHIN;
+    loop {
+        let before = printed;
+        let copied = logs::copy(client, namespace, pod, &query, &mut out, &mut printed).await;
+        if printed > before {
+            last_chance = Instant::now() + SERVER_BACK_WITHIN;
+        }
+        match copied {
+            Err(Broken::Log(error)) if error.is_transient() && Instant::now() < last_chance => {
+                tokio::time::sleep(SERVER_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Whether nobody reads what this process prints. What is lost of a log is said, and no more.
+fn is_unread(printed: Result<(), Broken>) -> bool {
+    match printed {
+        Ok(()) => false,
+        Err(Broken::Unread) => true,
+        Err(Broken::Log(error)) => {
+            eprintln!("carob: the rest of the output is not to be had: {error}");
+            false
+        }
+    }
 }
 
 #[cfg(test)]
@@ -249,5 +291,25 @@ mod tests {
         assert_eq!(verdict(&job(json!({})), &ended(4096)).unwrap(), Some(1));
         let not_run = pods(Ended::NotRun("no".into()));
         assert!(verdict(&job(json!({})), &not_run).is_err());
+    }
+
+    #[test]
+    fn all_of_many_runs_are_waited_for() {
+        let many: Job = serde_json::from_value(json!({
+            "spec": {"completions": 3, "backoffLimitPerIndex": 0, "template": {}},
+        }))
+        .unwrap();
+        let ended = |codes: &[i32]| -> BTreeMap<String, Followed> {
+            let followed = |code: &i32| Followed {
+                printing: true,
+                end: Some(Ended::Code(*code)),
+            };
+            let all = codes.iter().enumerate();
+            all.map(|(i, code)| (i.to_string(), followed(code)))
+                .collect()
+        };
+        assert_eq!(verdict(&many, &ended(&[0, 4])).unwrap(), None);
+        assert_eq!(verdict(&many, &ended(&[0, 4, 0])).unwrap(), Some(4));
+        assert_eq!(verdict(&many, &ended(&[0, 0, 0])).unwrap(), Some(0));
     }
 }

@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use client::{Client, DeleteOptions, Object, Propagation};
+use client::{Client, DeleteOptions, Object, Patch, Propagation};
 use images::{Name, Upload};
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Value, json};
 
 use super::names::{plain, stem, suffix};
+use crate::interruption::Interruption;
 use crate::target::{self, Scope};
 use crate::{progress, registry};
 
@@ -73,7 +74,7 @@ struct Mount {
     read_only: bool,
 }
 
-/// What a detached Job is kept for after its end.
+/// How long the cluster keeps a Job that has ended and that nobody removes.
 const KEPT_SECONDS: i32 = 3600;
 /// What a shell reports of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
@@ -84,6 +85,8 @@ impl Run {
         let client = target::client(&cluster)?;
         let image = self.image(&client).await?;
         let job: Job = serde_json::from_value(self.job(&image, &namespace)).context("the Job")?;
+        // From here on nothing may end this process and leave the Job behind.
+        let mut interrupted = Interruption::new()?;
         let job = client
             .of::<Job>()
             .create(&job)
@@ -103,22 +106,38 @@ impl Run {
         let input = self.interactive.then_some(&cluster);
         let outcome = tokio::select! {
             outcome = follow::follow(&client, &namespace, &name, input) => outcome,
-            _ = tokio::signal::ctrl_c() => Ok(INTERRUPTED),
+            () = interrupted.wait() => Ok(INTERRUPTED),
             () = limit => Err(anyhow::anyhow!("it has not ended in time and was ended")),
         };
-        if !self.keep {
-            let options = DeleteOptions::default().propagation(Propagation::Background);
-            let deleted = client.of::<Job>().delete(&namespace, &name, &options).await;
-            if let Err(error) = deleted
-                .as_ref()
-                .err()
-                .filter(|e| !e.is_not_found())
-                .map_or(Ok(()), Err)
-            {
-                eprintln!("warning: the Job {name} is still there: {error}");
-            }
+        if let Err(error) = self.finish(&client, &namespace, &name).await {
+            eprintln!("warning: the Job {name} is still there: {error}");
         }
         outcome.map(ExitCode::from)
+    }
+
+    /// Removes the Job, or what still runs of one that is kept.
+    async fn finish(
+        &self,
+        client: &Client,
+        namespace: &str,
+        name: &str,
+    ) -> Result<(), client::Error> {
+        let jobs = client.of::<Job>();
+        let done = if self.keep {
+            let stop = Patch::Merge(json!({"spec": {"suspend": true}}));
+            let job = jobs.get(namespace, name).await?;
+            match has_ended(&job) {
+                true => return Ok(()),
+                false => jobs.patch(namespace, name, &stop, None).await.map(drop),
+            }
+        } else {
+            let options = DeleteOptions::default().propagation(Propagation::Background);
+            jobs.delete(namespace, name, &options).await.map(drop)
+        };
+        match done {
+            Err(error) if error.is_not_found() => Ok(()),
+            done => done,
+        }
     }
 
     /// The image to run: a local module is pushed on the way.
@@ -129,7 +148,7 @@ impl Run {
         if !looks_like_file {
             return Ok(self.module.clone());
         }
-        let upload = Upload::module(path).with_context(|| self.module.clone())?;
+        let upload = Upload::module(path)?;
         let name = Name::pinned(&format!("run/{}", plain(&stem(path))), upload.digest)?;
         let bar = progress::bytes(
             "pushing",
@@ -188,22 +207,35 @@ impl Run {
         let mut spec = json!({
             "completions": completions,
             "parallelism": self.parallelism.unwrap_or(completions.min(self.completions.map_or(1, |_| 10))),
-            "backoffLimit": self.retries,
             "template": {"spec": {"restartPolicy": "Never", "containers": [container], "volumes": volumes}},
         });
         if self.completions.is_some() {
             // Every run is to be made, whatever becomes of the others.
             spec["completionMode"] = "Indexed".into();
-            spec["backoffLimit"] = (u64::from(self.retries) + u64::from(completions)).into();
+            spec["backoffLimitPerIndex"] = self.retries.into();
+        } else {
+            spec["backoffLimit"] = self.retries.into();
         }
-        if self.detach && !self.keep {
+        // Should this process die, the cluster still ends the Job in time and removes it later.
+        if let Some(limit) = self.timeout {
+            spec["activeDeadlineSeconds"] = limit.as_secs().max(1).into();
+        }
+        if !self.keep {
             spec["ttlSecondsAfterFinished"] = KEPT_SECONDS.into();
-        }
-        if let (true, Some(limit)) = (self.detach, self.timeout) {
-            spec["activeDeadlineSeconds"] = limit.as_secs().into();
         }
         json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": namespace}, "spec": spec})
     }
+}
+
+/// Whether nothing of the Job runs any more, or will.
+fn has_ended(job: &Job) -> bool {
+    let conditions = job
+        .status
+        .iter()
+        .flat_map(|s| s.conditions.iter().flatten());
+    conditions
+        .filter(|c| c.status == "True")
+        .any(|c| c.type_ == "Complete" || c.type_ == "Failed")
 }
 
 fn parse_env(text: &str) -> Result<(String, String), String> {

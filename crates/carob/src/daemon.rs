@@ -1,0 +1,74 @@
+//! What a server and an agent have in common: a directory of their own, a log in it, a runtime, and
+//! an end that others can tell from a crash.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::LogArgs;
+use crate::local::layout;
+use crate::local::process::{self, Role};
+use crate::logging::{self, Levels};
+
+/// How long threads may take to end.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// Does a daemon's `work` in `DATA_DIR/ROLE`, whose path it is given.
+pub(crate) fn run<W>(
+    role: Role,
+    data_dir: &Path,
+    log: &LogArgs,
+    work: impl FnOnce(PathBuf) -> W,
+) -> Result<ExitCode>
+where
+    W: Future<Output = Result<()>>,
+{
+    let dir = process::named_by_true_path(data_dir)?.join(role.name());
+    let log_dir = dir.join("log");
+    layout::make_private_dir(&log_dir)?;
+    let lock = process::lock(&dir)?;
+    let levels = logging::to_directory(&log_dir, role.name(), log.log_format, log.log.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        let mut hangup = signal(SignalKind::hangup())?;
+        tokio::spawn(async move { follow(&levels, &mut hangup).await });
+        work(dir).await
+    });
+    if let Err(error) = &outcome {
+        let error = format!("{error:#}");
+        tracing::error!(error, "the {} ends", role.name());
+    }
+    runtime.shutdown_timeout(STOP_WITHIN);
+    outcome?;
+    lock.release()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Takes up other levels whenever SIGHUP asks for it.
+async fn follow(levels: &Levels, hangup: &mut tokio::signal::unix::Signal) {
+    while hangup.recv().await.is_some() {
+        match levels.read() {
+            Ok(filter) => tracing::info!(filter, "levels of the log changed"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "levels of the log stay as they are");
+            }
+        }
+    }
+}
+
+/// The node's name: the one given, else the machine's.
+pub(crate) fn node_name(given: Option<&str>) -> String {
+    match given {
+        Some(name) => name.to_owned(),
+        None => rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .to_lowercase(),
+    }
+}

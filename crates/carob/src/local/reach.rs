@@ -1,0 +1,102 @@
+//! The way to a local cluster's servers, as its administrator.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use client::Client;
+use client::https::HttpsTransport;
+use client::tls::Identity;
+use k8s_openapi::api::core::v1::Node;
+
+use super::layout::{self, Cluster, NodeDir, ServerPorts};
+use super::process;
+
+/// Whether the node's server has a place in the store already.
+pub(super) fn is_member(node: &NodeDir) -> bool {
+    node.server().join("store").exists() && node.server().join("member.json").exists()
+}
+
+/// Whether a ready server of this very cluster answers at `url`.
+pub(super) async fn answers(nodes: &[NodeDir], url: String) -> bool {
+    match connect(nodes, [url]) {
+        Ok(client) => is_serving(&client).await,
+        Err(_) => false,
+    }
+}
+
+pub(super) async fn is_serving(client: &Client) -> bool {
+    let request = http::Request::get("/readyz").body(bytes::Bytes::new());
+    match request {
+        Ok(request) => client
+            .with_timeout(Duration::from_secs(2))
+            .raw(request)
+            .await
+            .is_ok(),
+        Err(_) => false,
+    }
+}
+
+/// Whether a node's `Ready` condition holds.
+pub(crate) fn is_ready(node: &Node) -> bool {
+    let conditions = node
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    conditions
+        .iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True")
+}
+
+/// An administrator's client of those of `nodes` whose server has a port.
+pub(crate) fn client_of(nodes: &[NodeDir]) -> Result<Client> {
+    let alive = nodes
+        .iter()
+        .filter(|n| process::holder(&n.server()).is_some());
+    connect(nodes, alive.filter_map(api_url))
+}
+
+pub(super) fn client_url(nodes: &[NodeDir]) -> Option<String> {
+    nodes
+        .iter()
+        .filter(|n| process::holder(&n.server()).is_some())
+        .find_map(api_url)
+}
+
+/// The API on a node's own address.
+pub(crate) fn api_url(node: &NodeDir) -> Option<String> {
+    let ports: Option<ServerPorts> = layout::read_json(&node.server().join("ports.json")).ok()?;
+    Some(format!(
+        "https://{}",
+        SocketAddr::new(node.address, ports?.api)
+    ))
+}
+
+pub(super) fn connect(nodes: &[NodeDir], urls: impl IntoIterator<Item = String>) -> Result<Client> {
+    let identity = admin(nodes)?;
+    let transport = HttpsTransport::new(urls, identity.client_config()?)?;
+    Ok(Client::new(Arc::new(transport), "carob"))
+}
+
+/// The administrator's certificate, from whichever server has one.
+pub(super) fn admin(nodes: &[NodeDir]) -> Result<Identity> {
+    let read = |node: &NodeDir| -> Result<Identity> {
+        let file = |name: &str| fs::read_to_string(node.server().join("pki").join(name));
+        Ok(Identity {
+            cert_pem: file("admin.crt")?,
+            key_pem: file("admin.key")?,
+            ca_pem: file("ca.crt")?,
+        })
+    };
+    nodes
+        .iter()
+        .find_map(|node| read(node).ok())
+        .context("no server of this cluster has made its certificates yet")
+}
+
+pub(super) fn shared_url(cluster: &Cluster) -> String {
+    format!("https://127.0.0.1:{}", cluster.api_port)
+}
