@@ -346,7 +346,8 @@ pub fn fail(command: &mut Command) -> Result<String, Failed> {
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-fn with_input(mut command: Command, input: &str) -> Result<String, Failed> {
+/// Runs a command that must succeed, with this as its standard input; what it printed.
+pub fn with_input(mut command: Command, input: &str) -> Result<String, Failed> {
     use std::io::Write;
     let mut child = command
         .stdin(Stdio::piped())
@@ -354,10 +355,14 @@ fn with_input(mut command: Command, input: &str) -> Result<String, Failed> {
         .stderr(Stdio::piped())
         .spawn()?;
     let mut stdin = child.stdin.take().ok_or("no standard input")?;
-    stdin.write_all(input.as_bytes())?;
-    drop(stdin);
+    // On its own, or both would wait where the command prints as it reads.
+    let input = input.to_owned();
+    let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output()?;
-    stdout_of(&command, output)
+    let written = writing.join().map_err(|_| "the writer panicked")?;
+    let printed = stdout_of(&command, output)?;
+    written?;
+    Ok(printed)
 }
 
 fn stdout_of(command: &Command, output: Output) -> Result<String, Failed> {
@@ -367,6 +372,28 @@ fn stdout_of(command: &Command, output: Output) -> Result<String, Failed> {
         return Err(format!("{command:?} failed ({}): {stderr}{stdout}", output.status).into());
     }
     Ok(stdout)
+}
+
+/// A p1 module that copies its standard input to its standard output.
+pub const CAT: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (loop $more
+            (i32.store (i32.const 0) (i32.const 64))
+            (i32.store (i32.const 4) (i32.const 1024))
+            (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then (return)))
+            (if (i32.eqz (i32.load (i32.const 8))) (then (return)))
+            (i32.store (i32.const 4) (i32.load (i32.const 8)))
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 12)))
+            (br $more))))"#;
+
+/// A module given in WebAssembly's text form, as a file.
+pub fn guest(cluster: &Cluster, name: &str, text: &str) -> Result<PathBuf, Failed> {
+    let file = cluster.scratch(&format!("{name}.wasm"));
+    std::fs::write(&file, wat::parse_str(text)?)?;
+    Ok(file)
 }
 
 /// Checks a condition.

@@ -26,6 +26,7 @@ const CASES: &[Case] = &[
     ("strangers_are_refused", strangers),
     ("a_pod_can_be_followed_through_the_logs", follow_a_pod),
     ("down_leaves_nothing", down),
+    ("a_directory_has_one_path_and_a_context_one_cluster", paths),
 ];
 
 fn main() {
@@ -432,4 +433,44 @@ fn down(_: &Cluster) -> Outcome {
     )?;
     cluster.up_again()?;
     free_port().map(drop)
+}
+
+/// Commands find a cluster by whatever path leads to its directory; other people's contexts stay.
+fn paths(cluster: &Cluster) -> Outcome {
+    let root = cluster.scratch("paths");
+    std::fs::create_dir_all(root.join("below"))?;
+    let kubeconfig = root.join("config");
+    std::fs::copy(cluster.kubeconfig(), &kubeconfig)?;
+    let port = free_port()?.to_string();
+    let carob = |words: &[&str], dir: &str| {
+        let mut command = Command::new(carob());
+        command.current_dir(root.join("below"));
+        command.env("KUBECONFIG", &kubeconfig);
+        command
+            .args(words)
+            .args(["--name", "paths", "--data-dir", dir]);
+        command
+    };
+    succeed(&mut carob(
+        &["up", "--nodes", "1", "--api-port", &port],
+        "../data",
+    ))?;
+    let contexts = || std::fs::read_to_string(&kubeconfig);
+    check(
+        contexts()?.contains("name: paths") && contexts()?.contains("name: t"),
+        contexts()?,
+    )?;
+    let data = root.join("data");
+    check(
+        processes_of(&data).len() == 2,
+        format!("{:?}", processes_of(&data)),
+    )?;
+    std::os::unix::fs::symlink(&data, root.join("below/link"))?;
+    succeed(&mut carob(&["down", "--purge"], "link"))?;
+    check(processes_of(&data).is_empty(), "processes without files")?;
+    check(!data.exists(), "the data stayed")?;
+    check(
+        !contexts()?.contains("name: paths") && contexts()?.contains("name: t"),
+        contexts()?,
+    )
 }

@@ -16,6 +16,7 @@ const CASES: &[Case] = &[
     ("cordon_keeps_pods_away", cordon),
     ("events_and_describe", events),
     ("garbage_goes_with_its_owner", garbage),
+    ("attach_passes_input_and_output", attach),
 ];
 
 fn main() {
@@ -353,4 +354,16 @@ fn garbage(cluster: &Cluster) -> Outcome {
     until("no pods are left", Duration::from_secs(30), || {
         Ok(count("pods")? == 0)
     })
+}
+
+fn attach(cluster: &Cluster) -> Outcome {
+    let cat = carob_tests::guest(cluster, "cat", carob_tests::CAT)?;
+    carob_tests::succeed(cluster.carob_command(&["push"]).arg(cat).arg("cat"))?;
+    cluster.apply("{apiVersion: v1, kind: Pod, metadata: {name: cat}, spec: {restartPolicy: Never, containers: [{name: c, image: cat, stdin: true, stdinOnce: true}]}}")?;
+    cluster.wait_for("pods/cat", "/status/phase", "Running")?;
+    let echoed = cluster.kubectl_with("attach -i cat", "typed\n")?;
+    check(echoed.contains("typed"), echoed)?;
+    cluster
+        .wait_for("pods/cat", "/status/phase", "Succeeded")
+        .map(drop)
 }

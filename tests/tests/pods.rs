@@ -37,8 +37,7 @@ fn guests(cluster: &Cluster) -> Outcome {
 
 /// A module in WebAssembly's text form, pushed under `name`.
 fn push_wat(cluster: &Cluster, name: &str, text: &str) -> Outcome {
-    let file = cluster.scratch(&format!("{name}.wasm"));
-    std::fs::write(&file, wat::parse_str(text).map_err(|e| e.to_string())?)?;
+    let file = carob_tests::guest(cluster, name, text)?;
     carob_tests::succeed(cluster.carob_command(&["push"]).arg(file).arg(name)).map(drop)
 }
 

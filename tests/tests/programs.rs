@@ -13,7 +13,6 @@ const CASES: &[Case] = &[
     ),
     ("yosys_synthesises_a_circuit", yosys),
     ("ruby_runs_a_script", ruby),
-    ("carob_run_passes_files_and_cleans_up", run),
 ];
 
 fn main() {
@@ -132,30 +131,5 @@ fn ruby(cluster: &Cluster) -> Outcome {
     check(
         said.contains(r#"{"words":8,"distinct":3,"longest":"rose","args":["an","argument"]}"#),
         said,
-    )
-}
-
-fn run(cluster: &Cluster) -> Outcome {
-    let reader = carob_tests::root().join("examples/demo/reader.wasm");
-    let dir = cluster.scratch("given");
-    std::fs::create_dir_all(&dir)?;
-    std::fs::write(dir.join("note-1"), "from outside\n")?;
-    let mount = format!("{}:/notes:ro", dir.display());
-    let printed = succeed(
-        cluster
-            .carob_command(&["run", "--mount", &mount])
-            .arg(reader)
-            .args(["--", "/notes/note-1"]),
-    )?;
-    check(printed.contains("from outside"), printed)?;
-    let greeter = carob_tests::root().join("examples/demo/greeter.wasm");
-    let mut endless = cluster.carob_command(&["run", "--name", "endless", "--timeout", "2s"]);
-    fail(endless.arg(greeter).args(["--", "--every", "1", "you"]))?;
-    carob_tests::until("the Job is gone", Duration::from_secs(10), || {
-        Ok(cluster.get("jobs/endless").is_err())
-    })?;
-    check(
-        !cluster.carob("get jobs -o name")?.contains("endless"),
-        "a job stayed",
     )
 }

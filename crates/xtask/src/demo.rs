@@ -315,3 +315,20 @@ impl Demo {
 fn title(text: &str) {
     eprintln!("\n── {text}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_is_told_which_cluster_once() {
+        let demo = Demo {
+            data_dir: "/d".into(),
+            kubeconfig: "/k".into(),
+            client: "kubectl".into(),
+        };
+        let command = demo.client(&["get", "pods"]);
+        let words: Vec<_> = command.get_args().collect();
+        assert_eq!(words, ["get", "pods", "--kubeconfig", "/k"]);
+    }
+}

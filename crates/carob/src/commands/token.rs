@@ -142,7 +142,7 @@ async fn list(client: &Client, output: ListFormat) -> Result<()> {
     let list = List {
         columns: &[("ID", "id"), ("ROLE", "role"), ("EXPIRES", "expires")],
         narrow: 3,
-        rows: secrets.iter().map(|secret| row(secret)).collect(),
+        rows: secrets.iter().map(row).collect(),
     };
     list.print(output)
 }

@@ -100,3 +100,16 @@ pub(super) fn admin(nodes: &[NodeDir]) -> Result<Identity> {
 pub(super) fn shared_url(cluster: &Cluster) -> String {
     format!("https://127.0.0.1:{}", cluster.api_port)
 }
+
+/// What version a live server says it is.
+pub(super) async fn version(nodes: &[NodeDir], node: &NodeDir) -> Option<String> {
+    process::holder(&node.server())?;
+    let client = connect(nodes, [api_url(node)?]).ok()?;
+    let request = http::Request::get("/version")
+        .body(bytes::Bytes::new())
+        .ok()?;
+    let answer = client.raw(request).await.ok()?;
+    let body = client::collect(answer.into_body(), 64 << 10).await.ok()?;
+    let version: serde_json::Value = serde_json::from_slice(&body).ok()?;
+    version["gitVersion"].as_str().map(str::to_owned)
+}

@@ -46,7 +46,7 @@ pub(crate) struct ServerReport {
     address: String,
     pid: Option<i32>,
     leader: bool,
-    version: String,
+    version: Option<String>,
     api: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub(crate) async fn report(cluster: &Cluster, dir: &Path) -> Report {
                 address: node.address.to_string(),
                 pid,
                 leader: pid.is_some() && told.leader.as_deref() == Some(&node.name),
-                version: cluster.version.clone(),
+                version: told.servers.get(&node.name).cloned(),
                 api: super::reach::api_url(node),
             }
         })
@@ -122,6 +122,9 @@ pub(crate) async fn report(cluster: &Cluster, dir: &Path) -> Report {
 #[derive(Default)]
 struct Told {
     leader: Option<String>,
+    /// The versions of those that answer.
+    servers: BTreeMap<String, String>,
+    /// Which are ready, and their agents' versions.
     nodes: BTreeMap<String, (bool, String)>,
 }
 
@@ -130,7 +133,15 @@ async fn ask(nodes: &[NodeDir]) -> Told {
         return Told::default();
     };
     let (access, everything) = (client.of::<Node>(), ListOptions::default());
-    let (leader, listed) = tokio::join!(leader(&client), access.list(&everything));
+    let versions = nodes.iter().map(|node| async move {
+        let version = super::reach::version(nodes, node).await?;
+        Some((node.name.clone(), version))
+    });
+    let (leader, listed, versions) = tokio::join!(
+        leader(&client),
+        access.list(&everything),
+        futures::future::join_all(versions)
+    );
     let nodes = listed.map(|list| list.items).unwrap_or_default();
     let nodes = nodes
         .iter()
@@ -143,7 +154,11 @@ async fn ask(nodes: &[NodeDir]) -> Told {
             )
         })
         .collect();
-    Told { leader, nodes }
+    Told {
+        leader,
+        servers: versions.into_iter().flatten().collect(),
+        nodes,
+    }
 }
 
 /// The leader's name, from whichever server answers.

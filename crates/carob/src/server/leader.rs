@@ -3,6 +3,7 @@
 use apiserver::ApiServer;
 use client::Client;
 use store::Store;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::becomes;
@@ -27,8 +28,9 @@ pub(super) async fn run(server: ApiServer, store: Store, ending: CancellationTok
             let groups = [apiserver::ca::MASTERS.to_owned()];
             Client::new(server.transport(format!("system:{name}"), groups), name)
         };
-        let scheduler = tokio::spawn(scheduler::run(client("kube-scheduler"), term.clone()));
-        let controllers = tokio::spawn(controllers::run(
+        let mut parts = JoinSet::new();
+        parts.spawn(scheduler::run(client("kube-scheduler"), term.clone()));
+        parts.spawn(controllers::run(
             client("kube-controller-manager"),
             server.ca_certificate().to_owned(),
             term.clone(),
@@ -36,11 +38,15 @@ pub(super) async fn run(server: ApiServer, store: Store, ending: CancellationTok
         tokio::select! {
             () = ending.cancelled() => {}
             _ = leadership.wait_for(|l| !l.is_leader) => {}
+            // Nothing ends them but a fault of theirs; both begin again then.
+            Some(ended) = parts.join_next() => {
+                tracing::error!(error = ?ended.err(), "the scheduler or the controllers ended by themselves");
+            }
         }
         term.cancel();
         // They must have let go before a next term begins here; their writes are conditional, so
         // that the next leader's do not clash with what is still under way.
-        let _ = tokio::join!(scheduler, controllers);
+        while parts.join_next().await.is_some() {}
         tracing::info!("no longer leading");
         if ending.is_cancelled() {
             return;

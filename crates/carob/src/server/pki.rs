@@ -221,3 +221,51 @@ fn server_profile(node: &Node) -> Profile {
         addresses: vec![node.advertise],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::local::layout::ServerPorts;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[tokio::test]
+    async fn a_member_never_begins_a_cluster_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = Node {
+            name: "n".into(),
+            advertise: Ipv4Addr::LOCALHOST.into(),
+            ports: ServerPorts { api: 1, raft: 2 },
+            dir: dir.path().to_owned(),
+        };
+        let args = Line::parse_from(["server", "--data-dir", "/d"]).args;
+        let first = obtain(&args, &node).await.unwrap();
+        assert!(matches!(first.pending, Some(Pending::Founding)));
+        // Stopped before the store was begun, and after.
+        for _ in 0..2 {
+            let again = obtain(&args, &node).await.unwrap();
+            assert!(matches!(again.pending, Some(Pending::Founding)));
+            fs::create_dir_all(store_dir(&node.dir)).unwrap();
+        }
+        settle(&node, &first).unwrap();
+        assert!(obtain(&args, &node).await.unwrap().pending.is_none());
+        fs::remove_dir(store_dir(&node.dir)).unwrap();
+        let refused = obtain(&args, &node).await.err().unwrap().to_string();
+        assert!(refused.contains("--join"), "{refused}");
+        // One that joins goes on with that.
+        let joining = Some(Pending::Joining(vec!["https://10.0.0.1:1".into()]));
+        Member::write(&node, 4, joining).unwrap();
+        fs::create_dir_all(store_dir(&node.dir)).unwrap();
+        let joining = obtain(&args, &node).await.unwrap();
+        assert_eq!(joining.id, 4);
+        assert!(matches!(joining.pending, Some(Pending::Joining(_))));
+    }
+}
