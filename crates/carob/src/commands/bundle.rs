@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use images::bundle::{self, Progress};
+use images::bundle;
 
-use crate::progress;
+use crate::progress::OfBundle;
 
 /// Build and inspect bundles.
 #[derive(Debug, clap::Args)]
@@ -57,14 +57,10 @@ fn build(dir: &Path, output: Option<&Path>) -> Result<()> {
             PathBuf::from(name).with_added_extension("tar")
         }
     };
-    let bar = progress::step("building");
-    let summary = bundle::build(dir, &file, &mut |progress| {
-        if let Progress::Reading { path } = progress {
-            bar.set_message(format!("reading {path}"));
-        }
-    })
-    .with_context(|| dir.display().to_string())?;
-    bar.finish_and_clear();
+    let building = OfBundle::new("building");
+    let summary = bundle::build(dir, &file, &mut |p| building.show(p))
+        .with_context(|| dir.display().to_string())?;
+    drop(building);
     println!("{}", summary.to_string().trim_end());
     println!("wrote {}", file.display());
     Ok(())

@@ -10,6 +10,7 @@ use images::bundle::{self, Bundle, Document};
 use serde_json::Value;
 
 use crate::apply::{self, namespace_of, resource_of};
+use crate::progress::OfBundle;
 use crate::target::Scope;
 use crate::{progress, registry};
 
@@ -33,7 +34,7 @@ pub(crate) struct Deploy {
 
 impl Deploy {
     pub(crate) async fn run(self) -> Result<()> {
-        let bundle = open(&self.source)?;
+        let bundle = tokio::task::block_in_place(|| open(&self.source))?;
         let (client, namespace) = self.scope.open()?;
         let mut documents: Vec<&Document> = bundle.manifests().iter().collect();
         // What others are put into or mount comes first; otherwise the files' order holds.
@@ -54,14 +55,7 @@ impl Deploy {
             );
         }
         if self.wait && !self.dry_run {
-            let waiting = wait_for_all(&client, &documents, &namespace);
-            match tokio::time::timeout(self.timeout, waiting).await {
-                Ok(outcome) => outcome?,
-                Err(_) => bail!(
-                    "not everything is there after {} s: look with `carob get pods`",
-                    self.timeout.as_secs()
-                ),
-            }
+            wait_for_all(&client, &documents, &namespace, self.timeout).await?;
         }
         Ok(())
     }
@@ -69,23 +63,23 @@ impl Deploy {
 
 /// Opens and verifies a bundle; a directory is built into one first.
 fn open(source: &Path) -> Result<Bundle> {
-    let verifying = progress::step("verifying");
-    let opened = if source.is_dir() {
-        let scratch = tempfile::tempdir().context("no room for a bundle's file")?;
-        let file = scratch.path().join("bundle.tar");
-        bundle::build(source, &file, &mut |_| {}).with_context(|| source.display().to_string())?;
-        // The bundle keeps its file open, also for its uploads; on Unix the name may go.
-        Bundle::open(&file, &mut |_| {})
-    } else if source.exists() {
-        Bundle::open(source, &mut |_| {})
-    } else {
-        bail!(
-            "{} is neither a bundle's file nor a directory",
-            source.display()
-        );
-    };
-    verifying.finish_and_clear();
-    opened.with_context(|| source.display().to_string())
+    let context = || source.display().to_string();
+    if !source.exists() {
+        bail!("{} is neither a bundle's file nor a directory", context());
+    }
+    if !source.is_dir() {
+        let verifying = OfBundle::new("verifying");
+        return Bundle::open(source, &mut |p| verifying.show(p)).with_context(context);
+    }
+    let scratch = tempfile::tempdir().context("no room for a bundle's file")?;
+    let file = scratch.path().join("bundle.tar");
+    {
+        let building = OfBundle::new("building");
+        bundle::build(source, &file, &mut |p| building.show(p)).with_context(context)?;
+    }
+    // The bundle keeps its file open, also for its uploads; on Unix the name may go.
+    let verifying = OfBundle::new("verifying");
+    Bundle::open(&file, &mut |p| verifying.show(p)).with_context(context)
 }
 
 async fn push_all(client: &Client, bundle: &Bundle) -> Result<()> {
@@ -113,7 +107,13 @@ fn order(object: &Value) -> usize {
     FIRST.iter().position(|k| *k == kind).unwrap_or(FIRST.len())
 }
 
-async fn wait_for_all(client: &Client, documents: &[&Document], namespace: &str) -> Result<()> {
+async fn wait_for_all(
+    client: &Client,
+    documents: &[&Document],
+    namespace: &str,
+    limit: Duration,
+) -> Result<()> {
+    let deadline = tokio::time::Instant::now() + limit;
     for document in documents {
         let resource = resource_of(&document.value)?;
         let namespace = namespace_of(resource, &document.value, namespace);
@@ -124,9 +124,16 @@ async fn wait_for_all(client: &Client, documents: &[&Document], namespace: &str)
             continue;
         }
         let waiting = progress::step(format!("waiting for {}", document.title()));
-        wait_for(client, resource, &namespace, name)
-            .await
-            .with_context(|| document.title())?;
+        let there = wait_for(client, resource, &namespace, name);
+        match tokio::time::timeout_at(deadline, there).await {
+            Ok(outcome) => outcome.with_context(|| document.title())?,
+            Err(_) => bail!(
+                "{} is not there after {} s: look with `carob describe {}/{name} -n {namespace}`",
+                document.title(),
+                limit.as_secs(),
+                resource.singular
+            ),
+        }
         waiting.finish_and_clear();
     }
     Ok(())
