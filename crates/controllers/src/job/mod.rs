@@ -8,6 +8,7 @@
 mod count;
 mod end;
 mod pods;
+mod retries;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,8 @@ use pods::Changes;
 
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// On a pod: how often its index had failed before it.
+const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// The value of `spec.managedBy` that means this controller.
 const OURSELVES: &str = "kubernetes.io/job-controller";
@@ -121,10 +124,6 @@ fn unsupported(spec: &JobSpec) -> Option<&'static str> {
     [
         ("podFailurePolicy", spec.pod_failure_policy.is_some()),
         ("successPolicy", spec.success_policy.is_some()),
-        (
-            "backoffLimitPerIndex",
-            spec.backoff_limit_per_index.is_some(),
-        ),
     ]
     .into_iter()
     .find_map(|(field, asked)| asked.then_some(field))
@@ -223,6 +222,11 @@ fn completions(spec: &JobSpec) -> u32 {
 
 fn index_of(pod: &Pod) -> Option<u32> {
     pod.metadata.annotations.as_ref()?.get(INDEX)?.parse().ok()
+}
+
+/// The index of a pod, if the job has such an index.
+fn asked_index(spec: &JobSpec, pod: &Pod) -> Option<u32> {
+    index_of(pod).filter(|index| *index < completions(spec))
 }
 
 /// Whether a pod is replaced only when it has failed, not already when its deletion begins.
