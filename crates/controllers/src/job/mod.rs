@@ -18,7 +18,7 @@ use client::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use crate::owner::{self, target, to_value};
 use crate::plan::{Plan, Write};
@@ -50,10 +50,10 @@ pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
 /// A job that is gone, or going, has nobody left to count its pods. Those of a namesake that came
 /// since are left alone.
 fn release_orphans(key: &Key, view: &View, plan: &mut Plan) {
-    let going = view.jobs.get(key).map(|job| owner::uid(&**job).to_owned());
+    let going = view.jobs.get(key).map(|job| owner::uid(&**job));
     for pod in view.pods.owned_by_name("Job", key) {
-        let of = owner::controller_of(&pod.metadata).map(|o| o.uid.as_str());
-        if has_finalizer(pod) && (going.is_none() || of == going.as_deref()) {
+        let of = job_uid(pod);
+        if has_finalizer(pod) && (going.is_none() || of.is_none() || of == going) {
             plan.writes.push(release(pod));
         }
     }
@@ -108,12 +108,12 @@ fn run(job: &Job, view: &View, now: Timestamp, plan: &mut Plan) {
     write(job, old, status, &all, &tally, verdict, changes, plan);
 }
 
-/// Pods of a job that had this name before must be let go by somebody.
+/// Pods of a job that had this name before, or that were taken from this one, must be let go by
+/// somebody.
 fn release_namesakes(job: &Job, view: &View, plan: &mut Plan) {
     let uid = owner::uid(job);
     for pod in view.pods.owned_by_name("Job", &owner::key_of(job)) {
-        let ours = owner::controller_of(&pod.metadata).is_some_and(|o| o.uid == uid);
-        if !ours && has_finalizer(pod) {
+        if job_uid(pod) != Some(uid) && has_finalizer(pod) {
             plan.writes.push(release(pod));
         }
     }
@@ -234,18 +234,16 @@ fn replaces_failed_only(spec: &JobSpec) -> bool {
     spec.pod_replacement_policy.as_deref() == Some("Failed")
 }
 
-/// Which job a pod belongs to, for the driver: also one whose job is gone.
-pub(crate) fn job_of(pod: &Pod) -> Option<Key> {
-    let namespace = pod.metadata.namespace.as_deref()?;
-    let by_owner = owner::controller_of(&pod.metadata)
-        .filter(|o| o.kind == "Job")
-        .map(|o| o.name.as_str());
-    let by_label = || {
-        pod.metadata
-            .labels
-            .as_ref()?
-            .get(JOB_NAME)
-            .map(String::as_str)
-    };
-    Some(Key::new(namespace, by_owner.or_else(by_label)?))
+fn job_uid(pod: &Pod) -> Option<&str> {
+    let job = owner::controller_of(&pod.metadata).filter(|o| o.kind == "Job")?;
+    Some(&job.uid)
+}
+
+/// The name of the job to which an object still owes its count although that job no longer
+/// controls it, as when it was deleted without its pods.
+pub(crate) fn counted_for(meta: &ObjectMeta) -> Option<&str> {
+    let counted = meta.finalizers.iter().flatten().any(|f| f == FINALIZER);
+    let name = meta.labels.as_ref()?.get(JOB_NAME)?;
+    let controlled = owner::controller_of(meta).is_some_and(|o| o.kind == "Job");
+    (counted && !controlled).then_some(name)
 }
