@@ -1,12 +1,16 @@
 //! The driver that all controllers share: takes keys, asks their reconciler, performs its plan.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, EventType, Key, Recorder};
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
@@ -29,14 +33,27 @@ const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// When a key comes back whose own writes are not in view yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long to wait before all controllers start anew because a task of theirs has ended.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs all controllers until `shutdown`. At most one process of a cluster may do so at a time.
 ///
 /// `root_ca` is the cluster's CA certificate in PEM, which every namespace gets.
 pub async fn run(client: Client, root_ca: String, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        run_until_a_task_ends(&client, &root_ca, &shutdown).await;
+        shutdown
+            .run_until_cancelled(tokio::time::sleep(RESTART_AFTER))
+            .await;
+    }
+    tracing::info!("controllers stopped");
+}
+
+/// No task ends by itself but by a panic, after which nothing it kept can be trusted.
+async fn run_until_a_task_ends(client: &Client, root_ca: &str, shutdown: &CancellationToken) {
     let queue = Queue::with_backoff(FIRST_RETRY, LAST_RETRY);
     let (feed, mut tasks) = tokio::select! {
-        started = Feed::start(&client, &root_ca, &queue) => started,
+        started = Feed::start(client, root_ca, &queue) => started,
         () = shutdown.cancelled() => return,
     };
     let driver = Arc::new(Driver {
@@ -52,12 +69,26 @@ pub async fn run(client: Client, root_ca: String, shutdown: CancellationToken) {
         let driver = Arc::clone(&driver);
         tasks.spawn(async move { driver.work().await });
     }
-    tasks.spawn(garbage::run(client));
+    tasks.spawn(garbage::run(client.clone()));
     tracing::info!("controllers run");
-    shutdown.cancelled().await;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        Some(ended) = tasks.join_next() => {
+            tracing::error!(error = ended.err().map(tracing::field::display), "a task ended; the controllers start anew");
+        }
+    }
     queue.close();
     tasks.shutdown().await;
-    tracing::info!("controllers stopped");
+}
+
+/// Does one piece of work; `None` when it panicked. Then the next piece can be done all the same:
+/// one object that nobody expected must not stop the work on all others.
+pub(crate) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    if done.is_err() {
+        tracing::error!("a piece of work panicked");
+    }
+    done.ok()
 }
 
 struct Driver {
@@ -78,7 +109,12 @@ impl Driver {
         while let Some(item) = self.queue.next().await {
             let (controller, key) = (*item).clone();
             let span = tracing::debug_span!("reconcile", controller = ?controller, namespace = key.namespace, name = key.name);
-            self.once(controller, &key).instrument(span).await;
+            let done = surviving(self.once(controller, &key))
+                .instrument(span)
+                .await;
+            if done.is_none() {
+                self.queue.retry((*item).clone());
+            }
         }
     }
 

@@ -161,31 +161,13 @@ impl Simulation {
     fn write(&mut self, write: &Write) {
         match write {
             Write::Create { object, .. } => drop(self.create(object.clone())),
-            Write::Update { object } | Write::Status { object } => {
-                let (kind, key) = (
-                    text(object, "/kind"),
-                    Key::new(
-                        text(object, "/metadata/namespace"),
-                        text(object, "/metadata/name"),
-                    ),
-                );
-                self.change(&kind, &key, |there| {
-                    let version = &there["metadata"]["resourceVersion"];
-                    assert_eq!(
-                        *version, object["metadata"]["resourceVersion"],
-                        "{kind} {key}"
-                    );
-                    match write {
-                        Write::Status { .. } => there["status"] = object["status"].clone(),
-                        _ => *there = object.clone(),
-                    }
-                });
-            }
-            Write::Patch { target, patch, .. } => {
+            Write::Status { target, patch } | Write::Patch { target, patch } => {
                 let Target { kind, key, uid, .. } = target;
                 self.change(kind, key, |there| {
                     assert_eq!(there["metadata"]["uid"], **uid, "{kind} {key}");
                     let version = &patch["metadata"]["resourceVersion"];
+                    let status = matches!(write, Write::Status { .. });
+                    assert!(!status || !version.is_null(), "{kind} {key}");
                     if !version.is_null() {
                         assert_eq!(
                             there["metadata"]["resourceVersion"], *version,

@@ -104,7 +104,6 @@ fn claim(deployment: &Deployment, spec: &DeploymentSpec, view: &View, plan: &mut
         }
         plan.writes.push(Write::Patch {
             target: target(&**set),
-            subresource: None,
             patch: with_owners(&set.metadata, &owners),
         });
     }

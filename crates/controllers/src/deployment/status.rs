@@ -9,7 +9,7 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Sets, available, max_unavailable, replicas, size};
-use crate::owner::{self, to_value};
+use crate::owner;
 use crate::plan::{Plan, Write};
 use crate::replica_set::some_if;
 
@@ -76,11 +76,11 @@ pub(super) fn report(
     }
     status.conditions = Some(conditions.list);
     if deployment.status.as_ref() != Some(&status) {
-        let object = to_value(&Deployment {
-            status: Some(status),
-            ..deployment.clone()
-        });
-        plan.writes.push(Write::Status { object });
+        plan.writes.push(Write::status(
+            deployment,
+            deployment.status.as_ref(),
+            &status,
+        ));
     }
 }
 

@@ -20,7 +20,7 @@ use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::owner::{self, target, to_value};
+use crate::owner::{self, target};
 use crate::plan::{Plan, Write};
 use crate::pods::{is_active, is_finished, is_ready, without_finalizer};
 use crate::replica_set::some_if;
@@ -134,7 +134,7 @@ fn hold(job: &Job, mut status: JobStatus, field: &str, now: Timestamp, plan: &mu
     let message = format!("spec.{field} is not supported yet");
     if end::set(&mut status, "Suspended", true, "Unsupported", &message, now) {
         plan.warn("Unsupported", message);
-        push_status(job, status, plan);
+        push_status(job, &status, plan);
     }
 }
 
@@ -168,7 +168,7 @@ fn write(
     plan: &mut Plan,
 ) {
     if status != old {
-        push_status(job, status, plan);
+        push_status(job, &status, plan);
     }
     // Only what the status above has taken up may go; a surplus pod goes uncounted, so that
     // ending it is no failure.
@@ -189,19 +189,14 @@ fn write(
     plan.writes.extend(changes.creates);
 }
 
-fn push_status(job: &Job, status: JobStatus, plan: &mut Plan) {
-    plan.writes.push(Write::Status {
-        object: to_value(&Job {
-            status: Some(status),
-            ..job.clone()
-        }),
-    });
+fn push_status(job: &Job, status: &JobStatus, plan: &mut Plan) {
+    let write = Write::status(job, job.status.as_ref(), status);
+    plan.writes.push(write);
 }
 
 fn release(pod: &Pod) -> Write {
     Write::Patch {
         target: target(pod),
-        subresource: None,
         patch: without_finalizer(&pod.metadata, FINALIZER),
     }
 }

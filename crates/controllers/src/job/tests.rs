@@ -124,15 +124,15 @@ fn the_status_is_written_before_any_finalizer_goes() {
         "{plan:?}"
     );
     let uid = sim.load("Pod", &first).expect("the pod")["metadata"]["uid"].clone();
-    let crate::Write::Status { object } = &plan.writes[0] else {
+    let crate::Write::Status { patch, .. } = &plan.writes[0] else {
         panic!()
     };
     assert_eq!(
-        object["status"]["uncountedTerminatedPods"]["failed"],
+        patch["status"]["uncountedTerminatedPods"]["failed"],
         json!([uid])
     );
     assert!(
-        object["status"]["failed"].is_null(),
+        patch["status"]["failed"].is_null(),
         "not counted before its finalizer is gone"
     );
 }
@@ -353,6 +353,16 @@ fn a_deadline_ends_the_pods_and_what_is_decided_stays_decided() {
         ["DeadlineExceeded Job was active longer than specified deadline"]
     );
     assert!(sim.pods().is_empty());
+}
+
+#[test]
+fn a_deadline_beyond_all_clocks_is_looked_at_in_time() {
+    let (mut sim, key) = begin(json!({"activeDeadlineSeconds": i64::MAX}));
+    end_nothing(&mut sim);
+    let plan = super::reconcile(&key, &sim.view, sim.now);
+    let month = std::time::Duration::from_secs(30 * 24 * 60 * 60);
+    assert!(plan.again_after.is_some_and(|delay| delay <= month));
+    assert!(conditions(&sim, &key).is_empty());
 }
 
 #[test]

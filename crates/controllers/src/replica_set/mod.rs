@@ -69,7 +69,6 @@ fn claim(set: &ReplicaSet, spec: &ReplicaSetSpec, view: &View, plan: &mut Plan) 
         owners.push(controller_ref(set));
         plan.writes.push(Write::Patch {
             target: target(&**pod),
-            subresource: None,
             patch: with_owners(&pod.metadata, &owners),
         });
     }
@@ -82,7 +81,6 @@ fn claim(set: &ReplicaSet, spec: &ReplicaSetSpec, view: &View, plan: &mut Plan) 
         owners.retain(|o| o.uid != owner::uid(set));
         plan.writes.push(Write::Patch {
             target: target(&**pod),
-            subresource: None,
             patch: with_owners(&pod.metadata, &owners),
         });
     }
@@ -168,11 +166,8 @@ fn report(
         terminating_replicas: old.terminating_replicas,
     };
     if set.status.as_ref() != Some(&status) {
-        let object = to_value(&ReplicaSet {
-            status: Some(status),
-            ..set.clone()
-        });
-        plan.writes.push(Write::Status { object });
+        plan.writes
+            .push(Write::status(set, set.status.as_ref(), &status));
     }
 }
 
