@@ -183,7 +183,7 @@ impl Driver {
         if let Some((was_on, before)) = before
             && (was_on != node || before.requests != pod.requests)
         {
-            self.freed(&before);
+            self.freed(&was_on);
         }
     }
 
@@ -209,14 +209,19 @@ impl Driver {
     /// Stops counting a pod where it was or was assumed to be.
     fn forget(&mut self, key: &Key) {
         self.assumed.remove(key);
-        if let Some(pod) = self.snapshot.remove_pod(key) {
-            self.freed(&pod);
+        let node = self.snapshot.placement(key).map(str::to_owned);
+        self.snapshot.remove_pod(key);
+        if let Some(node) = node {
+            self.freed(&node);
         }
     }
 
-    fn freed(&mut self, pod: &Pod) {
-        let event = Event::Freed { pod };
-        self.queue.tell(&event, &self.plugins, Instant::now());
+    /// Tells those that wait that there is more room on a node; none if it is gone.
+    fn freed(&mut self, node: &str) {
+        if let Some(state) = self.snapshot.node(node) {
+            let event = Event::Freed(state);
+            self.queue.tell(&event, &self.plugins, Instant::now());
+        }
     }
 
     /// The pod as it is counted, and where.
