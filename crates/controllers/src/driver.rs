@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Memory, Refusal};
 use crate::feed::{Feed, Queue, Work};
 use crate::garbage;
 use crate::node_lifecycle::Heartbeats;
@@ -63,6 +63,7 @@ async fn run_until_a_task_ends(client: &Client, root_ca: &str, shutdown: &Cancel
         feed,
         queue: queue.clone(),
         wrote: Mutex::default(),
+        refused: Mutex::default(),
         heartbeats: Mutex::default(),
     });
     for _ in 0..WORKERS {
@@ -99,9 +100,32 @@ struct Driver {
     /// For each key: what its last plan wrote, which the view must show before the key is looked
     /// at again.
     wrote: Mutex<BTreeMap<Work, Vec<Mark>>>,
+    /// What the last plan of a key met with.
+    refused: Mutex<BTreeMap<Work, Refusal>>,
     heartbeats: Mutex<Heartbeats>,
     /// One a component, so that events name who speaks.
     recorders: Mutex<BTreeMap<&'static str, Recorder>>,
+}
+
+/// What performing a plan left behind.
+#[derive(Default)]
+struct Traces {
+    written: Vec<Mark>,
+    refused: Option<Refusal>,
+}
+
+/// What the API refuses is the user's to mend; anything else passes.
+fn refusal(write: &Write, error: &client::Error) -> Option<Refusal> {
+    let (reason, doing) = match write {
+        Write::Create { .. } => ("FailedCreate", "creating"),
+        Write::Delete { .. } => ("FailedDelete", "deleting"),
+        Write::Status { .. } | Write::Patch { .. } => return None,
+    };
+    let code = error.status()?.code;
+    (code < 500 && code != 409).then(|| Refusal {
+        reason,
+        message: format!("Error {doing}: {error}"),
+    })
 }
 
 impl Driver {
@@ -133,8 +157,11 @@ impl Driver {
         }
         let view = self.feed.view();
         let now = Timestamp::now();
-        let heartbeat = self.heartbeat(controller, key, &view, now);
-        let plan = controller.reconcile(key, &view, heartbeat, now);
+        let memory = Memory {
+            heartbeat: self.heartbeat(controller, key, &view, now),
+            refused: self.refused.lock().remove(&work),
+        };
+        let plan = controller.reconcile(key, &view, &memory, now);
         if let Some(delay) = plan.again_after {
             self.queue.add_after(work.clone(), delay);
         }
@@ -143,11 +170,14 @@ impl Driver {
             return;
         }
         let about = self.reference(controller, key, &view);
-        let mut written = Vec::new();
-        let performed = self.perform(&plan, controller, &about, &mut written).await;
+        let mut traces = Traces::default();
+        let performed = self.perform(&plan, controller, &about, &mut traces).await;
         // Also what was written before a failure must be seen before the next look.
-        if !written.is_empty() {
-            self.wrote.lock().insert(work.clone(), written);
+        if !traces.written.is_empty() {
+            self.wrote.lock().insert(work.clone(), traces.written);
+        }
+        if let Some(refused) = traces.refused {
+            self.refused.lock().insert(work.clone(), refused);
         }
         match performed {
             Ok(()) => {
@@ -176,13 +206,13 @@ impl Driver {
         }
     }
 
-    /// Performs `plan`; `written` takes what was written, also before a failure.
+    /// Performs `plan`; `traces` takes what was written, also before a failure.
     async fn perform(
         &self,
         plan: &Plan,
         controller: Controller,
         about: &ObjectReference,
-        written: &mut Vec<Mark>,
+        traces: &mut Traces,
     ) -> Result<(), client::Error> {
         let mut failed = None;
         for batch in plan.writes.chunk_by(Write::goes_beside) {
@@ -196,13 +226,15 @@ impl Driver {
                     .map(async |write| (write, self.writer.write(write).await))
                     .collect();
                 while let Some((write, result)) = running.next().await {
-                    self.tell(controller, about, write, &result);
+                    let refused = result.as_ref().err().and_then(|e| refusal(write, e));
+                    self.tell(controller, about, &result, refused.as_ref());
+                    traces.refused = refused.or(traces.refused.take());
                     match result {
                         Ok(
                             Outcome::Created(mark)
                             | Outcome::Written(mark)
                             | Outcome::Deleted(mark),
-                        ) => written.push(mark),
+                        ) => traces.written.push(mark),
                         Ok(Outcome::Nothing) => {}
                         Err(error) => failed = Some(error),
                     }
@@ -217,31 +249,25 @@ impl Driver {
         &self,
         controller: Controller,
         about: &ObjectReference,
-        write: &Write,
         result: &Result<Outcome, client::Error>,
+        refused: Option<&Refusal>,
     ) {
         if !matches!(controller, Controller::Job | Controller::ReplicaSet) {
             return;
         }
-        let (kind, reason, message) = match (write, result) {
-            (_, Ok(Outcome::Created(mark))) if mark.kind == "Pod" => (
+        let (kind, reason, message) = match (result, refused) {
+            (Ok(Outcome::Created(mark)), _) if mark.kind == "Pod" => (
                 EventType::Normal,
                 "SuccessfulCreate",
                 format!("Created pod: {}", mark.key.name),
             ),
-            (_, Ok(Outcome::Deleted(mark))) if mark.kind == "Pod" => (
+            (Ok(Outcome::Deleted(mark)), _) if mark.kind == "Pod" => (
                 EventType::Normal,
                 "SuccessfulDelete",
                 format!("Deleted pod: {}", mark.key.name),
             ),
-            // What the API refuses is the user's to mend; anything else passes.
-            (Write::Create { .. }, Err(error))
-                if error
-                    .status()
-                    .is_some_and(|s| s.code < 500 && s.code != 409) =>
-            {
-                let message = format!("Error creating: {error}");
-                (EventType::Warning, "FailedCreate", message)
+            (Err(_), Some(refused)) => {
+                (EventType::Warning, refused.reason, refused.message.clone())
             }
             _ => return,
         };

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Memory};
 use crate::owner;
 use crate::plan::{Plan, Target, Write};
 use crate::view::View;
@@ -206,7 +206,11 @@ impl Simulation {
 
     /// Lets one controller look at one key; whether it wrote anything.
     pub(crate) fn look(&mut self, (controller, key): &(Controller, Key)) -> bool {
-        let plan = controller.reconcile(key, &self.view, self.now, self.now);
+        let memory = Memory {
+            heartbeat: self.now,
+            refused: None,
+        };
+        let plan = controller.reconcile(key, &self.view, &memory, self.now);
         self.apply(&plan);
         !plan.writes.is_empty()
     }

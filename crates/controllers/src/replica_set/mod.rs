@@ -13,9 +13,10 @@ use k8s_openapi::api::apps::v1::{
     ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus,
 };
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde_json::json;
 
+use crate::controller::Refusal;
 use crate::owner::{self, controller_ref, target, to_value};
 use crate::plan::{Plan, Write};
 use crate::pods;
@@ -23,9 +24,11 @@ use crate::view::View;
 
 /// Most pods that one reconciliation makes or removes, as in Kubernetes.
 const BURST: usize = 500;
+/// The condition that tells of pods that the API would not make or delete.
+pub(crate) const REPLICA_FAILURE: &str = "ReplicaFailure";
 
 /// Brings the number of pods and the status of the replica set at `key` up to date.
-pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
+pub(crate) fn reconcile(key: &Key, view: &View, refused: Option<&Refusal>, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let Some(set) = view.replica_sets.get(key) else {
         return plan;
@@ -52,7 +55,9 @@ pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
     } else {
         shrink(&active, active.len() - wanted, &mut plan);
     }
-    report(set, spec, &active, now, &mut plan);
+    // Only while there is still something to be made or deleted.
+    let refused = refused.filter(|_| !plan.writes.is_empty());
+    report(set, spec, &active, refused, now, &mut plan);
     plan
 }
 
@@ -128,6 +133,7 @@ fn report(
     set: &ReplicaSet,
     spec: &ReplicaSetSpec,
     active: &[&Arc<Pod>],
+    refused: Option<&Refusal>,
     now: Timestamp,
     plan: &mut Plan,
 ) {
@@ -149,13 +155,7 @@ fn report(
         }
     }
     let old = set.status.clone().unwrap_or_default();
-    let conditions: Vec<ReplicaSetCondition> = old
-        .conditions
-        .iter()
-        .flatten()
-        .filter(|c| c.type_ != "ReplicaFailure")
-        .cloned()
-        .collect();
+    let conditions = conditions(&old, refused, now);
     let status = ReplicaSetStatus {
         replicas: active.len() as i32,
         fully_labeled_replicas: some_if(active.iter().filter(|p| has_template_labels(p)).count()),
@@ -169,6 +169,35 @@ fn report(
         plan.writes
             .push(Write::status(set, set.status.as_ref(), &status));
     }
+}
+
+/// The conditions with `ReplicaFailure` as it is now. One that stays for the same reason keeps its
+/// time and its message, which may name another pod with each attempt.
+fn conditions(
+    old: &ReplicaSetStatus,
+    refused: Option<&Refusal>,
+    now: Timestamp,
+) -> Vec<ReplicaSetCondition> {
+    let (failures, mut conditions): (Vec<_>, Vec<_>) = old
+        .conditions
+        .iter()
+        .flatten()
+        .cloned()
+        .partition(|c| c.type_ == REPLICA_FAILURE);
+    conditions.extend(refused.map(|refused| {
+        let same = |c: &ReplicaSetCondition| c.reason.as_deref() == Some(refused.reason);
+        failures
+            .into_iter()
+            .find(same)
+            .unwrap_or_else(|| ReplicaSetCondition {
+                type_: REPLICA_FAILURE.into(),
+                status: "True".into(),
+                reason: Some(refused.reason.into()),
+                message: Some(refused.message.clone()),
+                last_transition_time: Some(Time(now)),
+            })
+    }));
+    conditions
 }
 
 /// `minReadySeconds` as a duration.
