@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use crate::plan::Plan;
 use crate::view::View;
-use crate::{deployment, job, namespace, node_ipam, node_lifecycle, replica_set};
+use crate::{deployment, job, namespace, node_ipam, node_lifecycle, pod_garbage, replica_set};
 
 /// What the driver knows of a key that no view shows.
 #[derive(Clone, Debug)]
@@ -38,7 +38,7 @@ pub(crate) enum Controller {
     NodeIpam,
     /// [`node_lifecycle`]
     NodeLifecycle,
-    /// Pods of vanished nodes: [`node_lifecycle::reconcile_pod`].
+    /// [`pod_garbage`], and pods of vanished nodes: [`node_lifecycle::reconcile_pod`].
     PodGarbage,
     /// [`replica_set`]
     ReplicaSet,
@@ -79,7 +79,7 @@ impl Controller {
             Controller::NodeLifecycle => {
                 node_lifecycle::reconcile(key, view, memory.heartbeat, now)
             }
-            Controller::PodGarbage => node_lifecycle::reconcile_pod(key, view),
+            Controller::PodGarbage => pod_garbage::reconcile(key, view),
             Controller::ReplicaSet => {
                 replica_set::reconcile(key, view, memory.refused.as_ref(), now)
             }

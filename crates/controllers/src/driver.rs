@@ -19,10 +19,10 @@ use tracing::Instrument;
 
 use crate::controller::{Controller, Memory, Refusal};
 use crate::feed::{Feed, Queue, Work};
-use crate::garbage;
 use crate::node_lifecycle::Heartbeats;
 use crate::plan::{Plan, Write};
 use crate::writer::{Mark, Outcome, Writer};
+use crate::{garbage, pod_garbage};
 
 /// Keys that are worked on at once. The work is waiting for the API, so this bounds requests.
 const WORKERS: usize = 16;
@@ -66,6 +66,7 @@ async fn run_until_a_task_ends(client: &Client, root_ca: &str, shutdown: &Cancel
         refused: Mutex::default(),
         heartbeats: Mutex::default(),
     });
+    queue.add((Controller::PodGarbage, pod_garbage::all()));
     for _ in 0..WORKERS {
         let driver = Arc::clone(&driver);
         tasks.spawn(async move { driver.work().await });
