@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Key;
+use client::{Key, Kind};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus,
 };
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde_json::json;
 
 use crate::controller::Refusal;
@@ -72,10 +72,7 @@ fn claim(set: &ReplicaSet, spec: &ReplicaSetSpec, view: &View, plan: &mut Plan) 
     for pod in orphans.filter(|pod| pods::is_active(pod) && chosen(pod)) {
         let mut owners = pod.metadata.owner_references.clone().unwrap_or_default();
         owners.push(controller_ref(set));
-        plan.writes.push(Write::Patch {
-            target: target(&**pod),
-            patch: with_owners(&pod.metadata, &owners),
-        });
+        plan.writes.push(with_owners(&**pod, &owners));
     }
     let strangers = view
         .pods
@@ -84,16 +81,17 @@ fn claim(set: &ReplicaSet, spec: &ReplicaSetSpec, view: &View, plan: &mut Plan) 
     for pod in strangers {
         let mut owners = pod.metadata.owner_references.clone().unwrap_or_default();
         owners.retain(|o| o.uid != owner::uid(set));
-        plan.writes.push(Write::Patch {
-            target: target(&**pod),
-            patch: with_owners(&pod.metadata, &owners),
-        });
+        plan.writes.push(with_owners(&**pod, &owners));
     }
 }
 
-/// The patch that gives an object these owners, on condition that nobody else did meanwhile.
-pub(crate) fn with_owners(meta: &ObjectMeta, owners: &[OwnerReference]) -> serde_json::Value {
-    json!({"metadata": {"ownerReferences": owners, "resourceVersion": meta.resource_version}})
+/// Gives an object these owners, on condition that nobody else did meanwhile.
+pub(crate) fn with_owners<T: Kind>(object: &T, owners: &[OwnerReference]) -> Write {
+    let version = &object.metadata().resource_version;
+    Write::Patch {
+        target: target(object),
+        patch: json!({"metadata": {"ownerReferences": owners, "resourceVersion": version}}),
+    }
 }
 
 fn grow(set: &ReplicaSet, spec: &ReplicaSetSpec, missing: usize, plan: &mut Plan) {
