@@ -5,7 +5,25 @@ use jiff::Timestamp;
 
 use crate::plan::Plan;
 use crate::view::View;
-use crate::{deployment, job, namespace, node_ipam, node_lifecycle, replica_set};
+use crate::{deployment, job, namespace, node_ipam, node_lifecycle, pod_garbage, replica_set};
+
+/// What the driver knows of a key that no view shows.
+#[derive(Clone, Debug)]
+pub(crate) struct Memory {
+    /// When the node of that name was last heard of.
+    pub(crate) heartbeat: Timestamp,
+    /// What the API refused when the key was looked at last.
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// A pod that the API would not make or delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// `FailedCreate` or `FailedDelete`.
+    pub(crate) reason: &'static str,
+    /// What the API said.
+    pub(crate) message: String,
+}
 
 /// One controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +38,7 @@ pub(crate) enum Controller {
     NodeIpam,
     /// [`node_lifecycle`]
     NodeLifecycle,
-    /// Pods of vanished nodes: [`node_lifecycle::reconcile_pod`].
+    /// [`pod_garbage`], and pods of vanished nodes: [`node_lifecycle::reconcile_pod`].
     PodGarbage,
     /// [`replica_set`]
     ReplicaSet,
@@ -51,22 +69,20 @@ impl Controller {
         }
     }
 
-    /// What is to be done about `key`. `heartbeat` is when the node of that name was last heard of.
-    pub(crate) fn reconcile(
-        self,
-        key: &Key,
-        view: &View,
-        heartbeat: Timestamp,
-        now: Timestamp,
-    ) -> Plan {
+    /// What is to be done about `key`.
+    pub(crate) fn reconcile(self, key: &Key, view: &View, memory: &Memory, now: Timestamp) -> Plan {
         match self {
             Controller::Deployment => deployment::reconcile(key, view, now),
             Controller::Job => job::reconcile(key, view, now),
             Controller::Namespace => namespace::reconcile(key, view),
             Controller::NodeIpam => node_ipam::reconcile(view),
-            Controller::NodeLifecycle => node_lifecycle::reconcile(key, view, heartbeat, now),
-            Controller::PodGarbage => node_lifecycle::reconcile_pod(key, view),
-            Controller::ReplicaSet => replica_set::reconcile(key, view, now),
+            Controller::NodeLifecycle => {
+                node_lifecycle::reconcile(key, view, memory.heartbeat, now)
+            }
+            Controller::PodGarbage => pod_garbage::reconcile(key, view),
+            Controller::ReplicaSet => {
+                replica_set::reconcile(key, view, memory.refused.as_ref(), now)
+            }
         }
     }
 }

@@ -1,24 +1,28 @@
 //! The driver that all controllers share: takes keys, asks their reconciler, performs its plan.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, EventType, Key, Recorder};
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Memory, Refusal};
 use crate::feed::{Feed, Queue, Work};
-use crate::garbage;
 use crate::node_lifecycle::Heartbeats;
 use crate::plan::{Plan, Write};
 use crate::writer::{Mark, Outcome, Writer};
+use crate::{garbage, pod_garbage};
 
 /// Keys that are worked on at once. The work is waiting for the API, so this bounds requests.
 const WORKERS: usize = 16;
@@ -29,14 +33,27 @@ const FIRST_RETRY: Duration = Duration::from_millis(5);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 /// When a key comes back whose own writes are not in view yet.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How long to wait before all controllers start anew because a task of theirs has ended.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs all controllers until `shutdown`. At most one process of a cluster may do so at a time.
 ///
 /// `root_ca` is the cluster's CA certificate in PEM, which every namespace gets.
 pub async fn run(client: Client, root_ca: String, shutdown: CancellationToken) {
+    while !shutdown.is_cancelled() {
+        run_until_a_task_ends(&client, &root_ca, &shutdown).await;
+        shutdown
+            .run_until_cancelled(tokio::time::sleep(RESTART_AFTER))
+            .await;
+    }
+    tracing::info!("controllers stopped");
+}
+
+/// No task ends by itself but by a panic, after which nothing it kept can be trusted.
+async fn run_until_a_task_ends(client: &Client, root_ca: &str, shutdown: &CancellationToken) {
     let queue = Queue::with_backoff(FIRST_RETRY, LAST_RETRY);
     let (feed, mut tasks) = tokio::select! {
-        started = Feed::start(&client, &root_ca, &queue) => started,
+        started = Feed::start(client, root_ca, &queue) => started,
         () = shutdown.cancelled() => return,
     };
     let driver = Arc::new(Driver {
@@ -46,18 +63,34 @@ pub async fn run(client: Client, root_ca: String, shutdown: CancellationToken) {
         feed,
         queue: queue.clone(),
         wrote: Mutex::default(),
+        refused: Mutex::default(),
         heartbeats: Mutex::default(),
     });
+    queue.add((Controller::PodGarbage, pod_garbage::all()));
     for _ in 0..WORKERS {
         let driver = Arc::clone(&driver);
         tasks.spawn(async move { driver.work().await });
     }
-    tasks.spawn(garbage::run(client));
+    tasks.spawn(garbage::run(client.clone()));
     tracing::info!("controllers run");
-    shutdown.cancelled().await;
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        Some(ended) = tasks.join_next() => {
+            tracing::error!(error = ended.err().map(tracing::field::display), "a task ended; the controllers start anew");
+        }
+    }
     queue.close();
     tasks.shutdown().await;
-    tracing::info!("controllers stopped");
+}
+
+/// Does one piece of work; `None` when it panicked. Then the next piece can be done all the same:
+/// one object that nobody expected must not stop the work on all others.
+pub(crate) async fn surviving<T>(work: impl Future<Output = T>) -> Option<T> {
+    let done = AssertUnwindSafe(work).catch_unwind().await;
+    if done.is_err() {
+        tracing::error!("a piece of work panicked");
+    }
+    done.ok()
 }
 
 struct Driver {
@@ -68,9 +101,32 @@ struct Driver {
     /// For each key: what its last plan wrote, which the view must show before the key is looked
     /// at again.
     wrote: Mutex<BTreeMap<Work, Vec<Mark>>>,
+    /// What the last plan of a key met with.
+    refused: Mutex<BTreeMap<Work, Refusal>>,
     heartbeats: Mutex<Heartbeats>,
     /// One a component, so that events name who speaks.
     recorders: Mutex<BTreeMap<&'static str, Recorder>>,
+}
+
+/// What performing a plan left behind.
+#[derive(Default)]
+struct Traces {
+    written: Vec<Mark>,
+    refused: Option<Refusal>,
+}
+
+/// What the API refuses is the user's to mend; anything else passes.
+fn refusal(write: &Write, error: &client::Error) -> Option<Refusal> {
+    let (reason, doing) = match write {
+        Write::Create { .. } => ("FailedCreate", "creating"),
+        Write::Delete { .. } => ("FailedDelete", "deleting"),
+        Write::Status { .. } | Write::Patch { .. } => return None,
+    };
+    let code = error.status()?.code;
+    (code < 500 && code != 409).then(|| Refusal {
+        reason,
+        message: format!("Error {doing}: {error}"),
+    })
 }
 
 impl Driver {
@@ -78,7 +134,12 @@ impl Driver {
         while let Some(item) = self.queue.next().await {
             let (controller, key) = (*item).clone();
             let span = tracing::debug_span!("reconcile", controller = ?controller, namespace = key.namespace, name = key.name);
-            self.once(controller, &key).instrument(span).await;
+            let done = surviving(self.once(controller, &key))
+                .instrument(span)
+                .await;
+            if done.is_none() {
+                self.queue.retry((*item).clone());
+            }
         }
     }
 
@@ -97,8 +158,11 @@ impl Driver {
         }
         let view = self.feed.view();
         let now = Timestamp::now();
-        let heartbeat = self.heartbeat(controller, key, &view, now);
-        let plan = controller.reconcile(key, &view, heartbeat, now);
+        let memory = Memory {
+            heartbeat: self.heartbeat(controller, key, &view, now),
+            refused: self.refused.lock().remove(&work),
+        };
+        let plan = controller.reconcile(key, &view, &memory, now);
         if let Some(delay) = plan.again_after {
             self.queue.add_after(work.clone(), delay);
         }
@@ -107,11 +171,14 @@ impl Driver {
             return;
         }
         let about = self.reference(controller, key, &view);
-        let mut written = Vec::new();
-        let performed = self.perform(&plan, controller, &about, &mut written).await;
+        let mut traces = Traces::default();
+        let performed = self.perform(&plan, controller, &about, &mut traces).await;
         // Also what was written before a failure must be seen before the next look.
-        if !written.is_empty() {
-            self.wrote.lock().insert(work.clone(), written);
+        if !traces.written.is_empty() {
+            self.wrote.lock().insert(work.clone(), traces.written);
+        }
+        if let Some(refused) = traces.refused {
+            self.refused.lock().insert(work.clone(), refused);
         }
         match performed {
             Ok(()) => {
@@ -140,13 +207,13 @@ impl Driver {
         }
     }
 
-    /// Performs `plan`; `written` takes what was written, also before a failure.
+    /// Performs `plan`; `traces` takes what was written, also before a failure.
     async fn perform(
         &self,
         plan: &Plan,
         controller: Controller,
         about: &ObjectReference,
-        written: &mut Vec<Mark>,
+        traces: &mut Traces,
     ) -> Result<(), client::Error> {
         let mut failed = None;
         for batch in plan.writes.chunk_by(Write::goes_beside) {
@@ -160,13 +227,15 @@ impl Driver {
                     .map(async |write| (write, self.writer.write(write).await))
                     .collect();
                 while let Some((write, result)) = running.next().await {
-                    self.tell(controller, about, write, &result);
+                    let refused = result.as_ref().err().and_then(|e| refusal(write, e));
+                    self.tell(controller, about, &result, refused.as_ref());
+                    traces.refused = refused.or(traces.refused.take());
                     match result {
                         Ok(
                             Outcome::Created(mark)
                             | Outcome::Written(mark)
                             | Outcome::Deleted(mark),
-                        ) => written.push(mark),
+                        ) => traces.written.push(mark),
                         Ok(Outcome::Nothing) => {}
                         Err(error) => failed = Some(error),
                     }
@@ -181,31 +250,25 @@ impl Driver {
         &self,
         controller: Controller,
         about: &ObjectReference,
-        write: &Write,
         result: &Result<Outcome, client::Error>,
+        refused: Option<&Refusal>,
     ) {
         if !matches!(controller, Controller::Job | Controller::ReplicaSet) {
             return;
         }
-        let (kind, reason, message) = match (write, result) {
-            (_, Ok(Outcome::Created(mark))) if mark.kind == "Pod" => (
+        let (kind, reason, message) = match (result, refused) {
+            (Ok(Outcome::Created(mark)), _) if mark.kind == "Pod" => (
                 EventType::Normal,
                 "SuccessfulCreate",
                 format!("Created pod: {}", mark.key.name),
             ),
-            (_, Ok(Outcome::Deleted(mark))) if mark.kind == "Pod" => (
+            (Ok(Outcome::Deleted(mark)), _) if mark.kind == "Pod" => (
                 EventType::Normal,
                 "SuccessfulDelete",
                 format!("Deleted pod: {}", mark.key.name),
             ),
-            // What the API refuses is the user's to mend; anything else passes.
-            (Write::Create { .. }, Err(error))
-                if error
-                    .status()
-                    .is_some_and(|s| s.code < 500 && s.code != 409) =>
-            {
-                let message = format!("Error creating: {error}");
-                (EventType::Warning, "FailedCreate", message)
+            (Err(_), Some(refused)) => {
+                (EventType::Warning, refused.reason, refused.message.clone())
             }
             _ => return,
         };

@@ -371,11 +371,16 @@ fn on_pod(change: Change<'_, Pod>) -> Vec<Work> {
     let mut work = change.each(|pod| {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let mut work = Vec::new();
+        let within = |name: &str| Key::new(namespace.clone(), name);
+        // Whoever controls it now.
+        let job = job::counted_for(&pod.metadata);
+        work.extend(job.map(|name| (Controller::Job, within(name))));
         match owner::controller_of(&pod.metadata) {
             Some(o) if o.kind == "ReplicaSet" => {
-                work.push((Controller::ReplicaSet, Key::new(namespace, o.name.clone())))
+                work.push((Controller::ReplicaSet, within(&o.name)));
             }
-            Some(_) => work.extend(job::job_of(pod).map(|key| (Controller::Job, key))),
+            Some(o) if o.kind == "Job" => work.push((Controller::Job, within(&o.name))),
+            Some(_) => {}
             None => {
                 let matching = change
                     .view

@@ -1,4 +1,4 @@
-//! The set of completed indexes of an Indexed job, in Kubernetes' notation: `0,2-4,7`.
+//! A set of indexes of an Indexed job, in Kubernetes' notation: `0,2-4,7`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -25,8 +25,8 @@ impl Indexes {
         self.0.contains(&index)
     }
 
-    pub(crate) fn extend(&mut self, index: Option<u32>) {
-        self.0.extend(index);
+    pub(crate) fn insert(&mut self, index: u32) {
+        self.0.insert(index);
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -17,6 +17,7 @@ mod node_ipam;
 mod node_lifecycle;
 mod owner;
 mod plan;
+mod pod_garbage;
 mod pods;
 mod replica_set;
 #[cfg(test)]

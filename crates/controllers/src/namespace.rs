@@ -6,10 +6,11 @@ mod tests;
 use client::Key;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::json;
 use std::collections::BTreeMap;
 
-use crate::owner::{self, to_value};
-use crate::plan::{Plan, Write};
+use crate::owner::{self, target, to_value};
+use crate::plan::{Plan, Write, difference};
 use crate::view::View;
 
 /// The ConfigMap by which pods know the cluster's CA.
@@ -61,11 +62,14 @@ pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
             });
         }
         Some(map) if map.data.as_ref() != Some(&wanted) => {
-            let object = to_value(&ConfigMap {
-                data: Some(wanted),
-                ..ConfigMap::clone(map)
+            let patch = json!({
+                "metadata": {"resourceVersion": map.metadata.resource_version},
+                "data": difference(&json!(map.data), &json!(wanted)),
             });
-            plan.writes.push(Write::Update { object });
+            plan.writes.push(Write::Patch {
+                target: target(&**map),
+                patch,
+            });
         }
         Some(_) => {}
     }

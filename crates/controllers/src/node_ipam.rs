@@ -55,7 +55,6 @@ pub(crate) fn reconcile(view: &View) -> Plan {
         });
         plan.writes.push(Write::Patch {
             target: target(&**node),
-            subresource: None,
             patch,
         });
     }

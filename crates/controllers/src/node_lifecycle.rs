@@ -6,17 +6,25 @@ mod tests;
 use std::time::Duration;
 
 use client::Key;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde_json::json;
 
-use crate::owner::{self, target, to_value};
+use crate::owner::{self, target};
 use crate::plan::{Plan, Target, Write};
 use crate::view::View;
 
 /// A node whose lease is older than this is not ready.
+///
+/// A lease is renewed each second, and a renewal that hangs, because the server it went to is gone,
+/// is given up after two: a node that is well is silent for 3 s at times, and never for 4.
 pub(crate) const HEARTBEAT_LIMIT: Duration = Duration::from_secs(4);
+/// How old a lease counts when a leader first sees it. That leader was elected because the one
+/// before was silent for a second at least, and what was renewed before that is the least that it
+/// sees. So a machine that takes the leader with it is found missing within 5 s, election and
+/// start of the next leader included, and a renewal that hung on it has still time to come.
+const AGE_AT_FIRST_SIGHT: SignedDuration = SignedDuration::from_secs(1);
 /// How long a node that nobody ever heard of may take for its first heartbeat.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(20);
 /// Where the nodes' heartbeats are.
@@ -36,17 +44,17 @@ pub(crate) struct Heartbeats {
 }
 
 impl Heartbeats {
-    /// When `node`'s lease last changed, as far as this leader has seen; `now` at first sight.
+    /// When `node`'s lease last changed, as far as this leader has seen.
     pub(crate) fn observe(&mut self, node: &str, view: &View, now: Timestamp) -> Timestamp {
         let lease = view.leases.get(&Key::new(LEASES, node));
         let renewed = lease.and_then(|l| l.spec.as_ref()?.renew_time.clone());
-        match self.seen.get(node) {
+        let at = match self.seen.get(node) {
             Some((before, at)) if *before == renewed => *at,
-            _ => {
-                self.seen.insert(node.to_owned(), (renewed, now));
-                now
-            }
-        }
+            Some(_) => now,
+            None => now - AGE_AT_FIRST_SIGHT,
+        };
+        self.seen.insert(node.to_owned(), (renewed, at));
+        at
     }
 
     /// Forgets a node that is gone.
@@ -86,18 +94,14 @@ fn judge(node: &Node, view: &View, heartbeat: Timestamp, now: Timestamp, plan: &
 }
 
 fn writes_node(write: &Write) -> bool {
-    matches!(write, Write::Status { object } if object["kind"] == "Node")
+    matches!(write, Write::Status { target, .. } if target.kind == "Node")
 }
 
 /// Marks a silent node's condition `Unknown` and its pods as not ready.
 fn lose(node: &Node, view: &View, now: Timestamp, plan: &mut Plan) {
     if ready(node).is_none_or(|c| c.status != "Unknown") {
-        let mut node = node.clone();
-        let conditions = node
-            .status
-            .get_or_insert_default()
-            .conditions
-            .get_or_insert_default();
+        let mut status = node.status.clone().unwrap_or_default();
+        let conditions = status.conditions.get_or_insert_default();
         if conditions.iter().all(|c| c.type_ != "Ready") {
             conditions.push(NodeCondition {
                 type_: "Ready".into(),
@@ -115,32 +119,25 @@ fn lose(node: &Node, view: &View, now: Timestamp, plan: &mut Plan) {
             "NodeNotReady",
             format!("Node {name} status is now: NodeNotReady"),
         );
-        plan.writes.push(Write::Status {
-            object: to_value(&node),
-        });
+        plan.writes
+            .push(Write::status(node, node.status.as_ref(), &status));
     }
     let name = node.metadata.name.as_deref().unwrap_or_default();
     for (_, pod) in view.pods.iter().filter(|(_, pod)| is_on(pod, name)) {
         if crate::pods::is_ready(pod) {
-            plan.writes.push(Write::Status {
-                object: to_value(&not_ready(pod, now)),
-            });
+            plan.writes.push(not_ready(pod, now));
         }
     }
 }
 
-fn not_ready(pod: &Pod, now: Timestamp) -> Pod {
-    let mut pod = pod.clone();
-    let conditions = pod
-        .status
-        .get_or_insert_default()
-        .conditions
-        .get_or_insert_default();
-    for condition in conditions.iter_mut().filter(|c| c.type_ == "Ready") {
+fn not_ready(pod: &Pod, now: Timestamp) -> Write {
+    let mut status = pod.status.clone().unwrap_or_default();
+    let conditions = status.conditions.iter_mut().flatten();
+    for condition in conditions.filter(|c| c.type_ == "Ready") {
         condition.status = "False".into();
         condition.last_transition_time = Some(Time(now));
     }
-    pod
+    Write::status(pod, pod.status.as_ref(), &status)
 }
 
 /// Sets the taints that a node's readiness calls for, and takes away those it no longer does.
@@ -180,7 +177,6 @@ fn taint(node: &Node, now: Timestamp, plan: &mut Plan) {
         });
         plan.writes.push(Write::Patch {
             target: target(node),
-            subresource: None,
             patch,
         });
     }

@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
-use client::Key;
-use serde_json::Value;
+use client::{Key, Kind};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::owner::target;
+
+/// The longest that a plan may put off its next look. Users give times of up to 2⁶³ seconds, which
+/// no clock can be set to; looking once too often costs nothing.
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// The writes, events and second look that one reconciliation asks for.
 ///
@@ -44,22 +51,18 @@ pub enum Write {
         /// The whole object.
         object: Value,
     },
-    /// Replace an object, on the condition that it is still at its `resourceVersion`.
-    Update {
-        /// The whole object as it should be.
-        object: Value,
-    },
-    /// Replace an object's status, on the condition that it is still at its `resourceVersion`.
+    /// A JSON merge patch of an object's status, on the condition that the object is still as it
+    /// was seen: see [`Write::status`].
     Status {
-        /// The whole object; only its status counts.
-        object: Value,
+        /// What to patch.
+        target: Target,
+        /// The patch, with the `resourceVersion`.
+        patch: Value,
     },
     /// A JSON merge patch.
     Patch {
         /// What to patch.
         target: Target,
-        /// The subresource, if any.
-        subresource: Option<&'static str>,
         /// The patch.
         patch: Value,
     },
@@ -114,6 +117,7 @@ impl Plan {
 
     /// Asks for another look after `delay`, or sooner if that was asked for already.
     pub(crate) fn again(&mut self, delay: Duration) {
+        let delay = delay.min(LONGEST_DELAY);
         self.again_after = Some(self.again_after.map_or(delay, |d| d.min(delay)));
     }
 }
@@ -129,8 +133,70 @@ impl Write {
         }
     }
 
+    /// Brings the status of `object` from `old` to `new`. Fields that the types do not know stay.
+    pub(crate) fn status<T: Kind, S: Serialize>(object: &T, old: Option<&S>, new: &S) -> Write {
+        let value = |status: Option<&S>| {
+            serde_json::to_value(status).expect("API types have string keys and finite numbers")
+        };
+        let version = &object.metadata().resource_version;
+        let patch = json!({
+            "metadata": {"resourceVersion": version},
+            "status": difference(&value(old), &value(Some(new))),
+        });
+        Write::Status {
+            target: target(object),
+            patch,
+        }
+    }
+
     /// Whether both may be under way at once.
     pub(crate) fn goes_beside(&self, other: &Write) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+/// The merge patch that makes `new` of `old`.
+pub(crate) fn difference(old: &Value, new: &Value) -> Value {
+    let (Some(before), Some(after)) = (old.as_object(), new.as_object()) else {
+        return new.clone();
+    };
+    let changed = after
+        .iter()
+        .filter(|(field, value)| before.get(*field) != Some(value))
+        .map(|(field, value)| {
+            let was = before.get(field).unwrap_or(&Value::Null);
+            (field, difference(was, value))
+        });
+    let gone = before.keys().filter(|field| !after.contains_key(*field));
+    changed
+        .chain(gone.map(|field| (field, Value::Null)))
+        .map(|(field, value)| (field.clone(), value))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::difference;
+
+    #[test]
+    fn a_difference_names_what_changed_and_nothing_else() {
+        for (old, new, patch) in [
+            (json!(null), json!({"a": 1}), json!({"a": 1})),
+            (json!({"a": 1}), json!({"a": 1}), json!({})),
+            (
+                json!({"a": 1, "b": 2}),
+                json!({"a": 3}),
+                json!({"a": 3, "b": null}),
+            ),
+            (
+                json!({"a": {"b": 1, "c": 2}, "d": [1]}),
+                json!({"a": {"b": 1, "c": 3}, "d": [2, 3], "e": {}}),
+                json!({"a": {"c": 3}, "d": [2, 3], "e": {}}),
+            ),
+        ] {
+            assert_eq!(difference(&old, &new), patch, "{old} to {new}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::controller::Controller;
+use crate::controller::{Controller, Memory};
 use crate::owner;
 use crate::plan::{Plan, Target, Write};
 use crate::view::View;
@@ -161,31 +161,13 @@ impl Simulation {
     fn write(&mut self, write: &Write) {
         match write {
             Write::Create { object, .. } => drop(self.create(object.clone())),
-            Write::Update { object } | Write::Status { object } => {
-                let (kind, key) = (
-                    text(object, "/kind"),
-                    Key::new(
-                        text(object, "/metadata/namespace"),
-                        text(object, "/metadata/name"),
-                    ),
-                );
-                self.change(&kind, &key, |there| {
-                    let version = &there["metadata"]["resourceVersion"];
-                    assert_eq!(
-                        *version, object["metadata"]["resourceVersion"],
-                        "{kind} {key}"
-                    );
-                    match write {
-                        Write::Status { .. } => there["status"] = object["status"].clone(),
-                        _ => *there = object.clone(),
-                    }
-                });
-            }
-            Write::Patch { target, patch, .. } => {
+            Write::Status { target, patch } | Write::Patch { target, patch } => {
                 let Target { kind, key, uid, .. } = target;
                 self.change(kind, key, |there| {
                     assert_eq!(there["metadata"]["uid"], **uid, "{kind} {key}");
                     let version = &patch["metadata"]["resourceVersion"];
+                    let status = matches!(write, Write::Status { .. });
+                    assert!(!status || !version.is_null(), "{kind} {key}");
                     if !version.is_null() {
                         assert_eq!(
                             there["metadata"]["resourceVersion"], *version,
@@ -224,7 +206,11 @@ impl Simulation {
 
     /// Lets one controller look at one key; whether it wrote anything.
     pub(crate) fn look(&mut self, (controller, key): &(Controller, Key)) -> bool {
-        let plan = controller.reconcile(key, &self.view, self.now, self.now);
+        let memory = Memory {
+            heartbeat: self.now,
+            refused: None,
+        };
+        let plan = controller.reconcile(key, &self.view, &memory, self.now);
         self.apply(&plan);
         !plan.writes.is_empty()
     }

@@ -9,6 +9,8 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
 
+use crate::{job, owner};
+
 /// A picture of the cluster. Cloning copies pointers only.
 #[derive(Clone, Debug, Default)]
 pub struct View {
@@ -57,12 +59,14 @@ impl<T> Default for Table<T> {
 impl<T: Kind> Table<T> {
     /// Takes in what is now at `key`: `None` where it is gone.
     pub fn set(&mut self, key: &Key, object: Option<Arc<T>>) {
-        if let Some(owner) = self.objects.get(key).and_then(|old| controller(&**old)) {
-            self.owned.remove(&(owner, key.clone()));
+        if let Some(old) = self.objects.get(key) {
+            for owner in owners(&**old) {
+                self.owned.remove(&(owner, key.clone()));
+            }
         }
         match object {
             Some(object) => {
-                if let Some(owner) = controller(&*object) {
+                for owner in owners(&*object) {
                     self.owned.insert((owner, key.clone()));
                 }
                 self.objects.insert(key.clone(), object);
@@ -106,7 +110,8 @@ impl<T: Kind> Table<T> {
             .filter_map(|(_, key)| self.objects.get(key))
     }
 
-    /// The objects that are or were controlled by one of this kind and name, whatever its uid.
+    /// The objects that are or were controlled by one of this kind and name, whatever its uid;
+    /// also pods that a job no longer controls but must still let go.
     pub fn owned_by_name<'a>(
         &'a self,
         kind: &'a str,
@@ -127,15 +132,15 @@ impl<T: Kind> Table<T> {
     }
 }
 
-/// The owner that is marked as the controller.
-fn controller<T: Kind>(object: &T) -> Option<Owner> {
+/// The owner that is marked as the controller, and the job that must let go what it no longer
+/// controls: that one has no uid.
+fn owners<T: Kind>(object: &T) -> impl Iterator<Item = Owner> {
     let meta = object.metadata();
-    let owners = meta.owner_references.as_deref().unwrap_or_default();
-    let owner = owners.iter().find(|o| o.controller == Some(true))?;
-    Some((
-        meta.namespace.clone().unwrap_or_default(),
-        owner.kind.clone(),
-        owner.name.clone(),
-        owner.uid.clone(),
-    ))
+    let owner = |kind: &str, name: &str, uid: &str| {
+        let namespace = meta.namespace.clone().unwrap_or_default();
+        (namespace, kind.to_owned(), name.to_owned(), uid.to_owned())
+    };
+    let controller = owner::controller_of(meta).map(|o| owner(&o.kind, &o.name, &o.uid));
+    let job = job::counted_for(meta).map(|name| owner("Job", name, ""));
+    controller.into_iter().chain(job)
 }

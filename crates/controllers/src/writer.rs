@@ -2,6 +2,7 @@
 
 use api::resource::{self, Resource};
 use client::{Client, DeleteOptions, Error, Key, Patch, Propagation, Untyped};
+use serde_json::Value;
 
 use crate::plan::{Target, Write};
 
@@ -51,35 +52,8 @@ impl Writer {
                     Err(error) => Err(error),
                 }
             }
-            Write::Update { object } => {
-                let access = self.client.untyped(resource_of(object)?);
-                access
-                    .update(&Untyped(object.clone()))
-                    .await
-                    .map(|o| Outcome::Written(mark(&o)))
-            }
-            Write::Status { object } => {
-                let access = self.client.untyped(resource_of(object)?);
-                gone_is_done(access.update_status(&Untyped(object.clone())).await)
-            }
-            Write::Patch {
-                target,
-                subresource,
-                patch,
-            } => {
-                let access = self
-                    .client
-                    .untyped(resource(&target.api_version, &target.kind)?);
-                // The uid makes a patch meant for a deleted namesake a conflict.
-                let mut patch = patch.clone();
-                patch["metadata"]["uid"] = target.uid.clone().into();
-                let (namespace, name) = (&target.key.namespace, &target.key.name);
-                gone_is_done(
-                    access
-                        .patch(namespace, name, &Patch::Merge(patch), *subresource)
-                        .await,
-                )
-            }
+            Write::Status { target, patch } => self.patch(target, patch, Some("status")).await,
+            Write::Patch { target, patch } => self.patch(target, patch, None).await,
             Write::Delete {
                 target,
                 force,
@@ -121,6 +95,27 @@ impl Writer {
         }
     }
 
+    async fn patch(
+        &self,
+        target: &Target,
+        patch: &Value,
+        subresource: Option<&str>,
+    ) -> Result<Outcome, Error> {
+        let access = self
+            .client
+            .untyped(resource(&target.api_version, &target.kind)?);
+        // The uid makes a patch meant for a deleted namesake a conflict.
+        let mut patch = patch.clone();
+        patch["metadata"]["uid"] = target.uid.clone().into();
+        let (namespace, name) = (&target.key.namespace, &target.key.name);
+        let patch = Patch::Merge(patch);
+        match access.patch(namespace, name, &patch, subresource).await {
+            Ok(object) => Ok(Outcome::Written(mark(&object))),
+            Err(error) if error.is_not_found() => Ok(Outcome::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether this very object is there, asked of the API.
     pub(crate) async fn exists(&self, target: &Target) -> Result<bool, Error> {
         let Ok(resource) = resource(&target.api_version, &target.kind) else {
@@ -149,14 +144,6 @@ impl Writer {
     }
 }
 
-fn gone_is_done(result: Result<Untyped, Error>) -> Result<Outcome, Error> {
-    match result {
-        Ok(object) => Ok(Outcome::Written(mark(&object))),
-        Err(error) if error.is_not_found() => Ok(Outcome::Nothing),
-        Err(error) => Err(error),
-    }
-}
-
 fn mark(object: &Untyped) -> Mark {
     Mark {
         kind: object.0["kind"].as_str().unwrap_or_default().to_owned(),
@@ -166,7 +153,7 @@ fn mark(object: &Untyped) -> Mark {
     }
 }
 
-fn resource_of(object: &serde_json::Value) -> Result<&'static Resource, Error> {
+fn resource_of(object: &Value) -> Result<&'static Resource, Error> {
     resource(
         object["apiVersion"].as_str().unwrap_or_default(),
         object["kind"].as_str().unwrap_or_default(),

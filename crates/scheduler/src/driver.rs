@@ -1,6 +1,6 @@
 //! Carries decisions out.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use api::resource;
 use client::{Changes, Client, Error, EventType, Informer, Key, ListOptions, Patch, Recorder};
@@ -23,6 +23,8 @@ use crate::{
 
 /// How many bindings and condition writes may be under way at once.
 const UNDER_WAY: usize = 256;
+/// How long to wait before starting anew after a panic.
+const RESTART_AFTER: Duration = Duration::from_secs(1);
 
 /// Places pods until it is told to stop; then it waits for the bindings under way.
 ///
@@ -30,6 +32,20 @@ const UNDER_WAY: usize = 256;
 /// do so. Should there be two for a moment, a pod is still never placed twice: the API server
 /// binds it once.
 pub async fn run(client: Client, shutdown: CancellationToken) {
+    loop {
+        let placing = AssertUnwindSafe(place_pods(client.clone(), &shutdown));
+        if placing.catch_unwind().await.is_ok() {
+            return;
+        }
+        // What it kept can't be trusted any more; all of it can be read again.
+        tracing::error!("the scheduler panicked; it starts anew");
+        shutdown
+            .run_until_cancelled(tokio::time::sleep(RESTART_AFTER))
+            .await;
+    }
+}
+
+async fn place_pods(client: Client, shutdown: &CancellationToken) {
     let pods: Informer<Pod> = Informer::start(
         client.resource(resource::of::<core::Pod>()),
         ListOptions::default().fields("status.phase!=Succeeded,status.phase!=Failed"),
@@ -60,7 +76,7 @@ pub async fn run(client: Client, shutdown: CancellationToken) {
         writes: JoinSet::new(),
         rng: SmallRng::from_os_rng(),
     };
-    driver.run(&shutdown).await;
+    driver.run(shutdown).await;
     while driver.writes.join_next().await.is_some() {}
 }
 
@@ -167,7 +183,7 @@ impl Driver {
         if let Some((was_on, before)) = before
             && (was_on != node || before.requests != pod.requests)
         {
-            self.freed(&before);
+            self.freed(&was_on);
         }
     }
 
@@ -193,14 +209,19 @@ impl Driver {
     /// Stops counting a pod where it was or was assumed to be.
     fn forget(&mut self, key: &Key) {
         self.assumed.remove(key);
-        if let Some(pod) = self.snapshot.remove_pod(key) {
-            self.freed(&pod);
+        let node = self.snapshot.placement(key).map(str::to_owned);
+        self.snapshot.remove_pod(key);
+        if let Some(node) = node {
+            self.freed(&node);
         }
     }
 
-    fn freed(&mut self, pod: &Pod) {
-        let event = Event::Freed { pod };
-        self.queue.tell(&event, &self.plugins, Instant::now());
+    /// Tells those that wait that there is more room on a node; none if it is gone.
+    fn freed(&mut self, node: &str) {
+        if let Some(state) = self.snapshot.node(node) {
+            let event = Event::Freed(state);
+            self.queue.tell(&event, &self.plugins, Instant::now());
+        }
     }
 
     /// The pod as it is counted, and where.
@@ -213,7 +234,12 @@ impl Driver {
     fn place(&mut self, pod: Arc<Pod>) {
         let span = tracing::info_span!("schedule", pod = %pod.key(), uid = pod.uid);
         let entered = span.enter();
-        let decision = schedule(&pod, &self.snapshot, &self.plugins, &mut self.rng);
+        let decision = decide(&pod, &self.snapshot, &self.plugins, &mut self.rng);
+        let Some(decision) = decision else {
+            tracing::error!("no decision: a plugin panicked");
+            self.queue.put_back(&pod, Failure::Error, Instant::now());
+            return;
+        };
         match decision {
             Decision::Bind(node) => {
                 tracing::info!(node, "assigned");
@@ -299,6 +325,17 @@ impl Driver {
     }
 }
 
+/// A pod that makes a plugin panic is no reason not to place the others: `None`.
+fn decide(
+    pod: &Pod,
+    snapshot: &Snapshot,
+    plugins: &Plugins,
+    rng: &mut SmallRng,
+) -> Option<Decision> {
+    let decided = AssertUnwindSafe(|| schedule(pod, snapshot, plugins, rng));
+    std::panic::catch_unwind(decided).ok()
+}
+
 async fn bind(client: Client, pod: Arc<Pod>, node: String) -> Option<Bound> {
     let result = client
         .bind(&pod.namespace, &pod.name, &pod.uid, &node)
@@ -361,5 +398,41 @@ fn reference(pod: &Pod) -> ObjectReference {
         uid: Some(pod.uid.clone()),
         resource_version: Some(client::Object::revision(pod).to_string()),
         field_path: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugins::{Plugin, PreFilter};
+
+    struct Panicking;
+
+    impl Plugin for Panicking {
+        fn name(&self) -> &'static str {
+            "Panicking"
+        }
+
+        fn pre_filter<'a>(&'a self, pod: &'a Pod, _: &'a Snapshot) -> PreFilter<'a> {
+            assert!(pod.name.is_empty(), "a test wants a panic");
+            PreFilter::Skip
+        }
+    }
+
+    #[test]
+    fn a_pod_that_makes_a_plugin_panic_gets_no_decision() {
+        let mut rng = SmallRng::seed_from_u64(1);
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(Arc::new(Node::default()));
+        let mut decide = |name: &str| {
+            let pod = Pod {
+                name: name.to_owned(),
+                ..Pod::default()
+            };
+            let plugins = Plugins::of(vec![&Panicking]);
+            super::decide(&pod, &snapshot, &plugins, &mut rng)
+        };
+        assert!(decide("").is_some());
+        assert!(decide("poison").is_none());
     }
 }

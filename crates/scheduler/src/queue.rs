@@ -34,13 +34,17 @@ pub enum Failure {
 /// nowhere is *unschedulable*: it stays aside until something changes that may help it by the
 /// judgement of the plugins that turned it away. Then it is tried as soon as its back-off is
 /// over, or, as the pauses of such pods only keep them from displacing others, as soon as no
-/// other pod is active. A pod whose binding failed always waits its back-off out.
+/// other pod is active. The first that is tried so early and fails shows that what had helped is
+/// used up: then the others wait their back-offs out, or for the next change that helps. A pod
+/// whose binding failed always waits its back-off out.
 #[derive(Debug, Default)]
 pub struct Queue {
     entries: BTreeMap<Key, Entry>,
     active: BTreeSet<(Order, Key)>,
     /// Helped, but not yet over their back-off.
     helped: BTreeSet<(Instant, Key)>,
+    /// Whether those that were helped may be tried before that.
+    early: bool,
     /// After an error.
     failed: BTreeSet<(Instant, Key)>,
     /// By when they began to wait.
@@ -56,6 +60,8 @@ struct Entry {
     pod: Arc<Pod>,
     arrival: u64,
     attempts: u32,
+    /// Was taken before its back-off was over.
+    early: bool,
     place: Place,
 }
 
@@ -65,6 +71,7 @@ enum Place {
     Active,
     Helped {
         until: Instant,
+        by: Vec<&'static str>,
     },
     Failed {
         until: Instant,
@@ -124,12 +131,13 @@ impl Queue {
     /// Takes the next pod. It stays the queue's until [`Self::remove`] or [`Self::put_back`].
     pub fn pop(&mut self, now: Instant) -> Option<Arc<Pod>> {
         self.release(now);
-        let key = match self.active.first() {
-            Some((_, key)) => key.clone(),
-            None => self.helped.first()?.1.clone(),
+        let (key, early) = match self.active.first() {
+            Some((_, key)) => (key.clone(), false),
+            None => (self.helped.first().filter(|_| self.early)?.1.clone(), true),
         };
         self.unplace(&key);
         let entry = self.entries.get_mut(&key)?;
+        entry.early = early;
         entry.place = Place::Taken;
         entry.attempts = entry.attempts.saturating_add(1);
         Some(Arc::clone(&entry.pod))
@@ -144,6 +152,8 @@ impl Queue {
         if entry.place != Place::Taken || entry.pod.uid != pod.uid {
             return;
         }
+        let in_vain = entry.early && matches!(failure, Failure::Unschedulable(_));
+        self.early &= !in_vain;
         let place = match failure {
             // It asks for something else by now.
             Failure::Unschedulable(_) if !entry.pod.asks_the_same(pod) => Place::Active,
@@ -157,22 +167,26 @@ impl Queue {
 
     /// Tells of a change: unschedulable pods that it may help move on.
     pub fn tell(&mut self, event: &Event<'_>, plugins: &Plugins, now: Instant) {
-        let waiting: Vec<Key> = self
-            .unschedulable
-            .iter()
+        let waiting = self.unschedulable.iter().chain(&self.helped);
+        let helped: Vec<Key> = waiting
+            .filter(|(_, key)| self.helps(event, plugins, key))
             .map(|(_, key)| key.clone())
             .collect();
-        for key in waiting {
-            let helps = self
-                .entries
-                .get(&key)
-                .is_some_and(|entry| match &entry.place {
-                    Place::Unschedulable { by, .. } => plugins.help(by, &entry.pod, event),
-                    _ => false,
-                });
-            if helps {
-                self.help(&key, now);
+        self.early |= !helped.is_empty();
+        for key in helped {
+            self.help(&key, now);
+        }
+    }
+
+    fn helps(&self, event: &Event<'_>, plugins: &Plugins, key: &Key) -> bool {
+        let Some(entry) = self.entries.get(key) else {
+            return false;
+        };
+        match &entry.place {
+            Place::Unschedulable { by, .. } | Place::Helped { by, .. } => {
+                plugins.help(by, &entry.pod, event)
             }
+            _ => false,
         }
     }
 
@@ -190,9 +204,11 @@ impl Queue {
     /// Whether [`Self::pop`] would give a pod now.
     #[must_use]
     pub fn is_ready(&self, now: Instant) -> bool {
+        let due = |set: &BTreeSet<(Instant, Key)>| set.first().is_some_and(|(at, _)| *at <= now);
         !self.active.is_empty()
-            || !self.helped.is_empty()
-            || self.failed.first().is_some_and(|(until, _)| *until <= now)
+            || (self.early && !self.helped.is_empty())
+            || due(&self.helped)
+            || due(&self.failed)
             || self
                 .unschedulable
                 .first()
@@ -212,6 +228,7 @@ impl Queue {
             pod,
             arrival: self.arrivals,
             attempts: 0,
+            early: false,
             place: Place::Taken,
         };
         self.entries.insert(key.clone(), entry);
@@ -238,7 +255,7 @@ impl Queue {
         let Some(entry) = self.entries.get(key) else {
             return;
         };
-        let Place::Unschedulable { since, .. } = entry.place else {
+        let Place::Unschedulable { since, by } = entry.place.clone() else {
             return;
         };
         let until = since + backoff(entry.attempts);
@@ -246,7 +263,7 @@ impl Queue {
         let place = if until <= now {
             Place::Active
         } else {
-            Place::Helped { until }
+            Place::Helped { until, by }
         };
         self.place(key, place);
     }
@@ -261,7 +278,7 @@ impl Queue {
             Place::Active => {
                 self.active.insert((order(entry), key));
             }
-            Place::Helped { until } => {
+            Place::Helped { until, .. } => {
                 self.helped.insert((*until, key));
             }
             Place::Failed { until } => {
@@ -282,7 +299,7 @@ impl Queue {
         let key = key.clone();
         match place {
             Place::Active => self.active.remove(&(order(entry), key)),
-            Place::Helped { until } => self.helped.remove(&(until, key)),
+            Place::Helped { until, .. } => self.helped.remove(&(until, key)),
             Place::Failed { until } => self.failed.remove(&(until, key)),
             Place::Unschedulable { since, .. } => self.unschedulable.remove(&(since, key)),
             Place::Taken => false,

@@ -77,11 +77,8 @@ pub struct Snapshot {
 pub enum Event<'a> {
     /// A node has come, or has changed.
     Node(&'a NodeState),
-    /// A pod has left a node, or needs less of it.
-    Freed {
-        /// What it asked for.
-        pod: &'a Pod,
-    },
+    /// A pod has left this node, or needs less of it.
+    Freed(&'a NodeState),
 }
 
 impl Snapshot {

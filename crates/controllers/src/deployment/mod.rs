@@ -102,11 +102,7 @@ fn claim(deployment: &Deployment, spec: &DeploymentSpec, view: &View, plan: &mut
             }
             _ => continue,
         }
-        plan.writes.push(Write::Patch {
-            target: target(&**set),
-            subresource: None,
-            patch: with_owners(&set.metadata, &owners),
-        });
+        plan.writes.push(with_owners(&**set, &owners));
     }
 }
 

@@ -37,7 +37,6 @@ pub(super) fn one(set: &ReplicaSet, to: i32, spec: &DeploymentSpec, plan: &mut P
     });
     plan.writes.push(Write::Patch {
         target: target(set),
-        subresource: None,
         patch,
     });
 }

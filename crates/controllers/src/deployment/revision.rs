@@ -70,11 +70,7 @@ pub(super) fn mark(
 }
 
 fn push(target: crate::plan::Target, patch: Value, plan: &mut Plan) {
-    plan.writes.push(Write::Patch {
-        target,
-        subresource: None,
-        patch,
-    });
+    plan.writes.push(Write::Patch { target, patch });
 }
 
 /// The revisions that a replica set was before, this one included.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     Deployment, DeploymentCondition, DeploymentSpec, DeploymentStatus, ReplicaSet,
+    ReplicaSetCondition,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Sets, available, max_unavailable, replicas, size};
-use crate::owner::{self, to_value};
+use crate::owner;
 use crate::plan::{Plan, Write};
-use crate::replica_set::some_if;
+use crate::replica_set::{REPLICA_FAILURE, some_if};
 
 /// What this look did that the status must tell.
 pub(super) struct News {
@@ -61,6 +62,14 @@ pub(super) fn report(
         let message = "Deployment does not have minimum availability.";
         conditions.set("Available", "False", "MinimumReplicasUnavailable", message);
     }
+    match failure(sets) {
+        Some(failed) => {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let (reason, message) = (text(&failed.reason), text(&failed.message));
+            conditions.set(REPLICA_FAILURE, &failed.status, &reason, &message);
+        }
+        None => conditions.remove(REPLICA_FAILURE),
+    }
     match deadline(spec) {
         None => conditions.remove("Progressing"),
         Some(deadline) => {
@@ -76,12 +85,20 @@ pub(super) fn report(
     }
     status.conditions = Some(conditions.list);
     if deployment.status.as_ref() != Some(&status) {
-        let object = to_value(&Deployment {
-            status: Some(status),
-            ..deployment.clone()
-        });
-        plan.writes.push(Write::Status { object });
+        plan.writes.push(Write::status(
+            deployment,
+            deployment.status.as_ref(),
+            &status,
+        ));
     }
+}
+
+/// Why pods are missing: what the present replica set says counts first.
+fn failure<'a>(sets: &Sets<'a>) -> Option<&'a ReplicaSetCondition> {
+    let sets = sets.current.into_iter().chain(sets.old.iter().copied());
+    sets.filter_map(|set| set.status.as_ref()?.conditions.as_ref())
+        .flatten()
+        .find(|condition| condition.type_ == REPLICA_FAILURE)
 }
 
 /// Whether a status says that the roll is over.

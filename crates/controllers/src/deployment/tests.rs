@@ -336,3 +336,28 @@ fn a_rolling_update_never_leaves_its_bounds() {
         );
     }
 }
+
+#[test]
+fn a_deployment_tells_why_its_replica_set_lacks_pods() {
+    let (mut sim, key) = begin(json!({}));
+    let (set, _) = sim.view.replica_sets.iter().next().expect("one");
+    let set = set.clone();
+    let failure = |sim: &Simulation| {
+        let status = sim.load("Deployment", &key).expect("it")["status"].clone();
+        let conditions = status["conditions"].as_array().cloned();
+        let mut conditions = conditions.unwrap_or_default().into_iter();
+        conditions.find(|c| c["type"] == "ReplicaFailure")
+    };
+    sim.change("ReplicaSet", &set, |set| {
+        set["status"]["conditions"] = json!([{"type": "ReplicaFailure", "status": "True",
+            "reason": "FailedCreate", "message": "quota"}]);
+    });
+    sim.look(&(crate::controller::Controller::Deployment, key.clone()));
+    let told = failure(&sim).expect("a condition");
+    assert_eq!(
+        (&told["reason"], &told["message"]),
+        (&json!("FailedCreate"), &json!("quota"))
+    );
+    sim.settle();
+    assert_eq!(failure(&sim), None);
+}

@@ -23,6 +23,26 @@ fn mark(pod: &Pod, revision: u64) -> Mark {
     }
 }
 
+#[test]
+fn a_pod_that_its_job_no_longer_controls_is_still_the_jobs_work() {
+    let mut orphan = pod("a");
+    orphan.metadata.finalizers = Some(vec!["batch.kubernetes.io/job-tracking".into()]);
+    orphan.metadata.labels =
+        Some([("batch.kubernetes.io/job-name".to_owned(), "job".to_owned())].into());
+    let view = crate::View::default();
+    let work = |pod: &Pod| {
+        super::on_pod(super::Change {
+            old: None,
+            new: Some(pod),
+            view: &view,
+        })
+    };
+    let job = (crate::controller::Controller::Job, Key::new("ns", "job"));
+    assert_eq!(work(&orphan), [job]);
+    orphan.metadata.finalizers = None;
+    assert_eq!(work(&orphan), []);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_own_write_is_waited_for_until_it_is_in_view() {
     let server = Simulated::new();

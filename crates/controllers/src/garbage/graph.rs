@@ -149,7 +149,6 @@ impl Graph {
                 let owners: Vec<_> = item.owners.iter().filter(|o| !waits(o)).collect();
                 plan.writes.push(Write::Patch {
                     target: item.target.clone(),
-                    subresource: None,
                     patch: json!({"metadata": {
                         "ownerReferences": owners, "resourceVersion": item.resource_version,
                     }}),
@@ -185,7 +184,6 @@ impl Graph {
                 let owners: Vec<_> = dependent.owners.iter().filter(|o| o.uid != uid).collect();
                 plan.writes.push(Write::Patch {
                     target: dependent.target.clone(),
-                    subresource: None,
                     patch: json!({"metadata": {
                         "ownerReferences": owners, "resourceVersion": dependent.resource_version,
                     }}),
@@ -246,7 +244,6 @@ fn without(item: &Item, finalizer: &str) -> Write {
     let left: Vec<&String> = item.finalizers.iter().filter(|f| *f != finalizer).collect();
     Write::Patch {
         target: item.target.clone(),
-        subresource: None,
         patch: json!({"metadata": {"finalizers": left, "resourceVersion": item.resource_version}}),
     }
 }

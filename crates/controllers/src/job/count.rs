@@ -1,12 +1,13 @@
 //! What the ended pods of a job amount to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::{JobSpec, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{completions, has_finalizer, index_of, is_indexed, replaces_failed_only};
+use super::retries::{self, Attempt, Retry};
+use super::{asked_index, completions, has_finalizer, is_indexed, replaces_failed_only};
 use crate::indexes::Indexes;
 use crate::owner;
 use crate::pods::{is_finished, phase};
@@ -23,8 +24,12 @@ pub(super) struct Tally {
     new_failed: Vec<String>,
     /// Indexed jobs: the indexes that are done.
     pub(super) done: Indexes,
+    /// Indexes that failed more often than one may.
+    pub(super) given_up: Indexes,
+    /// Indexes that failed and are to be tried again, whose last pods wait for their replacement.
+    pub(super) retries: BTreeMap<u32, Retry>,
     indexed: bool,
-    /// Uids of the pods whose end is known.
+    /// Uids of the pods whose end is known and that nothing waits for.
     ended: BTreeSet<String>,
 }
 
@@ -53,23 +58,56 @@ impl Tally {
         };
         let (new_succeeded, succeeded) = settle(before.succeeded, status.succeeded);
         let (new_failed, failed) = settle(before.failed, status.failed);
-        let known = status.completed_indexes.as_deref().unwrap_or_default();
+        let known = |indexes: &Option<String>| {
+            Indexes::parse(indexes.as_deref().unwrap_or_default(), completions(spec))
+        };
         let ended = all.iter().filter(|p| ended(spec, p, view));
         let mut tally = Tally {
             succeeded,
             failed,
             new_succeeded,
             new_failed,
-            done: Indexes::parse(known, completions(spec)),
+            done: known(&status.completed_indexes),
+            given_up: known(&status.failed_indexes),
+            retries: BTreeMap::new(),
             indexed: is_indexed(spec),
             ended: ended.map(|p| owner::uid(&***p).to_owned()).collect(),
         };
-        for pod in all {
-            if has_finalizer(pod) && tally.has_ended(pod) {
+        let (succeeded, others): (Vec<&Pod>, Vec<&Pod>) = all
+            .iter()
+            .map(|pod| &***pod)
+            .filter(|pod| has_finalizer(pod))
+            .partition(|pod| phase(pod) == "Succeeded");
+        for pod in succeeded {
+            tally.take_up(spec, pod);
+        }
+        if let Some(limit) = retries::limit(spec) {
+            tally.judge_indexes(spec, limit, all);
+        }
+        for pod in others {
+            if tally.has_ended(pod) {
                 tally.take_up(spec, pod);
             }
         }
         tally
+    }
+
+    /// Finds the indexes that have failed for good, and those that are to be tried again.
+    fn judge_indexes(&mut self, spec: &JobSpec, limit: u32, all: &[&Arc<Pod>]) {
+        let newest = Attempt::newest(
+            spec,
+            all,
+            |index| self.is_open(index),
+            |pod| self.has_ended(pod),
+        );
+        for (index, attempt) in newest {
+            if attempt.exceeds(limit) {
+                self.given_up.insert(index);
+            } else if attempt.failed {
+                self.ended.remove(owner::uid(attempt.pod));
+                self.retries.insert(index, attempt.retry());
+            }
+        }
     }
 
     /// Takes up also what has not ended: the job has failed.
@@ -85,17 +123,26 @@ impl Tally {
         if self.new_failed.contains(&uid) || self.new_succeeded.contains(&uid) {
             return;
         }
-        let index = index_of(pod).filter(|i| *i < completions(spec));
+        let index = asked_index(spec, pod);
         if self.indexed && index.is_none() {
             // Of an index that the job no longer has.
             return;
         }
         match phase(pod) {
             // An index that is done is counted by being done; its pod needs no count.
-            "Succeeded" if self.indexed => self.done.extend(index),
+            "Succeeded" if self.indexed => {
+                if let Some(index) = index.filter(|i| !self.given_up.contains(*i)) {
+                    self.done.insert(index);
+                }
+            }
             "Succeeded" => self.new_succeeded.push(uid),
             _ => self.new_failed.push(uid),
         }
+    }
+
+    /// Whether an index is neither done nor given up.
+    pub(super) fn is_open(&self, index: u32) -> bool {
+        !self.done.contains(index) && !self.given_up.contains(index)
     }
 
     pub(super) fn has_ended(&self, pod: &Pod) -> bool {
@@ -112,7 +159,7 @@ impl Tally {
 
     /// Failures, settled or not.
     pub(super) fn failed(&self) -> usize {
-        positive(self.failed) + self.new_failed.len()
+        positive(self.failed) + self.new_failed.len() + self.retries.len()
     }
 
     /// Puts the counts into `status`.
@@ -126,6 +173,7 @@ impl Tally {
         if is_indexed(spec) {
             status.succeeded = some_if(self.done.len());
             status.completed_indexes = (!self.done.is_empty()).then(|| self.done.to_string());
+            status.failed_indexes = (!self.given_up.is_empty()).then(|| self.given_up.to_string());
         } else {
             status.succeeded = some_if(positive(self.succeeded));
         }

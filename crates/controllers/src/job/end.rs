@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::count::Tally;
-use super::{has_finalizer, release};
+use super::{completions, has_finalizer, release};
 use crate::owner::{self, target};
 use crate::plan::{Plan, Write};
 use crate::pods::{is_finished, phase};
@@ -68,6 +68,9 @@ pub(super) fn verdict(
             "Job has reached the specified backoff limit",
         );
     }
+    if let Some(failure) = failed_indexes(spec, tally) {
+        return Some(failure);
+    }
     if spec.suspend == Some(true) {
         // A suspended job's clock stands still.
         return None;
@@ -84,6 +87,23 @@ pub(super) fn verdict(
         );
     }
     plan.again(left);
+    None
+}
+
+/// A job with failed indexes runs all others first, unless too many have failed.
+fn failed_indexes(spec: &JobSpec, tally: &Tally) -> Option<Verdict> {
+    let failed = tally.given_up.len();
+    let most = spec.max_failed_indexes.map(i64::from);
+    if most.is_some_and(|most| failed as i64 > most) {
+        return Verdict::failure(
+            "MaxFailedIndexesExceeded",
+            "Job has exceeded the specified maximal number of failed indexes",
+        );
+    }
+    let all_ended = failed + tally.done.len() >= completions(spec) as usize;
+    if failed > 0 && all_ended {
+        return Verdict::failure("FailedIndexes", "Job has failed indexes");
+    }
     None
 }
 
@@ -163,6 +183,8 @@ pub(super) fn conclude(
 fn known_reason(reason: &str) -> &'static str {
     match reason {
         "DeadlineExceeded" => "DeadlineExceeded",
+        "FailedIndexes" => "FailedIndexes",
+        "MaxFailedIndexesExceeded" => "MaxFailedIndexesExceeded",
         _ => "BackoffLimitExceeded",
     }
 }

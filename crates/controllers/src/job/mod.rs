@@ -8,6 +8,7 @@
 mod count;
 mod end;
 mod pods;
+mod retries;
 #[cfg(test)]
 mod tests;
 
@@ -17,9 +18,9 @@ use client::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use crate::owner::{self, target, to_value};
+use crate::owner::{self, target};
 use crate::plan::{Plan, Write};
 use crate::pods::{is_active, is_finished, is_ready, without_finalizer};
 use crate::replica_set::some_if;
@@ -30,6 +31,8 @@ use pods::Changes;
 
 const FINALIZER: &str = "batch.kubernetes.io/job-tracking";
 const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// On a pod: how often its index had failed before it.
+const INDEX_FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
 /// The value of `spec.managedBy` that means this controller.
 const OURSELVES: &str = "kubernetes.io/job-controller";
@@ -47,10 +50,10 @@ pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
 /// A job that is gone, or going, has nobody left to count its pods. Those of a namesake that came
 /// since are left alone.
 fn release_orphans(key: &Key, view: &View, plan: &mut Plan) {
-    let going = view.jobs.get(key).map(|job| owner::uid(&**job).to_owned());
+    let going = view.jobs.get(key).map(|job| owner::uid(&**job));
     for pod in view.pods.owned_by_name("Job", key) {
-        let of = owner::controller_of(&pod.metadata).map(|o| o.uid.as_str());
-        if has_finalizer(pod) && (going.is_none() || of == going.as_deref()) {
+        let of = job_uid(pod);
+        if has_finalizer(pod) && (going.is_none() || of.is_none() || of == going) {
             plan.writes.push(release(pod));
         }
     }
@@ -105,12 +108,12 @@ fn run(job: &Job, view: &View, now: Timestamp, plan: &mut Plan) {
     write(job, old, status, &all, &tally, verdict, changes, plan);
 }
 
-/// Pods of a job that had this name before must be let go by somebody.
+/// Pods of a job that had this name before, or that were taken from this one, must be let go by
+/// somebody.
 fn release_namesakes(job: &Job, view: &View, plan: &mut Plan) {
     let uid = owner::uid(job);
     for pod in view.pods.owned_by_name("Job", &owner::key_of(job)) {
-        let ours = owner::controller_of(&pod.metadata).is_some_and(|o| o.uid == uid);
-        if !ours && has_finalizer(pod) {
+        if job_uid(pod) != Some(uid) && has_finalizer(pod) {
             plan.writes.push(release(pod));
         }
     }
@@ -121,10 +124,6 @@ fn unsupported(spec: &JobSpec) -> Option<&'static str> {
     [
         ("podFailurePolicy", spec.pod_failure_policy.is_some()),
         ("successPolicy", spec.success_policy.is_some()),
-        (
-            "backoffLimitPerIndex",
-            spec.backoff_limit_per_index.is_some(),
-        ),
     ]
     .into_iter()
     .find_map(|(field, asked)| asked.then_some(field))
@@ -135,7 +134,7 @@ fn hold(job: &Job, mut status: JobStatus, field: &str, now: Timestamp, plan: &mu
     let message = format!("spec.{field} is not supported yet");
     if end::set(&mut status, "Suspended", true, "Unsupported", &message, now) {
         plan.warn("Unsupported", message);
-        push_status(job, status, plan);
+        push_status(job, &status, plan);
     }
 }
 
@@ -169,7 +168,7 @@ fn write(
     plan: &mut Plan,
 ) {
     if status != old {
-        push_status(job, status, plan);
+        push_status(job, &status, plan);
     }
     // Only what the status above has taken up may go; a surplus pod goes uncounted, so that
     // ending it is no failure.
@@ -190,19 +189,14 @@ fn write(
     plan.writes.extend(changes.creates);
 }
 
-fn push_status(job: &Job, status: JobStatus, plan: &mut Plan) {
-    plan.writes.push(Write::Status {
-        object: to_value(&Job {
-            status: Some(status),
-            ..job.clone()
-        }),
-    });
+fn push_status(job: &Job, status: &JobStatus, plan: &mut Plan) {
+    let write = Write::status(job, job.status.as_ref(), status);
+    plan.writes.push(write);
 }
 
 fn release(pod: &Pod) -> Write {
     Write::Patch {
         target: target(pod),
-        subresource: None,
         patch: without_finalizer(&pod.metadata, FINALIZER),
     }
 }
@@ -225,23 +219,26 @@ fn index_of(pod: &Pod) -> Option<u32> {
     pod.metadata.annotations.as_ref()?.get(INDEX)?.parse().ok()
 }
 
+/// The index of a pod, if the job has such an index.
+fn asked_index(spec: &JobSpec, pod: &Pod) -> Option<u32> {
+    index_of(pod).filter(|index| *index < completions(spec))
+}
+
 /// Whether a pod is replaced only when it has failed, not already when its deletion begins.
 fn replaces_failed_only(spec: &JobSpec) -> bool {
     spec.pod_replacement_policy.as_deref() == Some("Failed")
 }
 
-/// Which job a pod belongs to, for the driver: also one whose job is gone.
-pub(crate) fn job_of(pod: &Pod) -> Option<Key> {
-    let namespace = pod.metadata.namespace.as_deref()?;
-    let by_owner = owner::controller_of(&pod.metadata)
-        .filter(|o| o.kind == "Job")
-        .map(|o| o.name.as_str());
-    let by_label = || {
-        pod.metadata
-            .labels
-            .as_ref()?
-            .get(JOB_NAME)
-            .map(String::as_str)
-    };
-    Some(Key::new(namespace, by_owner.or_else(by_label)?))
+fn job_uid(pod: &Pod) -> Option<&str> {
+    let job = owner::controller_of(&pod.metadata).filter(|o| o.kind == "Job")?;
+    Some(&job.uid)
+}
+
+/// The name of the job to which an object still owes its count although that job no longer
+/// controls it, as when it was deleted without its pods.
+pub(crate) fn counted_for(meta: &ObjectMeta) -> Option<&str> {
+    let counted = meta.finalizers.iter().flatten().any(|f| f == FINALIZER);
+    let name = meta.labels.as_ref()?.get(JOB_NAME)?;
+    let controlled = owner::controller_of(meta).is_some_and(|o| o.kind == "Job");
+    (counted && !controlled).then_some(name)
 }

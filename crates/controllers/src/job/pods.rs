@@ -10,7 +10,11 @@ use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod}
 
 use super::count::Tally;
 use super::end::{finished_at, since};
-use super::{FINALIZER, INDEX, completions, index_of, is_indexed, replaces_failed_only};
+use super::retries;
+use super::{
+    FINALIZER, INDEX, INDEX_FAILURES, asked_index, completions, index_of, is_indexed,
+    replaces_failed_only,
+};
 use crate::owner::{self, controller_ref, to_value};
 use crate::plan::{Plan, Write};
 use crate::pods::{from_template, is_active, is_finished, phase, removal_rank};
@@ -46,7 +50,7 @@ pub(super) fn manage<'a>(
     let parallelism = usize::try_from(spec.parallelism.unwrap_or(1)).unwrap_or(0);
     let wanted = match spec.completions {
         Some(_) => (completions(spec) as usize)
-            .saturating_sub(tally.succeeded())
+            .saturating_sub(tally.succeeded() + tally.given_up.len())
             .min(parallelism),
         // Once one has succeeded no more are made; those that run may go on.
         None if tally.succeeded() > 0 => active.len(),
@@ -65,26 +69,49 @@ pub(super) fn manage<'a>(
     if missing == 0 {
         return changes;
     }
-    if let Some(wait) = backoff(all, now) {
+    if retries::limit(spec).is_none()
+        && let Some(wait) = common_backoff(all, now)
+    {
         plan.again(wait);
         return changes;
     }
-    if !is_indexed(spec) {
-        changes.creates = (0..missing).map(|_| create(job, spec, None)).collect();
-        return changes;
-    }
+    changes.creates = match is_indexed(spec) {
+        true => free_indexes(spec, all, tally, now, plan)
+            .take(missing)
+            .map(|index| create(job, spec, Some(index), tally))
+            .collect(),
+        false => (0..missing)
+            .map(|_| create(job, spec, None, tally))
+            .collect(),
+    };
+    changes
+}
+
+/// The indexes that want a pod and may have one now.
+fn free_indexes(
+    spec: &JobSpec,
+    all: &[&Arc<Pod>],
+    tally: &Tally,
+    now: Timestamp,
+    plan: &mut Plan,
+) -> impl Iterator<Item = u32> {
     let holds = |p: &Pod| is_active(p) || (replaces_failed_only(spec) && !is_finished(p));
     let taken: BTreeSet<u32> = all
         .iter()
         .filter(|p| holds(p))
         .filter_map(|p| index_of(p))
         .collect();
-    let free = (0..completions(spec)).filter(|i| !tally.done.contains(*i) && !taken.contains(i));
-    changes.creates = free
-        .take(missing)
-        .map(|index| create(job, spec, Some(index)))
-        .collect();
-    changes
+    // An index that waits for its next attempt holds up no other.
+    let mut waiting = BTreeSet::new();
+    for (index, retry) in &tally.retries {
+        if let Some(wait) = retry.wait(now) {
+            plan.again(wait);
+            waiting.insert(*index);
+        }
+    }
+    (0..completions(spec)).filter(move |index| {
+        tally.is_open(*index) && !taken.contains(index) && !waiting.contains(index)
+    })
 }
 
 /// The active pods that are too many: of indexes that are done, twice there or no longer asked
@@ -103,8 +130,7 @@ fn surplus<'a>(
         // From the other end, so that of two the one that is further along stays.
         let mut kept = Vec::new();
         for pod in ranked.into_iter().rev() {
-            let asked =
-                index_of(pod).filter(|i| *i < completions(spec) && !tally.done.contains(*i));
+            let asked = asked_index(spec, pod).filter(|i| tally.is_open(*i));
             match asked.is_some_and(|i| seen.insert(i)) {
                 true => kept.push(pod),
                 false => removes.push(pod),
@@ -120,7 +146,7 @@ fn surplus<'a>(
 }
 
 /// How long to wait before failed pods are replaced: by the failures since the last success.
-fn backoff(all: &[&Arc<Pod>], now: Timestamp) -> Option<Duration> {
+fn common_backoff(all: &[&Arc<Pod>], now: Timestamp) -> Option<Duration> {
     let ends = |how: &'static str| {
         all.iter()
             .filter(move |p| phase(p) == how)
@@ -131,15 +157,22 @@ fn backoff(all: &[&Arc<Pod>], now: Timestamp) -> Option<Duration> {
         .filter(|at| success.is_none_or(|s| *at > s))
         .collect();
     let last = failures.iter().max()?;
-    let doublings = u32::try_from(failures.len() - 1)
-        .unwrap_or(u32::MAX)
-        .min(16);
+    backoff(
+        u32::try_from(failures.len()).unwrap_or(u32::MAX),
+        *last,
+        now,
+    )
+}
+
+/// How long to wait after so many failures, the last of them at `last`.
+pub(super) fn backoff(failures: u32, last: Timestamp, now: Timestamp) -> Option<Duration> {
+    let doublings = failures.saturating_sub(1).min(16);
     let delay = (BACKOFF * 2u32.pow(doublings)).min(MAX_BACKOFF);
-    let left = delay.saturating_sub(since(*last, now));
+    let left = delay.saturating_sub(since(last, now));
     (!left.is_zero()).then_some(left)
 }
 
-fn create(job: &Job, spec: &JobSpec, index: Option<u32>) -> Write {
+fn create(job: &Job, spec: &JobSpec, index: Option<u32>, tally: &Tally) -> Write {
     let owner::Named { namespace, name } = owner::named(job);
     let prefix = match index {
         Some(index) => format!("{name}-{index}-"),
@@ -155,6 +188,12 @@ fn create(job: &Job, spec: &JobSpec, index: Option<u32>) -> Write {
         for map in [&mut meta.labels, &mut meta.annotations] {
             map.get_or_insert_default()
                 .insert(INDEX.into(), index.to_string());
+        }
+        if retries::limit(spec).is_some() {
+            let failures = tally.retries.get(&index).map_or(0, |retry| retry.failures);
+            meta.annotations
+                .get_or_insert_default()
+                .insert(INDEX_FAILURES.into(), failures.to_string());
         }
         give_index(&mut pod, &format!("{name}-{index}"));
     }

@@ -7,15 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::Key;
+use client::{Key, Kind};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{
     ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus,
 };
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde_json::json;
 
+use crate::controller::Refusal;
 use crate::owner::{self, controller_ref, target, to_value};
 use crate::plan::{Plan, Write};
 use crate::pods;
@@ -23,9 +24,11 @@ use crate::view::View;
 
 /// Most pods that one reconciliation makes or removes, as in Kubernetes.
 const BURST: usize = 500;
+/// The condition that tells of pods that the API would not make or delete.
+pub(crate) const REPLICA_FAILURE: &str = "ReplicaFailure";
 
 /// Brings the number of pods and the status of the replica set at `key` up to date.
-pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
+pub(crate) fn reconcile(key: &Key, view: &View, refused: Option<&Refusal>, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let Some(set) = view.replica_sets.get(key) else {
         return plan;
@@ -52,7 +55,9 @@ pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
     } else {
         shrink(&active, active.len() - wanted, &mut plan);
     }
-    report(set, spec, &active, now, &mut plan);
+    // Only while there is still something to be made or deleted.
+    let refused = refused.filter(|_| !plan.writes.is_empty());
+    report(set, spec, &active, refused, now, &mut plan);
     plan
 }
 
@@ -67,11 +72,7 @@ fn claim(set: &ReplicaSet, spec: &ReplicaSetSpec, view: &View, plan: &mut Plan) 
     for pod in orphans.filter(|pod| pods::is_active(pod) && chosen(pod)) {
         let mut owners = pod.metadata.owner_references.clone().unwrap_or_default();
         owners.push(controller_ref(set));
-        plan.writes.push(Write::Patch {
-            target: target(&**pod),
-            subresource: None,
-            patch: with_owners(&pod.metadata, &owners),
-        });
+        plan.writes.push(with_owners(&**pod, &owners));
     }
     let strangers = view
         .pods
@@ -80,17 +81,17 @@ fn claim(set: &ReplicaSet, spec: &ReplicaSetSpec, view: &View, plan: &mut Plan) 
     for pod in strangers {
         let mut owners = pod.metadata.owner_references.clone().unwrap_or_default();
         owners.retain(|o| o.uid != owner::uid(set));
-        plan.writes.push(Write::Patch {
-            target: target(&**pod),
-            subresource: None,
-            patch: with_owners(&pod.metadata, &owners),
-        });
+        plan.writes.push(with_owners(&**pod, &owners));
     }
 }
 
-/// The patch that gives an object these owners, on condition that nobody else did meanwhile.
-pub(crate) fn with_owners(meta: &ObjectMeta, owners: &[OwnerReference]) -> serde_json::Value {
-    json!({"metadata": {"ownerReferences": owners, "resourceVersion": meta.resource_version}})
+/// Gives an object these owners, on condition that nobody else did meanwhile.
+pub(crate) fn with_owners<T: Kind>(object: &T, owners: &[OwnerReference]) -> Write {
+    let version = &object.metadata().resource_version;
+    Write::Patch {
+        target: target(object),
+        patch: json!({"metadata": {"ownerReferences": owners, "resourceVersion": version}}),
+    }
 }
 
 fn grow(set: &ReplicaSet, spec: &ReplicaSetSpec, missing: usize, plan: &mut Plan) {
@@ -130,6 +131,7 @@ fn report(
     set: &ReplicaSet,
     spec: &ReplicaSetSpec,
     active: &[&Arc<Pod>],
+    refused: Option<&Refusal>,
     now: Timestamp,
     plan: &mut Plan,
 ) {
@@ -151,13 +153,7 @@ fn report(
         }
     }
     let old = set.status.clone().unwrap_or_default();
-    let conditions: Vec<ReplicaSetCondition> = old
-        .conditions
-        .iter()
-        .flatten()
-        .filter(|c| c.type_ != "ReplicaFailure")
-        .cloned()
-        .collect();
+    let conditions = conditions(&old, refused, now);
     let status = ReplicaSetStatus {
         replicas: active.len() as i32,
         fully_labeled_replicas: some_if(active.iter().filter(|p| has_template_labels(p)).count()),
@@ -168,12 +164,38 @@ fn report(
         terminating_replicas: old.terminating_replicas,
     };
     if set.status.as_ref() != Some(&status) {
-        let object = to_value(&ReplicaSet {
-            status: Some(status),
-            ..set.clone()
-        });
-        plan.writes.push(Write::Status { object });
+        plan.writes
+            .push(Write::status(set, set.status.as_ref(), &status));
     }
+}
+
+/// The conditions with `ReplicaFailure` as it is now. One that stays for the same reason keeps its
+/// time and its message, which may name another pod with each attempt.
+fn conditions(
+    old: &ReplicaSetStatus,
+    refused: Option<&Refusal>,
+    now: Timestamp,
+) -> Vec<ReplicaSetCondition> {
+    let (failures, mut conditions): (Vec<_>, Vec<_>) = old
+        .conditions
+        .iter()
+        .flatten()
+        .cloned()
+        .partition(|c| c.type_ == REPLICA_FAILURE);
+    conditions.extend(refused.map(|refused| {
+        let same = |c: &ReplicaSetCondition| c.reason.as_deref() == Some(refused.reason);
+        failures
+            .into_iter()
+            .find(same)
+            .unwrap_or_else(|| ReplicaSetCondition {
+                type_: REPLICA_FAILURE.into(),
+                status: "True".into(),
+                reason: Some(refused.reason.into()),
+                message: Some(refused.message.clone()),
+                last_transition_time: Some(Time(now)),
+            })
+    }));
+    conditions
 }
 
 /// `minReadySeconds` as a duration.

@@ -64,7 +64,7 @@ fn a_pod_that_ends_is_replaced() {
 fn one_look_makes_no_more_than_a_burst() {
     let mut sim = Simulation::new(1);
     let key = sim.create(set("set", 501));
-    let plan = super::reconcile(&key, &sim.view, sim.now);
+    let plan = super::reconcile(&key, &sim.view, None, sim.now);
     let creates = plan
         .writes
         .iter()
@@ -135,9 +135,37 @@ fn a_pod_is_available_once_it_was_ready_for_long_enough() {
         sim.load("ReplicaSet", &key).expect("it")["status"]["availableReplicas"].clone()
     };
     assert!(available(&sim).is_null());
-    let plan = super::reconcile(&key, &sim.view, sim.now);
+    let plan = super::reconcile(&key, &sim.view, None, sim.now);
     assert_eq!(plan.again_after, Some(std::time::Duration::from_secs(10)));
     sim.pass(10);
     sim.settle();
     assert_eq!(available(&sim), 1);
+}
+
+#[test]
+fn a_refusal_is_a_condition_while_pods_are_missing() {
+    let (mut sim, key) = begin(1);
+    let refused = |message: &str| crate::controller::Refusal {
+        reason: "FailedCreate",
+        message: message.into(),
+    };
+    let condition = |sim: &Simulation| {
+        sim.load("ReplicaSet", &key).expect("it")["status"]["conditions"].clone()
+    };
+    let plan = super::reconcile(&key, &sim.view, Some(&refused("quota")), sim.now);
+    assert!(plan.is_empty(), "nothing is missing: {plan:?}");
+    for _ in 0..2 {
+        sim.delete("Pod", &active(&sim)[0].clone(), true);
+        let plan = super::reconcile(&key, &sim.view, Some(&refused("quota")), sim.now);
+        sim.apply(&plan);
+        sim.pass(1);
+    }
+    let began = crate::simulation::epoch();
+    assert_eq!(
+        condition(&sim),
+        json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                "message": "quota", "lastTransitionTime": began}])
+    );
+    sim.settle();
+    assert!(condition(&sim).is_null());
 }

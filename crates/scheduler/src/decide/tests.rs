@@ -359,7 +359,7 @@ fn what_is_held_back() {
     let why = waits(&pod("p", spread), &snapshot);
     assert_eq!(
         why.message,
-        "0/1 nodes are available: the pod uses topology spread with DoNotSchedule \
+        "0/1 nodes are available: the pod uses topology spread constraints \
          (spec.topologySpreadConstraints), which carob's scheduler does not support yet."
     );
     let event = Event::Node(snapshot.node("a").unwrap());
@@ -500,8 +500,12 @@ fn of_many_nodes_enough_are_looked_at() {
 #[test]
 fn what_a_pod_frees_may_help_those_that_lack_room() {
     let plugins = Plugins::default();
-    let (waiting, gone) = (pod("p", json!({})), pod("x", json!({})));
-    let event = Event::Freed { pod: &gone };
+    let mut snapshot = Snapshot::default();
+    snapshot.set_node(node("n", json!({})));
+    let event = Event::Freed(snapshot.node("n").unwrap());
+    let waiting = pod("p", json!({}));
     assert!(plugins.help(&["NodeResourcesFit"], &waiting, &event));
+    let larger = pod("q", asking(json!({ "cpu": "1000000" })));
+    assert!(!plugins.help(&["NodeResourcesFit"], &larger, &event));
     assert!(!plugins.help(&["TaintToleration", "NodeAffinity"], &waiting, &event));
 }

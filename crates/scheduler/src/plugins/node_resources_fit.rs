@@ -27,11 +27,8 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn helps(&self, pod: &Pod, event: &Event<'_>) -> bool {
-        match event {
-            Event::Node(state) => Fit(pod).check(state).is_ok(),
-            // Every pod frees a place, if nothing else.
-            Event::Freed { .. } => true,
-        }
+        let (Event::Node(state) | Event::Freed(state)) = event;
+        Fit(pod).check(state).is_ok()
     }
 }
 

@@ -31,7 +31,6 @@ impl Plugin for Unsupported {
 /// The first thing in a pod's spec that would be ignored.
 pub(crate) fn unsupported(spec: &PodSpec) -> Option<&'static str> {
     let affinity = spec.affinity.as_ref();
-    let spread = spec.topology_spread_constraints.iter().flatten();
     let volumes = || spec.volumes.iter().flatten();
     let containers = || {
         spec.containers
@@ -62,10 +61,8 @@ pub(crate) fn unsupported(spec: &PodSpec) -> Option<&'static str> {
                 }),
         ),
         (
-            "topology spread with DoNotSchedule (spec.topologySpreadConstraints)",
-            spread
-                .into_iter()
-                .any(|constraint| constraint.when_unsatisfiable == "DoNotSchedule"),
+            "topology spread constraints (spec.topologySpreadConstraints)",
+            any(&spec.topology_spread_constraints),
         ),
         (
             "host ports (spec.containers[].ports[].hostPort)",
@@ -134,7 +131,7 @@ mod tests {
             (
                 json!({ "topologySpreadConstraints": [{ "maxSkew": 1,
                     "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway" }] }),
-                None,
+                Some("topologySpreadConstraints"),
             ),
             (
                 json!({ "containers": [{ "name": "a",

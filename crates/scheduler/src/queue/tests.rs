@@ -24,10 +24,24 @@ fn unschedulable() -> Failure {
     Failure::Unschedulable(vec![FIT])
 }
 
-fn free(queue: &mut Queue) {
-    let gone = Pod::default();
-    let event = Event::Freed { pod: &gone };
+/// A pod leaves a node that has this much room then.
+fn free_cpu(queue: &mut Queue, milli_cpu: i64) {
+    let mut node = Node::default();
+    node.allocatable.milli_cpu = milli_cpu;
+    let mut snapshot = Snapshot::default();
+    snapshot.set_node(Arc::new(node));
+    let event = Event::Freed(snapshot.node("").unwrap());
     queue.tell(&event, &Plugins::default(), Instant::now());
+}
+
+fn free(queue: &mut Queue) {
+    free_cpu(queue, 1);
+}
+
+fn wanting(name: &str, milli_cpu: i64) -> Arc<Pod> {
+    let mut pod = Pod::clone(&pod(name, 0));
+    pod.requests.asked.milli_cpu = milli_cpu;
+    Arc::new(pod)
 }
 
 #[tokio::test(start_paused = true)]
@@ -44,9 +58,7 @@ async fn by_priority_then_by_arrival() {
 #[tokio::test(start_paused = true)]
 async fn an_unschedulable_pod_waits_for_what_helps() {
     let mut queue = Queue::new();
-    let mut wanting = Pod::clone(&pod("a", 0));
-    wanting.requests.asked.milli_cpu = 2;
-    queue.set(Arc::new(wanting));
+    queue.set(wanting("a", 2));
     let taken = queue.pop(Instant::now()).unwrap();
     queue.put_back(&taken, unschedulable(), Instant::now());
     tokio::time::advance(60 * SECOND).await;
@@ -77,6 +89,27 @@ async fn a_helped_pod_goes_at_once_unless_others_are_active() {
         ["b", "a"],
         "its back-off keeps it behind"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn room_wakes_whom_it_fits_until_one_finds_it_taken() {
+    let mut queue = Queue::new();
+    for (name, milli_cpu) in [("big", 3), ("a", 1), ("b", 1), ("c", 1)] {
+        queue.set(wanting(name, milli_cpu));
+        let taken = queue.pop(Instant::now()).unwrap();
+        queue.put_back(&taken, unschedulable(), Instant::now());
+    }
+    free_cpu(&mut queue, 1);
+    assert_eq!(queue.lengths(), (0, 3, 1));
+    let placed = queue.pop(Instant::now()).unwrap();
+    queue.remove(&placed.key());
+    let late = queue.pop(Instant::now()).unwrap();
+    queue.put_back(&late, unschedulable(), Instant::now());
+    assert!(queue.pop(Instant::now()).is_none() && !queue.is_ready(Instant::now()));
+    // The next that goes makes room for the one that still backs off.
+    free_cpu(&mut queue, 1);
+    let next = queue.pop(Instant::now()).unwrap();
+    assert_eq!([&*placed.name, &*late.name, &*next.name], ["a", "b", "c"]);
 }
 
 #[tokio::test(start_paused = true)]
