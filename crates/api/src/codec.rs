@@ -203,7 +203,10 @@ pub fn decode(
     format: Format,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let mut walk = tree::Walk::new(format == Format::Yaml);
+    let mut walk = match format {
+        Format::Yaml => tree::Walk::yaml(body.len()),
+        _ => tree::Walk::plain(),
+    };
     let result = match format {
         Format::Json => read_json(body, expected.ty, &mut walk),
         Format::Yaml => read_yaml(body, expected.ty, &mut walk),
@@ -226,7 +229,7 @@ pub fn conform(
     expected: Expected<'_>,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let mut walk = tree::Walk::new(false);
+    let mut walk = tree::Walk::plain();
     let result = tree::Root {
         ty: expected.ty,
         walk: &mut walk,
@@ -285,7 +288,7 @@ pub fn decode_untyped(body: &[u8], format: Format) -> Result<Value, Status> {
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}"))),
         Format::Yaml => {
             let open = schema::open();
-            let mut walk = tree::Walk::new(true);
+            let mut walk = tree::Walk::yaml(body.len());
             read_yaml(body, open, &mut walk)
                 .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
         }

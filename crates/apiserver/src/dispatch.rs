@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::selector::FieldSelector;
 use api::status::Subject;
 use api::{Resource, Status};
 use bytes::Bytes;
@@ -197,7 +198,8 @@ impl ApiServer {
     ) -> Result<Call, Status> {
         let headers = head.headers;
         let identity = self.identify(&connection.identity, &headers)?;
-        self.authorize(&identity, verb, &path, &query).await?;
+        self.authorize(&identity, verb, &path, &query, resource)
+            .await?;
         let resource = resource.ok_or_else(Status::no_such_resource)?;
         allowed_here(resource, verb, &path)?;
         let form = negotiate::form(&headers).ok_or_else(|| {
@@ -226,21 +228,17 @@ impl ApiServer {
         verb: Verb,
         path: &ResourcePath,
         query: &Query,
+        resource: Option<&'static Resource>,
     ) -> Result<(), Status> {
         if identity.is_superuser() {
             return Ok(());
         }
-        // The one selector that authorization understands; anything else in it does not help.
-        let selector = query.text("fieldSelector").unwrap_or_default();
-        let demands = |field: &str| {
-            selector.split(',').find_map(|term| {
-                let value = term.trim().strip_prefix(field)?;
-                let value = value
-                    .strip_prefix("==")
-                    .or_else(|| value.strip_prefix('='))?;
-                Some(value.trim())
-            })
-        };
+        // Read as the handlers read it, so that nobody is let in by what they understand otherwise.
+        let selector = resource
+            .zip(query.text("fieldSelector"))
+            .and_then(|(resource, text)| FieldSelector::parse(resource, text).ok())
+            .unwrap_or_default();
+        let demands = |field: &str| selector.exact(field);
         let name = match &path.name {
             Some(name) => name.as_str(),
             None if authz::takes_name_from_selector(verb) => {

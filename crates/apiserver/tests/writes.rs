@@ -267,6 +267,15 @@ async fn a_node_writes_its_own_pods_and_learns_that_one_is_gone() {
         200
     );
     assert_eq!(read(pods.clone()).await, 403);
+    for foreign in [
+        // Another's pod by name, and a comma that belongs to a value.
+        format!("{pods}/other?watch=1&timeoutSeconds=1&fieldSelector=spec.nodeName%3Dn1"),
+        format!("{pods}?fieldSelector=metadata.name!%3Dx%5C,spec.nodeName%3Dn1"),
+    ] {
+        assert_eq!(read(foreign.clone()).await, 403, "{foreign}");
+    }
+    let own = format!("{pods}/mine?watch=1&timeoutSeconds=1&fieldSelector=spec.nodeName%3Dn1");
+    assert_eq!(read(own).await, 200);
     let now = json!({"gracePeriodSeconds": 0});
     let mine = format!("{pods}/mine");
     call(&node, "DELETE", &mine, "application/json", now)
@@ -340,7 +349,8 @@ async fn a_node_registers_itself_and_then_says_how_it_is() {
         "application/apply-patch+yaml",
         wanted,
     )
-    .await;
+    .await
+    .expect(403);
     let after = server.get(&own).await.expect(200);
     assert_eq!(after["spec"]["taints"][0]["key"], "k");
 }
