@@ -1,5 +1,7 @@
 //! How machines become part of the cluster: certificates for a token, raft membership for servers.
 
+mod agent;
+
 use std::net::IpAddr;
 
 use api::status::Subject;
@@ -19,7 +21,7 @@ use tracing::info;
 
 use crate::ApiServer;
 use crate::body;
-use crate::ca::{Profile, SERVER_USER};
+use crate::ca::{Profile, SERVER_NAMES, SERVER_USER};
 use crate::identity::Identity;
 use crate::registry::unavailable;
 
@@ -96,6 +98,9 @@ impl ApiServer {
             ));
         }
         check_name(&request.node_name)?;
+        if role == Role::Agent {
+            self.judge_agent(&request).await?;
+        }
         let certificate = self
             .inner
             .config
@@ -295,6 +300,11 @@ fn check_name(name: &str) -> Result<(), Status> {
         matches!((bytes.first(), bytes.last()), (Some(a), Some(z)) if letter(*a) && letter(*z))
             && bytes.iter().all(|b| letter(*b) || *b == b'-')
     };
+    if SERVER_NAMES.contains(&name) {
+        return Err(Status::bad_request(format!(
+            "node_name {name:?}: servers are reached by this name"
+        )));
+    }
     if name.len() <= 253 && name.split('.').all(label) {
         return Ok(());
     }
@@ -330,7 +340,17 @@ mod tests {
         for good in ["n1", "carob-1", "a.b"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "A", "-a", "a-", "a..b", "a/b", "system:node"] {
+        for bad in [
+            "",
+            "A",
+            "-a",
+            "a-",
+            "a..b",
+            "a/b",
+            "system:node",
+            "kubernetes",
+            "localhost",
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

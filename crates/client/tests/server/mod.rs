@@ -12,7 +12,7 @@ use crate::authority::Authority;
 use client::{
     Body, Error, Transport, full,
     simulated::Simulated,
-    tls::{ClientAuth, Identity},
+    tls::{self, ClientAuth, Identity},
 };
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -47,7 +47,8 @@ struct Shared {
 
 impl Server {
     pub(crate) async fn start(ca: &Authority, cluster: &Simulated) -> Self {
-        Server::start_as(&ca.identity("server"), cluster).await
+        let identity = ca.identity_of("system:carob:server:s1", tls::SERVERS);
+        Server::start_as(&identity, cluster).await
     }
 
     pub(crate) async fn start_as(identity: &Identity, cluster: &Simulated) -> Self {
