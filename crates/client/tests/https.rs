@@ -111,6 +111,26 @@ async fn what_may_have_been_taken_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_is_left() {
+    let ca = Authority::new();
+    let cluster = Simulated::new();
+    let first = Server::start(&ca, &cluster).await;
+    let second = Server::start(&ca, &cluster).await;
+    let client = Client::new(transport(&[&first, &second], &ca.identity("admin")), "test");
+    first.behave(Behaviour::Hang);
+    let hasty = client.clone().with_timeout(Duration::from_millis(100));
+    assert!(create(&hasty, "a").await.is_err());
+    // Who gave up has left it for all that come after.
+    create(&client, "b").await.unwrap();
+    assert_eq!((first.taken(), second.taken()), (1, 1));
+    // A read goes on by itself.
+    second.behave(Behaviour::Hang);
+    first.behave(Behaviour::Serve);
+    client.of::<ConfigMap>().get("default", "b").await.unwrap();
+    assert_eq!((first.taken(), second.taken()), (2, 2));
+}
+
+#[tokio::test]
 async fn servers_are_replaced_while_it_runs() {
     let ca = Authority::new();
     let cluster = Simulated::new();

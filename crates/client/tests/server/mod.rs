@@ -30,6 +30,8 @@ pub(crate) enum Behaviour {
     NotReady,
     /// Takes the request, and breaks the connection.
     Vanish,
+    /// Takes the request, and says nothing.
+    Hang,
 }
 
 pub(crate) struct Server {
@@ -124,6 +126,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
             return Ok(response);
         }
+        Behaviour::Hang => std::future::pending().await,
         Behaviour::Vanish => return Err(Error::transport("test", "the connection is broken")),
     }
     let (parts, body) = request.into_parts();
