@@ -9,7 +9,8 @@ use api::{Resource, Status};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use client::join::{JOIN_PATH, MEMBERS_PATH, Member, Members, NewMember, Request, Response, Role};
+pub(crate) use client::join::{JOIN_PATH, MEMBERS_PATH};
+use client::join::{Member, Members, NewMember, Request, Response, Role};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::Secret;
@@ -26,7 +27,7 @@ use crate::identity::Identity;
 use crate::registry::unavailable;
 
 /// Where agents and servers learn every server's URL.
-const SERVERS_PATH: &str = "/carob/v1/servers";
+pub(crate) const SERVERS_PATH: &str = "/carob/v1/servers";
 /// The store's key of the last raft id that was given out. Ids are never given twice: a member that
 /// comes back with an empty disk must not be taken for the one that voted.
 const LAST_MEMBER: &[u8] = b"/carob/members/last";

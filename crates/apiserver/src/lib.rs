@@ -44,6 +44,7 @@ mod mount;
 mod negotiate;
 mod node_index;
 mod options;
+mod payload;
 mod registry;
 mod request;
 mod respond;
