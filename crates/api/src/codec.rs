@@ -41,15 +41,6 @@ impl Format {
             _ => Err(Status::unsupported_media_type(MEDIA_TYPES)),
         }
     }
-
-    /// The media type.
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Yaml => "application/yaml",
-            Self::Protobuf => "application/vnd.kubernetes.protobuf",
-        }
-    }
 }
 
 /// What to do about unknown and repeated fields: the query parameter `fieldValidation`.
@@ -62,18 +53,6 @@ pub enum FieldValidation {
     Warn,
     /// Drop them.
     Ignore,
-}
-
-impl FieldValidation {
-    /// Reads the query parameter; empty means `Warn`.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "Strict" => Some(Self::Strict),
-            "" | "Warn" => Some(Self::Warn),
-            "Ignore" => Some(Self::Ignore),
-            _ => None,
-        }
-    }
 }
 
 /// What a body is expected to be.

@@ -34,7 +34,6 @@ mod cache;
 mod connection;
 mod dispatch;
 mod documents;
-mod error;
 mod handlers;
 mod health;
 mod identity;
@@ -55,7 +54,6 @@ mod transport;
 mod versions;
 
 pub use body::Response;
-pub use error::Error;
 pub use identity::Identity;
 pub use mount::{Mount, MountHandler};
 pub use server::{ApiServer, Config};

@@ -249,6 +249,13 @@ async fn without_a_certificate_there_is_little_to_see() {
         };
         assert_eq!(got, code, "{path}");
     }
+    // A body is for who is known; a machine that joins sends little.
+    for (path, code) in [("/carob/v1/join", 413), ("/api/v1/namespaces", 403)] {
+        let large = bytes::Bytes::from(vec![b' '; 100 * 1024]);
+        let request = http::Request::post(path).body(large).unwrap();
+        let refused = nobody.raw(request).await.unwrap_err();
+        assert_eq!(refused.code(), Some(code), "{path}: {refused}");
+    }
     let request = http::Request::get("/api/v1/pods")
         .header("authorization", "Bearer nonsense")
         .body(bytes::Bytes::new())
