@@ -74,11 +74,13 @@ pub fn apply(
     }
     managers.take_from_others(&own, taken);
     let before = managers.set_of(&own);
+    let mut gone = FieldSet::default();
     for path in before.minus(&set).paths() {
         if !managers.others(&own).any(|entry| entry.set.touches(&path)) {
-            merge::remove(root, &mut merged, &path, &set);
+            gone.insert(&path);
         }
     }
+    merge::remove(root, &mut merged, &gone, &set);
     managers.put(own, set, context);
     managers.write(&mut merged);
     Ok(merged)

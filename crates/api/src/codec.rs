@@ -41,15 +41,6 @@ impl Format {
             _ => Err(Status::unsupported_media_type(MEDIA_TYPES)),
         }
     }
-
-    /// The media type.
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Yaml => "application/yaml",
-            Self::Protobuf => "application/vnd.kubernetes.protobuf",
-        }
-    }
 }
 
 /// What to do about unknown and repeated fields: the query parameter `fieldValidation`.
@@ -62,18 +53,6 @@ pub enum FieldValidation {
     Warn,
     /// Drop them.
     Ignore,
-}
-
-impl FieldValidation {
-    /// Reads the query parameter; empty means `Warn`.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "Strict" => Some(Self::Strict),
-            "" | "Warn" => Some(Self::Warn),
-            "Ignore" => Some(Self::Ignore),
-            _ => None,
-        }
-    }
 }
 
 /// What a body is expected to be.
@@ -203,7 +182,10 @@ pub fn decode(
     format: Format,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let mut walk = tree::Walk::new(format == Format::Yaml);
+    let mut walk = match format {
+        Format::Yaml => tree::Walk::yaml(body.len()),
+        _ => tree::Walk::plain(),
+    };
     let result = match format {
         Format::Json => read_json(body, expected.ty, &mut walk),
         Format::Yaml => read_yaml(body, expected.ty, &mut walk),
@@ -226,7 +208,7 @@ pub fn conform(
     expected: Expected<'_>,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
-    let mut walk = tree::Walk::new(false);
+    let mut walk = tree::Walk::plain();
     let result = tree::Root {
         ty: expected.ty,
         walk: &mut walk,
@@ -285,7 +267,7 @@ pub fn decode_untyped(body: &[u8], format: Format) -> Result<Value, Status> {
             .map_err(|e| Status::bad_request(format!("error decoding patch: {e}"))),
         Format::Yaml => {
             let open = schema::open();
-            let mut walk = tree::Walk::new(true);
+            let mut walk = tree::Walk::yaml(body.len());
             read_yaml(body, open, &mut walk)
                 .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
         }

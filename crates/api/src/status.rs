@@ -235,11 +235,6 @@ impl Status {
         Self::new(410, "Expired", message)
     }
 
-    /// 410: what was asked for is gone for good.
-    pub fn gone(message: impl Into<String>) -> Self {
-        Self::new(410, "Gone", message)
-    }
-
     /// 413.
     pub fn request_entity_too_large(message: impl Into<String>) -> Self {
         let message = format!("Request entity too large: {}", message.into());
@@ -308,23 +303,6 @@ impl Status {
             retry_after_seconds,
             ..Details::default()
         }));
-        status
-    }
-
-    /// 500: the server could not carry out the operation in time; a retry may succeed.
-    pub fn server_timeout<'a>(
-        subject: impl Into<Subject<'a>>,
-        operation: &str,
-        retry_after_seconds: u32,
-    ) -> Self {
-        let subject = subject.into();
-        let message = format!(
-            "The {operation} operation against {subject} could not be completed at this time, please try again."
-        );
-        let mut status = Self::new(500, "ServerTimeout", message).about(subject, operation);
-        if let Some(details) = &mut status.details {
-            details.retry_after_seconds = retry_after_seconds;
-        }
         status
     }
 

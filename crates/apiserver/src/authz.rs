@@ -90,7 +90,10 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
             }
         }
         ("", "pods", "") => match asked.verb {
-            "list" | "watch" => asked.node_name == Some(node),
+            "list" | "watch" => {
+                asked.node_name == Some(node)
+                    && (asked.name.is_empty() || index.runs(node, asked.namespace, asked.name))
+            }
             "get" | "delete" => asked.absent || index.runs(node, asked.namespace, asked.name),
             _ => false,
         },
@@ -200,6 +203,7 @@ mod tests {
             "update coordination.k8s.io/leases kube-node-lease/n1",
             "list /pods / n1",
             "watch /pods / n1",
+            "watch /pods ns/mine n1",
             "get /pods ns/mine",
             "patch /pods:status ns/mine",
             "delete /pods ns/mine",
@@ -225,6 +229,8 @@ mod tests {
             "update coordination.k8s.io/leases default/n1",
             "list /pods /",
             "list /pods / n2",
+            "watch /pods ns/other n1",
+            "list /pods /mine n1",
             "get /pods ns/other",
             "delete /pods ns/other",
             "patch /pods:status ns/other",

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 /// The group whose members may do everything.
 pub const MASTERS: &str = "system:masters";
 /// The group of the cluster's own servers; they may do everything too.
-pub const SERVERS: &str = "system:carob:servers";
+pub use client::tls::SERVERS;
 /// The group of the nodes' agents.
 pub const NODES: &str = "system:nodes";
 /// What a node's user name starts with; the node's name follows.
@@ -33,6 +33,15 @@ const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const LEAF_VALIDITY: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
 /// How far back validity starts, so that a machine whose clock is a little behind accepts it.
 const BACKDATE: Duration = Duration::from_secs(3600);
+
+/// The DNS names that every server's certificate carries.
+pub(crate) const SERVER_NAMES: [&str; 5] = [
+    "localhost",
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+];
 
 /// The service network's first address: that of Service `default/kubernetes`.
 pub const KUBERNETES_SERVICE_IP: [u8; 4] = [10, 96, 0, 1];
@@ -75,24 +84,18 @@ impl Profile {
         let (names, addresses): (Vec<String>, Vec<IpAddr>) = match self {
             Profile::Admin => return Ok(Vec::new()),
             Profile::Server { name, addresses } => (
-                [
-                    "localhost",
-                    "kubernetes",
-                    "kubernetes.default",
-                    "kubernetes.default.svc",
-                    "kubernetes.default.svc.cluster.local",
-                ]
-                .into_iter()
-                .map(str::to_owned)
-                .chain([name.clone()])
-                .collect(),
+                SERVER_NAMES
+                    .into_iter()
+                    .map(str::to_owned)
+                    .chain([name.clone()])
+                    .collect(),
                 [IpAddr::from([127, 0, 0, 1]), KUBERNETES_SERVICE_IP.into()]
                     .into_iter()
                     .chain(addresses.iter().copied())
                     .collect(),
             ),
             Profile::Node { name, addresses } => (
-                vec!["localhost".to_owned(), name.clone()],
+                vec![name.clone()],
                 [IpAddr::from([127, 0, 0, 1])]
                     .into_iter()
                     .chain(addresses.iter().copied())

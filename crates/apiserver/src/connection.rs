@@ -5,9 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Request;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -21,14 +19,11 @@ use tracing::{debug, warn};
 use crate::body::{self, Response};
 use crate::identity::Identity;
 use crate::negotiate;
+use crate::payload::Payload;
 use crate::{ApiServer, health, mount, registry, respond};
 
-/// The largest body of a request, as in Kubernetes.
-pub(crate) const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// How long a client has for its TLS handshake and for a request's head.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long a client has for sending its body.
-const BODY_PATIENCE: Duration = Duration::from_secs(60);
 /// How long open requests have to end once the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -98,7 +93,7 @@ impl ApiServer {
         }
     }
 
-    /// One request off the wire: mounts get it as it comes, all else with its body read.
+    /// One request off the wire: mounts get it as it comes.
     async fn receive(&self, connection: Connection, request: Request<Incoming>) -> Response {
         let path = request.uri().path();
         // Copies of blobs are for the other servers, whatever the store's state.
@@ -109,12 +104,8 @@ impl ApiServer {
         if let Some(mount) = self.mount(path) {
             return Box::pin(self.serve_mount(mount, &connection.identity, request)).await;
         }
-        let (head, incoming) = request.into_parts();
-        let bytes = match read(incoming).await {
-            Ok(bytes) => bytes,
-            Err(response) => return response,
-        };
-        let response = Box::pin(self.handle(connection, Request::from_parts(head, bytes))).await;
+        let request = request.map(Payload::Wire);
+        let response = Box::pin(self.handle(connection, request)).await;
         if gzip {
             body::compress(response)
         } else {
@@ -133,8 +124,8 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
-        // An agent may hold a watch for each ConfigMap and Secret of its pods.
-        .max_concurrent_streams(16_384)
+        // Each may bring a body. An informer's watches are one stream a resource.
+        .max_concurrent_streams(1_000)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         // A client whose machine vanished must not hold its watches for ever.
@@ -176,20 +167,4 @@ async fn handshake(
         shutdown,
     };
     Some((stream, connection))
-}
-
-/// Reads a body within its limits of size and time.
-async fn read(incoming: Incoming) -> Result<Bytes, Response> {
-    let body = Limited::new(incoming, BODY_LIMIT);
-    match tokio::time::timeout(BODY_PATIENCE, body.collect()).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(respond::too_large()),
-        Ok(Err(error)) => Err(respond::status(&api::Status::bad_request(format!(
-            "the request's body could not be read: {error}"
-        )))),
-        Err(_) => Err(respond::status(&api::Status::timeout(
-            "request body was not sent within the allotted timeout",
-            0,
-        ))),
-    }
 }

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::selector::FieldSelector;
 use api::status::Subject;
 use api::{Resource, Status};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::connection::Connection;
 use crate::identity::{Identity, Impersonation};
 use crate::metrics::Kind;
 use crate::negotiate::{self, Form};
+use crate::payload::{BODY_LIMIT, JOIN_LIMIT, Payload};
 use crate::request::{Query, ResourcePath, Verb};
 use crate::{ApiServer, handlers, health, join, respond};
 
@@ -71,13 +73,17 @@ pub(crate) fn record_uid(uid: &str) {
 
 impl ApiServer {
     /// Answers one request.
-    pub(crate) async fn handle(&self, connection: Connection, request: Request<Bytes>) -> Response {
+    pub(crate) async fn handle(
+        &self,
+        connection: Connection,
+        request: Request<Payload>,
+    ) -> Response {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let path = ResourcePath::parse(head.uri.path());
         let query = Query::parse(head.uri.query());
         let span = span(&head.method, &head.uri, path.as_ref(), &connection.identity);
-        self.inner.metrics.inflight.fetch_add(1, Ordering::Relaxed);
+        let _in_flight = InFlight::new(self);
         let (kind, response) = async {
             let refused = match self.led() {
                 Err(status) if !health::serves(head.uri.path()) => Some(respond::status(&status)),
@@ -103,7 +109,7 @@ impl ApiServer {
             let took = started.elapsed();
             let code = answered.1.status().as_u16();
             Span::current().record("code", code);
-            if answered.0.verb == "get" || answered.0.verb == "list" {
+            if is_routine(&answered.0) {
                 debug!(?took, "answered");
             } else {
                 info!(?took, "answered");
@@ -112,7 +118,6 @@ impl ApiServer {
         }
         .instrument(span)
         .await;
-        self.inner.metrics.inflight.fetch_sub(1, Ordering::Relaxed);
         self.inner
             .metrics
             .request(kind, response.status().as_u16(), started.elapsed());
@@ -129,6 +134,9 @@ impl ApiServer {
             Impersonation::None => Ok(identity.clone()),
             Impersonation::Incomplete => Err(Status::bad_request(
                 "requested impersonation without impersonating a user",
+            )),
+            Impersonation::Unsupported => Err(Status::bad_request(
+                "impersonation of uids and extra attributes is not supported",
             )),
             Impersonation::As(other) if identity.is_superuser() => Ok(other),
             Impersonation::As(other) => {
@@ -155,7 +163,7 @@ impl ApiServer {
         path: ResourcePath,
         query: Query,
         head: http::request::Parts,
-        body: Bytes,
+        body: Payload,
     ) -> (Kind, Response) {
         let verb = path.verb(&head.method, &query);
         let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
@@ -191,13 +199,14 @@ impl ApiServer {
         path: ResourcePath,
         query: Query,
         mut head: http::request::Parts,
-        body: Bytes,
+        body: Payload,
         verb: Verb,
         resource: Option<&'static Resource>,
     ) -> Result<Call, Status> {
         let headers = head.headers;
         let identity = self.identify(&connection.identity, &headers)?;
-        self.authorize(&identity, verb, &path, &query).await?;
+        self.authorize(&identity, verb, &path, &query, resource)
+            .await?;
         let resource = resource.ok_or_else(Status::no_such_resource)?;
         allowed_here(resource, verb, &path)?;
         let form = negotiate::form(&headers).ok_or_else(|| {
@@ -205,6 +214,7 @@ impl ApiServer {
                 "application/json, application/yaml, application/vnd.kubernetes.protobuf",
             )
         })?;
+        let body = body.read(&self.inner.room, BODY_LIMIT).await?;
         Ok(Call {
             server: self.clone(),
             identity,
@@ -226,21 +236,17 @@ impl ApiServer {
         verb: Verb,
         path: &ResourcePath,
         query: &Query,
+        resource: Option<&'static Resource>,
     ) -> Result<(), Status> {
         if identity.is_superuser() {
             return Ok(());
         }
-        // The one selector that authorization understands; anything else in it does not help.
-        let selector = query.text("fieldSelector").unwrap_or_default();
-        let demands = |field: &str| {
-            selector.split(',').find_map(|term| {
-                let value = term.trim().strip_prefix(field)?;
-                let value = value
-                    .strip_prefix("==")
-                    .or_else(|| value.strip_prefix('='))?;
-                Some(value.trim())
-            })
-        };
+        // Read as the handlers read it, so that nobody is let in by what they understand otherwise.
+        let selector = resource
+            .zip(query.text("fieldSelector"))
+            .and_then(|(resource, text)| FieldSelector::parse(resource, text).ok())
+            .unwrap_or_default();
+        let demands = |field: &str| selector.exact(field);
         let name = match &path.name {
             Some(name) => name.as_str(),
             None if authz::takes_name_from_selector(verb) => {
@@ -291,10 +297,11 @@ impl ApiServer {
         connection: &Connection,
         query: &Query,
         head: &http::request::Parts,
-        body: Bytes,
+        body: Payload,
     ) -> Result<Response, Status> {
         let path = head.uri.path();
         if join::serves(path) {
+            let body = body.read(&self.inner.room, JOIN_LIMIT).await?;
             return Box::pin(self.join_request(&connection.identity, head, body)).await;
         }
         let identity = self.identify(&connection.identity, &head.headers)?;
@@ -312,6 +319,36 @@ impl ApiServer {
             "404 page not found\n",
         ))
     }
+}
+
+/// Counts a request until it is answered or dropped.
+struct InFlight<'a>(&'a ApiServer);
+
+impl<'a> InFlight<'a> {
+    fn new(server: &'a ApiServer) -> InFlight<'a> {
+        server
+            .inner
+            .metrics
+            .inflight
+            .fetch_add(1, Ordering::Relaxed);
+        InFlight(server)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0
+            .inner
+            .metrics
+            .inflight
+            .fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether an answer is told of only on demand: reads, and what every node and controller writes all
+/// the time.
+fn is_routine(kind: &Kind) -> bool {
+    matches!(kind.verb, "get" | "list") || matches!(kind.resource, "leases" | "events")
 }
 
 /// Whether the path and verb go with the resource: its scope, its verbs, its subresources'.
@@ -415,23 +452,32 @@ fn resource_kind(verb: Verb, path: &ResourcePath, resource: Option<&'static Reso
     }
 }
 
+/// What a path that is no resource's is counted as: its method and, like Kubernetes, its beginning.
 fn path_kind(method: &Method, path: &str) -> Kind {
-    let subresource = [
-        "/healthz", "/livez", "/readyz", "/version", "/metrics", "/openapi", "/carob",
-    ]
-    .into_iter()
-    .find(|p| path.starts_with(p))
-    .unwrap_or("");
+    const KNOWN: [&str; 9] = [
+        "/healthz",
+        "/livez",
+        "/readyz",
+        "/version",
+        "/metrics",
+        "/openapi",
+        join::JOIN_PATH,
+        join::MEMBERS_PATH,
+        join::SERVERS_PATH,
+    ];
     Kind {
         verb: match *method {
             Method::GET | Method::HEAD => "get",
-            Method::POST => "create",
+            Method::POST => "post",
             _ => "other",
         },
         group: "",
         version: "",
         resource: "",
-        subresource,
+        subresource: KNOWN
+            .into_iter()
+            .find(|known| path.starts_with(known))
+            .unwrap_or(""),
         scope: "",
     }
 }
@@ -439,6 +485,14 @@ fn path_kind(method: &Method, path: &str) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn joins_are_counted_by_their_path() {
+        let kind = path_kind(&Method::POST, "/carob/v1/join");
+        assert_eq!((kind.verb, kind.subresource), ("post", "/carob/v1/join"));
+        let kind = path_kind(&Method::GET, "/readyz/ping");
+        assert_eq!((kind.verb, kind.subresource), ("get", "/readyz"));
+    }
 
     #[test]
     fn timeouts() {

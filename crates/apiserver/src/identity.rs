@@ -25,8 +25,10 @@ pub(crate) enum Impersonation {
     None,
     /// Act as this one.
     As(Identity),
-    /// Groups or more without a user: Kubernetes calls that a server error's worth of nonsense.
+    /// Groups without a user: Kubernetes calls that a server error's worth of nonsense.
     Incomplete,
+    /// A uid or extra attributes, which no user has here: whoever asks would be taken for another.
+    Unsupported,
 }
 
 impl Identity {
@@ -105,7 +107,8 @@ impl Identity {
             .keys()
             .any(|k| k.as_str().starts_with("impersonate-extra-") || k == "impersonate-uid");
         match text("impersonate-user") {
-            None if groups.is_empty() && !more => Impersonation::None,
+            _ if more => Impersonation::Unsupported,
+            None if groups.is_empty() => Impersonation::None,
             None => Impersonation::Incomplete,
             Some(ANONYMOUS) => Impersonation::As(Identity::anonymous()),
             Some(user) => Impersonation::As(Identity::new(
@@ -151,6 +154,11 @@ mod tests {
         assert_eq!(
             Identity::impersonation(&headers),
             Impersonation::As(Identity::new("jane", ["dev"]))
+        );
+        headers.append("impersonate-extra-scopes", "x".parse().unwrap());
+        assert_eq!(
+            Identity::impersonation(&headers),
+            Impersonation::Unsupported
         );
     }
 }

@@ -1,5 +1,7 @@
 //! How machines become part of the cluster: certificates for a token, raft membership for servers.
 
+mod agent;
+
 use std::net::IpAddr;
 
 use api::status::Subject;
@@ -7,7 +9,8 @@ use api::{Resource, Status};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use client::join::{JOIN_PATH, MEMBERS_PATH, Member, Members, NewMember, Request, Response, Role};
+pub(crate) use client::join::{JOIN_PATH, MEMBERS_PATH};
+use client::join::{Member, Members, NewMember, Request, Response, Role};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::Secret;
@@ -19,12 +22,12 @@ use tracing::info;
 
 use crate::ApiServer;
 use crate::body;
-use crate::ca::{Profile, SERVER_USER};
+use crate::ca::{Profile, SERVER_NAMES, SERVER_USER};
 use crate::identity::Identity;
 use crate::registry::unavailable;
 
 /// Where agents and servers learn every server's URL.
-const SERVERS_PATH: &str = "/carob/v1/servers";
+pub(crate) const SERVERS_PATH: &str = "/carob/v1/servers";
 /// The store's key of the last raft id that was given out. Ids are never given twice: a member that
 /// comes back with an empty disk must not be taken for the one that voted.
 const LAST_MEMBER: &[u8] = b"/carob/members/last";
@@ -96,6 +99,9 @@ impl ApiServer {
             ));
         }
         check_name(&request.node_name)?;
+        if role == Role::Agent {
+            self.judge_agent(&request).await?;
+        }
         let certificate = self
             .inner
             .config
@@ -295,6 +301,11 @@ fn check_name(name: &str) -> Result<(), Status> {
         matches!((bytes.first(), bytes.last()), (Some(a), Some(z)) if letter(*a) && letter(*z))
             && bytes.iter().all(|b| letter(*b) || *b == b'-')
     };
+    if SERVER_NAMES.contains(&name) {
+        return Err(Status::bad_request(format!(
+            "node_name {name:?}: servers are reached by this name"
+        )));
+    }
     if name.len() <= 253 && name.split('.').all(label) {
         return Ok(());
     }
@@ -330,7 +341,17 @@ mod tests {
         for good in ["n1", "carob-1", "a.b"] {
             assert!(check_name(good).is_ok(), "{good}");
         }
-        for bad in ["", "A", "-a", "a-", "a..b", "a/b", "system:node"] {
+        for bad in [
+            "",
+            "A",
+            "-a",
+            "a-",
+            "a..b",
+            "a/b",
+            "system:node",
+            "kubernetes",
+            "localhost",
+        ] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

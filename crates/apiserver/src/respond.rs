@@ -6,9 +6,12 @@ use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
 use crate::body::{Response, answer};
-use crate::connection::BODY_LIMIT;
 use crate::identity::Identity;
 use crate::negotiate::Media;
+
+/// How much of one warning is sent, and of all together: Kubernetes' own bounds.
+const WARNING_LENGTH: usize = 256;
+const WARNINGS_LENGTH: usize = 4096;
 
 /// An error as its `Status` object.
 pub(crate) fn status(status: &Status) -> Response {
@@ -28,10 +31,8 @@ pub(crate) fn status(status: &Status) -> Response {
 }
 
 /// 413.
-pub(crate) fn too_large() -> Response {
-    status(&Status::request_entity_too_large(format!(
-        "limit is {BODY_LIMIT}"
-    )))
+pub(crate) fn too_large(limit: usize) -> Status {
+    Status::request_entity_too_large(format!("limit is {limit}"))
 }
 
 /// A JSON document in the media type agreed upon.
@@ -62,16 +63,34 @@ fn yaml(value: &Value) -> Result<Bytes, Status> {
         .map_err(|e| Status::internal(format!("writing YAML: {e}")))
 }
 
-/// Adds `Warning: 299 - "text"` headers, one a warning.
+/// Adds `Warning: 299 - "text"` headers, one a warning, as many as clients take in one head.
 pub(crate) fn warn(mut response: Response, warnings: &[String]) -> Response {
+    let mut left = WARNINGS_LENGTH;
     for warning in warnings {
-        let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        let clean: String = quoted.chars().filter(|c| !c.is_control()).collect();
-        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{clean}\"")) {
+        let header = format!("299 - \"{}\"", quoted(warning));
+        let Some(rest) = left.checked_sub(header.len()) else {
+            break;
+        };
+        left = rest;
+        if let Ok(value) = HeaderValue::from_bytes(header.as_bytes()) {
             response.headers_mut().append(http::header::WARNING, value);
         }
     }
     response
+}
+
+/// A warning as it can stand in a quoted string of a header, cut if it is long.
+fn quoted(warning: &str) -> String {
+    let mut end = warning.len().min(WARNING_LENGTH);
+    while !warning.is_char_boundary(end) {
+        end -= 1;
+    }
+    warning[..end]
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 /// 403 for a path that is no resource's.
@@ -91,5 +110,25 @@ pub(crate) fn forbidden_path(identity: &Identity, method: &http::Method, path: &
             "",
             "",
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_fit_into_a_head() {
+        let warned = |warnings: &[String]| {
+            let response = warn(answer(StatusCode::OK, "", client::full("")), warnings);
+            let values = response.headers().get_all(http::header::WARNING);
+            values.iter().cloned().collect::<Vec<_>>()
+        };
+        let odd = warned(&["say \"no\"\r\nX: y".to_owned(), "ü".to_owned()]);
+        assert_eq!(odd[0], r#"299 - "say \"no\"X: y""#);
+        assert_eq!(odd[1].as_bytes(), "299 - \"ü\"".as_bytes());
+        let long = warned(&vec!["ü".repeat(1000); 100]);
+        assert!(long.iter().all(|w| w.len() <= 256 + 8));
+        assert!(long.iter().map(HeaderValue::len).sum::<usize>() <= WARNINGS_LENGTH);
     }
 }

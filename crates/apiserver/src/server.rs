@@ -13,6 +13,7 @@ use crate::ca::Ca;
 use crate::cache::Cache;
 use crate::metrics::Metrics;
 use crate::mount::Mount;
+use crate::payload::Room;
 use crate::{bootstrap, registry};
 
 /// How long to wait before what failed is tried again.
@@ -43,6 +44,7 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) cache: Arc<Cache>,
     pub(crate) metrics: Metrics,
+    pub(crate) room: Room,
     pub(crate) event_leases: registry::EventLeases,
     pub(crate) agents: crate::handlers::Agents,
     ready: watch::Sender<bool>,
@@ -63,6 +65,7 @@ impl ApiServer {
                 store,
                 cache,
                 metrics: Metrics::default(),
+                room: Room::default(),
                 event_leases: registry::EventLeases::default(),
                 agents: crate::handlers::Agents::default(),
                 ready: watch::Sender::new(false),

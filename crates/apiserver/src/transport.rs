@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ApiServer;
 use crate::connection::Connection;
 use crate::identity::Identity;
+use crate::payload::Payload;
 
 struct InProcess {
     server: ApiServer,
@@ -40,6 +41,7 @@ impl Transport for InProcess {
             local: true,
             shutdown: CancellationToken::new(),
         };
+        let request = request.map(Payload::Whole);
         async move { Ok(self.server.handle(connection, request).await) }.boxed()
     }
 }

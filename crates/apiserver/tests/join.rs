@@ -4,7 +4,6 @@ mod server;
 
 use std::sync::Arc;
 
-use apiserver::tls;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use client::Client;
@@ -15,7 +14,6 @@ use client::token::Token;
 use serde_json::{Value, json};
 use server::Server;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
 const SECRET: &str = "0123456789abcdef";
 
@@ -67,6 +65,16 @@ async fn an_agent_joins_by_its_token_and_is_then_a_node() {
     let refused = join::join(&unknown, &good, &greedy).await.unwrap_err();
     assert_eq!(refused.code(), Some(403), "{refused}");
     let joined = join::join(&unknown, &good, &request).await.unwrap();
+    for (name, address, why) in [
+        ("s1", [127, 0, 0, 5], "the name of a server"),
+        ("n6", [127, 0, 0, 1], "the address of a server"),
+    ] {
+        let (mut posing, _) = machine(Role::Agent, name);
+        posing.addresses = vec![address.into()];
+        let refused = join::join(&unknown, &good, &posing).await.unwrap_err();
+        assert_eq!(refused.code(), Some(403), "{refused}");
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
     assert!(joined.ca_key.is_none() && joined.member_id.is_none());
     assert_eq!(joined.servers, ["https://127.0.0.1:6443"]);
     let identity = Identity {
@@ -88,6 +96,19 @@ async fn an_agent_joins_by_its_token_and_is_then_a_node() {
     let servers: Value = serde_json::from_slice(&servers).unwrap();
     assert_eq!(servers["servers"][0], "https://127.0.0.1:6443");
     assert!(join::members(&node).await.unwrap_err().is_forbidden());
+    // Once the node lives, nobody else becomes it; when it is gone, its machine may come back.
+    let own = json!({"metadata": {"name": "n5"}});
+    server.post("/api/v1/nodes", own).await.expect(201);
+    join::join(&unknown, &good, &request).await.unwrap();
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let lease = json!({"metadata": {"name": "n5"}, "spec": {
+        "renewTime": "2999-01-01T00:00:00.000000Z", "leaseDurationSeconds": 40}});
+    server.post(leases, lease).await.expect(201);
+    let refused = join::join(&unknown, &good, &request).await.unwrap_err();
+    assert!(refused.to_string().contains("is alive"), "{refused}");
+    let gone = server.call("DELETE", "/api/v1/nodes/n5", "", Value::Null);
+    gone.await.expect(200);
+    join::join(&unknown, &good, &request).await.unwrap();
     stop.cancel();
 }
 
@@ -227,6 +248,13 @@ async fn without_a_certificate_there_is_little_to_see() {
             Err(error) => error.code().unwrap_or_else(|| panic!("{path}: {error}")),
         };
         assert_eq!(got, code, "{path}");
+    }
+    // A body is for who is known; a machine that joins sends little.
+    for (path, code) in [("/carob/v1/join", 413), ("/api/v1/namespaces", 403)] {
+        let large = bytes::Bytes::from(vec![b' '; 100 * 1024]);
+        let request = http::Request::post(path).body(large).unwrap();
+        let refused = nobody.raw(request).await.unwrap_err();
+        assert_eq!(refused.code(), Some(code), "{path}: {refused}");
     }
     let request = http::Request::get("/api/v1/pods")
         .header("authorization", "Bearer nonsense")

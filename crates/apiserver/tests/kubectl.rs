@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use apiserver::ca::Profile;
-use apiserver::tls;
 use serde_json::{Value, json};
 use server::Server;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// A server that listens, and a kubeconfig for it.

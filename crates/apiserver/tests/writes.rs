@@ -151,6 +151,24 @@ async fn collections_and_evictions() {
             "spec": {"containers": [{"name": "c", "image": "i"}]}});
         server.post(&pods, pod).await.expect(201);
     }
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({"metadata": {"name": "c"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"n": "c"}}}});
+    server.post(budgets, budget).await.expect(201);
+    let running = json!({"status": {"phase": "Running"}});
+    let merge = "application/merge-patch+json";
+    for name in ["a", "c"] {
+        let path = format!("{pods}/{name}/status");
+        let patched = server.call("PATCH", &path, merge, running.clone()).await;
+        patched.expect(200);
+    }
+    let protected = json!({"metadata": {"name": "c"}});
+    let refused = server.post(&format!("{pods}/c/eviction"), protected).await;
+    let refused = refused.expect(429);
+    assert_eq!(
+        refused["details"]["causes"][0]["reason"],
+        "DisruptionBudget"
+    );
     let eviction = json!({"metadata": {"name": "a"}});
     server
         .post(&format!("{pods}/a/eviction"), eviction)
@@ -256,6 +274,11 @@ async fn a_node_writes_its_own_pods_and_learns_that_one_is_gone() {
     };
     patch("mine").await.expect(200);
     patch("other").await.expect(403);
+    let grabbed = json!({"metadata": {"labels": {"app": "bank"}}, "status": {"phase": "Running"}});
+    let status = format!("{pods}/mine/status");
+    call(&node, "PATCH", &status, merge, grabbed)
+        .await
+        .expect(403);
     let read = |path: String| {
         let node = node.clone();
         async move { call(&node, "GET", &path, "", Value::Null).await.code }
@@ -267,6 +290,15 @@ async fn a_node_writes_its_own_pods_and_learns_that_one_is_gone() {
         200
     );
     assert_eq!(read(pods.clone()).await, 403);
+    for foreign in [
+        // Another's pod by name, and a comma that belongs to a value.
+        format!("{pods}/other?watch=1&timeoutSeconds=1&fieldSelector=spec.nodeName%3Dn1"),
+        format!("{pods}?fieldSelector=metadata.name!%3Dx%5C,spec.nodeName%3Dn1"),
+    ] {
+        assert_eq!(read(foreign.clone()).await, 403, "{foreign}");
+    }
+    let own = format!("{pods}/mine?watch=1&timeoutSeconds=1&fieldSelector=spec.nodeName%3Dn1");
+    assert_eq!(read(own).await, 200);
     let now = json!({"gracePeriodSeconds": 0});
     let mine = format!("{pods}/mine");
     call(&node, "DELETE", &mine, "application/json", now)
@@ -340,7 +372,38 @@ async fn a_node_registers_itself_and_then_says_how_it_is() {
         "application/apply-patch+yaml",
         wanted,
     )
-    .await;
+    .await
+    .expect(403);
     let after = server.get(&own).await.expect(200);
     assert_eq!(after["spec"]["taints"][0]["key"], "k");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_has_the_priority_of_its_class() {
+    let server = Server::start().await;
+    let pods = format!("{DEFAULT}/pods");
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let pod = |name: &str, class: &str| {
+        json!({"metadata": {"name": name}, "spec": {"priorityClassName": class,
+            "containers": [{"name": "c", "image": "i"}]}})
+    };
+    let refused = server.post(&pods, pod("a", "high")).await.expect(403);
+    let message = refused["message"].as_str().unwrap_or_default();
+    assert!(
+        message.contains("no PriorityClass with name high was found"),
+        "{message}"
+    );
+    let high = json!({"metadata": {"name": "high"}, "value": 1000, "preemptionPolicy": "Never"});
+    server.post(classes, high).await.expect(201);
+    let made = server.post(&pods, pod("a", "high")).await.expect(201);
+    assert_eq!(made["spec"]["priority"], 1000);
+    assert_eq!(made["spec"]["preemptionPolicy"], "Never");
+    let system = server.post(&pods, pod("b", "system-node-critical")).await;
+    assert_eq!(system.expect(201)["spec"]["priority"], 2_000_001_000);
+    let usual = json!({"metadata": {"name": "usual"}, "value": 7, "globalDefault": true});
+    server.post(classes, usual).await.expect(201);
+    server.get(classes).await.expect(200);
+    let made = server.post(&pods, pod("c", "")).await.expect(201);
+    assert_eq!(made["spec"]["priorityClassName"], "usual");
+    assert_eq!(made["spec"]["priority"], 7);
 }

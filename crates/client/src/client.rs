@@ -9,10 +9,7 @@ use k8s_openapi::api::core::v1::{Binding, ObjectReference};
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::Instrument;
 
-use crate::{
-    Access, Body, DeleteOptions, Error, Kind, Transport, Untyped, access::Location,
-    transport::collect,
-};
+use crate::{Access, Body, Error, Kind, Transport, Untyped, access::Location, transport::collect};
 
 /// The most that one answer may hold, other than a watch: a list of 100,000 large pods.
 const MAX_ANSWER: usize = 512 << 20;
@@ -127,28 +124,6 @@ impl Client {
         binding.metadata.uid = Some(uid.into());
         self.of::<k8s_openapi::api::core::v1::Pod>()
             .post::<_, serde_json::Value>(namespace, name, "binding", &binding)
-            .await
-            .map(drop)
-    }
-
-    /// Asks for a pod to be removed, as far as its disruption budgets allow.
-    ///
-    /// # Errors
-    /// 429 when a budget forbids it now; else as any request.
-    pub async fn evict(
-        &self,
-        namespace: &str,
-        name: &str,
-        options: &DeleteOptions,
-    ) -> Result<(), Error> {
-        let eviction = serde_json::json!({
-            "apiVersion": "policy/v1",
-            "kind": "Eviction",
-            "metadata": { "namespace": namespace, "name": name },
-            "deleteOptions": options.body(),
-        });
-        self.of::<k8s_openapi::api::core::v1::Pod>()
-            .post::<_, serde_json::Value>(namespace, name, "eviction", &eviction)
             .await
             .map(drop)
     }

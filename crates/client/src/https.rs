@@ -29,7 +29,9 @@ use crate::{Body, BoxFuture, Error, Transport};
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a server may take for TCP and TLS until the next is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a server may take for the head of its answer to a read until the next is tried.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection whose other end is silent for this long is asked whether it lives …
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// … this often, this far apart. What was sent must be acknowledged within the product of both
@@ -44,8 +46,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// The next one is tried when no connection comes about, and when the answer is 503 with a
 /// `Retry-After` header, by which a server says that it has not taken the request (it is not
 /// ready, or knows no leader). Any other failure may have come after the request was carried out:
-/// then only GET and HEAD go to the next server (also after a 503 without that header), and
-/// everything else is the caller's to judge.
+/// then only GET and HEAD go to the next server (also after a 503 without that header, or when no
+/// answer begins for a while), and everything else is the caller's to judge. The server of a request
+/// that is given up without an answer is asked last from then on.
 pub struct HttpsTransport {
     http: legacy::Client<Connector, Full<Bytes>>,
     servers: RwLock<Servers>,
@@ -163,7 +166,15 @@ impl HttpsTransport {
         let mut failed = None;
         for step in 0..count {
             let at = (servers.preferred + step) % count;
-            match self.send_to(&servers.all[at], &request).await {
+            let mut unanswered = Unanswered {
+                transport: self,
+                servers: &servers,
+                next: Some((at + 1) % count),
+            };
+            let is_last = step + 1 == count;
+            let answer = self.begin(&servers.all[at], &request, is_last).await;
+            unanswered.next = None;
+            match answer {
                 Ok(response) if is_refused(request.method(), &response) => {
                     refused = Some(response);
                 }
@@ -187,6 +198,29 @@ impl HttpsTransport {
             (Some(response), _) => Ok(response),
             (None, Some(error)) => Err(error),
             (None, None) => Err(Error::Invalid("no server is known".to_owned())),
+        }
+    }
+
+    /// Sends to one server. A read that other servers could answer does not wait for ever.
+    async fn begin(
+        &self,
+        server: &Authority,
+        request: &Request<Bytes>,
+        is_last: bool,
+    ) -> Result<Response<Body>, Failure> {
+        let answer = self.send_to(server, request);
+        if is_last || !is_read(request.method()) {
+            return answer.await;
+        }
+        match tokio::time::timeout(HEAD_TIMEOUT, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure {
+                error: Error::transport(
+                    format!("https://{server}"),
+                    format!("no answer within {HEAD_TIMEOUT:?}"),
+                ),
+                unsent: false,
+            }),
         }
     }
 
@@ -223,6 +257,21 @@ impl HttpsTransport {
                 unsent: error.is_connect(),
                 error: Error::transport(context, root_cause(error)),
             }),
+        }
+    }
+}
+
+/// A request that waits for its answer. If it is dropped meanwhile, its server may hang.
+struct Unanswered<'a> {
+    transport: &'a HttpsTransport,
+    servers: &'a Servers,
+    next: Option<usize>,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(next) = self.next {
+            self.transport.prefer(self.servers, next);
         }
     }
 }

@@ -9,8 +9,7 @@ use crate::{
     tls::{Identity, Subject},
 };
 
-/// The organisation that every server's certificate carries.
-pub const SERVERS: &str = "system:carob:servers";
+pub use crate::tls::SERVERS;
 
 #[expect(
     missing_docs,

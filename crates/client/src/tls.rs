@@ -4,23 +4,23 @@
 //! addresses (or DNS names) that a certificate carries. All configurations name rustls' `ring`
 //! provider explicitly, so that no process-wide default is needed.
 
+mod verifier;
+
 use std::{net::IpAddr, sync::Arc};
 
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig,
-    SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::token;
+use verifier::{OfServers, Pinned};
+
+/// The organisation that every server's certificate carries.
+pub const SERVERS: &str = "system:carob:servers";
 
 /// What is wrong with a key or a certificate.
 #[derive(Debug, thiserror::Error)]
@@ -80,14 +80,12 @@ pub enum ClientAuth {
 }
 
 impl Identity {
-    /// For a client that shows this identity and trusts only the cluster's CA.
+    /// For a client that shows this identity and trusts only servers of the cluster's CA.
     ///
     /// # Errors
     /// When the PEM can't be read or its parts don't fit.
     pub fn client_config(&self) -> Result<ClientConfig, Error> {
-        let roots = roots(&self.ca_pem)?;
-        let config = builder()?
-            .with_root_certificates(roots)
+        let config = trusting_servers(&self.ca_pem)?
             .with_client_auth_cert(certificates(&self.cert_pem)?, key(&self.key_pem)?)?;
         Ok(config)
     }
@@ -145,26 +143,21 @@ impl Identity {
     }
 }
 
-/// For a client without a certificate that trusts only this CA.
+/// For a client without a certificate that trusts only servers of this CA.
 ///
 /// # Errors
 /// When the PEM can't be read.
 pub fn anonymous_config(ca_pem: &str) -> Result<ClientConfig, Error> {
-    Ok(builder()?
-        .with_root_certificates(roots(ca_pem)?)
-        .with_no_client_auth())
+    Ok(trusting_servers(ca_pem)?.with_no_client_auth())
 }
 
-/// For a client without a certificate that trusts only a chain whose CA certificate has this
+/// For a client without a certificate that trusts only a server's chain whose CA certificate has this
 /// digest: a machine that is about to join, and has only a token.
 ///
 /// # Errors
 /// Only if rustls lacks its own defaults.
 pub fn pinned_config(ca_digest: [u8; 32]) -> Result<ClientConfig, Error> {
-    let verifier = Pinned {
-        ca_digest,
-        provider: provider(),
-    };
+    let verifier = Pinned::new(ca_digest, provider());
     Ok(builder()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
@@ -311,65 +304,13 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
     ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()
 }
 
-/// Trusts exactly the CA certificate with a known digest, once the server has shown it.
-#[derive(Debug)]
-struct Pinned {
-    ca_digest: [u8; 32],
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let ca = intermediates
-            .iter()
-            .find(|certificate| token::digest(certificate) == self.ca_digest)
-            .ok_or_else(|| {
-                rustls::Error::General(
-                    "the server's CA is not the one that the token was made for".to_owned(),
-                )
-            })?;
-        let mut roots = RootCertStore::empty();
-        roots.add(ca.clone().into_owned())?;
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
-            .build()
-            .map_err(|error| rustls::Error::General(error.to_string()))?
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
-
-    fn root_hint_subjects(&self) -> Option<&[DistinguishedName]> {
-        None
-    }
+/// Every certificate of a cluster would do for a server's by its CA and extensions: what tells them
+/// apart is whom they name.
+fn trusting_servers(
+    ca_pem: &str,
+) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, Error> {
+    let verifier = OfServers::new(roots(ca_pem)?, provider())?;
+    Ok(builder()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier)))
 }

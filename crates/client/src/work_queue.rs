@@ -11,6 +11,9 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
+/// The longest delay; who asks for more looks again then.
+const LONGEST_DELAY: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// A queue of keys for any number of workers.
 ///
 /// A key that is added while it waits is there once; one that is added while a worker has it
@@ -96,7 +99,7 @@ impl<K: Ord + Clone> WorkQueue<K> {
         self.shared.notify.notify_one();
     }
 
-    /// Adds a key after a while, or at the time it is due already if that is earlier.
+    /// Adds a key after a while (30 days at most, which no clock overflows by), or at the time it is due already if that is earlier.
     pub fn add_after(&self, key: K, delay: Duration) {
         if delay.is_zero() {
             return self.add(key);
@@ -105,7 +108,7 @@ impl<K: Ord + Clone> WorkQueue<K> {
         if state.closed {
             return;
         }
-        let at = Instant::now() + delay;
+        let at = Instant::now() + delay.min(LONGEST_DELAY);
         match state.due.get(&key) {
             Some(due) if *due <= at => return,
             _ => state.undelay(&key),
@@ -308,6 +311,7 @@ mod tests {
     async fn delayed_keys_come_in_the_order_of_their_times() {
         let queue = WorkQueue::new();
         let began = Instant::now();
+        queue.add_after("never", Duration::MAX);
         queue.add_after("late", 30 * MS);
         queue.add_after("early", 10 * MS);
         queue.add_after("late", 20 * MS);

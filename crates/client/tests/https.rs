@@ -111,6 +111,26 @@ async fn what_may_have_been_taken_is_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_hangs_is_left() {
+    let ca = Authority::new();
+    let cluster = Simulated::new();
+    let first = Server::start(&ca, &cluster).await;
+    let second = Server::start(&ca, &cluster).await;
+    let client = Client::new(transport(&[&first, &second], &ca.identity("admin")), "test");
+    first.behave(Behaviour::Hang);
+    let hasty = client.clone().with_timeout(Duration::from_millis(100));
+    assert!(create(&hasty, "a").await.is_err());
+    // Who gave up has left it for all that come after.
+    create(&client, "b").await.unwrap();
+    assert_eq!((first.taken(), second.taken()), (1, 1));
+    // A read goes on by itself.
+    second.behave(Behaviour::Hang);
+    first.behave(Behaviour::Serve);
+    client.of::<ConfigMap>().get("default", "b").await.unwrap();
+    assert_eq!((first.taken(), second.taken()), (2, 2));
+}
+
+#[tokio::test]
 async fn servers_are_replaced_while_it_runs() {
     let ca = Authority::new();
     let cluster = Simulated::new();
@@ -185,7 +205,7 @@ async fn a_pinned_ca_does_not_vouch_for_a_stranger() {
     let ca = Authority::new();
     let stranger = Authority::new();
     let cluster = Simulated::new();
-    let mut identity = stranger.identity("server");
+    let mut identity = stranger.identity_of("system:carob:server:s1", tls::SERVERS);
     identity.cert_pem.push_str(&ca.ca_pem());
     let server = Server::start_as(&identity, &cluster).await;
     let der = tls::certificates(&ca.ca_pem()).unwrap();
@@ -193,6 +213,28 @@ async fn a_pinned_ca_does_not_vouch_for_a_stranger() {
     let transport = HttpsTransport::new([server.url()], config).unwrap();
     let client = Client::new(Arc::new(transport), "joiner");
     assert!(create(&client, "a").await.is_err());
+    assert_eq!(server.taken(), 0);
+}
+
+#[tokio::test]
+async fn a_node_is_not_taken_for_a_server() {
+    let ca = Authority::new();
+    let cluster = Simulated::new();
+    // A node's certificate that carries the server's address.
+    let mut node = ca.identity("system:node:n1");
+    node.cert_pem.push_str(&ca.ca_pem());
+    let server = Server::start_as(&node, &cluster).await;
+    let der = tls::certificates(&ca.ca_pem()).unwrap();
+    for config in [
+        ca.identity("admin").client_config().unwrap(),
+        tls::anonymous_config(&ca.ca_pem()).unwrap(),
+        tls::pinned_config(token::digest(&der[0])).unwrap(),
+    ] {
+        let transport = HttpsTransport::new([server.url()], config).unwrap();
+        let client = Client::new(Arc::new(transport), "test");
+        let error = create(&client, "a").await.unwrap_err().to_string();
+        assert!(error.contains("no server of the cluster"), "{error}");
+    }
     assert_eq!(server.taken(), 0);
 }
 

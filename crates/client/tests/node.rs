@@ -7,13 +7,16 @@ use std::{net::SocketAddr, pin::Pin};
 use authority::Authority;
 use bytes::Bytes;
 use client::{
-    node::{self, LogsChunk, LogsRequest, node_client::NodeClient, node_server},
+    node::{
+        self, LogsChunk, LogsRequest, StdinRequest, StdinResponse, node_client::NodeClient,
+        node_server,
+    },
     tls::Identity,
 };
 use futures::{Stream, StreamExt, stream};
 
 use tokio::net::TcpListener;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 struct Agent;
 
@@ -32,6 +35,13 @@ impl node_server::Node for Agent {
             Ok(LogsChunk { data })
         });
         Ok(Response::new(Box::pin(stream::iter(lines))))
+    }
+
+    async fn stdin(
+        &self,
+        _: Request<Streaming<StdinRequest>>,
+    ) -> Result<Response<StdinResponse>, Status> {
+        Err(Status::unimplemented("no program reads here"))
     }
 }
 

@@ -88,24 +88,35 @@ impl Copier {
 }
 
 fn run(copy: &mut Copy, latest: &Mutex<Latest>, queue: &mpsc::Receiver<Request>) {
+    // After a failure sled may hold what the disk does not: nothing more is written, nor called durable.
+    let mut failed: Option<String> = None;
     while let Ok(request) = queue.recv() {
         let request = match request {
             // Whatever comes next may be more urgent, or the end.
             Request::Nudge => queue.recv_timeout(GATHER).ok(),
             other => Some(other),
         };
-        let result = catch_up(copy, latest);
+        let mut attempt = |write: &mut dyn FnMut() -> Result<(), Error>| {
+            if failed.is_none()
+                && let Err(error) = write()
+            {
+                tracing::error!(%error, "the copy of the state cannot be written");
+                failed = Some(error.to_string());
+            }
+            failed.clone().map_or(Ok(()), |why| {
+                Err(Error::Stopped(format!(
+                    "the copy of the state is not written any more: {why}"
+                )))
+            })
+        };
+        let result = attempt(&mut || catch_up(copy, latest));
         match request {
             Some(Request::Flush(done)) => drop(done.send(result)),
             Some(Request::Install(checkpoint, done)) => {
                 latest.lock().checkpoint = None;
-                drop(done.send(result.and_then(|()| copy.install(&checkpoint))));
+                drop(done.send(attempt(&mut || copy.install(&checkpoint))));
             }
-            Some(Request::Nudge) | None => {
-                if let Err(error) = result {
-                    tracing::error!(%error, "the copy of the state cannot be written");
-                }
-            }
+            Some(Request::Nudge) | None => {}
         }
     }
 }

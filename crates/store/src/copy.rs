@@ -59,6 +59,13 @@ struct Stretch {
     bytes: usize,
 }
 
+/// What the copy knows of its own records.
+#[derive(Clone, Default)]
+struct Records {
+    fingerprint: u64,
+    stretches: VecDeque<Stretch>,
+}
+
 /// The open copy.
 pub(crate) struct Copy {
     /// The directory of all generations.
@@ -68,8 +75,10 @@ pub(crate) struct Copy {
     file: File,
     /// What the copy holds.
     held: Checkpoint,
-    fingerprint: u64,
-    stretches: VecDeque<Stretch>,
+    records: Records,
+    /// Lets the next write fail, as a full disk would.
+    #[cfg(test)]
+    broken: bool,
     /// The member's lock on its directory.
     lock: Arc<File>,
 }
@@ -97,7 +106,7 @@ impl Copy {
             files::move_aside(dir, generation)?;
         }
         let mut copy = Self::create(dir, generations.last().map_or(1, |last| last + 1), lock)?;
-        copy.seal(&Checkpoint::default())?;
+        copy.seal(Records::default(), &Checkpoint::default())?;
         Ok(copy)
     }
 
@@ -131,8 +140,9 @@ impl Copy {
             db,
             file,
             held: Checkpoint::default(),
-            fingerprint: 0,
-            stretches: VecDeque::new(),
+            records: Records::default(),
+            #[cfg(test)]
+            broken: false,
             lock: Arc::clone(lock),
         })
     }
@@ -147,7 +157,7 @@ impl Copy {
             Err(_) => return Err(Unusable::NotWhole("sled panicked while reading".to_owned())),
         };
         match expected {
-            Some(expected) if expected == copy.fingerprint => Ok(copy),
+            Some(expected) if expected == copy.records.fingerprint => Ok(copy),
             Some(_) => Err(Unusable::NotWhole(
                 "entries are missing or altered".to_owned(),
             )),
@@ -196,7 +206,7 @@ impl Copy {
                 return Ok(Some(meta.fingerprint));
             }
             kind::ENTRY => {
-                self.fingerprint = self.fingerprint.wrapping_add(fingerprint(key, record));
+                self.records.add(key, record);
                 state.restore(Bytes::copy_from_slice(key), Entry::from_slice(record)?);
             }
             kind::LEASE => {
@@ -222,7 +232,7 @@ impl Copy {
                         .insert(index, id, Outcome::decode(&mut reader)?);
                     last = index;
                 }
-                self.stretches.push_back(Stretch {
+                self.records.stretches.push_back(Stretch {
                     first,
                     last,
                     bytes: record.len(),
@@ -239,7 +249,9 @@ impl Copy {
             return Ok(());
         }
         let mut batch = Batch::default();
-        let before = self.held.state.clone();
+        // Taken over once it is durable, with `held`.
+        let mut records = self.records.clone();
+        let before = &self.held.state;
         for change in before.entries.diff(&checkpoint.state.entries) {
             let (key, old, new) = match change {
                 DiffItem::Add(key, new) => (key, None, Some(new)),
@@ -249,7 +261,7 @@ impl Copy {
                 } => (key, Some(old), Some(new)),
                 DiffItem::Remove(key, old) => (key, Some(old), None),
             };
-            self.change_entry(&mut batch, key, old, new);
+            records.change_entry(&mut batch, key, old, new);
         }
         for change in before.leases.diff(&checkpoint.state.leases) {
             match change {
@@ -275,63 +287,8 @@ impl Copy {
                 }
             }
         }
-        self.answers(checkpoint, &mut batch);
-        self.apply(batch, checkpoint)
-    }
-
-    fn change_entry(
-        &mut self,
-        batch: &mut Batch,
-        key: &Bytes,
-        old: Option<&Entry>,
-        new: Option<&Entry>,
-    ) {
-        let old = old.map(Encode::to_vec);
-        if let Some(old) = &old {
-            self.fingerprint = self.fingerprint.wrapping_sub(fingerprint(key, old));
-        }
-        let bytes = old.map_or(0, |old| old.len());
-        match new {
-            Some(new) => {
-                let record = new.to_vec();
-                self.fingerprint = self.fingerprint.wrapping_add(fingerprint(key, &record));
-                put(batch, kind::ENTRY, key, &record, bytes);
-            }
-            None => remove(batch, kind::ENTRY, key, bytes),
-        }
-    }
-
-    /// Adds the answers given since, and removes the stretches that hold only forgotten ones.
-    fn answers(&mut self, checkpoint: &Checkpoint, batch: &mut Batch) {
-        let answers = &checkpoint.state.answers;
-        let oldest = answers.oldest().unwrap_or(u64::MAX);
-        while let Some(stretch) = self.stretches.front().copied()
-            && stretch.last < oldest
-        {
-            remove(
-                batch,
-                kind::ANSWERS,
-                &stretch.first.to_be_bytes(),
-                stretch.bytes,
-            );
-            self.stretches.pop_front();
-        }
-        let mut record = Vec::new();
-        let mut bounds = None;
-        for (index, id, outcome) in answers.after(self.held.applied.map(|applied| applied.index)) {
-            index.encode(&mut record);
-            id.0.encode(&mut record);
-            outcome.encode(&mut record);
-            bounds = Some((bounds.map_or(index, |(first, _)| first), index));
-        }
-        if let Some((first, last)) = bounds {
-            put(batch, kind::ANSWERS, &first.to_be_bytes(), &record, 0);
-            self.stretches.push_back(Stretch {
-                first,
-                last,
-                bytes: record.len(),
-            });
-        }
+        records.answers(self.held.applied, checkpoint, &mut batch);
+        self.apply(batch, records, checkpoint)
     }
 
     /// Replaces the copy by `checkpoint` whole, in a new generation: a crash leaves either the old one or the new.
@@ -339,8 +296,9 @@ impl Copy {
     pub(crate) fn install(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let mut next = Self::create(&self.dir, self.generation + 1, &self.lock)?;
         let mut batch = Batch::default();
+        let mut records = Records::default();
         for (count, (key, entry)) in checkpoint.state.entries.iter().enumerate() {
-            next.change_entry(&mut batch, key, None, Some(entry));
+            records.change_entry(&mut batch, key, None, Some(entry));
             if count % INSTALL_BATCH == INSTALL_BATCH - 1 {
                 let full = std::mem::take(&mut batch);
                 next.db
@@ -357,24 +315,29 @@ impl Copy {
                 0,
             );
         }
-        next.answers(checkpoint, &mut batch);
+        records.answers(None, checkpoint, &mut batch);
         next.db
             .apply_batch(batch)
             .map_err(|error| next.failure(&error))?;
         // Everything else must be durable before the seal is.
         next.sync()?;
-        next.seal(checkpoint)?;
+        next.seal(records, checkpoint)?;
         *self = next;
         self.remove_others()
     }
 
     /// Makes a new generation count.
-    fn seal(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        self.apply(Batch::default(), checkpoint)
+    fn seal(&mut self, records: Records, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.apply(Batch::default(), records, checkpoint)
     }
 
     /// Writes `batch`, after which the copy holds `checkpoint`. Durable on return.
-    fn apply(&mut self, mut batch: Batch, checkpoint: &Checkpoint) -> Result<(), Error> {
+    fn apply(
+        &mut self,
+        mut batch: Batch,
+        records: Records,
+        checkpoint: &Checkpoint,
+    ) -> Result<(), Error> {
         let Checkpoint {
             state,
             applied,
@@ -385,7 +348,7 @@ impl Copy {
             membership: membership.clone(),
             revision: state.revision,
             renewals: state.renewals,
-            fingerprint: self.fingerprint,
+            fingerprint: records.fingerprint,
         };
         // The seal shrinks when members go; it never has more pieces than this.
         put(&mut batch, kind::META, &[], &meta.to_vec(), 4 * PIECE);
@@ -393,6 +356,7 @@ impl Copy {
             .apply_batch(batch)
             .map_err(|error| self.failure(&error))?;
         self.sync()?;
+        self.records = records;
         self.held = checkpoint.clone();
         Ok(())
     }
@@ -400,6 +364,11 @@ impl Copy {
     /// sled's flush does not survive a power cut by itself, and leaves large values to files of their own.
     fn sync(&self) -> Result<(), Error> {
         let path = files::path(&self.dir, self.generation);
+        #[cfg(test)]
+        if self.broken {
+            let full = std::io::ErrorKind::StorageFull;
+            return Err(Error::io(&path, full.into()));
+        }
         let io = |error| Error::io(&path, error);
         for blob in std::fs::read_dir(path.join("blobs")).into_iter().flatten() {
             File::open(blob.map_err(io)?.path())
@@ -422,6 +391,67 @@ impl Copy {
             }
         }
         Ok(())
+    }
+}
+
+impl Records {
+    fn add(&mut self, key: &[u8], record: &[u8]) {
+        self.fingerprint = self.fingerprint.wrapping_add(fingerprint(key, record));
+    }
+
+    fn change_entry(
+        &mut self,
+        batch: &mut Batch,
+        key: &Bytes,
+        old: Option<&Entry>,
+        new: Option<&Entry>,
+    ) {
+        let old = old.map(Encode::to_vec);
+        if let Some(old) = &old {
+            self.fingerprint = self.fingerprint.wrapping_sub(fingerprint(key, old));
+        }
+        let bytes = old.map_or(0, |old| old.len());
+        match new {
+            Some(new) => {
+                let record = new.to_vec();
+                self.add(key, &record);
+                put(batch, kind::ENTRY, key, &record, bytes);
+            }
+            None => remove(batch, kind::ENTRY, key, bytes),
+        }
+    }
+
+    /// Adds the answers given since, and removes the stretches that hold only forgotten ones.
+    fn answers(&mut self, held: Option<LogId>, checkpoint: &Checkpoint, batch: &mut Batch) {
+        let answers = &checkpoint.state.answers;
+        let oldest = answers.oldest().unwrap_or(u64::MAX);
+        while let Some(stretch) = self.stretches.front().copied()
+            && stretch.last < oldest
+        {
+            remove(
+                batch,
+                kind::ANSWERS,
+                &stretch.first.to_be_bytes(),
+                stretch.bytes,
+            );
+            self.stretches.pop_front();
+        }
+        let mut record = Vec::new();
+        let mut bounds = None;
+        for (index, id, outcome) in answers.after(held.map(|applied| applied.index)) {
+            index.encode(&mut record);
+            id.0.encode(&mut record);
+            outcome.encode(&mut record);
+            bounds = Some((bounds.map_or(index, |(first, _)| first), index));
+        }
+        if let Some((first, last)) = bounds {
+            put(batch, kind::ANSWERS, &first.to_be_bytes(), &record, 0);
+            self.stretches.push_back(Stretch {
+                first,
+                last,
+                bytes: record.len(),
+            });
+        }
     }
 }
 

@@ -23,8 +23,8 @@ pub enum Error {
     },
 
     /// No leader was found, or a majority did not answer, within the time allowed.
-    /// A write that ends so may still take effect later; repeat it with
-    /// [`Store::write_as`](crate::Store::write_as) and the same id to apply it once.
+    /// A write that ends so may still take effect later; repeat it soon
+    /// with [`Store::write_as`](crate::Store::write_as) and the same id to apply it once.
     #[error("the cluster is unavailable: {0}")]
     Unavailable(String),
 

@@ -38,6 +38,21 @@ pub enum EventKind {
     Delete,
 }
 
+/// How many bytes of keys and values are kept at most, however few revisions that is.
+const KEEP_BYTES: usize = 64 << 20;
+
+impl Event {
+    /// About how much memory it holds.
+    fn size(&self) -> usize {
+        let value = match &self.kind {
+            EventKind::Put { value, .. } => value.len(),
+            EventKind::Delete => 0,
+        };
+        let previous = self.previous.as_ref().map_or(0, |entry| entry.value.len());
+        size_of::<Event>() + self.key.len() + value + previous
+    }
+}
+
 /// The ring. One writer (the applier) and any number of watchers.
 pub(crate) struct History {
     ring: RwLock<Ring>,
@@ -50,6 +65,8 @@ pub(crate) struct History {
 struct Ring {
     /// Batches of events, each sorted by revision, never empty; together consecutive.
     batches: VecDeque<Arc<[Event]>>,
+    /// The sum of the events' sizes.
+    bytes: usize,
     /// All events of revisions above this are in `batches`.
     compacted: Revision,
 }
@@ -59,6 +76,7 @@ impl History {
         Self {
             ring: RwLock::new(Ring {
                 batches: VecDeque::new(),
+                bytes: 0,
                 compacted: revision,
             }),
             newest: watch::Sender::new(Some(revision)),
@@ -72,6 +90,7 @@ impl History {
         let Some(last) = events.last().map(|event| event.revision) else {
             return ring.compacted;
         };
+        ring.bytes += size(&events);
         ring.batches.push_back(events.into());
         while let Some(first) = ring
             .batches
@@ -80,11 +99,14 @@ impl History {
             .map(|event| event.revision)
         {
             // The newest batch stays, even if it is larger than what is to be kept.
-            if first + self.keep > last || ring.batches.len() == 1 {
+            let few = first + self.keep > last && ring.bytes <= KEEP_BYTES;
+            if few || ring.batches.len() == 1 {
                 break;
             }
             ring.compacted = first;
-            ring.batches.pop_front();
+            if let Some(gone) = ring.batches.pop_front() {
+                ring.bytes -= size(&gone);
+            }
         }
         let compacted = ring.compacted;
         drop(ring);
@@ -96,6 +118,7 @@ impl History {
     pub(crate) fn reset(&self, revision: Revision) {
         let mut ring = self.ring.write();
         ring.batches.clear();
+        ring.bytes = 0;
         ring.compacted = revision;
         drop(ring);
         self.newest.send_replace(Some(revision));
@@ -140,6 +163,10 @@ impl History {
             batch[skip..].into()
         }))
     }
+}
+
+fn size(events: &[Event]) -> usize {
+    events.iter().map(Event::size).sum()
 }
 
 /// All events after a revision, in order, as they are applied on this member.

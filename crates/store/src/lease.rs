@@ -21,8 +21,8 @@ use crate::forward::Forwarder;
 use crate::forward::TRY_FOR;
 use crate::machine::Published;
 
-/// How late a lease may end.
-const TICK: Duration = Duration::from_millis(200);
+/// How long to wait after leases were ended, or could not be, before looking again.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// When the leases end, as this leader counts.
 #[derive(Default)]
@@ -62,6 +62,21 @@ impl Deadlines {
     }
 }
 
+impl Deadlines {
+    /// When the next lease ends that was looked at.
+    fn next(&self) -> Option<Instant> {
+        self.seen.values().map(|(_, deadline)| *deadline).min()
+    }
+}
+
+/// Waits for a time that may never come.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// While this member leads, ends the leases whose time is over.
 pub(crate) async fn end_leases(
     forwarder: Forwarder,
@@ -74,9 +89,22 @@ pub(crate) async fn end_leases(
         .is_ok()
     {
         let mut deadlines = Deadlines::default();
-        while leadership.borrow().is_leader {
-            tokio::time::sleep(TICK).await;
-            for command in deadlines.due(&published.state.load(), Instant::now()) {
+        let mut applied = published.applied.subscribe();
+        while leadership.borrow_and_update().is_leader {
+            applied.borrow_and_update();
+            let due = deadlines.due(&published.state.load(), Instant::now());
+            if due.is_empty() {
+                tokio::select! {
+                    () = reached(deadlines.next()) => {}
+                    // A lease may have been granted or renewed.
+                    _ = applied.changed() => {}
+                    changed = leadership.changed() => if changed.is_err() {
+                        return;
+                    },
+                }
+                continue;
+            }
+            for command in due {
                 let seen = published
                     .applied
                     .borrow()
@@ -90,6 +118,7 @@ pub(crate) async fn end_leases(
                     tracing::warn!(%error, "a lease that is over could not be ended yet");
                 }
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

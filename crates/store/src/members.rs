@@ -15,7 +15,6 @@ use crate::types::Peer;
 
 /// A learner this close behind the end of the log is caught up.
 const CLOSE: u64 = 100;
-const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Adds a learner, waits until it has caught up, and makes it a voter if it is to be one: as a voter that lags it
 /// could hold up every commit.
@@ -44,8 +43,11 @@ pub(crate) async fn add(raft: &Raft, member: &Member) -> Result<(), Failure> {
     if !member.voter {
         return Ok(());
     }
+    let mut metrics = raft.metrics();
     while !caught_up(raft, member.id)? {
-        tokio::time::sleep(LOOK_EVERY).await;
+        if metrics.changed().await.is_err() {
+            return Err(Failure::Again("raft has stopped".to_owned()));
+        }
     }
     let voters = ChangeMembers::AddVoterIds(BTreeSet::from([member.id]));
     raft.change_membership(voters, true)

@@ -11,19 +11,36 @@ use parking_lot::Mutex;
 
 use crate::Error;
 use crate::types::LogId;
+use crate::types::Vote;
 use crate::wal::Wal;
 use crate::wal::sync_dir;
 
 /// The file whose presence says that this member is still one.
 const MARK: &str = "catching-up";
 
+/// What leaders have said since the start.
+#[derive(Default)]
+struct Heard {
+    /// The last index that this member was believed to have.
+    believed: Option<u64>,
+    /// The last index that a leader has committed in its own term. Only then does it know all that was
+    /// committed before it.
+    committed: Option<u64>,
+}
+
+impl Heard {
+    /// The index that must be in the log. None: not known yet.
+    fn needed(&self) -> Option<u64> {
+        self.committed.max(self.committed.and(self.believed))
+    }
+}
+
 /// Whether this member may vote.
 pub(crate) struct Newcomer {
     dir: PathBuf,
     wal: Wal,
     catching_up: AtomicBool,
-    /// The index that must be in the log, as far as heard since the start.
-    needed: Mutex<Option<u64>>,
+    heard: Mutex<Heard>,
 }
 
 impl Newcomer {
@@ -40,7 +57,7 @@ impl Newcomer {
             dir: dir.to_owned(),
             wal: wal.clone(),
             catching_up,
-            needed: Mutex::new(None),
+            heard: Mutex::default(),
         })
     }
 
@@ -57,13 +74,15 @@ impl Newcomer {
         Ok(())
     }
 
-    /// A leader says what this member should have (`previous`) and what is committed.
-    pub(crate) fn heard(&self, previous: Option<LogId>, committed: Option<LogId>) {
-        if self.catching_up.load(Ordering::SeqCst) {
-            let index = previous.max(committed).map(|log_id| log_id.index);
-            let mut needed = self.needed.lock();
-            *needed = (*needed).max(index);
+    /// The leader of `vote` says what this member should have (`previous`) and what is committed.
+    pub(crate) fn heard(&self, vote: &Vote, previous: Option<LogId>, committed: Option<LogId>) {
+        if !self.catching_up.load(Ordering::SeqCst) {
+            return;
         }
+        let own = committed.filter(|log_id| log_id.leader_id.term == vote.leader_id.term);
+        let mut heard = self.heard.lock();
+        heard.believed = heard.believed.max(previous.map(|log_id| log_id.index));
+        heard.committed = heard.committed.max(own.map(|log_id| log_id.index));
     }
 
     /// Something that a leader sent is stored. To be called before the leader hears of it: once it counts this member
@@ -73,7 +92,7 @@ impl Newcomer {
         if !self.catching_up.load(Ordering::SeqCst) {
             return;
         }
-        let needed = *self.needed.lock();
+        let needed = self.heard.lock().needed();
         if needed.is_none() || self.wal.last_index() < needed {
             return;
         }
@@ -88,5 +107,31 @@ impl Newcomer {
 
     pub(crate) fn must_not_vote(&self) -> bool {
         self.catching_up.load(Ordering::SeqCst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::types::log_id;
+
+    #[test]
+    fn only_a_leader_that_has_committed_in_its_term_knows_enough() {
+        let dir = tempfile::tempdir().expect("dir");
+        let lock = Arc::new(File::create(dir.path().join("lock")).expect("lock"));
+        let wal = Wal::open(dir.path(), &lock).expect("wal");
+        let newcomer = Newcomer::open(dir.path(), &wal).expect("newcomer");
+        let needed = || newcomer.heard.lock().needed();
+        let vote = Vote::new_committed(3, 1);
+        newcomer.heard(&vote, Some(log_id(2, 9)), None);
+        newcomer.heard(&vote, Some(log_id(2, 7)), Some(log_id(2, 5)));
+        assert_eq!(needed(), None);
+        newcomer.heard(&vote, None, Some(log_id(3, 8)));
+        assert_eq!(needed(), Some(9));
+        newcomer.heard(&vote, None, Some(log_id(3, 12)));
+        assert_eq!(needed(), Some(12));
     }
 }

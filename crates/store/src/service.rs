@@ -53,7 +53,7 @@ impl proto::raft_server::Raft for RaftService {
                 match request {
                     Ok(request) => {
                         pulse.beat();
-                        newcomer.heard(request.prev_log_id, request.leader_commit);
+                        newcomer.heard(&request.vote, request.prev_log_id, request.leader_commit);
                         Some((request, requests))
                     }
                     Err(error) => {
@@ -85,7 +85,7 @@ impl proto::raft_server::Raft for RaftService {
         let request = wire::read_append_request(request.into_inner())?;
         self.pulse.beat();
         self.newcomer
-            .heard(request.prev_log_id, request.leader_commit);
+            .heard(&request.vote, request.prev_log_id, request.leader_commit);
         let previous = request.prev_log_id;
         let last = request
             .entries
@@ -131,7 +131,8 @@ impl proto::raft_server::Raft for RaftService {
         let (vote, checkpoint) = transfer::assemble(request.into_inner()).await?;
         let vote = vote.ok_or_else(|| Status::invalid_argument("no vote"))?;
         self.pulse.beat();
-        self.newcomer.heard(checkpoint.applied, checkpoint.applied);
+        self.newcomer
+            .heard(&vote, checkpoint.applied, checkpoint.applied);
         let meta = SnapshotMeta {
             last_log_id: checkpoint.applied,
             last_membership: checkpoint.membership,

@@ -222,8 +222,9 @@ impl Store {
         self.write_as(RequestId::random(), command).await
     }
 
-    /// As [`Store::write`], under an id of the caller's choice: repeating it with the same id and command, on any
-    /// member, does not apply it again but gives the same answer.
+    /// As [`Store::write`], under an id of the caller's choice: repeating it soon with the same id and command, on any
+    /// member, does not apply it again but gives the same answer. Answers are remembered for a bounded number of log
+    /// entries; a command that is repeated after that is a new one.
     #[tracing::instrument(level = "debug", name = "store_write", skip_all, fields(request = %format_args!("{:032x}", id.0)))]
     pub async fn write_as(&self, id: RequestId, command: Command) -> Result<Written, Error> {
         command.validate()?;

@@ -1,5 +1,6 @@
 //! Mutual TLS between members, both ways by the cluster's CA, and only with certificates of servers.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 use x509_parser::prelude::FromDer;
 use x509_parser::prelude::X509Certificate;
 
@@ -27,7 +29,8 @@ use crate::Tls;
 
 /// The organisation that a member's certificate must have.
 const SERVERS: &str = "system:carob:servers";
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Members are near each other: who takes longer is none.
+const HANDSHAKE: Duration = Duration::from_secs(1);
 const CONNECT: Duration = Duration::from_secs(1);
 /// How many connections may be between acceptance and the end of their handshake.
 const HANDSHAKES: usize = 64;
@@ -76,10 +79,8 @@ impl Identity {
     pub(crate) fn accept(self, listener: TcpListener) -> mpsc::Receiver<Accepted> {
         let (connections, accepted) = mpsc::channel(HANDSHAKES);
         tokio::spawn(async move {
+            let mut pending = VecDeque::new();
             loop {
-                let Ok(permit) = connections.clone().reserve_owned().await else {
-                    return;
-                };
                 let stream = tokio::select! {
                     stream = listener.accept() => stream,
                     () = connections.closed() => return,
@@ -93,13 +94,18 @@ impl Identity {
                         continue;
                     }
                 };
-                let acceptor = self.acceptor.clone();
-                tokio::spawn(async move {
+                pending.retain(|task: &AbortOnDropHandle<()>| !task.is_finished());
+                // The oldest goes: connections that say nothing must not keep members out.
+                if pending.len() >= HANDSHAKES {
+                    pending.pop_front();
+                }
+                let (acceptor, connections) = (self.acceptor.clone(), connections.clone());
+                pending.push_back(AbortOnDropHandle::new(tokio::spawn(async move {
                     match handshake(&acceptor, stream).await {
-                        Ok(stream) => drop(permit.send(stream)),
+                        Ok(stream) => drop(connections.send(stream).await),
                         Err(error) => tracing::info!(%error, "a raft connection was refused"),
                     }
-                });
+                })));
             }
         });
         accepted

@@ -1,5 +1,7 @@
 //! Which fields a write added, changed and removed.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::managers;
@@ -104,23 +106,27 @@ fn items(
     path: &mut Vec<Step>,
     changes: &mut Changes,
 ) {
-    let told = |list: Option<&Value>| -> Vec<(Step, Value)> {
+    let told = |list: Option<&Value>| -> Vec<Step> {
         let items = list.and_then(Value::as_array).into_iter().flatten();
-        items.map(|item| (kind.step(item), item.clone())).collect()
+        items.map(|item| kind.step(item)).collect()
     };
     let (before, after) = (told(old), told(new));
-    let find = |list: &[(Step, Value)], step: &Step| {
-        list.iter()
-            .find(|(other, _)| other == step)
-            .map(|(_, item)| item.clone())
-    };
-    let added = after
-        .iter()
-        .filter(|(step, _)| find(&before, step).is_none());
-    for (step, _) in before.iter().chain(added) {
-        let (one, two) = (find(&before, step), find(&after, step));
+    let (olds, news) = (first_of_each(&before, old), first_of_each(&after, new));
+    let added = after.iter().filter(|step| !olds.contains_key(step));
+    for step in before.iter().chain(added) {
+        let (one, two) = (olds.get(step).copied(), news.get(step).copied());
         path.push(step.clone());
-        walk(kind.item(), one.as_ref(), two.as_ref(), path, changes);
+        walk(kind.item(), one, two, path, changes);
         path.pop();
     }
+}
+
+/// A list's items by what tells them apart.
+fn first_of_each<'a>(steps: &'a [Step], list: Option<&'a Value>) -> BTreeMap<&'a Step, &'a Value> {
+    let items = list.and_then(Value::as_array).into_iter().flatten();
+    let mut found = BTreeMap::new();
+    for (step, item) in steps.iter().zip(items) {
+        found.entry(step).or_insert(item);
+    }
+    found
 }

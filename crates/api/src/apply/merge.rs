@@ -1,5 +1,7 @@
 //! Puts what a manager wants into an object, and takes out what it no longer wants.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
 use serde_json::{Map, Value};
 
 use super::set::{FieldSet, Step};
@@ -55,14 +57,14 @@ pub(super) fn merge(kind: Kind<'_>, live: Value, wanted: Value) -> Value {
 /// Items that only the live list has stay where they stand among the others, which come in the
 /// wanted order.
 fn merge_items(kind: Kind<'_>, live: Vec<Value>, wanted: Vec<Value>) -> Vec<Value> {
-    let steps: Vec<Step> = wanted.iter().map(|item| kind.step(item)).collect();
-    let mut shared: Vec<(Step, Value)> = Vec::new();
+    let steps: BTreeSet<Step> = wanted.iter().map(|item| kind.step(item)).collect();
+    let mut shared: BTreeMap<Step, VecDeque<Value>> = BTreeMap::new();
     let mut wanted = wanted.into_iter();
     let mut out: Vec<(Step, Value)> = Vec::new();
     for item in live {
         let step = kind.step(&item);
         if steps.contains(&step) {
-            shared.push((step, item));
+            shared.entry(step).or_default().push_back(item);
             out.extend(wanted.next().map(|item| (kind.step(&item), item)));
         } else {
             out.push((step, item));
@@ -70,60 +72,60 @@ fn merge_items(kind: Kind<'_>, live: Vec<Value>, wanted: Vec<Value>) -> Vec<Valu
     }
     out.extend(wanted.map(|item| (kind.step(&item), item)));
     out.into_iter()
-        .map(|(step, item)| {
-            let at = shared.iter().position(|(other, _)| *other == step);
-            match at {
-                Some(at) => merge(kind.item(), shared.swap_remove(at).1, item),
+        .map(
+            |(step, item)| match shared.get_mut(&step).and_then(VecDeque::pop_front) {
+                Some(live) => merge(kind.item(), live, item),
                 None => item,
-            }
-        })
+            },
+        )
         .collect()
 }
 
-/// Takes a field out, and what held it if nothing is left there that `kept` speaks of.
-pub(super) fn remove(kind: Kind<'_>, value: &mut Value, path: &[Step], kept: &FieldSet) {
-    let mut walked = Vec::new();
-    remove_at(kind, value, path, &mut walked, kept);
+/// Takes fields out, and what held them if nothing is left there that `kept` speaks of.
+pub(super) fn remove(kind: Kind<'_>, value: &mut Value, gone: &FieldSet, kept: &FieldSet) {
+    remove_at(kind, value, gone, &mut Vec::new(), kept);
 }
 
 fn remove_at(
     kind: Kind<'_>,
     value: &mut Value,
-    path: &[Step],
+    gone: &FieldSet,
     walked: &mut Vec<Step>,
     kept: &FieldSet,
 ) {
-    let Some((step, rest)) = path.split_first() else {
-        return;
-    };
-    walked.push(step.clone());
-    match (value, step) {
-        (Value::Object(map), Step::Field(name)) => {
-            let emptied = match map.get_mut(name) {
-                _ if rest.is_empty() => true,
-                None => return,
-                Some(inner) => {
-                    remove_at(kind.inside(name), inner, rest, walked, kept);
+    match value {
+        Value::Object(map) => {
+            for (step, inside) in gone.children() {
+                let Step::Field(name) = step else { continue };
+                let Some(inner) = map.get_mut(name) else {
+                    continue;
+                };
+                walked.push(step.clone());
+                let emptied = inside.is_member() || {
+                    remove_at(kind.inside(name), inner, inside, walked, kept);
                     is_empty(inner) && !kept.touches(walked)
+                };
+                walked.pop();
+                if emptied {
+                    map.remove(name);
                 }
-            };
-            if emptied {
-                map.remove(name);
             }
         }
-        (Value::Array(items), Step::Key(_) | Step::Value(_)) => {
-            let Some(at) = items.iter().position(|item| kind.step(item) == *step) else {
-                return;
+        Value::Array(items) => items.retain_mut(|item| {
+            let step = kind.step(item);
+            let Some(inside) = gone.child(&step) else {
+                return true;
             };
-            if rest.is_empty() {
-                items.remove(at);
-            } else {
-                remove_at(kind.item(), &mut items[at], rest, walked, kept);
+            if inside.is_member() {
+                return false;
             }
-        }
+            walked.push(step);
+            remove_at(kind.item(), item, inside, walked, kept);
+            walked.pop();
+            true
+        }),
         _ => {}
     }
-    walked.truncate(walked.len().saturating_sub(1));
 }
 
 fn is_empty(value: &Value) -> bool {

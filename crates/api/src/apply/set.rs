@@ -79,6 +79,19 @@ impl FieldSet {
         !self.member && self.children.is_empty()
     }
 
+    /// Whether the path that leads here is in the set itself.
+    pub(super) fn is_member(&self) -> bool {
+        self.member
+    }
+
+    pub(super) fn children(&self) -> impl Iterator<Item = (&Step, &Self)> {
+        self.children.iter()
+    }
+
+    pub(super) fn child(&self, step: &Step) -> Option<&Self> {
+        self.children.get(step)
+    }
+
     fn at(&self, path: &[Step]) -> Option<&Self> {
         path.iter()
             .try_fold(self, |place, step| place.children.get(step))

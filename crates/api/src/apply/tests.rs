@@ -350,3 +350,29 @@ fn odd_input_does_no_harm() {
         }
     }
 }
+
+/// Comparing each item with each other one would take hours.
+#[test]
+fn lists_as_long_as_a_body_are_merged() {
+    let maps = Resource::of::<ConfigMap>();
+    let names = |range: std::ops::Range<u32>| -> Vec<String> {
+        range.map(|i| format!("example.com/f{i}")).collect()
+    };
+    let holding = |finalizers: Vec<String>| {
+        let mut object = map(json!({}));
+        object["metadata"]["finalizers"] = json!(finalizers);
+        object
+    };
+    let old = holding(names(0..50_000));
+    let first = apply(maps, None, None, old.clone(), false, &by("a")).expect("applied");
+    let wanted = holding(names(25_000..75_000));
+    let second = apply(maps, None, Some(&first), wanted, false, &by("a")).expect("applied");
+    assert_eq!(
+        second["metadata"]["finalizers"],
+        json!(names(25_000..75_000))
+    );
+    let patch = json!({"metadata": {"finalizers": names(25_000..75_000)}});
+    let patched = crate::patch::strategic(maps.schema(), old, patch).expect("patched");
+    let merged = patched["metadata"]["finalizers"].as_array().expect("list");
+    assert_eq!(merged.len(), 75_000);
+}

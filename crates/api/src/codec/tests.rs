@@ -200,9 +200,20 @@ fn bodies_that_are_no_objects_are_refused() {
         bomb.push_str(&format!("      {name}: &{name} [{nine}]\n"));
     }
     let maps = Resource::of::<ConfigMap>();
+    // One long list, said again and again.
+    let (list, again) = (vec!["x"; 50_000].join(","), vec!["*a"; 50_000].join(","));
+    let flat = format!(
+        "metadata:\n  managedFields:\n  - fieldsV1:\n      a: &a [{list}]\n      b: [{again}]\n"
+    );
+    let ignored = format!("unknown:\n  a: &a [{list}]\n  b: [{again}]\n");
+    let text = "x".repeat(100_000);
+    let texts = format!("metadata:\n  finalizers: [&a {text}, {again}]\n");
     let deep_yaml = "- ".repeat(5000);
     for body in [
         bomb.as_str(),
+        &flat,
+        &ignored,
+        &texts,
         "a: [",
         "- 1",
         "\t",

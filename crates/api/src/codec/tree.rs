@@ -13,6 +13,12 @@ use crate::schema::{Field, Shape, Type};
 const MAX_DEPTH: usize = 100;
 /// As many unknown or repeated fields as are reported, at most.
 const MAX_FAULTS: usize = 100;
+/// How much more than its own length a YAML body may become by its aliases, in the units of
+/// [`Walk::spend`]. Without aliases a body never takes more units than it has bytes.
+const ALIAS_ALLOWANCE: usize = 100_000;
+
+/// Bytes of a text that count like a node.
+const TEXT_UNIT: usize = 16;
 
 /// Where the walk is, and what it met.
 pub(super) struct Walk<'t> {
@@ -24,6 +30,8 @@ pub(super) struct Walk<'t> {
     go_path: String,
     /// Lists and objects around it.
     depth: usize,
+    /// How much may still be read.
+    budget: usize,
     /// Names of the structs on the way, innermost last.
     structs: Vec<&'t str>,
     /// Unknown and repeated fields.
@@ -33,9 +41,20 @@ pub(super) struct Walk<'t> {
 }
 
 impl<'t> Walk<'t> {
-    pub(super) fn new(yaml: bool) -> Self {
+    /// For JSON and trees, which are as large as they look.
+    pub(super) fn plain() -> Self {
+        Self::new(false, usize::MAX)
+    }
+
+    /// For a YAML body of this many bytes.
+    pub(super) fn yaml(length: usize) -> Self {
+        Self::new(true, length.saturating_add(ALIAS_ALLOWANCE))
+    }
+
+    fn new(yaml: bool, budget: usize) -> Self {
         Self {
             yaml,
+            budget,
             path: String::new(),
             go_path: String::new(),
             depth: 0,
@@ -80,6 +99,22 @@ impl<'t> Walk<'t> {
 
     fn up(&mut self) {
         self.depth -= 1;
+    }
+
+    /// Accounts for a node.
+    fn spend<E: de::Error>(&mut self, units: usize) -> Result<(), E> {
+        match self.budget.checked_sub(units) {
+            Some(left) => {
+                self.budget = left;
+                Ok(())
+            }
+            None => Err(self.fail("document contains excessive aliasing".to_owned())),
+        }
+    }
+
+    /// Accounts for a key.
+    fn spend_key<E: de::Error>(&mut self, key: &str) -> Result<(), E> {
+        self.spend(1 + key.len() / TEXT_UNIT)
     }
 
     fn fault(&mut self, what: &str, name: &str) {
@@ -172,6 +207,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.walk.spend(1)?;
         match self.shape {
             Shape::Struct(ty) => deserializer.deserialize_any(Struct {
                 ty,
@@ -250,6 +286,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
     }
 
     fn visit_string<E: de::Error>(self, value: String) -> Result<Value, E> {
+        self.walk.spend(value.len() / TEXT_UNIT)?;
         match self.shape {
             Shape::String | Shape::Enum(_) | Shape::Any | Shape::IntOrString => Ok(value.into()),
             Shape::Time | Shape::MicroTime | Shape::Duration | Shape::Quantity | Shape::Bytes => {
@@ -306,6 +343,7 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         self.walk.down()?;
         let mut out = Map::new();
         while let Some(key) = entries.next_key_seed(Key)? {
+            self.walk.spend_key(&key)?;
             if out.contains_key(&key) {
                 self.walk.fault("duplicate", &key);
             }
@@ -373,6 +411,75 @@ impl<'de> Visitor<'de> for Key {
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<String, E> {
         Ok(value.to_string())
+    }
+}
+
+/// What nobody keeps; reading past it takes time all the same.
+struct Ignored<'a, 't> {
+    walk: &'a mut Walk<'t>,
+}
+
+impl<'de> DeserializeSeed<'de> for Ignored<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.walk.spend(1)?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Ignored<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
+        self.walk.spend(value.len() / TEXT_UNIT)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let Self { walk } = self;
+        while items.next_element_seed(Ignored { walk })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let Self { walk } = self;
+        while let Some(key) = entries.next_key_seed(Key)? {
+            walk.spend_key(&key)?;
+            entries.next_value_seed(Ignored { walk })?;
+        }
+        Ok(())
     }
 }
 
@@ -445,6 +552,7 @@ impl<'de> Visitor<'de> for Struct<'_, '_> {
         walk.down()?;
         walk.structs.push(ty.short_name());
         while let Some(key) = entries.next_key_seed(Key)? {
+            walk.spend_key(&key)?;
             let field = ty.field(&key);
             let typed = match field {
                 Some(field) => Some(&*field.shape),
@@ -454,7 +562,7 @@ impl<'de> Visitor<'de> for Struct<'_, '_> {
             };
             let Some(shape) = typed else {
                 walk.fault("unknown", &key);
-                entries.next_value::<de::IgnoredAny>()?;
+                entries.next_value_seed(Ignored { walk })?;
                 continue;
             };
             if out.contains_key(&key) || nulls.contains(&key) {

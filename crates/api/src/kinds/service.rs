@@ -85,14 +85,16 @@ fn prepare(service: &mut Value, old: Option<&Value>, _context: &Context) {
         service["status"] = json!({"loadBalancer": {}});
         return;
     };
-    // What was drawn at birth stays, also where an update leaves it out.
-    let same_kind = |service: &Value, other: &str| text(service, "/spec/type") != other;
-    if !same_kind(service, "ExternalName") || !same_kind(old, "ExternalName") {
-        return;
-    }
+    let external = |service: &Value| text(service, "/spec/type") == "ExternalName";
+    let (is, was) = (external(service), external(old));
     let Some(held) = root(service).and_then(|held| entry(held, "spec")) else {
         return;
     };
+    give_back(held, old);
+    // What was drawn at birth stays, also where an update leaves it out.
+    if is || was {
+        return;
+    }
     for field in ["clusterIP", "clusterIPs"] {
         if let Some(value) = present(old, &format!("/spec/{field}"))
             && (absent(held, field) || held[field] == "" || held[field] == json!([]))
@@ -102,6 +104,32 @@ fn prepare(service: &mut Value, old: Option<&Value>, _context: &Context) {
     }
     if held["type"] != "ClusterIP" {
         node_ports(held, items(old, "/spec/ports"));
+    }
+}
+
+/// What the type has no use for goes, if the update only left it as it was.
+fn give_back(spec: &mut Map<String, Value>, old: &Value) {
+    let before = &old["spec"];
+    let kind = spec.get("type").and_then(Value::as_str).unwrap_or_default();
+    let has_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    let (external, keeps_ports) = (kind == "ExternalName", has_ports(kind));
+    if external && spec.get("clusterIP") == before.get("clusterIP") {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if spec.get(field) == before.get(field) {
+                spec.remove(field);
+            }
+        }
+    }
+    let numbers = |ports: &[Value]| -> BTreeSet<i64> {
+        let numbers = ports.iter().filter_map(|port| port["nodePort"].as_i64());
+        numbers.filter(|number| *number != 0).collect()
+    };
+    let own = spec.get("ports").and_then(Value::as_array);
+    let same = numbers(own.map_or(&[], Vec::as_slice)) == numbers(items(old, "/spec/ports"));
+    if !keeps_ports && has_ports(text(old, "/spec/type")) && same {
+        for port in children(spec, "ports") {
+            port.remove("nodePort");
+        }
     }
 }
 

@@ -89,11 +89,18 @@ fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<
     done.ok_or_else(Status::unprocessable)
 }
 
+/// How much memory a value takes, in units of about a node; long texts and keys count for more.
 fn nodes(value: &Value) -> usize {
+    let text = |text: &str| 1 + text.len() / 16;
     match value {
         Value::Array(items) => 1 + items.iter().map(nodes).sum::<usize>(),
-        Value::Object(map) => 1 + map.values().map(nodes).sum::<usize>(),
-        Value::String(text) => 1 + text.len() / 16,
+        Value::Object(map) => {
+            1 + map
+                .iter()
+                .map(|(key, value)| text(key) + nodes(value))
+                .sum::<usize>()
+        }
+        Value::String(value) => text(value),
         _ => 1,
     }
 }
@@ -270,6 +277,12 @@ mod tests {
                 .code,
             413
         );
+        let long_key = tree!({"a": {"k".repeat(1 << 20): 1}});
+        let copies: Vec<Value> = (0..100)
+            .map(|i| tree!({"op": "copy", "from": "/a", "path": format!("/c{i}")}))
+            .collect();
+        let refused = json(long_key, &Value::Array(copies)).expect_err("refused");
+        assert_eq!(refused.code, 413);
         let many = Value::Array(vec![
             tree!({"op": "test", "path": "/x", "value": null});
             10_001

@@ -3,6 +3,8 @@
 //!
 //! Behaves as `k8s.io/apimachinery/pkg/util/strategicpatch` does on a server.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use crate::schema::{Field, PatchStrategy, Shape, Type};
@@ -178,7 +180,8 @@ fn retain_keys(old: &mut Object, patch: &mut Object) -> Result<(), Status> {
     let keys = keys
         .as_array()
         .ok_or_else(|| malformed("$retainKeys is not a list"))?;
-    let kept = |key: &str| keys.iter().any(|k| k.as_str() == Some(key));
+    let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let kept = |key: &str| keys.contains(key);
     for (key, value) in patch.iter() {
         let plain = !key.starts_with('$');
         if plain && !value.is_null() && !kept(key) {
@@ -196,6 +199,7 @@ fn delete_scalars(old: &mut Object, list: &str, gone: &Value) -> Result<(), Stat
         .as_array()
         .ok_or_else(|| malformed("$deleteFromPrimitiveList is not a list"))?;
     if let Some(Value::Array(items)) = old.get_mut(list) {
+        let gone: HashSet<&Value> = gone.iter().collect();
         items.retain(|item| !gone.contains(item));
     }
     Ok(())
@@ -220,6 +224,7 @@ fn order_lists(old: &mut Object, patch: &mut Object, lookup: Lookup<'_>) -> Resu
             let gone = gone
                 .as_array()
                 .ok_or_else(|| malformed("$deleteFromPrimitiveList is not a list"))?;
+            let gone: HashSet<&Value> = gone.iter().collect();
             items.retain(|item| !gone.contains(item));
         }
         let changes = match patch.get(name) {
@@ -251,10 +256,11 @@ fn order_lists(old: &mut Object, patch: &mut Object, lookup: Lookup<'_>) -> Resu
 
 /// Every element that the patch sets must stand in the order that it gives.
 fn check_order(changes: &[Value], order: &[Value], key: Option<&str>) -> Result<(), Status> {
+    let places = Places::of(order, key);
     let ordered = changes
         .iter()
         .filter(|item| item.get(PATCH).is_none())
-        .all(|item| position(order, item, key).is_some());
+        .all(|item| places.find(item).is_some());
     if ordered {
         Ok(())
     } else {
@@ -277,8 +283,9 @@ fn merge_list(
     if !objects {
         let order = changes.clone();
         let mut merged = old.clone();
+        let mut there = Places::of(&old, None);
         for change in changes {
-            if !merged.contains(&change) {
+            if there.note(&change, merged.len()) {
                 merged.push(change);
             }
         }
@@ -300,17 +307,20 @@ fn merge_list(
     let before = old.clone();
     let (mut merged, changes) = special_elements(old, changes, key)?;
     let order = changes.clone();
+    let mut there = Places::of(&merged, Some(key));
     for change in changes {
-        let found = merged
-            .iter()
-            .position(|item| same(item, &change, Some(key)));
-        match (found, change) {
+        match (there.find(&change), change) {
             (Some(at), Value::Object(change)) => {
                 if let Value::Object(item) = merged[at].take() {
                     merged[at] = Value::Object(merge_map(item, change, meta.inside)?);
                 }
             }
-            (_, change) => merged.extend(plain_item(change)),
+            (_, change) => {
+                if let Some(item) = plain_item(change) {
+                    there.note(&item, merged.len());
+                    merged.push(item);
+                }
+            }
         }
     }
     Ok(arrange(merged, &order, &before, Some(key)))
@@ -324,6 +334,7 @@ fn special_elements(
 ) -> Result<(Vec<Value>, Vec<Value>), Status> {
     let mut rest = Vec::with_capacity(changes.len());
     let mut replace = false;
+    let mut gone = HashSet::new();
     for change in changes {
         match change.get(PATCH).map(Value::as_str) {
             None => rest.push(change),
@@ -333,7 +344,7 @@ fn special_elements(
                         "delete patch type with no merge key {key} defined"
                     )));
                 }
-                old.retain(|item| !same(item, &change, Some(key)));
+                gone.extend(change.get(key).cloned());
             }
             Some(Some("replace")) => {
                 replace = true;
@@ -350,33 +361,67 @@ fn special_elements(
     if replace {
         old.clear();
     }
+    old.retain(|item| item.get(key).is_none_or(|key| !gone.contains(key)));
     Ok((old, rest))
 }
 
-fn same(a: &Value, b: &Value, key: Option<&str>) -> bool {
-    match key {
-        Some(key) => a.get(key).is_some() && a.get(key) == b.get(key),
-        None => a == b,
-    }
+/// Where each element of a list stands, the first of equals: lists may be as long as a body.
+struct Places<'a> {
+    key: Option<&'a str>,
+    at: HashMap<Value, usize>,
 }
 
-fn position(list: &[Value], item: &Value, key: Option<&str>) -> Option<usize> {
-    list.iter().position(|other| same(other, item, key))
+impl<'a> Places<'a> {
+    fn of(list: &[Value], key: Option<&'a str>) -> Self {
+        let mut places = Self {
+            key,
+            at: HashMap::with_capacity(list.len()),
+        };
+        for (at, item) in list.iter().enumerate() {
+            places.note(item, at);
+        }
+        places
+    }
+
+    /// What tells an element from the others. None: it has no key, and is like no other.
+    fn told<'i>(&self, item: &'i Value) -> Option<&'i Value> {
+        match self.key {
+            Some(key) => item.get(key),
+            None => Some(item),
+        }
+    }
+
+    /// Takes an element up, unless there is one like it already.
+    fn note(&mut self, item: &Value, at: usize) -> bool {
+        let Some(told) = self.told(item) else {
+            return false;
+        };
+        if self.at.contains_key(told) {
+            return false;
+        }
+        self.at.insert(told.clone(), at);
+        true
+    }
+
+    fn find(&self, item: &Value) -> Option<usize> {
+        self.at.get(self.told(item)?).copied()
+    }
 }
 
 /// Puts the elements that `order` names into that order, and the others between them where they
 /// stood before, as far as both can be had.
 fn arrange(merged: Vec<Value>, order: &[Value], before: &[Value], key: Option<&str>) -> Vec<Value> {
-    let rank = |list: &[Value], item: &Value| position(list, item, key).unwrap_or(usize::MAX);
+    let (order, before) = (Places::of(order, key), Places::of(before, key));
+    let rank = |list: &Places<'_>, item: &Value| list.find(item).unwrap_or(usize::MAX);
     let (mut named, mut others): (Vec<Value>, Vec<Value>) = merged
         .into_iter()
-        .partition(|item| position(order, item, key).is_some());
-    named.sort_by_cached_key(|item| rank(order, item));
-    others.sort_by_cached_key(|item| rank(before, item));
+        .partition(|item| order.find(item).is_some());
+    named.sort_by_cached_key(|item| rank(&order, item));
+    others.sort_by_cached_key(|item| rank(&before, item));
     let mut out = Vec::with_capacity(named.len() + others.len());
     let (mut named, mut others) = (named.into_iter().peekable(), others.into_iter().peekable());
     while let (Some(left), Some(right)) = (others.peek(), named.peek()) {
-        let at = (position(before, left, key), position(before, right, key));
+        let at = (before.find(left), before.find(right));
         let first = matches!(at, (Some(left), Some(right)) if left < right);
         out.extend(if first { others.next() } else { named.next() });
     }

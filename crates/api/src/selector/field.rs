@@ -238,6 +238,17 @@ impl FieldSelector {
         Ok(Self { requirements })
     }
 
+    /// The same, for the object of this name only.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.requirements.push(Requirement {
+            field: &EVERY[0],
+            equal: true,
+            value: name.to_owned(),
+        });
+        self
+    }
+
     /// Whether it matches whatever there is.
     pub fn is_everything(&self) -> bool {
         self.requirements.is_empty()

@@ -107,19 +107,6 @@ impl LabelSelector {
         })
     }
 
-    /// Labels that must all be there with these values (a Service's selector).
-    pub fn from_labels(labels: &BTreeMap<String, String>) -> Self {
-        let requirements = labels.iter().map(|(key, value)| Requirement {
-            key: key.clone(),
-            operator: Operator::In,
-            values: vec![value.clone()],
-        });
-        Self {
-            requirements: requirements.collect(),
-            nothing: false,
-        }
-    }
-
     /// The conditions.
     pub fn requirements(&self) -> &[Requirement] {
         &self.requirements

@@ -1,47 +1,52 @@
 //! Judgements about a write that need more than the object: its namespace, its writer.
 
 mod node;
+mod priority;
 
 use api::status::Cause;
 use api::{Resource, Status};
+use bytes::Bytes;
 use k8s_openapi::api::core::v1::Namespace;
 use serde_json::Value;
+use store::When;
 
-use crate::ApiServer;
 use crate::authz::NODE_LEASES;
 use crate::dispatch::Call;
 
 pub(crate) use node::own_node;
+pub(crate) use priority::priority;
 
 /// What a namespace that is going away carries. Looked for in the bytes before they are parsed: this
 /// is on the way of every create.
 const GOING: &[u8] = b"\"deletionTimestamp\"";
 
-/// Refuses a create in a namespace that is not there, or is going away.
-pub(crate) async fn namespace(server: &ApiServer, call: &Call, name: &str) -> Result<(), Status> {
+/// Refuses a create in a namespace that is not there, or is going away, as far as this server knows.
+/// Returns on what condition the create is right: that nothing has happened to the namespace since.
+pub(crate) fn namespace(call: &Call, name: &str) -> Result<Option<When>, Status> {
     let Some(namespace) = call.namespace() else {
-        return Ok(());
+        return Ok(None);
     };
     let namespaces = Resource::of::<Namespace>();
-    let key = namespaces.key(None, namespace);
-    let entry = match server.local(key.as_bytes()) {
-        Some(entry) => entry,
-        // Made a moment ago through another server, or not at all.
-        None => {
-            server.fresh().await?;
-            server
-                .local(key.as_bytes())
-                .ok_or_else(|| Status::not_found(namespaces, namespace))?
-        }
-    };
+    let key = Bytes::from(namespaces.key(None, namespace));
+    let entry = call
+        .server
+        .local(&key)
+        .ok_or_else(|| Status::not_found(namespaces, namespace))?;
     let going = entry.value.windows(GOING.len()).any(|w| w == GOING)
         && serde_json::from_slice::<Value>(&entry.value).is_ok_and(|v| {
             v.pointer("/metadata/deletionTimestamp")
                 .is_some_and(Value::is_string)
         });
-    if !going {
-        return Ok(());
+    if going {
+        return Err(terminating(call, namespace, name));
     }
+    Ok(Some(When::Revision {
+        key,
+        is: entry.modified,
+    }))
+}
+
+fn terminating(call: &Call, namespace: &str, name: &str) -> Status {
     let why = format!(
         "unable to create new content in namespace {namespace} because it is being terminated"
     );
@@ -53,7 +58,7 @@ pub(crate) async fn namespace(server: &ApiServer, call: &Call, name: &str) -> Re
             field: "metadata.namespace".to_owned(),
         });
     }
-    Err(status)
+    status
 }
 
 /// Refuses what a node's identity may not write although its verb and resource are allowed: another
@@ -98,6 +103,26 @@ pub(crate) fn node_pod(call: &Call, stored: &Value) -> Result<(), Status> {
     }
     let name = stored["metadata"]["name"].as_str().unwrap_or_default();
     let why = format!("node {node:?} can only write pods with spec.nodeName set to itself");
+    Err(Status::forbidden(call.resource, name, &why))
+}
+
+/// Refuses a node's change of what its pod belongs to and how it is found: it reports a status.
+pub(crate) fn node_status(call: &Call, old: &Value, new: &Value) -> Result<(), Status> {
+    let pods = call.resource.plural == "pods" && call.resource.group.is_empty();
+    let Some(node) = call
+        .identity
+        .node()
+        .filter(|_| pods && !call.identity.is_superuser())
+    else {
+        return Ok(());
+    };
+    let kept = ["labels", "annotations", "finalizers", "ownerReferences"];
+    let changed = node::changed(Some(&old["metadata"]), &new["metadata"]);
+    let Some(field) = kept.into_iter().find(|field| changed.contains(field)) else {
+        return Ok(());
+    };
+    let name = new["metadata"]["name"].as_str().unwrap_or_default();
+    let why = format!("node {node:?} is not allowed to modify metadata.{field}");
     Err(Status::forbidden(call.resource, name, &why))
 }
 

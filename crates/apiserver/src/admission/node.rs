@@ -84,7 +84,7 @@ fn none(what: &str, labels: &[&str]) -> Result<(), String> {
 }
 
 /// The fields in which two objects differ, sorted. One that is null or empty is not there.
-fn changed<'a>(old: Option<&'a Value>, new: &'a Value) -> BTreeSet<&'a str> {
+pub(super) fn changed<'a>(old: Option<&'a Value>, new: &'a Value) -> BTreeSet<&'a str> {
     let fields = |value: Option<&'a Value>| value.and_then(Value::as_object);
     let (old, new) = (fields(old), fields(Some(new)));
     let get = |map: Option<&'a Map<String, Value>>, key: &str| {

@@ -44,6 +44,12 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// About how much memory it holds.
+    pub(super) fn size(&self) -> usize {
+        let before = self.before.as_ref().map_or(0, |b| b.bytes().len());
+        self.key.len() + self.object.bytes().len() + before
+    }
+
     pub(crate) fn new(
         revision: u64,
         key: Bytes,

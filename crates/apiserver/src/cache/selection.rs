@@ -36,7 +36,8 @@ impl Selection {
             )?,
         };
         if let Some(name) = name {
-            selection.fields = FieldSelector::parse(resource, &format!("metadata.name={name}"))?;
+            // Beside what the query demands: authorization may have relied on that.
+            selection.fields = selection.fields.named(name);
         }
         Ok(selection)
     }

@@ -16,6 +16,8 @@ use super::change::{Change, EventType};
 const KEEP: usize = 1024;
 /// Changes that are kept at most, even if they are young.
 const KEEP_YOUNG: usize = 16 * 1024;
+/// How many bytes of objects the kept changes may hold, whatever their number and age.
+const KEEP_BYTES: usize = 32 << 20;
 /// How long a watcher may be away and still go on where it was, unless changes are very many.
 const YOUNG: Duration = Duration::from_secs(75);
 
@@ -38,6 +40,15 @@ pub(crate) struct TooOld {
     pub(crate) oldest: u64,
 }
 
+/// What a watcher takes up at once.
+pub(crate) struct Batch {
+    pub(crate) changes: Vec<Arc<Change>>,
+    /// Behind the last of them.
+    pub(crate) cursor: Cursor,
+    /// Whether there are more already.
+    pub(crate) more: bool,
+}
+
 /// One resource's part of the cache. One writer, any number of readers.
 pub(crate) struct Shelf {
     inner: RwLock<Inner>,
@@ -50,6 +61,8 @@ struct Inner {
     /// The revision of the last change.
     latest: u64,
     changes: VecDeque<Arc<Change>>,
+    /// The sum of `changes`' sizes.
+    bytes: usize,
     /// The number of `changes[0]` in the sequence of all changes ever.
     first: u64,
     /// All changes of revisions above this are in `changes`.
@@ -63,6 +76,7 @@ impl Shelf {
                 objects: OrdMap::new(),
                 latest: 0,
                 changes: VecDeque::new(),
+                bytes: 0,
                 first: 0,
                 since: 0,
             }),
@@ -79,6 +93,7 @@ impl Shelf {
         // A gap in the sequence, so that every cursor from before is told that it is too old.
         inner.first += inner.changes.len() as u64 + 1;
         inner.changes.clear();
+        inner.bytes = 0;
         drop(inner);
         self.changed.send_replace(revision);
     }
@@ -88,6 +103,7 @@ impl Shelf {
         let Some(last) = changes.last().map(|c| c.revision) else {
             return;
         };
+        let new = changes.len();
         let mut inner = self.inner.write();
         for change in changes {
             match change.kind {
@@ -96,17 +112,11 @@ impl Shelf {
                     .objects
                     .insert(change.key.clone(), change.object.clone()),
             };
+            inner.bytes += change.size();
             inner.changes.push_back(Arc::new(change));
         }
         inner.latest = last;
-        while inner.changes.len() > KEEP
-            && let Some(oldest) = inner.changes.front()
-            && (inner.changes.len() > KEEP_YOUNG || oldest.age() > YOUNG)
-        {
-            inner.since = oldest.revision;
-            inner.first += 1;
-            inner.changes.pop_front();
-        }
+        inner.forget(new);
         drop(inner);
         self.changed.send_replace(last);
     }
@@ -161,12 +171,13 @@ impl Shelf {
         Ok(Cursor(inner.first + skip as u64))
     }
 
-    /// The changes from a cursor on, at most `limit`, and the cursor behind them.
+    /// The changes from a cursor on: at most `limit`, and no more when they have `bytes` together.
     pub(crate) fn after(
         &self,
         cursor: Cursor,
         limit: usize,
-    ) -> Result<(Vec<Arc<Change>>, Cursor), TooOld> {
+        bytes: usize,
+    ) -> Result<Batch, TooOld> {
         let inner = self.inner.read();
         let Some(skip) = cursor.0.checked_sub(inner.first) else {
             return Err(TooOld {
@@ -176,14 +187,23 @@ impl Shelf {
         let skip = usize::try_from(skip)
             .unwrap_or(usize::MAX)
             .min(inner.changes.len());
-        let found: Vec<_> = inner
+        let mut taken = 0;
+        let changes: Vec<_> = inner
             .changes
             .range(skip..)
             .take(limit)
+            .take_while(|change| {
+                let room = taken < bytes;
+                taken += change.size();
+                room
+            })
             .map(Arc::clone)
             .collect();
-        let behind = Cursor(cursor.0 + found.len() as u64);
-        Ok((found, behind))
+        Ok(Batch {
+            cursor: Cursor(cursor.0 + changes.len() as u64),
+            more: skip + changes.len() < inner.changes.len(),
+            changes,
+        })
     }
 
     /// Says when something changes.
@@ -193,7 +213,65 @@ impl Shelf {
 }
 
 impl Inner {
+    /// Drops old changes. The `new` ones stay: nobody has seen them yet.
+    fn forget(&mut self, new: usize) {
+        while self.changes.len() > new
+            && let Some(oldest) = self.changes.front()
+            && (self.bytes > KEEP_BYTES
+                || self.changes.len() > KEEP_YOUNG
+                || (self.changes.len() > KEEP && oldest.age() > YOUNG))
+        {
+            self.since = oldest.revision;
+            self.first += 1;
+            self.bytes -= oldest.size();
+            self.changes.pop_front();
+        }
+    }
+
     fn end(&self) -> Cursor {
         Cursor(self.first + self.changes.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(revision: u64, bytes: usize) -> Change {
+        let json = format!(
+            r#"{{"kind":"ConfigMap","metadata":{{"name":"m"}},"data":{{"k":"{}"}}}}"#,
+            "x".repeat(bytes)
+        );
+        let object = Object::from_stored(&Bytes::from(json), revision).unwrap();
+        Change::new(
+            revision,
+            Bytes::from_static(b"/m"),
+            EventType::Modified,
+            object,
+            None,
+        )
+    }
+
+    #[test]
+    fn large_changes_are_kept_for_less_long() {
+        let shelf = Shelf::new();
+        let begin = shelf.cursor(0).unwrap();
+        let mebibyte = 1 << 20;
+        for revision in 1..=10 {
+            shelf.apply(vec![change(revision, mebibyte)]);
+        }
+        // A batch ends behind the change that fills it.
+        let batch = shelf.after(begin, 512, mebibyte).unwrap();
+        assert_eq!((batch.changes.len(), batch.more), (1, true));
+        let batch = shelf.after(begin, 512, 20 * mebibyte).unwrap();
+        assert_eq!((batch.changes.len(), batch.more), (10, false));
+        for revision in 11..=100 {
+            shelf.apply(vec![change(revision, mebibyte)]);
+        }
+        let kept = shelf.inner.read().changes.len();
+        assert!((10..=KEEP_BYTES / mebibyte).contains(&kept), "{kept}");
+        assert!(shelf.after(begin, 512, mebibyte).is_err());
+        let last = shelf.cursor(99).unwrap();
+        assert_eq!(shelf.after(last, 512, mebibyte).unwrap().changes.len(), 1);
     }
 }

@@ -13,16 +13,6 @@ use crate::dispatch::Call;
 use crate::options::{self, WriteOptions};
 use crate::registry::{Done, Next};
 
-/// What an apply finds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Found {
-    Object,
-    /// It is not there, and whether it may be made has not been judged.
-    Nothing,
-    /// It is not there and may be made.
-    Room,
-}
-
 /// Answers a patch of the type `application/apply-patch+yaml`.
 pub(super) async fn apply(call: &Call, options: &WriteOptions) -> Result<Response, Status> {
     if !options.manager_given {
@@ -40,58 +30,52 @@ pub(super) async fn apply(call: &Call, options: &WriteOptions) -> Result<Respons
         )));
     }
     admission::node_restriction(call, &wanted)?;
-    let (result, found) = merge(call, options, &wanted, false).await;
-    let (result, found) = match found {
-        Found::Nothing => {
-            admission::namespace(&call.server, call, call.name()).await?;
-            merge(call, options, &wanted, true).await
-        }
-        _ => (result, found),
-    };
-    let code = match found {
-        Found::Object => StatusCode::OK,
-        _ => StatusCode::CREATED,
+    let (result, was_there) = merge(call, options, &wanted).await;
+    let code = if was_there {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
     };
     write::answer(call, code, &result?, &[])
 }
 
-/// Applies to the stored object, or makes one if `may_create`. A part of an object cannot be made.
+/// Applies to the stored object, or makes one. A part of an object cannot be made. Also says whether
+/// there was one.
 async fn merge(
     call: &Call,
     options: &WriteOptions,
     wanted: &Value,
-    may_create: bool,
-) -> (Result<Done, Status>, Found) {
+) -> (Result<Done, Status>, bool) {
     let context = write::context(call, options);
     let force = call.query.flag("force");
     let part = call.path.subresource.as_deref();
-    let mut found = Found::Object;
+    let mut was_there = true;
     let judge = |old: Option<&Object>| {
         let Some(old) = old else {
             if part.is_some() {
                 return Err(call.not_found());
             }
-            if !may_create {
-                found = Found::Nothing;
-                return Err(call.not_found());
-            }
-            found = Found::Room;
+            was_there = false;
+            admission::namespace(call, call.name())?;
             let wanted = wanted.clone();
             let mut new = engine::apply(call.resource, None, None, wanted, force, &context)?;
             admission::own_node(call, None, &new)?;
-            let also = write::claims(call, None, Some(&mut new))?;
+            admission::priority(call, &mut new)?;
+            let mut also = write::claims(call, None, Some(&mut new))?;
+            also.when.extend(admission::namespace(call, call.name())?);
             let value = write::encode(call, new, None)?;
             return Ok(Next::Put { value, also });
         };
-        found = Found::Object;
+        was_there = true;
         engine::check_version(call.resource, wanted, old.revision())?;
         let before = write::tree(call.resource, old)?;
         admission::node_pod(call, &before)?;
         let (resource, wanted) = (call.resource, wanted.clone());
         let new = engine::apply(resource, part, Some(&before), wanted, force, &context)?;
         admission::own_node(call, Some(&before), &new)?;
+        admission::node_status(call, &before, &new)?;
         write::store(call, old, &before, new)
     };
     let result = call.server.write(&call.key(), options.dry_run, judge).await;
-    (result, found)
+    (result, was_there)
 }

@@ -30,7 +30,11 @@ pub(super) async fn insert(
     mut object: Value,
 ) -> Result<Done, Status> {
     write::place(call, &mut object)?;
-    admission::namespace(&call.server, call, write::metadata(&object, "name")).await?;
+    if let Err(status) = admission::namespace(call, write::metadata(&object, "name")) {
+        // Made a moment ago through another server, or not at all.
+        call.server.fresh().await?;
+        admission::namespace(call, write::metadata(&object, "name")).map_err(|_| status)?;
+    }
     admission::node_restriction(call, &object)?;
     admission::own_node(call, None, &object)?;
     let generated = write::metadata(&object, "name").is_empty()
@@ -43,7 +47,11 @@ pub(super) async fn insert(
             0 => std::mem::take(&mut object),
             _ => object.clone(),
         };
-        let new = engine::create(call.resource, body, &context)?;
+        let mut new = engine::create(call.resource, body, &context)?;
+        if admission::priority(call, &mut new).is_err() {
+            call.server.fresh().await?;
+            admission::priority(call, &mut new)?;
+        }
         match insert_prepared(call, options, new).await {
             Err(status) if status.is_already_exists() => taken = Some(status),
             other => return other,
@@ -63,7 +71,8 @@ async fn insert_prepared(call: &Call, options: &WriteOptions, new: Value) -> Res
                 return Err(taken());
             }
             let mut new = new.clone();
-            let also = write::claims(call, None, Some(&mut new))?;
+            let mut also = write::claims(call, None, Some(&mut new))?;
+            also.when.extend(admission::namespace(call, &name)?);
             let value = write::encode(call, new, None)?;
             Ok(Next::Put { value, also })
         };
@@ -74,7 +83,10 @@ async fn insert_prepared(call: &Call, options: &WriteOptions, new: Value) -> Res
         Some(_) => Err(taken()),
         None => Ok(Next::Put {
             value: value.clone(),
-            also: Also::default(),
+            also: Also {
+                when: admission::namespace(call, &name)?.into_iter().collect(),
+                ops: Vec::new(),
+            },
         }),
     };
     call.server.write(&key, options.dry_run, judge).await

@@ -16,7 +16,7 @@ use super::list;
 use super::shape::Shaper;
 use crate::ApiServer;
 use crate::body::{self, Response};
-use crate::cache::{Cursor, EventType, Selection, Shelf, Snapshot, TooOld};
+use crate::cache::{Change, Cursor, EventType, Selection, Shelf, Snapshot, TooOld};
 use crate::dispatch::Call;
 use crate::negotiate::Media;
 use crate::options::ListOptions;
@@ -25,8 +25,14 @@ use crate::options::ListOptions;
 const BOOKMARKS: Duration = Duration::from_secs(60);
 /// How long a watch lasts that names no time: 30 to 60 minutes, drawn, so that not all end at once.
 const LENGTH: std::ops::Range<u64> = 1800..3600;
-/// Changes taken up at once; a slow client holds no more than this many lines.
+/// How long a watch lasts at most.
+const LONGEST: u64 = 24 * 3600;
+/// Changes taken up at once; a slow client holds no more than this many lines …
 const BATCH: usize = 512;
+/// … and about this many bytes of them.
+const BATCH_BYTES: usize = 1 << 20;
+/// How much of the state that is there already is written at once.
+const CHUNK: usize = 128 << 10;
 
 /// Answers a watch.
 pub(crate) async fn watch(call: &Call) -> Result<Response, Status> {
@@ -42,7 +48,8 @@ pub(crate) async fn watch(call: &Call) -> Result<Response, Status> {
     let begin = begin(call, &options, &shelf).await?;
     let length = options
         .timeout_seconds
-        .unwrap_or_else(|| rand::random_range(LENGTH));
+        .unwrap_or_else(|| rand::random_range(LENGTH))
+        .min(LONGEST);
     let media = match call.form.media {
         Media::Json => Media::Json,
         Media::Yaml => {
@@ -58,7 +65,10 @@ pub(crate) async fn watch(call: &Call) -> Result<Response, Status> {
         resource: call.resource,
         cursor: begin.cursor,
         sent: begin.revision,
-        initial: begin.initial,
+        initial: begin.initial.map(|snapshot| Initial {
+            snapshot,
+            sent: None,
+        }),
         bookmarks: options.bookmarks,
         end_of_initial: options.initial_events == Some(true),
         next_bookmark: Instant::now() + BOOKMARKS,
@@ -143,6 +153,13 @@ impl Drop for Open {
     }
 }
 
+/// The objects that are there when a watch begins.
+struct Initial {
+    snapshot: Snapshot,
+    /// The key up to which they have been sent.
+    sent: Option<Bytes>,
+}
+
 /// One open watch.
 struct Watcher {
     shelf: Arc<Shelf>,
@@ -154,7 +171,7 @@ struct Watcher {
     cursor: Cursor,
     /// Everything up to this revision has been sent.
     sent: u64,
-    initial: Option<Snapshot>,
+    initial: Option<Initial>,
     bookmarks: bool,
     /// Whether the end of the initial events is to be marked.
     end_of_initial: bool,
@@ -169,68 +186,43 @@ struct Watcher {
 impl Watcher {
     /// The next lines, as many as are there. None: the watch is over.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.over {
+        if self.is_over() {
             return None;
         }
-        if let Some(snapshot) = self.initial.take() {
-            let lines = self.initial_lines(&snapshot);
-            if !lines.is_empty() {
-                return Some(lines);
-            }
+        if let Some(lines) = self.initial_lines() {
+            return Some(lines);
         }
         loop {
+            // Looked at here too: changes may come without a pause.
+            if self.is_over() {
+                return None;
+            }
             // Marked as seen before reading: what comes after is noticed.
             self.changed.borrow_and_update();
             // Complete up to here before the changes are read, so a bookmark may say so after them.
             let complete = *self.progress.borrow_and_update();
-            match self.shelf.after(self.cursor, BATCH) {
-                Err(old) => {
-                    self.over = true;
-                    return Some(error(&too_old(self.sent, &old)));
-                }
-                Ok((changes, cursor)) => {
-                    self.cursor = cursor;
-                    if let Some(last) = changes.last() {
-                        self.sent = self.sent.max(last.revision);
-                    } else {
-                        self.sent = self.sent.max(complete);
-                    }
-                    let full = changes.len() == BATCH;
-                    let mut lines = BytesMut::new();
-                    let mut single = None;
-                    for change in &changes {
-                        let Some(kind) = change.seen_by(&self.selection) else {
-                            continue;
-                        };
-                        let line = match self.shaper.change(change, kind) {
-                            Ok(Some(line)) => line,
-                            Ok(None) => continue,
-                            Err(status) => {
-                                self.over = true;
-                                return Some(error(&status));
-                            }
-                        };
-                        // A lone event goes out as the bytes that all watchers share.
-                        match (single.take(), lines.is_empty()) {
-                            (None, true) => single = Some(line),
-                            (Some(first), _) => {
-                                let first: Bytes = first;
-                                lines.extend_from_slice(&first);
-                                lines.extend_from_slice(&line);
-                            }
-                            (None, false) => lines.extend_from_slice(&line),
-                        }
-                    }
-                    if let Some(line) = single {
-                        return Some(line);
-                    }
-                    if !lines.is_empty() {
-                        return Some(lines.freeze());
-                    }
-                    if full {
-                        continue;
-                    }
-                }
+            let batch = match self.shelf.after(self.cursor, BATCH, BATCH_BYTES) {
+                Ok(batch) => batch,
+                Err(old) => return Some(self.fail(&too_old(self.sent, &old))),
+            };
+            self.cursor = batch.cursor;
+            let last = batch.changes.last().map(|change| change.revision);
+            self.sent = self.sent.max(last.unwrap_or(complete));
+            let mut lines = match self.lines(&batch.changes) {
+                Ok(lines) => lines,
+                Err(status) => return Some(self.fail(&status)),
+            };
+            // Where a batch ends, its last revision may not.
+            if !batch.more && self.bookmarks && Instant::now() >= self.next_bookmark {
+                self.next_bookmark = Instant::now() + BOOKMARKS;
+                lines = [lines, self.bookmark(false)].concat().into();
+            }
+            if !lines.is_empty() {
+                return Some(lines);
+            }
+            if batch.more {
+                tokio::task::yield_now().await;
+                continue;
             }
             tokio::select! {
                 changed = self.changed.changed() => {
@@ -238,38 +230,66 @@ impl Watcher {
                         return None;
                     }
                 }
-                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {
-                    self.next_bookmark = Instant::now() + BOOKMARKS;
-                    let complete = *self.progress.borrow_and_update();
-                    // Only if nothing came in between, else the changes go first.
-                    if !self.changed.has_changed().unwrap_or(true) {
-                        self.sent = self.sent.max(complete);
-                        return Some(self.bookmark(false));
-                    }
-                }
+                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {}
                 () = tokio::time::sleep_until(self.end) => return None,
                 () = self.shutdown.cancelled() => return None,
             }
         }
     }
 
-    /// The objects that are there, as ADDED, and the mark behind them.
-    fn initial_lines(&mut self, snapshot: &Snapshot) -> Bytes {
+    fn is_over(&self) -> bool {
+        self.over || self.shutdown.is_cancelled() || Instant::now() >= self.end
+    }
+
+    /// The lines of the changes that the watcher sees.
+    fn lines(&mut self, changes: &[Arc<Change>]) -> Result<Bytes, Status> {
+        let mut lines = Vec::new();
+        for change in changes {
+            if let Some(kind) = change.seen_by(&self.selection) {
+                lines.extend(self.shaper.change(change, kind)?);
+            }
+        }
+        // A lone event goes out as the bytes that all watchers share.
+        Ok(match lines.as_slice() {
+            [line] => line.clone(),
+            lines => lines.concat().into(),
+        })
+    }
+
+    /// The line by which the watch ends.
+    fn fail(&mut self, status: &Status) -> Bytes {
+        self.over = true;
+        error(status)
+    }
+
+    /// The next of the objects that are there, as ADDED, and the mark behind the last. None: all have
+    /// been sent.
+    fn initial_lines(&mut self) -> Option<Bytes> {
+        let mut initial = self.initial.take()?;
         let mut lines = BytesMut::new();
-        for object in self.selection.of(snapshot) {
+        let after = initial.sent.take();
+        for (key, object) in self.selection.after(&initial.snapshot, after.as_deref()) {
             match self.shaper.event(EventType::Added, object) {
                 Ok(line) => lines.extend_from_slice(&line),
                 Err(status) => {
                     self.over = true;
                     lines.extend_from_slice(&error(&status));
-                    return lines.freeze();
+                    return Some(lines.freeze());
                 }
             }
+            if lines.len() >= CHUNK {
+                initial.sent = Some(key.clone());
+                break;
+            }
+        }
+        if initial.sent.is_some() {
+            self.initial = Some(initial);
+            return Some(lines.freeze());
         }
         if self.end_of_initial && self.bookmarks {
             lines.extend_from_slice(&self.bookmark(true));
         }
-        lines.freeze()
+        (!lines.is_empty()).then(|| lines.freeze())
     }
 
     fn bookmark(&mut self, end_of_initial: bool) -> Bytes {

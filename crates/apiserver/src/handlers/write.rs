@@ -114,6 +114,7 @@ pub(super) fn replace(
     let part = call.path.subresource.as_deref();
     let new = engine::update(call.resource, part, &before, new, context)?;
     admission::own_node(call, Some(&before), &new)?;
+    admission::node_status(call, &before, &new)?;
     store(call, old, &before, new)
 }
 

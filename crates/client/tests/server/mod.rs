@@ -12,7 +12,7 @@ use crate::authority::Authority;
 use client::{
     Body, Error, Transport, full,
     simulated::Simulated,
-    tls::{ClientAuth, Identity},
+    tls::{self, ClientAuth, Identity},
 };
 use http::{Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
@@ -30,6 +30,8 @@ pub(crate) enum Behaviour {
     NotReady,
     /// Takes the request, and breaks the connection.
     Vanish,
+    /// Takes the request, and says nothing.
+    Hang,
 }
 
 pub(crate) struct Server {
@@ -47,7 +49,8 @@ struct Shared {
 
 impl Server {
     pub(crate) async fn start(ca: &Authority, cluster: &Simulated) -> Self {
-        Server::start_as(&ca.identity("server"), cluster).await
+        let identity = ca.identity_of("system:carob:server:s1", tls::SERVERS);
+        Server::start_as(&identity, cluster).await
     }
 
     pub(crate) async fn start_as(identity: &Identity, cluster: &Simulated) -> Self {
@@ -123,6 +126,7 @@ async fn answer(request: Request<Incoming>, shared: &Shared) -> Result<Response<
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
             return Ok(response);
         }
+        Behaviour::Hang => std::future::pending().await,
         Behaviour::Vanish => return Err(Error::transport("test", "the connection is broken")),
     }
     let (parts, body) = request.into_parts();

@@ -10,6 +10,7 @@ use crate::Op;
 use crate::RequestId;
 use crate::apply::Proposal;
 use crate::apply::apply_once;
+use crate::copier::Copier;
 use crate::types::log_id;
 
 fn open(dir: &Path) -> Copy {
@@ -125,6 +126,40 @@ fn a_whole_state_replaces_another_at_once() {
     copy.advance(&second).expect("advance");
     drop(copy);
     same(&open(dir.path()), &second);
+}
+
+#[test]
+fn a_failed_write_leaves_the_state_before_or_after_it() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut before = Checkpoint::default();
+    step(&mut before, vec![put("kept", 10, None)]);
+    let mut copy = open(dir.path());
+    copy.advance(&before).expect("advance");
+    let mut after = before.clone();
+    step(
+        &mut after,
+        vec![put("kept", 2 * PIECE, None), put("more", 10, None)],
+    );
+    copy.broken = true;
+    copy.advance(&after).expect_err("a full disk");
+    same(&copy, &before);
+    drop(copy);
+    let copy = open(dir.path());
+    assert!([before.state, after.state].contains(&copy.held().state));
+}
+
+#[tokio::test]
+async fn after_a_failure_nothing_is_called_durable() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut copy = open(dir.path());
+    copy.broken = true;
+    let copier = Copier::start(copy).expect("copier");
+    let mut checkpoint = Checkpoint::default();
+    step(&mut checkpoint, vec![put("a", 10, None)]);
+    copier.offer(checkpoint.clone());
+    copier.flush().await.expect_err("a full disk");
+    copier.flush().await.expect_err("still not durable");
+    copier.install(checkpoint).await.expect_err("nor this");
 }
 
 #[test]

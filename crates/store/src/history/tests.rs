@@ -58,3 +58,24 @@ async fn a_jump_of_the_state_ends_the_watches_from_before() {
     history.stop();
     assert!(matches!(watch.next().await, Err(Error::Stopped(_))));
 }
+
+#[test]
+fn few_large_events_are_as_much_as_many_small_ones() {
+    let history = History::new(0, 1000);
+    let large = |revision| Event {
+        kind: EventKind::Put {
+            value: vec![0; 1 << 20].into(),
+            created: revision,
+        },
+        ..event(revision)
+    };
+    let mut compacted = 0;
+    for revision in 1..=100 {
+        compacted = history.push(vec![large(revision)]);
+    }
+    assert!((36..50).contains(&compacted), "{compacted}");
+    assert_eq!(
+        history.next(99).expect("kept").map(|batch| batch.len()),
+        Some(1)
+    );
+}

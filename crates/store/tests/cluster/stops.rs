@@ -61,7 +61,7 @@ async fn writes_resume_when_the_leader_is_gone_and_nothing_acknowledged_is_lost(
     let longest = writing.await.expect("writer");
     println!("the longest write across the election took {longest:?}");
     assert!(
-        longest < Duration::from_secs(3),
+        longest < Duration::from_secs(2),
         "writes stood still for {longest:?}"
     );
     let count = acknowledged.load(Ordering::SeqCst);
@@ -168,13 +168,13 @@ async fn history_goes_on_after_a_restart() {
     let node = cluster.start(1).await;
     leader(&node).await;
     assert_eq!(node.store.state().revision(), 10);
+    // What the log held beyond the copy of the state is history again.
     let compacted = node.store.state().compacted();
-    assert!(
-        matches!(
-            node.store.watch(compacted.saturating_sub(1)),
-            Err(Error::Compacted { .. })
-        ) || compacted == 0
-    );
+    assert!(node.store.watch(compacted).is_ok());
+    if let Some(before) = compacted.checked_sub(1) {
+        let refused = node.store.watch(before);
+        assert!(matches!(refused, Err(Error::Compacted { .. })));
+    }
     let mut watch = node.store.watch(10).expect("from now on");
     node.put("/k", "again").await.expect("put");
     assert_eq!(watch.next().await.expect("event")[0].revision, 11);
