@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -42,8 +43,19 @@ impl ApiServer {
     /// watches, and returns when every connection is closed or after two seconds.
     ///
     /// One server may serve several listeners at once, each with its own token.
-    pub async fn serve(
+    pub fn serve(
         &self,
+        listener: TcpListener,
+        tls: Arc<rustls::ServerConfig>,
+        shutdown: CancellationToken,
+    ) -> BoxFuture<'static, ()> {
+        // Boxed here, so that everything that serves is compiled with this crate and not with every
+        // program that has a server.
+        Box::pin(self.clone().accept(listener, tls, shutdown))
+    }
+
+    async fn accept(
+        self,
         listener: TcpListener,
         tls: Arc<rustls::ServerConfig>,
         shutdown: CancellationToken,

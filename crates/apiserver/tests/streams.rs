@@ -23,8 +23,10 @@ use tonic::{Request, Response, Status, Streaming};
 /// Answers with what it was asked; what comes as input goes out again as errors.
 #[derive(Clone, Default)]
 struct Agent {
-    echo: Arc<Mutex<Option<mpsc::Sender<Result<LogsChunk, Status>>>>>,
+    echo: Arc<Mutex<Option<Echo>>>,
 }
+
+type Echo = mpsc::Sender<Result<LogsChunk, Status>>;
 
 #[tonic::async_trait]
 impl Node for Agent {

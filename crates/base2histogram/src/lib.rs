@@ -155,7 +155,13 @@ mod tests {
         for value in 0..=1000 {
             histogram.record(value);
         }
-        for (part, value) in [(0.0005, 0), (0.1, 100), (0.5, 500), (0.99, 990), (1.0, 1000)] {
+        for (part, value) in [
+            (0.0005, 0),
+            (0.1, 100),
+            (0.5, 500),
+            (0.99, 990),
+            (1.0, 1000),
+        ] {
             let said = histogram.percentile(part);
             assert!(said <= value && value <= said * 2, "{part}: {said}");
         }

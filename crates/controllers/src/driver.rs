@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, EventType, Key, Recorder};
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use jiff::Timestamp;
@@ -39,7 +40,12 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// Runs all controllers until `shutdown`. At most one process of a cluster may do so at a time.
 ///
 /// `root_ca` is the cluster's CA certificate in PEM, which every namespace gets.
-pub async fn run(client: Client, root_ca: String, shutdown: CancellationToken) {
+pub fn run(client: Client, root_ca: String, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+    // Boxed here, so that all of it is compiled with this crate.
+    Box::pin(reconcile_until(client, root_ca, shutdown))
+}
+
+async fn reconcile_until(client: Client, root_ca: String, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
         run_until_a_task_ends(&client, &root_ca, &shutdown).await;
         shutdown

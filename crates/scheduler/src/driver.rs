@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Durat
 
 use api::resource;
 use client::{Changes, Client, Error, EventType, Informer, Key, ListOptions, Patch, Recorder};
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{self as core, ObjectReference},
@@ -31,7 +31,12 @@ const RESTART_AFTER: Duration = Duration::from_secs(1);
 /// It handles the pods whose `schedulerName` is `default-scheduler`, and must be the only one to
 /// do so. Should there be two for a moment, a pod is still never placed twice: the API server
 /// binds it once.
-pub async fn run(client: Client, shutdown: CancellationToken) {
+pub fn run(client: Client, shutdown: CancellationToken) -> BoxFuture<'static, ()> {
+    // Boxed here, so that all of it is compiled with this crate.
+    Box::pin(place_until(client, shutdown))
+}
+
+async fn place_until(client: Client, shutdown: CancellationToken) {
     loop {
         let placing = AssertUnwindSafe(place_pods(client.clone(), &shutdown));
         if placing.catch_unwind().await.is_ok() {

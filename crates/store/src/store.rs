@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::InitializeError;
 use openraft::errors::RaftError;
@@ -90,7 +91,12 @@ impl Store {
     /// # Errors
     /// [`Error::Damaged`] if its files cannot be used without losing acknowledged writes, [`Error::Io`] if they
     /// cannot be read or are in use, [`Error::Tls`] if the certificates are unusable.
-    pub async fn open(config: Config, listener: TcpListener) -> Result<Store, Error> {
+    pub fn open(config: Config, listener: TcpListener) -> BoxFuture<'static, Result<Store, Error>> {
+        // Boxed here, so that Raft is compiled with this crate and not with every program that opens a store.
+        Box::pin(Self::begin(config, listener))
+    }
+
+    async fn begin(config: Config, listener: TcpListener) -> Result<Store, Error> {
         let identity = Identity::new(&config.tls)?;
         let raft_config = Arc::new(config::raft(&config)?);
         let lock = Arc::new(lock(&config.dir).await?);
