@@ -40,8 +40,10 @@ pub(super) struct State {
     pub(super) logs: BTreeMap<String, (u32, Arc<Log>)>,
     /// The standard inputs of the instances that run and have one.
     pub(super) inputs: BTreeMap<String, Input>,
-    /// What the API was told last.
+    /// What the API holds of the pod's status, whoever wrote it.
     pub(super) reported: Option<PodStatus>,
+    /// The object's version that `reported` is of.
+    pub(super) reported_in: u64,
     /// Something was learned since the API was last known to be told all.
     pub(super) untold: bool,
     /// A report is on its way.
@@ -58,7 +60,7 @@ impl Cell {
         observed: Observed,
         net: Option<PodNet>,
     ) -> Self {
-        let reported = pod.status.clone();
+        let (reported, reported_in) = (pod.status.clone(), version(&pod));
         Self {
             uid: pod.uid().to_owned(),
             key,
@@ -73,6 +75,7 @@ impl Cell {
                 logs: BTreeMap::new(),
                 inputs: BTreeMap::new(),
                 reported,
+                reported_in,
                 untold: true,
                 reporting: false,
                 report_at: None,
@@ -99,8 +102,23 @@ impl Cell {
 }
 
 impl State {
+    /// Takes in the status that the API holds. Answers and the watch overtake each other: the newest version counts.
+    pub(super) fn holds(&mut self, pod: &Pod) {
+        let version = version(pod);
+        if version >= self.reported_in {
+            self.reported.clone_from(&pod.status);
+            self.reported_in = version;
+        }
+    }
+
     /// Nothing of the pod runs, and the API knows all about it.
     pub(super) fn at_rest(&self) -> bool {
         !self.observed.any_live() && !self.untold && !self.reporting
     }
+}
+
+/// The number in an object's `resourceVersion`; 0 if it has none.
+pub(super) fn version(pod: &Pod) -> u64 {
+    let version = pod.metadata.resource_version.as_deref();
+    version.and_then(|v| v.parse().ok()).unwrap_or(0)
 }

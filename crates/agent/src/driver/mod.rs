@@ -196,6 +196,8 @@ impl Driver {
             Some(cell) => {
                 let mut state = cell.state.lock();
                 state.pod = pod.clone();
+                // What others wrote into the status is seen here, and put right by the next report.
+                state.holds(pod);
                 state.observed.gone = false;
             }
             None => {

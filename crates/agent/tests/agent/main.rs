@@ -101,6 +101,29 @@ async fn a_pod_runs_to_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_write_into_a_status_is_put_right() {
+    let b = Bench::new().await;
+    b.create(
+        "web",
+        json!({"containers": [{"name": "main", "args": ["forever"]}]}),
+    )
+    .await;
+    b.until_ready("web", "True").await;
+    // As the controller does it when the node was silent.
+    let silent = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "NodeNotReady"}]}});
+    b.client
+        .of::<Pod>()
+        .patch("default", "web", &Patch::Strategic(silent), Some("status"))
+        .await
+        .unwrap();
+    b.until_ready("web", "True").await;
+    let version = async || b.pod("web").await["metadata"]["resourceVersion"].clone();
+    let settled = version().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(version().await, settled, "and then nothing more is written");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_crashes_waits_longer_each_time() {
     let b = Bench::new().await;
     b.create(
