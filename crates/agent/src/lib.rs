@@ -27,6 +27,7 @@ mod image;
 mod logs;
 mod metrics;
 mod node;
+mod remove;
 mod resources;
 mod volumes;
 

@@ -10,6 +10,7 @@ use super::Driver;
 use super::cell::Cell;
 use crate::image;
 use crate::pod::{Action, EventKind, Observation, PodView as _};
+use crate::remove::remove_tree;
 use crate::{logs, volumes};
 
 /// Does what is quick at once, and sets off what is not.
@@ -99,7 +100,7 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
             );
             spawn(driver, cell, move |_, c| async move {
                 let remove = move || {
-                    removed(std::fs::remove_dir_all(dir))?;
+                    remove_tree(&dir)?;
                     logs::prune(&log_dir, attempt.saturating_sub(1))
                 };
                 warn(
@@ -237,7 +238,7 @@ async fn release(driver: &Driver, cell: &Arc<Cell>) {
     let (volumes_dir, containers) = (cell.volumes_dir(), cell.dir.join("containers"));
     let remove = move || {
         volumes::tear_down(&volumes_dir)?;
-        removed(std::fs::remove_dir_all(containers))
+        remove_tree(&containers)
     };
     warn(
         cell,
@@ -261,16 +262,9 @@ async fn forget(driver: &Driver, cell: &Arc<Cell>) {
     warn(
         cell,
         "a pod's directory cannot be removed",
-        blocking(move || removed(std::fs::remove_dir_all(dir))).await,
+        blocking(move || remove_tree(&dir)).await,
     );
     driver.0.rested.notify_waiters();
-}
-
-fn removed(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 fn warn(cell: &Cell, what: &str, result: io::Result<()>) {

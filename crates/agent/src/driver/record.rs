@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::Driver;
 use super::cell::Cell;
 use crate::pod::Observed;
+use crate::remove::remove_tree;
 
 const FILE: &str = "record.json";
 
@@ -58,7 +59,7 @@ impl Driver {
         let remove = move || {
             for uid in left.keys() {
                 tracing::info!(uid, "removing the directory of a pod that is gone");
-                if let Err(error) = fs::remove_dir_all(dir.join(uid)) {
+                if let Err(error) = remove_tree(&dir.join(uid)) {
                     tracing::warn!(uid, %error, "it cannot be removed");
                 }
             }

@@ -11,6 +11,7 @@ use runtime::Mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::pod::PodView as _;
+use crate::remove::remove_tree;
 use crate::volumes::{self, Made};
 
 /// Where a guest may leave a message about its end, if its container does not say.
@@ -29,10 +30,7 @@ pub(super) fn make(
 ) -> Result<Vec<Mount>, String> {
     let io = |e: io::Error| format!("cannot make the container's root: {e}");
     // Left by a start that did not get to its end.
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
-        _ => {}
-    }
+    remove_tree(dir).map_err(io)?;
     fill(dir, pod, container, ip).map_err(io)?;
     let read_only = container
         .security_context

@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::{Pod, Volume};
 
 use crate::image::Images;
 use crate::pod::{Host, PodView as _};
+use crate::remove::remove_tree;
 
 /// Every kind of volume, sorted by its field's name in `spec.volumes`.
 static KINDS: &[&dyn Kind] = &[
@@ -173,10 +174,7 @@ pub(crate) async fn set_up(
 /// # Errors
 /// When the file system says no.
 pub(crate) fn tear_down(dir: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
+    remove_tree(dir)
 }
 
 #[cfg(test)]
