@@ -3,6 +3,7 @@
 //! Packing is reproducible: entries in the order of their paths, no owners, no times, modes reduced to
 //! whether the owner may execute. Unpacking trusts nothing: see [`unpack`].
 
+mod extensions;
 mod pack;
 mod unpack;
 
