@@ -163,7 +163,7 @@ impl Driver {
             memory_limit: limits.memory,
             cpu_quota: limits.cpu_quota,
             cpu_weight: limits.cpu_weight,
-            hostname: pod.hostname(),
+            hosts: root::names(pod, ip),
             net,
             span: span.clone(),
         };
@@ -189,8 +189,12 @@ impl Driver {
             cell.log_dir(&spec.name),
         );
         let (of_spec, of_exit) = (spec.clone(), exit.clone());
-        let message =
-            blocking(move || Ok(message(&root_dir, &log_dir, &of_spec, attempt, &of_exit))).await;
+        let volumes = cell.state.lock().volumes.clone();
+        let message = blocking(move || {
+            let left = root::message(&root_dir, &of_spec, &volumes, LONGEST_MESSAGE);
+            Ok(message(left, &log_dir, &of_spec, attempt, &of_exit))
+        })
+        .await;
         {
             let mut state = cell.state.lock();
             state.running.remove(&spec.name);
@@ -221,14 +225,14 @@ fn reason(exit: &Exit) -> &'static str {
     }
 }
 
+/// What the status says of an end: what the guest `left`, its trap's backtrace, its log's last lines.
 fn message(
-    root_dir: &std::path::Path,
+    left: Option<String>,
     log_dir: &std::path::Path,
     spec: &Container,
     attempt: u32,
     exit: &Exit,
 ) -> Option<String> {
-    let left = root::message(root_dir, spec, LONGEST_MESSAGE);
     if let Exit::Trap { backtrace } = exit {
         let mut text = left.map(|l| format!("{l}\n")).unwrap_or_default() + backtrace;
         let end = text.floor_char_boundary(LONGEST_MESSAGE as usize);
