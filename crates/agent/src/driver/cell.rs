@@ -23,8 +23,9 @@ pub(super) struct Cell {
     /// Everything of this pod on this node.
     pub(super) dir: PathBuf,
     pub(super) state: Mutex<State>,
-    /// Held while the record is written, so that a later one is never overwritten by an earlier one.
-    pub(super) saving: tokio::sync::Mutex<()>,
+    /// Held while the record is written, so that a later one is never overwritten by an earlier one. Whether the pod's
+    /// directory itself is known to be on the disk.
+    pub(super) saving: tokio::sync::Mutex<bool>,
     /// Held while the API is told, for the same reason.
     pub(super) telling: tokio::sync::Mutex<()>,
 }

@@ -298,6 +298,41 @@ async fn pods_outlive_their_agent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_that_is_lost_is_made_up_for_by_the_api() {
+    let mut b = Bench::new().await;
+    b.create(
+        "server",
+        json!({
+            "initContainers": [{"name": "first", "args": ["print once"]}],
+            "containers": [{"name": "main", "args": ["forever"]}],
+        }),
+    )
+    .await;
+    b.until_phase("server", "Running").await;
+    let address = b.pod("server").await["status"]["podIP"].clone();
+    b.kill().await;
+    std::fs::write(b.pod_dir("server").join("record.json"), "{\"half").unwrap();
+    b.create(
+        "new",
+        json!({"containers": [{"name": "main", "args": ["forever"]}]}),
+    )
+    .await;
+    b.start();
+    b.until("running again", async |b| {
+        b.pod("server").await["status"]["containerStatuses"][0]["restartCount"] == 1
+    })
+    .await;
+    assert_eq!(
+        files_below(&b.pod_dir("server").join("logs/first")),
+        ["0.0.log"],
+        "what has succeeded does not run again"
+    );
+    b.until_phase("new", "Running").await;
+    assert_eq!(b.pod("server").await["status"]["podIP"], address);
+    assert_ne!(b.pod("new").await["status"]["podIP"], address);
+}
+
+#[tokio::test(start_paused = true)]
 async fn reports_reach_the_api_through_faults() {
     let b = Bench::new().await;
     b.server.lose(&http::Method::PATCH, "/status");
