@@ -8,7 +8,7 @@ mod pack;
 mod unpack;
 
 pub use pack::pack;
-pub use unpack::{Limits, Unpacked, check, unpack};
+pub use unpack::{Limits, Unpacked, check, remove_leftovers, unpack};
 
 /// Whether a symbolic link at `depth` directories below the root stays inside the tree whatever other links
 /// there are: its target is relative, climbs at most to the root, and never climbs again after descending

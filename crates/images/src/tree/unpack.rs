@@ -46,8 +46,26 @@ pub struct Unpacked {
 const MAX_PATH: usize = 4096;
 const MAX_DEPTH: usize = 100;
 
+/// What the directories begin with in which trees are unpacked.
+const STAGING: &str = ".unpack-";
+
+/// Removes what was left in `parent` where an [`unpack`] was broken off.
+pub fn remove_leftovers(parent: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(parent).at(parent)? {
+        let entry = entry.at(parent)?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(STAGING.as_bytes())
+        {
+            fs::remove_dir_all(entry.path()).at(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Unpacks `archive` into the new directory `dir`, which must not exist while its parent must. `dir` appears
-/// only when everything is there. Files get the mode 0644 or 0755, directories 0755.
+/// only when everything is there and on the disk. Files get the mode 0644 or 0755, directories 0755.
 ///
 /// Refused: absolute paths and `..`, paths through symbolic links, links that might lead outside, hard links,
 /// devices, pipes, sparse files, an entry that is there twice, whiteouts, and more than `limits`.
@@ -62,13 +80,21 @@ pub fn unpack(
         return Err(Error::Archive(format!("{} exists", dir.display())));
     }
     let staging = tempfile::Builder::new()
-        .prefix(".unpack-")
+        .prefix(STAGING)
         .tempdir_in(parent)
         .at(parent)?;
     let root = staging.path().join("tree");
     make_dir(&root)?;
     let unpacked = walk(archive, encoding, limits, &mut |entry| place(&root, entry))?;
+    // Once it has its name nobody looks whether all of it is there: so it is on the disk before.
+    let files = File::open(&root).at(&root)?;
+    rustix::fs::syncfs(&files)
+        .map_err(io::Error::from)
+        .at(&root)?;
     fs::rename(&root, dir).at(dir)?;
+    File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .at(parent)?;
     Ok(unpacked)
 }
 
