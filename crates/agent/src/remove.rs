@@ -19,13 +19,16 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     let top = match open(CWD, path) {
         Ok(top) => top,
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(std::fs::remove_file(path)?),
+        Err(Errno::NOTDIR | Errno::LOOP) => return std::fs::remove_file(path),
         Err(error) => return Err(error.into()),
     };
     let mut moved = 0;
     // What is moved up may or may not show in the listing that is being read: the last one shows nothing.
     while empty_once(top.as_fd(), &mut moved)? {}
-    Ok(std::fs::remove_dir(path)?)
+    match std::fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
 }
 
 /// Removes what `top` shows, and says whether it showed anything.
@@ -41,7 +44,10 @@ fn empty_once(top: BorrowedFd<'_>, moved: &mut u64) -> rustix::io::Result<bool> 
         if is_removed(top, name)? {
             continue;
         }
-        let sub = open(top, name)?;
+        let sub = match open(top, name) {
+            Err(Errno::NOENT) => continue,
+            other => other?,
+        };
         for entry in Dir::read_from(&sub)? {
             let entry = entry?;
             let name = entry.file_name();
@@ -82,6 +88,8 @@ fn move_up(
         match renameat(parent, name, top, format!("moved-{moved}")) {
             // The guest has something of that name there.
             Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            // Another removal of the same tree was faster.
+            Err(Errno::NOENT) => return Ok(()),
             other => return other,
         }
     }

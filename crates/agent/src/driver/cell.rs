@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use network::PodNet;
 use parking_lot::Mutex;
 use runtime::Running;
+use tokio_util::sync::CancellationToken;
 
 use super::stdin::Input;
 use crate::image::Ready;
@@ -41,6 +42,8 @@ pub(super) struct State {
     pub(super) logs: BTreeMap<String, (u32, Arc<Log>)>,
     /// The standard inputs of the instances that run and have one.
     pub(super) inputs: BTreeMap<String, Input>,
+    /// Ends the wait for what volumes are made of.
+    pub(super) mounting: CancellationToken,
     /// What the API holds of the pod's status, whoever wrote it.
     pub(super) reported: Option<PodStatus>,
     /// The object's version that `reported` is of.
@@ -75,6 +78,7 @@ impl Cell {
                 running: BTreeMap::new(),
                 logs: BTreeMap::new(),
                 inputs: BTreeMap::new(),
+                mounting: CancellationToken::new(),
                 reported,
                 reported_in,
                 untold: true,
@@ -110,6 +114,12 @@ impl State {
             self.reported.clone_from(&pod.status);
             self.reported_in = version;
         }
+    }
+
+    /// Nothing will be started any more, so that nothing needs to be waited for.
+    pub(super) fn is_over(&self) -> bool {
+        let ending = self.observed.gone || self.pod.deletion_grace().is_some();
+        ending || self.observed.verdict.is_some()
     }
 
     /// Nothing of the pod runs, and the API knows all about it.

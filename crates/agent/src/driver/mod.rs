@@ -274,14 +274,22 @@ impl Driver {
     fn look(&self, cell: &Arc<Cell>) {
         let _span = tracing::info_span!("sync_pod", pod = %cell.key, uid = %cell.uid).entered();
         let now = self.0.tools.clock.now();
-        let actions = {
+        let (actions, keep) = {
             let mut state = cell.state.lock();
+            let pod = state.pod.clone();
+            let keep = state.observed.sees(&pod, now);
             let actions = pod::sync(&state.pod, &state.observed, &self.0.tools.host, now);
             for action in &actions {
                 state.observed.begin(action, now);
             }
-            actions
+            if state.is_over() {
+                state.mounting.cancel();
+            }
+            (actions, keep)
         };
+        if keep {
+            perform::save(self, cell);
+        }
         for action in actions {
             self.perform(cell, action);
         }

@@ -133,7 +133,7 @@ impl Driver {
         Ok(())
     }
 
-    fn status(&self, state: &super::cell::State) -> PodStatus {
+    pub(super) fn status(&self, state: &super::cell::State) -> PodStatus {
         let now = self.0.tools.clock.now();
         pod::status(
             &state.pod,

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 use crate::pod::PodView as _;
 use crate::remove::remove_tree;
-use crate::volumes::{self, Made};
+use crate::volumes::Made;
 
 /// Where a guest may leave a message about its end, if its container does not say.
 const MESSAGE_PATH: &str = "/dev/termination-log";
@@ -47,13 +47,6 @@ pub(super) fn make(
     }];
     for mount in container.volume_mounts.iter().flatten() {
         let Some(made) = volumes.get(&mount.name) else {
-            if pod
-                .volumes()
-                .iter()
-                .any(|v| v.name == mount.name && volumes::injected_token(v))
-            {
-                continue;
-            }
             return Err(format!("volume \"{}\" is not there", mount.name));
         };
         mounts.extend(attach(dir, container, mount, made)?);

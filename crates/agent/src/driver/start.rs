@@ -8,9 +8,9 @@ use runtime::{Exit, Running, Workload};
 
 use super::Driver;
 use super::cell::Cell;
-use super::perform::blocking;
 use super::root;
 use super::stdin;
+use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
 use crate::logs::Log;
 use crate::pod::{EventKind, Observation, PodView as _};
@@ -131,16 +131,19 @@ impl Driver {
         );
         let (of_pod, of_spec) = (pod.clone(), spec.clone());
         let made = blocking(move || {
-            let mounts = root::make(&root_dir, &of_pod, &of_spec, &volumes, ip);
-            Ok((mounts, Log::create(&log_dir, attempt, clock)?))
+            let mounts = match root::make(&root_dir, &of_pod, &of_spec, &volumes, ip) {
+                Ok(mounts) => mounts,
+                Err(why) => return Ok(Err(why)),
+            };
+            Ok(Ok((mounts, Log::create(&log_dir, attempt, clock)?)))
         });
-        let (mounts, log) = made.await.map_err(Refused::create)?;
-        let mounts = mounts.map_err(Refused::config)?;
+        let made = made.await.map_err(Refused::create)?;
+        let (mounts, log) = made.map_err(Refused::config)?;
         let (stdout, stderr) = log.writers();
         let (stdin, input) = stdin::open(spec);
         {
             let mut state = cell.state.lock();
-            state.logs.insert(spec.name.clone(), (attempt, log));
+            state.logs.insert(spec.name.clone(), (attempt, log.clone()));
             match input {
                 Some(input) => state.inputs.insert(spec.name.clone(), input),
                 None => state.inputs.remove(&spec.name),
@@ -167,10 +170,18 @@ impl Driver {
             net,
             span: span.clone(),
         };
-        tools
-            .runtime
-            .start(workload)
-            .map_err(|e| Refused("RunContainerError", e.to_string()))
+        let runtime = tools.runtime.clone();
+        // It opens the mounts, on whatever disks they are.
+        let started = blocking(move || match runtime.start(workload) {
+            Ok(running) => Ok(Ok(running)),
+            Err(error) => log.remove_empty().map(|()| Err(error)),
+        });
+        let refused = |why: String| Refused("RunContainerError", why);
+        let started = started.await.map_err(|e| refused(e.to_string()))?;
+        started.map_err(|e| {
+            cell.state.lock().logs.remove(&spec.name);
+            refused(e.to_string())
+        })
     }
 
     async fn await_end(
