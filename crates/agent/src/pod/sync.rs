@@ -243,6 +243,9 @@ impl Plan<'_> {
             message,
         });
         self.end(self.pod.grace(), None);
+        if self.at_rest() {
+            self.release();
+        }
         true
     }
 

@@ -95,6 +95,7 @@ fn the_active_deadline_ends_a_pod_that_was_refused() {
             requeue +20000ms
             Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
             Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
+            Release
             Failed
         "#]],
     );
