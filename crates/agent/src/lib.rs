@@ -20,6 +20,7 @@
 
 pub mod pod;
 
+mod blocking;
 mod clock;
 mod driver;
 mod env;
@@ -27,6 +28,7 @@ mod image;
 mod logs;
 mod metrics;
 mod node;
+mod remove;
 mod resources;
 mod volumes;
 
@@ -182,7 +184,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         dir: pods_dir,
         host: pod::Host {
             host_path: config.allow_host_path,
-            file_images: config.allow_file_images,
             ips: vec![config.address],
         },
         clock: config.clock,

@@ -8,11 +8,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::error::At;
 use crate::{Digest, Error, Hasher};
@@ -34,6 +36,12 @@ pub struct Stored {
 
 /// How much is copied at a time.
 const PIECE: usize = 128 << 10;
+
+/// How much is gathered before it is handed to the disk.
+const BATCH: usize = 512 << 10;
+
+/// How long content may come without a single byte. Who asked for it, and all who wait with him, would wait for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Blobs {
     /// Opens the store in `dir`, which is made if it is missing. Leftovers of interrupted writes are removed.
@@ -71,8 +79,11 @@ impl Blobs {
         let file = NamedTempFile::new_in(&temporary).at(&temporary)?;
         Ok(BlobWriter {
             blobs: self.clone(),
-            file,
-            hasher: Hasher::default(),
+            content: Some(Content {
+                file,
+                hasher: Hasher::default(),
+            }),
+            batch: Vec::new(),
             size: 0,
             limit,
         })
@@ -89,13 +100,16 @@ impl Blobs {
         let mut writer = self.writer(limit)?;
         let mut piece = vec![0; PIECE];
         loop {
-            let length = reader.read(&mut piece).await.map_err(|error| {
-                Error::Unavailable(format!("reading the content of a blob: {error}"))
-            })?;
+            let unavailable =
+                |why: String| Error::Unavailable(format!("reading the content of a blob: {why}"));
+            let length = timeout(PATIENCE, reader.read(&mut piece))
+                .await
+                .map_err(|_| unavailable(format!("nothing came for {} s", PATIENCE.as_secs())))?
+                .map_err(|error| unavailable(error.to_string()))?;
             if length == 0 {
                 break;
             }
-            writer.write(&piece[..length])?;
+            writer.write(&piece[..length]).await?;
         }
         writer.finish(expected).await
     }
@@ -108,7 +122,7 @@ impl Blobs {
             return Ok(Stored { digest, size });
         }
         let mut writer = self.writer(size)?;
-        writer.write(&content)?;
+        writer.write(&content).await?;
         writer.finish(Some(&digest)).await
     }
 
@@ -189,15 +203,31 @@ impl Blobs {
 #[derive(Debug)]
 pub struct BlobWriter {
     blobs: Blobs,
-    file: NamedTempFile,
-    hasher: Hasher,
+    /// Away while it is being written to; lost when that failed or was broken off.
+    content: Option<Content>,
+    /// What has not been handed to the disk yet.
+    batch: Vec<u8>,
     size: u64,
     limit: u64,
 }
 
+#[derive(Debug)]
+struct Content {
+    file: NamedTempFile,
+    hasher: Hasher,
+}
+
+impl Content {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).at(self.file.path())?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+}
+
 impl BlobWriter {
-    /// Appends `piece`. Pieces go to the page cache, so this does not wait for the disk.
-    pub fn write(&mut self, piece: &[u8]) -> Result<(), Error> {
+    /// Appends `piece`. After an error nothing more can be written.
+    pub async fn write(&mut self, piece: &[u8]) -> Result<(), Error> {
         self.size += piece.len() as u64;
         if self.size > self.limit {
             return Err(Error::TooLarge {
@@ -205,9 +235,19 @@ impl BlobWriter {
                 limit: self.limit,
             });
         }
-        self.file.write_all(piece).at(self.file.path())?;
-        self.hasher.update(piece);
+        self.batch.extend_from_slice(piece);
+        if self.batch.len() >= BATCH {
+            let mut content = self.take()?;
+            let batch = std::mem::take(&mut self.batch);
+            let write = move || content.write(&batch).map(|()| content);
+            self.content = Some(blocking(write).await?);
+        }
         Ok(())
+    }
+
+    fn take(&mut self) -> Result<Content, Error> {
+        let broken = || Error::Unavailable("an earlier write of the blob broke off".to_owned());
+        self.content.take().ok_or_else(broken)
     }
 
     /// How many bytes have been written.
@@ -216,13 +256,16 @@ impl BlobWriter {
     }
 
     /// Makes the blob durable and puts it in its place, if it hashes to `expected`.
-    pub async fn finish(self, expected: Option<&Digest>) -> Result<Stored, Error> {
-        let digest = self.hasher.finish();
-        if let Some(expected) = expected {
-            check(expected, digest)?;
-        }
-        let (path, size, file) = (self.blobs.path(&digest), self.size, self.file);
+    pub async fn finish(mut self, expected: Option<&Digest>) -> Result<Stored, Error> {
+        let (mut content, expected) = (self.take()?, expected.copied());
         blocking(move || {
+            content.write(&self.batch)?;
+            let Content { file, hasher } = content;
+            let (digest, size) = (hasher.finish(), self.size);
+            if let Some(expected) = expected {
+                check(&expected, digest)?;
+            }
+            let path = self.blobs.path(&digest);
             file.as_file().sync_all().at(file.path())?;
             // Over a blob of the same digest this changes nothing but heals one that rotted.
             file.persist(&path).map_err(|error| error.error).at(&path)?;
@@ -343,6 +386,30 @@ mod tests {
         ));
         drop(blobs.writer(10).unwrap());
         assert!(blobs.list().await.unwrap().is_empty());
+        assert_eq!(
+            fs::read_dir(dir.path().join("blobs/tmp")).unwrap().count(),
+            0
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn content_that_stalls_is_given_up() {
+        let (dir, blobs) = blobs();
+        let (mut sender, receiver) = tokio::io::duplex(64);
+        let stalls = async move {
+            use tokio::io::AsyncWriteExt;
+            for _ in 0..4 {
+                sender.write_all(b"slowly").await.unwrap();
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let put = blobs.put(receiver, None, 99);
+        let result = tokio::select! {
+            result = put => result,
+            () = stalls => unreachable!(),
+        };
+        assert!(matches!(result, Err(Error::Unavailable(_))));
         assert_eq!(
             fs::read_dir(dir.path().join("blobs/tmp")).unwrap().count(),
             0

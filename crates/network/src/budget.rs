@@ -1,9 +1,9 @@
-//! How many bytes may wait in all pipes of one pod together.
+//! How much may wait in all sockets of one pod together.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A count of waiting bytes with a bound. Clones count together.
+/// A count of what waits, with a bound. Clones count together.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     held: Arc<AtomicUsize>,
@@ -22,11 +22,11 @@ impl Budget {
         self.held.load(Ordering::Relaxed) >= self.most
     }
 
-    pub(crate) fn hold(&self, bytes: usize) {
-        self.held.fetch_add(bytes, Ordering::Relaxed);
+    pub(crate) fn hold(&self, amount: usize) {
+        self.held.fetch_add(amount, Ordering::Relaxed);
     }
 
-    pub(crate) fn release(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    pub(crate) fn release(&self, amount: usize) {
+        self.held.fetch_sub(amount, Ordering::Relaxed);
     }
 }

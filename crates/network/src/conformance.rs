@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::pipe::Broken;
-use crate::{Datagrams, LARGEST, Listener, Network, PodNet, SocketError, Stream};
+use crate::{Datagrams, LARGEST, Listener, MOST_WAITING, Network, PodNet, SocketError, Stream};
 
 /// Runs every check between two pods of this network.
 ///
@@ -22,6 +22,7 @@ pub async fn suite(network: &Network) {
     ends_of_streams(&one, &other).await;
     refusals(&one, &other).await;
     backlog(&one).await;
+    backlogs_together(&one, &other).await;
     datagrams(&one, &other).await;
 }
 
@@ -163,6 +164,26 @@ async fn backlog(pod: &PodNet) {
     drop(accepted);
 }
 
+/// What waits at all listeners of a pod is bounded, and every listener gets its turn nevertheless.
+async fn backlogs_together(one: &PodNet, other: &PodNet) {
+    let (first, second) = (
+        listen(one, at(one.address(), 8085), MOST_WAITING),
+        listen(one, at(one.address(), 8086), MOST_WAITING),
+    );
+    let mut held = Vec::new();
+    for _ in 0..MOST_WAITING {
+        held.push(other.connect(first.address()).await);
+    }
+    held.push(other.connect(second.address()).await);
+    assert!(held.iter().all(Result::is_ok), "one waits everywhere");
+    let mut late = std::pin::pin!(other.connect(second.address()));
+    assert!(poll_once(late.as_mut()).await.is_none(), "the pod is full");
+    drop(first);
+    let accepted = second.accept().await;
+    assert!(late.await.is_ok(), "room again");
+    drop(accepted);
+}
+
 /// Polls a future once, without a runtime's help.
 async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
     std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -206,4 +227,21 @@ async fn datagrams(one: &PodNet, other: &PodNet) {
         Some(&[0; 4][..])
     );
     assert!(kept.len() < 2_000, "{} datagrams waited", kept.len());
+    // All sockets of a pod together hold no more than one pod may.
+    let large = Bytes::from(vec![0; 60_000]);
+    let sockets: Vec<_> = (0..500).map(|n| open(one, 10_000 + n)).collect();
+    for socket in &sockets {
+        let to = at(one.address(), socket.local().port());
+        for _ in 0..4 {
+            assert_eq!(there.send(large.clone(), to), Ok(()));
+        }
+    }
+    let waiting = |sockets: &[Datagrams]| -> usize {
+        let of = |socket: &Datagrams| std::iter::from_fn(|| socket.try_receive()).count();
+        sockets.iter().map(of).sum()
+    };
+    let waited = waiting(&sockets);
+    assert!((500..1_500).contains(&waited), "{waited} datagrams waited");
+    assert_eq!(there.send(large, to), Ok(()));
+    assert!(here.try_receive().is_some(), "room again");
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::SocketError;
+use crate::budget::Budget;
 use crate::node::PodNet;
 use crate::ports::{Bound, Transport};
 use crate::wakers::Wakers;
@@ -38,19 +39,29 @@ struct Arrived {
     readers: Wakers,
 }
 
-/// Where a socket's datagrams arrive.
-#[derive(Debug, Default)]
-pub(crate) struct Inbox(Mutex<Arrived>);
+/// Where a socket's datagrams arrive. They count against the budget of the pod that receives them.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    arrived: Mutex<Arrived>,
+    budget: Budget,
+}
 
 impl Inbox {
     fn deliver(&self, datagram: Datagram) {
-        let mut arrived = self.0.lock();
+        let mut arrived = self.arrived.lock();
         let size = datagram.bytes.len() + OVERHEAD;
-        if arrived.used + size <= CAPACITY {
+        if arrived.used + size <= CAPACITY && !self.budget.is_spent() {
             arrived.used += size;
+            self.budget.hold(size);
             arrived.datagrams.push_back(datagram);
             arrived.readers.wake();
         }
+    }
+}
+
+impl Drop for Inbox {
+    fn drop(&mut self) {
+        self.budget.release(self.arrived.get_mut().used);
     }
 }
 
@@ -64,7 +75,10 @@ pub struct Datagrams {
 impl Datagrams {
     /// Begins to receive at this address.
     pub fn new(bound: Arc<Bound>) -> Self {
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox {
+            arrived: Mutex::default(),
+            budget: bound.pod().budget.clone(),
+        });
         bound.receive_datagrams(&inbox);
         Self { bound, inbox }
     }
@@ -95,15 +109,17 @@ impl Datagrams {
 
     /// The next datagram, if one has arrived.
     pub fn try_receive(&self) -> Option<Datagram> {
-        let mut arrived = self.inbox.0.lock();
+        let mut arrived = self.inbox.arrived.lock();
         let datagram = arrived.datagrams.pop_front()?;
-        arrived.used -= datagram.bytes.len() + OVERHEAD;
+        let size = datagram.bytes.len() + OVERHEAD;
+        arrived.used -= size;
+        self.inbox.budget.release(size);
         Some(datagram)
     }
 
     /// Ready once a datagram has arrived.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut arrived = self.inbox.0.lock();
+        let mut arrived = self.inbox.arrived.lock();
         if arrived.datagrams.is_empty() {
             arrived.readers.register(cx);
             return Poll::Pending;

@@ -8,8 +8,9 @@ use parking_lot::Mutex;
 
 use crate::budget::Budget;
 use crate::ports::Ports;
+use crate::stream::MOST_WAITING;
 
-/// Bytes that may wait in all streams that one pod writes to.
+/// Bytes that may wait in all streams that one pod writes to, and in all of its sockets for datagrams.
 const BUFFERED: usize = 64 << 20;
 
 /// A range of IPv4 addresses, such as `10.128.0.0/18`.
@@ -94,6 +95,8 @@ pub(crate) struct Pod {
     pub(crate) address: Ipv4Addr,
     pub(crate) ports: Mutex<Ports>,
     pub(crate) budget: Budget,
+    /// Connections that wait to be accepted, at all listeners together.
+    pub(crate) waiting: Budget,
     node: Arc<Node>,
 }
 
@@ -160,6 +163,8 @@ impl Network {
         if pods.by_address.contains_key(&address) {
             return Err(AddressError::Taken(address));
         }
+        // The addresses just before it were given out lately, too.
+        pods.next = pods.next.max(offset);
         Ok(self.admit(&mut pods, address))
     }
 
@@ -168,6 +173,7 @@ impl Network {
             address,
             ports: Mutex::default(),
             budget: Budget::new(BUFFERED),
+            waiting: Budget::new(MOST_WAITING),
             node: self.0.clone(),
         });
         pods.by_address.insert(address, Arc::downgrade(&pod));
@@ -230,6 +236,8 @@ mod tests {
         );
         drop(pod);
         network.rejoin(address).unwrap();
+        let new = network.join().unwrap().address();
+        assert_eq!(new, Ipv4Addr::new(10, 128, 64, 10), "reused late");
         for foreign in ["10.128.64.0", "10.128.127.255", "10.128.128.1"] {
             let foreign = foreign.parse().unwrap();
             assert!(matches!(

@@ -16,13 +16,39 @@ use crate::wakers::Wakers;
 /// Bytes that wait in one direction of a stream before its writer waits.
 pub const BUFFER: usize = 256 << 10;
 
-/// The most connections that a listener may ask to hold for it.
-pub const MOST_WAITING: usize = 4096;
+/// The most connections that a listener may ask to hold for it, and that wait at all listeners of a
+/// pod together (but one at each may always wait).
+pub const MOST_WAITING: usize = 1024;
+
+/// What one waiting connection costs beyond the bytes in it.
+const OVERHEAD: usize = 1024;
 
 /// Connections that wait to be accepted.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     waiting: Mutex<Waiting>,
+    /// The listening pod.
+    pod: Arc<Pod>,
+}
+
+impl Backlog {
+    /// Whether a further connection has to wait to be made. Never while none waits here: whoever is
+    /// held back is woken when one of those that wait here is accepted.
+    fn is_full(&self, waiting: &Waiting) -> bool {
+        let spent = self.pod.waiting.is_spent() || self.pod.budget.is_spent();
+        waiting.streams.len() >= waiting.most || (spent && !waiting.streams.is_empty())
+    }
+
+    fn push(&self, waiting: &mut Waiting, stream: Stream) {
+        self.pod.waiting.hold(1);
+        self.pod.budget.hold(OVERHEAD);
+        waiting.streams.push_back(stream);
+    }
+
+    fn release(&self, connections: usize) {
+        self.pod.waiting.release(connections);
+        self.pod.budget.release(connections * OVERHEAD);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +76,7 @@ impl Listener {
                 most: most.clamp(1, MOST_WAITING),
                 ..Waiting::default()
             }),
+            pod: bound.pod().clone(),
         });
         bound.accept_streams(&backlog);
         Self { bound, backlog }
@@ -65,6 +92,7 @@ impl Listener {
         let mut waiting = self.backlog.waiting.lock();
         let stream = waiting.streams.pop_front();
         if stream.is_some() {
+            self.backlog.release(1);
             waiting.connectors.wake();
         }
         stream
@@ -99,6 +127,7 @@ impl Drop for Listener {
             waiting.connectors.wake();
             std::mem::take(&mut waiting.streams)
         };
+        self.backlog.release(streams.len());
         streams.iter().for_each(Stream::reset);
     }
 }
@@ -181,12 +210,12 @@ impl Connecting {
         if waiting.closed {
             return Poll::Ready(Err(SocketError::Refused));
         }
-        if waiting.streams.len() >= waiting.most {
+        if backlog.is_full(&waiting) {
             waiting.connectors.register(cx);
             return Poll::Pending;
         }
         let (near, far) = ends(client, &server, local, remote, self.bound.clone());
-        waiting.streams.push_back(far);
+        backlog.push(&mut waiting, far);
         waiting.acceptors.wake();
         Poll::Ready(Ok(near))
     }

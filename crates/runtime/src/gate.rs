@@ -187,6 +187,8 @@ impl Shared {
         if queue.shutdown {
             return;
         }
+        // Again, under the lock: whoever made it urgent meanwhile did not find it among those that rest.
+        let rest = rest.filter(|_| !task.urgent.load(Ordering::SeqCst));
         if let Some(end) = rest {
             let key = (end, queue.arrival());
             *task.resting.lock() = Some(key);

@@ -1,6 +1,7 @@
 //! What is run: a prepared module, and all that one start of it is given.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -49,6 +50,10 @@ impl fmt::Debug for Module {
 pub struct Mount {
     /// The directory on the host.
     pub host: PathBuf,
+    /// The directory in it that the guest sees, as a path without `..`; empty for all of it. What
+    /// is missing is made. Guests may change what lies in `host` meanwhile: a symbolic link on the
+    /// way is refused.
+    pub beneath: String,
     /// The absolute path at which the guest sees it. Where mounts are nested the longest prefix of
     /// a path decides.
     pub guest: String,
@@ -104,8 +109,8 @@ pub struct Workload {
     /// The guest's share when guests compete for the node's cores, relative to the others' (the
     /// requested millicores, say). 0 counts as 1.
     pub cpu_weight: u32,
-    /// The name that resolves to the guest's own address.
-    pub hostname: String,
+    /// The names that resolve to an address, as the pod's `/etc/hosts` has them.
+    pub hosts: Vec<(String, Ipv4Addr)>,
     /// The pod's network; without it every socket is refused.
     pub net: Option<network::PodNet>,
     /// The span that the guest's start, run and end are traced in.
@@ -127,7 +132,7 @@ impl Workload {
             memory_limit: None,
             cpu_quota: None,
             cpu_weight: 100,
-            hostname: "localhost".into(),
+            hosts: Vec::new(),
             net: None,
             span: tracing::Span::none(),
         }

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use network::PodNet;
 use parking_lot::Mutex;
 use runtime::Running;
+use tokio_util::sync::CancellationToken;
 
 use super::stdin::Input;
 use crate::image::Ready;
@@ -23,8 +24,9 @@ pub(super) struct Cell {
     /// Everything of this pod on this node.
     pub(super) dir: PathBuf,
     pub(super) state: Mutex<State>,
-    /// Held while the record is written, so that a later one is never overwritten by an earlier one.
-    pub(super) saving: tokio::sync::Mutex<()>,
+    /// Held while the record is written, so that a later one is never overwritten by an earlier one. Whether the pod's
+    /// directory itself is known to be on the disk.
+    pub(super) saving: tokio::sync::Mutex<bool>,
     /// Held while the API is told, for the same reason.
     pub(super) telling: tokio::sync::Mutex<()>,
 }
@@ -40,8 +42,12 @@ pub(super) struct State {
     pub(super) logs: BTreeMap<String, (u32, Arc<Log>)>,
     /// The standard inputs of the instances that run and have one.
     pub(super) inputs: BTreeMap<String, Input>,
-    /// What the API was told last.
+    /// Ends the wait for what volumes are made of.
+    pub(super) mounting: CancellationToken,
+    /// What the API holds of the pod's status, whoever wrote it.
     pub(super) reported: Option<PodStatus>,
+    /// The object's version that `reported` is of.
+    pub(super) reported_in: u64,
     /// Something was learned since the API was last known to be told all.
     pub(super) untold: bool,
     /// A report is on its way.
@@ -58,7 +64,7 @@ impl Cell {
         observed: Observed,
         net: Option<PodNet>,
     ) -> Self {
-        let reported = pod.status.clone();
+        let (reported, reported_in) = (pod.status.clone(), version(&pod));
         Self {
             uid: pod.uid().to_owned(),
             key,
@@ -72,7 +78,9 @@ impl Cell {
                 running: BTreeMap::new(),
                 logs: BTreeMap::new(),
                 inputs: BTreeMap::new(),
+                mounting: CancellationToken::new(),
                 reported,
+                reported_in,
                 untold: true,
                 reporting: false,
                 report_at: None,
@@ -99,8 +107,29 @@ impl Cell {
 }
 
 impl State {
+    /// Takes in the status that the API holds. Answers and the watch overtake each other: the newest version counts.
+    pub(super) fn holds(&mut self, pod: &Pod) {
+        let version = version(pod);
+        if version >= self.reported_in {
+            self.reported.clone_from(&pod.status);
+            self.reported_in = version;
+        }
+    }
+
+    /// Nothing will be started any more, so that nothing needs to be waited for.
+    pub(super) fn is_over(&self) -> bool {
+        let ending = self.observed.gone || self.pod.deletion_grace().is_some();
+        ending || self.observed.verdict.is_some()
+    }
+
     /// Nothing of the pod runs, and the API knows all about it.
     pub(super) fn at_rest(&self) -> bool {
         !self.observed.any_live() && !self.untold && !self.reporting
     }
+}
+
+/// The number in an object's `resourceVersion`; 0 if it has none.
+pub(super) fn version(pod: &Pod) -> u64 {
+    let version = pod.metadata.resource_version.as_deref();
+    version.and_then(|v| v.parse().ok()).unwrap_or(0)
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::node::LogsRequest;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::Driver;
 use crate::logs::Log;
-use crate::pod::{Container, Live, PodView as _};
+use crate::pod::{self, Container, Live, PodView as _};
 
 /// An instance's log.
 pub(crate) struct Found {
@@ -55,7 +56,10 @@ impl Driver {
         }
         let fresh = Container::default();
         let c = state.observed.get(container).unwrap_or(&fresh);
-        let attempt = if *previous { earlier(c) } else { present(c) };
+        let attempt = match previous {
+            true => earlier(c, &state.pod, &self.status(&state), container),
+            false => present(c),
+        };
         let attempt = attempt.ok_or_else(|| {
             Refusal::NotYet(match previous {
                 true => format!(
@@ -89,14 +93,16 @@ fn present(c: &Container) -> Option<u32> {
 }
 
 /// The instance that the status shows as `lastState`.
-fn earlier(c: &Container) -> Option<u32> {
-    let waits = c.backing_off.is_some() || c.problem.is_some();
-    let shown = match &c.live {
-        Live::Running { .. } => &c.ended,
-        _ if waits => &c.ended,
-        _ => &c.before,
-    };
-    shown.as_ref().map(|e| e.attempt)
+fn earlier(c: &Container, pod: &Pod, status: &PodStatus, name: &str) -> Option<u32> {
+    let mut shown = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten();
+    let shown = shown.find(|s| s.name == name)?.last_state.as_ref()?;
+    let id = shown.terminated.as_ref()?.container_id.as_ref()?;
+    let mut instances = c.ended.iter().chain(&c.before).map(|e| e.attempt);
+    instances.find(|attempt| pod::container_id(pod.uid(), name, *attempt) == *id)
 }
 
 fn why(c: &Container) -> &str {

@@ -94,16 +94,17 @@ impl Driver {
 
     /// Follows the pods of `informer` until `stop`. What earlier runs of the agent left is taken up first.
     pub(crate) async fn run(&self, informer: Informer<Pod>, stop: CancellationToken) {
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|_| AbortOnDropHandle::new(tokio::spawn(self.clone().work())))
-            .collect();
         let mut changes = informer.subscribe();
         informer.synced().await;
         let mut left = self.left_behind().await;
         for (_, pod) in informer.view() {
-            let record = left.remove(pod.uid());
-            self.desired(&pod, record).await;
+            let record = left.remove(pod.uid()).flatten();
+            self.desired(&pod, record);
         }
+        // Only now: a new pod must not get an address that an earlier one has yet to take up again.
+        let workers: Vec<_> = (0..WORKERS)
+            .map(|_| AbortOnDropHandle::new(tokio::spawn(self.clone().work())))
+            .collect();
         self.remove_orphans(left).await;
         loop {
             tokio::select! {
@@ -111,7 +112,7 @@ impl Driver {
                 keys = changes.next() => {
                     for key in keys {
                         match informer.get(&key) {
-                            Some(pod) => self.desired(&pod, None).await,
+                            Some(pod) => self.desired(&pod, None),
                             None => self.gone(&key),
                         }
                     }
@@ -171,7 +172,7 @@ impl Driver {
     }
 
     /// Takes up a pod's present object.
-    async fn desired(&self, pod: &Arc<Pod>, record: Option<Observed>) {
+    fn desired(&self, pod: &Arc<Pod>, record: Option<Observed>) {
         let uid = pod.uid().to_owned();
         if uid.is_empty() || !uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
             tracing::warn!(
@@ -196,6 +197,8 @@ impl Driver {
             Some(cell) => {
                 let mut state = cell.state.lock();
                 state.pod = pod.clone();
+                // What others wrote into the status is seen here, and put right by the next report.
+                state.holds(pod);
                 state.observed.gone = false;
             }
             None => {
@@ -271,14 +274,22 @@ impl Driver {
     fn look(&self, cell: &Arc<Cell>) {
         let _span = tracing::info_span!("sync_pod", pod = %cell.key, uid = %cell.uid).entered();
         let now = self.0.tools.clock.now();
-        let actions = {
+        let (actions, keep) = {
             let mut state = cell.state.lock();
+            let pod = state.pod.clone();
+            let keep = state.observed.sees(&pod, now);
             let actions = pod::sync(&state.pod, &state.observed, &self.0.tools.host, now);
             for action in &actions {
                 state.observed.begin(action, now);
             }
-            actions
+            if state.is_over() {
+                state.mounting.cancel();
+            }
+            (actions, keep)
         };
+        if keep {
+            perform::save(self, cell);
+        }
         for action in actions {
             self.perform(cell, action);
         }

@@ -4,12 +4,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::Driver;
 use super::cell::Cell;
+use crate::blocking::blocking;
 use crate::image;
 use crate::pod::{Action, EventKind, Observation, PodView as _};
+use crate::remove::remove_tree;
 use crate::{logs, volumes};
 
 /// Does what is quick at once, and sets off what is not.
@@ -77,11 +80,13 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
                 |d, c| async move { prepare_sandbox(&d, &c).await },
             )
         }
-        Action::MountVolumes => spawn(
-            driver,
-            cell,
-            |d, c| async move { mount_volumes(&d, &c).await },
-        ),
+        Action::MountVolumes => {
+            let ended = CancellationToken::new();
+            cell.state.lock().mounting = ended.clone();
+            spawn(driver, cell, |d, c| async move {
+                mount_volumes(&d, &c, &ended).await
+            });
+        }
         Action::EnsureImage { container } => {
             spawn(driver, cell, |d, c| async move {
                 ensure_image(&d, &c, container).await
@@ -99,7 +104,7 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
             );
             spawn(driver, cell, move |_, c| async move {
                 let remove = move || {
-                    removed(std::fs::remove_dir_all(dir))?;
+                    remove_tree(&dir)?;
                     logs::prune(&log_dir, attempt.saturating_sub(1))
                 };
                 warn(
@@ -113,6 +118,11 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
         Action::DeletePod => spawn(driver, cell, |d, c| async move { d.delete(&c).await }),
         Action::Forget => spawn(driver, cell, |d, c| async move { forget(&d, &c).await }),
     }
+}
+
+/// Keeps what is known of a pod.
+pub(super) fn save(driver: &Driver, cell: &Arc<Cell>) {
+    spawn(driver, cell, |d, c| async move { d.save(&c, false).await });
 }
 
 fn spawn<F, W>(driver: &Driver, cell: &Arc<Cell>, work: W)
@@ -150,27 +160,29 @@ async fn prepare_sandbox(driver: &Driver, cell: &Arc<Cell>) {
     }
 }
 
-async fn mount_volumes(driver: &Driver, cell: &Arc<Cell>) {
+async fn mount_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
     let pod = cell.state.lock().pod.clone();
     let tools = &driver.0.tools;
-    match volumes::set_up(&pod, &tools.client, &tools.images, &cell.volumes_dir()).await {
+    let dir = cell.volumes_dir();
+    let made = volumes::set_up(&pod, &tools.client, &tools.images, &dir, ended).await;
+    let warn =
+        |reason, message: String| driver.event(cell, None, EventKind::Warning, reason, message);
+    let learned = match made {
         Ok(made) => {
             cell.state.lock().volumes = made;
-            driver.learned(cell, Observation::VolumesReady).await;
+            Observation::VolumesReady
         }
-        Err(message) => {
-            driver.event(
-                cell,
-                None,
-                EventKind::Warning,
-                "FailedMount",
-                message.clone(),
-            );
-            driver
-                .learned(cell, Observation::VolumesFailed(message))
-                .await;
+        Err(volumes::Failure::Mount(message)) => {
+            warn("FailedMount", message.clone());
+            Observation::VolumesFailed(message)
         }
-    }
+        Err(volumes::Failure::Image(image::Error { reason, message })) => {
+            warn("Failed", message.clone());
+            Observation::VolumeImageFailed(reason.to_owned(), message)
+        }
+        Err(volumes::Failure::Ended) => Observation::VolumesFailed("the pod has ended".to_owned()),
+    };
+    driver.learned(cell, learned).await;
 }
 
 async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String) {
@@ -237,7 +249,7 @@ async fn release(driver: &Driver, cell: &Arc<Cell>) {
     let (volumes_dir, containers) = (cell.volumes_dir(), cell.dir.join("containers"));
     let remove = move || {
         volumes::tear_down(&volumes_dir)?;
-        removed(std::fs::remove_dir_all(containers))
+        remove_tree(&containers)
     };
     warn(
         cell,
@@ -261,29 +273,13 @@ async fn forget(driver: &Driver, cell: &Arc<Cell>) {
     warn(
         cell,
         "a pod's directory cannot be removed",
-        blocking(move || removed(std::fs::remove_dir_all(dir))).await,
+        blocking(move || remove_tree(&dir)).await,
     );
     driver.0.rested.notify_waiters();
-}
-
-fn removed(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 fn warn(cell: &Cell, what: &str, result: io::Result<()>) {
     if let Err(error) = result {
         tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "{what}");
     }
-}
-
-/// Runs work that may block on the disk, away from the threads that must not.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(io::Error::other)?
 }

@@ -1,4 +1,4 @@
-//! Telling the API how a pod is: only what changed, and only by who last knew better.
+//! Telling the API how a pod is: what differs from what it holds, whoever wrote that.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::{Map, Value, json};
 
 use super::Driver;
-use super::cell::Cell;
+use super::cell::{Cell, version};
 use crate::pod::{self, Observation};
 
 /// How long the first report, which says nothing but "seen", waits for the one that says "running".
@@ -24,7 +24,7 @@ const OWN: [&str; 5] = [
 ];
 
 impl Driver {
-    /// Sets off a report if the pod's status is not what the API was told last.
+    /// Sets off a report if the pod's status is not what the API holds.
     pub(super) fn report(&self, cell: &Arc<Cell>) {
         let now = self.0.tools.clock.now();
         let mut state = cell.state.lock();
@@ -36,7 +36,7 @@ impl Driver {
             return;
         }
         let status = self.status(&state);
-        if state.reported.as_ref() == Some(&status) {
+        if is_told(state.reported.as_ref(), &status) {
             state.untold = false;
             return;
         }
@@ -100,31 +100,40 @@ impl Driver {
 
     async fn tell(&self, cell: &Arc<Cell>) -> Result<(), client::Error> {
         let _one_at_a_time = cell.telling.lock().await;
-        let (before, status) = {
+        let (before, held_in, status) = {
             let state = cell.state.lock();
             (
                 state.reported.clone().unwrap_or_default(),
+                state.reported_in,
                 self.status(&state),
             )
         };
-        if before == status {
+        let changed = changes(&before, &status)?;
+        if changed.is_empty() {
             return Ok(());
         }
-        let patch = patch(&cell.uid, &before, &status)?;
+        let patch = json!({"metadata": {"uid": cell.uid}, "status": changed});
         let pods = self.0.tools.client.of::<Pod>();
-        pods.patch(
-            &cell.key.namespace,
-            &cell.key.name,
-            &Patch::Strategic(patch),
-            Some("status"),
-        )
-        .await?;
+        let answer = pods
+            .patch(
+                &cell.key.namespace,
+                &cell.key.name,
+                &Patch::Strategic(patch),
+                Some("status"),
+            )
+            .await?;
         tracing::debug!(pod = %cell.key, uid = %cell.uid, phase = status.phase, "status reported");
-        cell.state.lock().reported = Some(status);
+        let mut state = cell.state.lock();
+        if version(&answer) == held_in {
+            // It changed nothing: the server words something in another way, and asking again would not help.
+            state.reported = Some(status);
+        } else {
+            state.holds(&answer);
+        }
         Ok(())
     }
 
-    fn status(&self, state: &super::cell::State) -> PodStatus {
+    pub(super) fn status(&self, state: &super::cell::State) -> PodStatus {
         let now = self.0.tools.clock.now();
         pod::status(
             &state.pod,
@@ -150,8 +159,16 @@ fn says_little(status: &PodStatus) -> bool {
         && waiting.all(|w| w.is_some_and(|w| quiet(w.reason.as_deref())))
 }
 
-/// The strategic merge patch that makes `new` of `old`: fields that differ, and only this agent's conditions.
-fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Result<Value, client::Error> {
+/// Whether the API holds this status already. What cannot be compared has to be told.
+fn is_told(held: Option<&PodStatus>, status: &PodStatus) -> bool {
+    held.is_some_and(|held| {
+        held == status || changes(held, status).is_ok_and(|changed| changed.is_empty())
+    })
+}
+
+/// What a strategic merge patch has to hold to make `new` of `old`: fields that differ, and only this agent's
+/// conditions.
+fn changes(old: &PodStatus, new: &PodStatus) -> Result<Map<String, Value>, client::Error> {
     let fields = |status: &PodStatus| -> Result<Map<String, Value>, client::Error> {
         match serde_json::to_value(status)
             .map_err(|e| client::Error::decode("a pod's status", e))?
@@ -163,23 +180,43 @@ fn patch(uid: &str, old: &PodStatus, new: &PodStatus) -> Result<Value, client::E
     let (old, new) = (fields(old)?, fields(new)?);
     let mut changed = Map::new();
     for (field, value) in &new {
-        if old.get(field) != Some(value) {
+        if !same(field, old.get(field), value) {
             changed.insert(field.clone(), of_field(field, old.get(field), value));
         }
     }
     for field in old.keys().filter(|f| !new.contains_key(*f)) {
         changed.insert(field.clone(), Value::Null);
     }
-    Ok(json!({"metadata": {"uid": uid}, "status": changed}))
+    Ok(changed)
+}
+
+/// Whether a field has its value already. Conditions come in any order, and only this agent's own count.
+fn same(field: &str, old: Option<&Value>, new: &Value) -> bool {
+    let items = |list: Option<&Value>| list.and_then(Value::as_array).cloned().unwrap_or_default();
+    match field {
+        "conditions" => {
+            let old = items(old);
+            items(Some(new))
+                .iter()
+                .filter(|c| is_own(c))
+                .all(|c| old.contains(c))
+        }
+        _ => old == Some(new),
+    }
+}
+
+fn is_own(condition: &Value) -> bool {
+    condition["type"].as_str().is_some_and(|t| OWN.contains(&t))
 }
 
 fn of_field(field: &str, old: Option<&Value>, new: &Value) -> Value {
     let items = new.as_array().map(Vec::as_slice).unwrap_or_default();
     match field {
-        "conditions" => {
-            let own = |c: &&Value| c["type"].as_str().is_some_and(|t| OWN.contains(&t));
-            items.iter().filter(own).map(|c| cleared(c, old)).collect()
-        }
+        "conditions" => items
+            .iter()
+            .filter(|c| is_own(c))
+            .map(|c| cleared(c, old))
+            .collect(),
         // Lists that are merged by address: what is no longer there would stay.
         "podIPs" | "hostIPs" if old.is_some() => std::iter::once(json!({"$patch": "replace"}))
             .chain(items.iter().cloned())
@@ -224,11 +261,11 @@ mod tests {
             "podIPs": [{"ip": "10.128.0.2"}],
             "conditions": [{"type": "Ready", "status": "True"}, {"type": "Mine", "status": "True"}],
         }));
-        let want = json!({"metadata": {"uid": "u"}, "status": {
+        let want = json!({
             "phase": "Running", "reason": null,
             "podIPs": [{"$patch": "replace"}, {"ip": "10.128.0.2"}],
             "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}],
-        }});
-        assert_eq!(patch("u", &old, &new).unwrap(), want);
+        });
+        assert_eq!(Value::Object(changes(&old, &new).unwrap()), want);
     }
 }

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, HostAlias, Pod, VolumeMount};
 use runtime::Mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::pod::PodView as _;
-use crate::volumes::{self, Made};
+use crate::remove::remove_tree;
+use crate::volumes::Made;
 
 /// Where a guest may leave a message about its end, if its container does not say.
 const MESSAGE_PATH: &str = "/dev/termination-log";
@@ -25,14 +29,11 @@ pub(super) fn make(
     pod: &Pod,
     container: &Container,
     volumes: &BTreeMap<String, Made>,
-    ip: Option<std::net::IpAddr>,
+    ip: Option<IpAddr>,
 ) -> Result<Vec<Mount>, String> {
     let io = |e: io::Error| format!("cannot make the container's root: {e}");
     // Left by a start that did not get to its end.
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io(e)),
-        _ => {}
-    }
+    remove_tree(dir).map_err(io)?;
     fill(dir, pod, container, ip).map_err(io)?;
     let read_only = container
         .security_context
@@ -40,43 +41,30 @@ pub(super) fn make(
         .is_some_and(|s| s.read_only_root_filesystem == Some(true));
     let mut mounts = vec![Mount {
         host: dir.to_owned(),
+        beneath: String::new(),
         guest: "/".to_owned(),
         read_only,
     }];
     for mount in container.volume_mounts.iter().flatten() {
         let Some(made) = volumes.get(&mount.name) else {
-            if pod
-                .volumes()
-                .iter()
-                .any(|v| v.name == mount.name && volumes::injected_token(v))
-            {
-                continue;
-            }
             return Err(format!("volume \"{}\" is not there", mount.name));
         };
-        mounts.extend(attach(dir, mount, made)?);
+        mounts.extend(attach(dir, container, mount, made)?);
     }
     Ok(mounts)
 }
 
 /// What the guest left as its termination message, at most `most` bytes.
-pub(super) fn message(root: &Path, container: &Container, most: u64) -> Option<String> {
-    let path = container
-        .termination_message_path
-        .as_deref()
-        .filter(|p| !p.is_empty())
-        .unwrap_or(MESSAGE_PATH);
-    let path = inside(path)?;
-    let dir = rustix::fs::open(
-        root,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .ok()?;
-    // The guest made this tree: no link of its may lead out of it.
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = rustix::fs::openat2(&dir, &path, flags, Mode::empty(), resolve).ok()?;
+pub(super) fn message(
+    root: &Path,
+    container: &Container,
+    volumes: &BTreeMap<String, Made>,
+    most: u64,
+) -> Option<String> {
+    let path = inside(message_path(container))?;
+    let (dir, path) = place_of(root, container, volumes, &path)?;
+    // The guest made what lies there, and may have made a pipe that nobody writes to.
+    let file = open(&dir, &path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
     let mut bytes = Vec::new();
     fs::File::from(file)
         .take(most)
@@ -85,23 +73,46 @@ pub(super) fn message(root: &Path, container: &Container, most: u64) -> Option<S
     (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn fill(
-    dir: &Path,
-    pod: &Pod,
+fn message_path(container: &Container) -> &str {
+    container
+        .termination_message_path
+        .as_deref()
+        .filter(|p| !p.is_empty())
+        .unwrap_or(MESSAGE_PATH)
+}
+
+/// Where a container's path lies on the host: in the volume that is mounted closest above it, else in the root. As a
+/// directory of the agent's own, and a path below it that guests may have changed.
+fn place_of(
+    root: &Path,
     container: &Container,
-    ip: Option<std::net::IpAddr>,
-) -> io::Result<()> {
+    volumes: &BTreeMap<String, Made>,
+    path: &Path,
+) -> Option<(PathBuf, PathBuf)> {
+    let mounts = container.volume_mounts.iter().flatten();
+    let around = mounts
+        .filter_map(|m| {
+            let rest = path.strip_prefix(inside(&m.mount_path)?).ok()?;
+            Some((m, rest))
+        })
+        .min_by_key(|(_, rest)| rest.components().count());
+    let Some((mount, rest)) = around else {
+        return Some((root.to_owned(), path.to_owned()));
+    };
+    let (host, beneath) = sub_path(volumes.get(&mount.name)?, mount).ok()?;
+    Some((host, Path::new(&beneath).join(rest)))
+}
+
+fn fill(dir: &Path, pod: &Pod, container: &Container, ip: Option<IpAddr>) -> io::Result<()> {
     fs::create_dir_all(dir.join("tmp"))?;
     fs::set_permissions(dir.join("tmp"), fs::Permissions::from_mode(0o777))?;
     fs::create_dir_all(dir.join("etc"))?;
     fs::write(dir.join("etc/hostname"), format!("{}\n", pod.hostname()))?;
     fs::write(dir.join("etc/hosts"), hosts(pod, ip))?;
-    let message = container
-        .termination_message_path
+    if let Some(parent) = inside(message_path(container))
         .as_deref()
-        .filter(|p| !p.is_empty())
-        .unwrap_or(MESSAGE_PATH);
-    if let Some(parent) = inside(message).as_deref().and_then(Path::parent) {
+        .and_then(Path::parent)
+    {
         fs::create_dir_all(dir.join(parent))?;
     }
     if let Some(working) = container.working_dir.as_deref().and_then(inside) {
@@ -110,124 +121,153 @@ fn fill(
     Ok(())
 }
 
-fn hosts(pod: &Pod, ip: Option<std::net::IpAddr>) -> String {
+/// The text of `/etc/hosts`.
+fn hosts(pod: &Pod, ip: Option<IpAddr>) -> String {
     let mut text = String::from("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n");
     if let Some(ip) = ip {
-        let host = pod.hostname();
-        let subdomain = pod
-            .pod_spec()
-            .and_then(|s| s.subdomain.as_deref())
-            .filter(|s| !s.is_empty());
-        match subdomain {
-            Some(sub) => {
-                text += &format!(
-                    "{ip}\t{host}.{sub}.{}.svc.cluster.local\t{host}\n",
-                    pod.namespace()
-                )
-            }
-            None => text += &format!("{ip}\t{host}\n"),
-        }
+        text += &format!("{ip}\t{}\n", own_names(pod).join("\t"));
     }
-    let aliases = pod
-        .pod_spec()
-        .and_then(|s| s.host_aliases.as_deref())
-        .unwrap_or_default();
+    let aliases = aliases(pod);
     if !aliases.is_empty() {
         text += "\n# Entries added by HostAliases.\n";
     }
     for alias in aliases {
-        let names = alias
-            .hostnames
-            .iter()
-            .flatten()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join("\t");
-        text += &format!("{}\t{names}\n", alias.ip);
+        let names = alias.hostnames.as_deref().unwrap_or_default();
+        text += &format!("{}\t{}\n", alias.ip, names.join("\t"));
     }
     text
 }
 
+/// What `/etc/hosts` says beside `localhost`, for guests that ask their host for a name's address.
+pub(super) fn names(pod: &Pod, ip: Option<IpAddr>) -> Vec<(String, Ipv4Addr)> {
+    let own = ip.into_iter().map(|ip| (ip, own_names(pod)));
+    let others = aliases(pod)
+        .iter()
+        .filter_map(|a| Some((a.ip.parse().ok()?, a.hostnames.clone().unwrap_or_default())));
+    let mut all = Vec::new();
+    for (ip, names) in own.chain(others) {
+        if let IpAddr::V4(ip) = ip {
+            all.extend(names.into_iter().map(|name| (name, ip)));
+        }
+    }
+    all
+}
+
+fn own_names(pod: &Pod) -> Vec<String> {
+    let host = pod.hostname();
+    let subdomain = pod.pod_spec().and_then(|s| s.subdomain.as_deref());
+    let full = subdomain
+        .filter(|s| !s.is_empty())
+        .map(|sub| format!("{host}.{sub}.{}.svc.cluster.local", pod.namespace()));
+    full.into_iter().chain([host]).collect()
+}
+
+fn aliases(pod: &Pod) -> &[HostAlias] {
+    pod.pod_spec()
+        .and_then(|s| s.host_aliases.as_deref())
+        .unwrap_or_default()
+}
+
 /// One volume at its place; a single file of a read-only volume is copied into the root instead, which has no mount.
-fn attach(root: &Path, mount: &VolumeMount, made: &Made) -> Result<Option<Mount>, String> {
+fn attach(
+    root: &Path,
+    container: &Container,
+    mount: &VolumeMount,
+    made: &Made,
+) -> Result<Option<Mount>, String> {
     let at = inside(&mount.mount_path).ok_or_else(|| {
         format!(
             "mountPath {:?} of volume \"{}\" is not a path in the container",
             mount.mount_path, mount.name
         )
     })?;
-    let read_only = made.read_only || mount.read_only == Some(true);
     let io = |e: io::Error| format!("failed to mount volume \"{}\": {e}", mount.name);
-    let sub = mount.sub_path.as_deref().filter(|s| !s.is_empty());
-    let host = match sub {
-        None => made.path.clone(),
-        Some(sub) => sub_path(made, sub).map_err(|why| {
-            format!(
-                "failed to prepare subPath for volumeMount \"{}\": {why}",
-                mount.name
-            )
-        })?,
-    };
     let place = root.join(&at);
-    if host.is_file() {
-        if !read_only {
+    let (host, beneath) = sub_path(made, mount).map_err(|why| {
+        format!(
+            "failed to prepare subPath for volumeMount \"{}\": {why}",
+            mount.name
+        )
+    })?;
+    if made.read_only && host.is_file() {
+        if let Some(above) = above(container, &at) {
             return Err(format!(
-                "volumeMount \"{}\": a subPath that is a file of a writable volume is not supported by carob yet",
+                "volumeMount \"{}\": a subPath that is a file below another volume's mountPath ({above}) is not supported by carob yet",
                 mount.name
             ));
         }
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent).map_err(io)?;
         }
+        // No guest can change what lies in a read-only volume.
         fs::copy(&host, &place).map_err(io)?;
         return Ok(None);
     }
     // So that the mount shows up in its parent's listing.
     fs::create_dir_all(&place).map_err(io)?;
-    let guest = Path::new("/").join(&at).to_string_lossy().into_owned();
     Ok(Some(Mount {
         host,
-        guest,
-        read_only,
+        beneath,
+        guest: Path::new("/").join(&at).to_string_lossy().into_owned(),
+        read_only: made.read_only || mount.read_only == Some(true),
     }))
 }
 
-/// A path below a volume. What is missing in a writable volume is made, as the kubelet does.
-fn sub_path(made: &Made, sub: &str) -> Result<PathBuf, String> {
-    let relative = Path::new(sub);
-    if !relative
-        .components()
-        .all(|c| matches!(c, Component::Normal(_) | Component::CurDir))
-    {
-        return Err(format!("{sub:?} must stay below the volume"));
+/// The `mountPath` of a volume that covers this path of the container, if there is one (but not at the path itself).
+fn above<'a>(container: &'a Container, at: &Path) -> Option<&'a str> {
+    let mut paths = container
+        .volume_mounts
+        .iter()
+        .flatten()
+        .map(|m| m.mount_path.as_str());
+    paths.find(|path| inside(path).is_some_and(|p| at != p && at.starts_with(p)))
+}
+
+/// A volume's directory, and the path below it at which a mount begins.
+fn sub_path(made: &Made, mount: &VolumeMount) -> Result<(PathBuf, String), String> {
+    let sub = mount.sub_path.as_deref().unwrap_or_default();
+    let relative = inside(&format!("/{sub}"))
+        .filter(|_| !sub.starts_with('/'))
+        .ok_or_else(|| format!("{sub:?} must stay below the volume"))?;
+    if relative.as_os_str().is_empty() {
+        return Ok((made.path.clone(), String::new()));
     }
-    let outside = || format!("{sub:?} leads out of the volume");
     if made.read_only {
-        // Its links are the agent's own.
+        // Its links are the agent's own, and no guest can change them.
         let base = made.path.canonicalize().map_err(|e| e.to_string())?;
-        let full = base
-            .join(relative)
-            .canonicalize()
-            .map_err(|e| format!("{sub:?}: {e}"))?;
-        return if full.starts_with(&base) {
-            Ok(full)
-        } else {
-            Err(outside())
-        };
-    }
-    let mut full = made.path.clone();
-    for part in relative.components() {
-        full.push(part);
-        match full.symlink_metadata() {
-            Ok(m) if m.is_symlink() => return Err(outside()),
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir(&full).map_err(|e| e.to_string())?
-            }
-            Err(e) => return Err(e.to_string()),
+        let full = base.join(relative).canonicalize();
+        let full = full.map_err(|e| format!("{sub:?}: {e}"))?;
+        if !full.starts_with(&base) {
+            return Err(format!("{sub:?} leads out of the volume"));
         }
+        return Ok((full, String::new()));
     }
-    Ok(full)
+    // Guests may change it until it is opened, when the runtime checks it again: this is for the words.
+    match open(&made.path, &relative, OFlags::PATH | OFlags::DIRECTORY) {
+        Ok(_) | Err(Errno::NOENT) => {
+            let beneath = relative.to_string_lossy().into_owned();
+            Ok((made.path.clone(), beneath))
+        }
+        Err(Errno::NOTDIR) => Err(format!(
+            "{sub:?} is a file of a writable volume, which is not supported by carob yet"
+        )),
+        Err(Errno::LOOP | Errno::XDEV) => Err(format!("{sub:?} leads out of the volume")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Opens what lies below a directory that guests may change, following no link.
+fn open(dir: &Path, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let at = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, at, Mode::empty())?;
+    rustix::fs::openat2(
+        &dir,
+        relative,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )
 }
 
 /// An absolute guest path as one relative to its root; `None` if it is not absolute or holds `..`.
@@ -301,14 +341,14 @@ mod tests {
         .unwrap();
         let seen: Vec<_> = mounts
             .iter()
-            .map(|m| (m.guest.as_str(), m.host.clone(), m.read_only))
+            .map(|m| (m.guest.as_str(), m.host.join(&m.beneath), m.read_only))
             .collect();
         assert_eq!(
             seen,
             [
-                ("/", root.clone(), false),
+                ("/", root.join(""), false),
                 ("/data", data.join("a/b"), false),
-                ("/all", data, true)
+                ("/all", data.join(""), true)
             ]
         );
         assert_eq!(fs::read(root.join("etc/app/x.conf")).unwrap(), b"x");
@@ -337,17 +377,100 @@ mod tests {
                 read_only,
             };
             for sub in ["..", "a/../..", "/etc", "up", "up/secret"] {
-                assert!(sub_path(&made, sub).is_err(), "{sub} {read_only}");
+                let mount = VolumeMount {
+                    sub_path: Some(sub.to_owned()),
+                    ..VolumeMount::default()
+                };
+                assert!(sub_path(&made, &mount).is_err(), "{sub} {read_only}");
             }
         }
         let pod = pod(json!({"name": "m"}));
         std::os::unix::fs::symlink("../../secret", root.join("dev/termination-log")).unwrap();
-        assert_eq!(message(&root, &pod.containers()[0], 4096), None);
+        assert_eq!(
+            message(&root, &pod.containers()[0], &BTreeMap::new(), 4096),
+            None
+        );
         fs::remove_file(root.join("dev/termination-log")).unwrap();
         fs::write(root.join("dev/termination-log"), "bye").unwrap();
         assert_eq!(
-            message(&root, &pod.containers()[0], 4096).as_deref(),
+            message(&root, &pod.containers()[0], &BTreeMap::new(), 4096).as_deref(),
             Some("bye")
         );
+    }
+
+    #[test]
+    fn a_single_file_is_mounted_only_where_it_would_be_seen_and_kept_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, data) = (dir.path().join("root"), dir.path().join("data"));
+        fs::create_dir_all(&data).unwrap();
+        fs::write(data.join("f"), "f").unwrap();
+        let made = |read_only| Made {
+            path: data.clone(),
+            read_only,
+        };
+        let volumes = BTreeMap::from([
+            ("rw".to_owned(), made(false)),
+            ("ro".to_owned(), made(true)),
+        ]);
+        let refused = |mounts: serde_json::Value| {
+            let pod = pod(json!({"name": "m", "volumeMounts": mounts}));
+            make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap_err()
+        };
+        let why = refused(json!([
+            {"name": "rw", "mountPath": "/app"},
+            {"name": "ro", "mountPath": "/app/x", "subPath": "f"},
+        ]));
+        assert!(
+            why.contains("volumeMount \"ro\"") && why.contains("(/app)"),
+            "{why}"
+        );
+        let why =
+            refused(json!([{"name": "rw", "mountPath": "/x", "subPath": "f", "readOnly": true}]));
+        assert!(
+            why.contains("volumeMount \"rw\"") && why.contains("writable volume"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_message_is_found_in_a_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        fs::create_dir_all(data.join("sub/deep")).unwrap();
+        fs::write(data.join("sub/deep/end"), "bye").unwrap();
+        let made = Made {
+            path: data.clone(),
+            read_only: false,
+        };
+        let volumes = BTreeMap::from([("data".to_owned(), made)]);
+        let pod = pod(
+            json!({"name": "m", "terminationMessagePath": "/out/deep/end", "volumeMounts": [
+                {"name": "data", "mountPath": "/out", "subPath": "sub"},
+            ]}),
+        );
+        let found = || message(dir.path(), &pod.containers()[0], &volumes, 4096);
+        assert_eq!(found().as_deref(), Some("bye"));
+        fs::remove_dir_all(data.join("sub/deep")).unwrap();
+        std::os::unix::fs::symlink("..", data.join("sub/deep")).unwrap();
+        fs::write(data.join("end"), "not this").unwrap();
+        assert_eq!(found(), None);
+    }
+
+    #[test]
+    fn names_are_those_of_the_hosts_file() {
+        let mut pod = pod(json!({"name": "m"}));
+        pod.spec.as_mut().unwrap().subdomain = Some("db".to_owned());
+        let own: IpAddr = "10.128.0.7".parse().unwrap();
+        let all = names(&pod, Some(own));
+        let text = hosts(&pod, Some(own));
+        let seen: Vec<_> = all.iter().map(|(n, a)| format!("{n} {a}")).collect();
+        let want = [
+            "web.db.shop.svc.cluster.local 10.128.0.7",
+            "web 10.128.0.7",
+            "a 1.2.3.4",
+            "b 1.2.3.4",
+        ];
+        assert_eq!(seen, want);
+        assert!(all.iter().all(|(n, _)| text.contains(n.as_str())), "{text}");
     }
 }

@@ -8,9 +8,9 @@ use runtime::{Exit, Running, Workload};
 
 use super::Driver;
 use super::cell::Cell;
-use super::perform::blocking;
 use super::root;
 use super::stdin;
+use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
 use crate::logs::Log;
 use crate::pod::{EventKind, Observation, PodView as _};
@@ -131,16 +131,19 @@ impl Driver {
         );
         let (of_pod, of_spec) = (pod.clone(), spec.clone());
         let made = blocking(move || {
-            let mounts = root::make(&root_dir, &of_pod, &of_spec, &volumes, ip);
-            Ok((mounts, Log::create(&log_dir, attempt, clock)?))
+            let mounts = match root::make(&root_dir, &of_pod, &of_spec, &volumes, ip) {
+                Ok(mounts) => mounts,
+                Err(why) => return Ok(Err(why)),
+            };
+            Ok(Ok((mounts, Log::create(&log_dir, attempt, clock)?)))
         });
-        let (mounts, log) = made.await.map_err(Refused::create)?;
-        let mounts = mounts.map_err(Refused::config)?;
+        let made = made.await.map_err(Refused::create)?;
+        let (mounts, log) = made.map_err(Refused::config)?;
         let (stdout, stderr) = log.writers();
         let (stdin, input) = stdin::open(spec);
         {
             let mut state = cell.state.lock();
-            state.logs.insert(spec.name.clone(), (attempt, log));
+            state.logs.insert(spec.name.clone(), (attempt, log.clone()));
             match input {
                 Some(input) => state.inputs.insert(spec.name.clone(), input),
                 None => state.inputs.remove(&spec.name),
@@ -163,14 +166,22 @@ impl Driver {
             memory_limit: limits.memory,
             cpu_quota: limits.cpu_quota,
             cpu_weight: limits.cpu_weight,
-            hostname: pod.hostname(),
+            hosts: root::names(pod, ip),
             net,
             span: span.clone(),
         };
-        tools
-            .runtime
-            .start(workload)
-            .map_err(|e| Refused("RunContainerError", e.to_string()))
+        let runtime = tools.runtime.clone();
+        // It opens the mounts, on whatever disks they are.
+        let started = blocking(move || match runtime.start(workload) {
+            Ok(running) => Ok(Ok(running)),
+            Err(error) => log.remove_empty().map(|()| Err(error)),
+        });
+        let refused = |why: String| Refused("RunContainerError", why);
+        let started = started.await.map_err(|e| refused(e.to_string()))?;
+        started.map_err(|e| {
+            cell.state.lock().logs.remove(&spec.name);
+            refused(e.to_string())
+        })
     }
 
     async fn await_end(
@@ -189,8 +200,12 @@ impl Driver {
             cell.log_dir(&spec.name),
         );
         let (of_spec, of_exit) = (spec.clone(), exit.clone());
-        let message =
-            blocking(move || Ok(message(&root_dir, &log_dir, &of_spec, attempt, &of_exit))).await;
+        let volumes = cell.state.lock().volumes.clone();
+        let message = blocking(move || {
+            let left = root::message(&root_dir, &of_spec, &volumes, LONGEST_MESSAGE);
+            Ok(message(left, &log_dir, &of_spec, attempt, &of_exit))
+        })
+        .await;
         {
             let mut state = cell.state.lock();
             state.running.remove(&spec.name);
@@ -221,14 +236,14 @@ fn reason(exit: &Exit) -> &'static str {
     }
 }
 
+/// What the status says of an end: what the guest `left`, its trap's backtrace, its log's last lines.
 fn message(
-    root_dir: &std::path::Path,
+    left: Option<String>,
     log_dir: &std::path::Path,
     spec: &Container,
     attempt: u32,
     exit: &Exit,
 ) -> Option<String> {
-    let left = root::message(root_dir, spec, LONGEST_MESSAGE);
     if let Exit::Trap { backtrace } = exit {
         let mut text = left.map(|l| format!("{l}\n")).unwrap_or_default() + backtrace;
         let end = text.floor_char_boundary(LONGEST_MESSAGE as usize);

@@ -111,9 +111,10 @@ impl Images {
         let blobs = Blobs::open(dir.join("blobs"))?;
         let trees = dir.join("trees");
         fs::create_dir_all(&trees).map_err(|source| images::Error::Io {
-            path: trees,
+            path: trees.clone(),
             source,
         })?;
+        images::tree::remove_leftovers(&trees)?;
         // What cannot be read is pulled again.
         let known = fs::read(dir.join("known.json"))
             .ok()

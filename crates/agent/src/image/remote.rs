@@ -25,7 +25,7 @@ use url::{Host, Url};
 
 use super::MANIFESTS;
 
-/// How long a registry may take to connect, and to begin an answer.
+/// How long a registry may take to connect, to begin an answer, and to give a short one whole.
 const PATIENCE: Duration = Duration::from_secs(30);
 const REDIRECTS: usize = 5;
 /// The largest answer of a token server.
@@ -153,12 +153,8 @@ impl Remote {
         if !answer.status().is_success() {
             return Ok(None);
         }
-        let body = Limited::new(answer.into_body(), MAX_TOKEN)
-            .collect()
-            .await
-            .map_err(|e| e.to_string())?;
-        let body: serde_json::Value =
-            serde_json::from_slice(&body.to_bytes()).map_err(|e| e.to_string())?;
+        let body = whole(answer, MAX_TOKEN).await?;
+        let body: serde_json::Value = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
         let token = body["token"].as_str().or(body["access_token"].as_str());
         Ok(token.map(|t| format!("Bearer {t}")))
     }
@@ -174,10 +170,8 @@ impl Source for Remote {
         );
         let answer = self.fetch(&path, &name.to_string()).await?;
         let limit = usize::try_from(images::MAX_MANIFEST).unwrap_or(usize::MAX);
-        let body = Limited::new(answer.into_body(), limit).collect().await;
-        Ok(body
-            .map_err(|e| Error::Unavailable(format!("{name}: {e}")))?
-            .to_bytes())
+        let body = whole(answer, limit).await;
+        body.map_err(|e| Error::Unavailable(format!("{name}: {e}")))
     }
 
     async fn blob(&self, name: &Name, digest: &Digest) -> Result<Reader, Error> {
@@ -188,6 +182,16 @@ impl Source for Remote {
             .into_data_stream()
             .map_err(io::Error::other);
         Ok(Box::pin(tokio_util::io::StreamReader::new(stream)))
+    }
+}
+
+/// An answer's whole body, of at most `limit` bytes.
+async fn whole(answer: Response<Incoming>, limit: usize) -> Result<Bytes, String> {
+    let body = Limited::new(answer.into_body(), limit).collect();
+    match tokio::time::timeout(PATIENCE, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no whole answer within {} s", PATIENCE.as_secs())),
     }
 }
 

@@ -51,8 +51,8 @@ struct State {
 }
 
 impl Log {
-    /// Begins the log of an instance in `dir`, which is made if it is missing. What an earlier start of the same
-    /// instance left there stays before it.
+    /// Begins the log of an instance in `dir`, which is made if it is missing. It goes on behind what an earlier start
+    /// of the same instance left there.
     ///
     /// # Errors
     /// When the directory cannot be used.
@@ -67,11 +67,13 @@ impl Log {
         file_size: u64,
     ) -> io::Result<Arc<Self>> {
         fs::create_dir_all(dir)?;
-        let number = numbers(dir, attempt)?.last().map_or(0, |n| n + 1);
-        OpenOptions::new()
+        let number = numbers(dir, attempt)?.last().copied().unwrap_or(0);
+        let length = OpenOptions::new()
             .create(true)
             .append(true)
-            .open(file(dir, attempt, number))?;
+            .open(file(dir, attempt, number))?
+            .metadata()?
+            .len();
         Ok(Arc::new(Self {
             dir: dir.to_owned(),
             attempt,
@@ -79,16 +81,28 @@ impl Log {
             clock,
             state: Mutex::new(State {
                 number,
-                length: 0,
+                length,
                 failing: false,
                 open: 2,
             }),
             written: watch::Sender::new(Progress {
                 number,
-                length: 0,
+                length,
                 ended: false,
             }),
         }))
+    }
+
+    /// Leaves nothing of a log to which nothing was written.
+    ///
+    /// # Errors
+    /// When the file system says no.
+    pub(crate) fn remove_empty(&self) -> io::Result<()> {
+        let state = self.state.lock();
+        match state.length {
+            0 => fs::remove_file(file(&self.dir, self.attempt, state.number)),
+            _ => Ok(()),
+        }
     }
 
     /// The two ends that the guest prints to. The log has ended when both are dropped.

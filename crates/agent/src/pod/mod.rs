@@ -16,7 +16,7 @@ mod sync;
 
 pub use backoff::{Backoff, go_duration};
 pub use observed::{
-    Container, Ended, Image, Live, Observation, Observed, Problem, Sandbox, Step, Verdict,
+    Container, Deletion, Ended, Image, Live, Observation, Observed, Problem, Sandbox, Step, Verdict,
 };
 pub use phase::phase;
 pub use spec::{PodView, container_id};

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
+use super::PodView as _;
 use super::backoff::{Backoff, missing_delay, pull_delay};
 use super::sync::Action;
 
@@ -27,6 +28,9 @@ pub struct Observed {
     pub containers: BTreeMap<String, Container>,
     /// Why the pod as a whole has failed, if it has.
     pub verdict: Option<Verdict>,
+    /// When its deletion was seen, by this node's clock: the API server's may go wrong, and knows whole seconds only.
+    #[serde(default)]
+    pub deletion: Option<Deletion>,
     /// The object is gone from the API (deleted by force), so nothing is to be reported any more.
     #[serde(skip)]
     pub gone: bool,
@@ -42,6 +46,22 @@ pub struct Observed {
     /// What was created for the pod is being given back.
     #[serde(skip)]
     pub released: bool,
+}
+
+/// A pod's deletion, as this node has seen it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletion {
+    /// When it was seen first, or seen to leave less time.
+    pub since: Timestamp,
+    /// How long the containers have from then on.
+    pub grace: SignedDuration,
+}
+
+impl Deletion {
+    /// Until when the containers may take to end.
+    pub fn deadline(&self) -> Timestamp {
+        later(self.since, self.grace)
+    }
 }
 
 /// The pod's network identity.
@@ -67,6 +87,16 @@ impl Sandbox {
             Self::Ready(ip) => Some(*ip),
             Self::Released(ip) => *ip,
             Self::Absent | Self::Preparing(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
+impl Step {
+    /// Why the last try failed, until one succeeds.
+    pub fn problem(&self) -> Option<&Problem> {
+        match self {
+            Self::Failed(problem) | Self::Doing(Some(problem)) => Some(problem),
+            Self::Absent | Self::Doing(None) | Self::Ready => None,
         }
     }
 }
@@ -158,6 +188,9 @@ pub enum Live {
         killed: bool,
         /// It was told to end because the agent does, which is no fault of its own.
         interrupted: bool,
+        /// It was told to end because its spec has another image now.
+        #[serde(default)]
+        changed: bool,
     },
 }
 
@@ -180,8 +213,18 @@ pub struct Ended {
     pub finished_at: Timestamp,
     /// It ended with the agent: its restart does not count as a crash.
     pub interrupted: bool,
+    /// It was ended to be started with another image, whatever the restart policy says.
+    #[serde(default)]
+    pub changed: bool,
     /// Its writable root is gone.
     pub removed: bool,
+}
+
+impl Ended {
+    /// Whether it was its own doing, so that its restart waits the longer the more often it comes to that.
+    pub fn is_own_end(&self) -> bool {
+        !self.interrupted && !self.changed
+    }
 }
 
 /// A container's module on this node.
@@ -209,6 +252,8 @@ pub enum Observation {
     VolumesReady,
     /// A volume could not be made.
     VolumesFailed(String),
+    /// The image that a volume is made of cannot be had: reason and message.
+    VolumeImageFailed(String, String),
     /// A container's image is there, resolved to this.
     ImageReady(String, String),
     /// A container's image cannot be had: reason and message.
@@ -287,16 +332,19 @@ impl Observed {
             Action::StopContainer {
                 container,
                 deadline,
+                changed: has_changed,
                 ..
             } => {
                 let shutdown = self.shutdown.is_some();
                 if let Live::Running {
                     stop_by,
                     interrupted,
+                    changed,
                     ..
                 } = &mut self.container(container).live
                 {
                     *interrupted = shutdown && stop_by.is_none();
+                    *changed |= has_changed;
                     *stop_by = Some(*deadline);
                 }
             }
@@ -326,6 +374,18 @@ impl Observed {
         }
     }
 
+    /// Takes in the pod's object as it is at `now`; says whether that has to be remembered over a restart.
+    pub fn sees(&mut self, pod: &Pod, now: Timestamp) -> bool {
+        let Some(grace) = pod.deletion_grace() else {
+            return false;
+        };
+        let is_known = self.deletion.is_some_and(|d| d.grace <= grace);
+        if !is_known {
+            self.deletion = Some(Deletion { since: now, grace });
+        }
+        !is_known
+    }
+
     /// Takes in something learned at `now`.
     pub fn observe(&mut self, observation: Observation, now: Timestamp) {
         match observation {
@@ -344,11 +404,10 @@ impl Observed {
             }
             Observation::VolumesReady => self.volumes = Step::Ready,
             Observation::VolumesFailed(message) => {
-                let before = match &self.volumes {
-                    Step::Doing(before) => before.clone(),
-                    _ => None,
-                };
-                self.volumes = Step::Failed(missing(before.as_ref(), "FailedMount", message, now));
+                self.volumes_failed("FailedMount", message, missing_delay, now)
+            }
+            Observation::VolumeImageFailed(reason, message) => {
+                self.volumes_failed(&reason, message, pull_delay, now)
             }
             Observation::ImageReady(container, id) => {
                 self.container(&container).image = Image::Present(id)
@@ -420,13 +479,27 @@ impl Observed {
         observed
     }
 
+    fn volumes_failed(
+        &mut self,
+        reason: &str,
+        message: String,
+        delay: fn(u32) -> SignedDuration,
+        now: Timestamp,
+    ) {
+        let before = match &self.volumes {
+            Step::Doing(before) => before.as_ref(),
+            _ => None,
+        };
+        self.volumes = Step::Failed(failed(before, reason, message, delay, now));
+    }
+
     fn container(&mut self, name: &str) -> &mut Container {
         self.containers.entry(name.to_owned()).or_default()
     }
 
     fn started(&mut self, container: &str, image: String, now: Timestamp) {
         let c = self.container(container);
-        if let Some(ended) = c.ended.as_ref().filter(|e| !e.interrupted) {
+        if let Some(ended) = c.ended.as_ref().filter(|e| e.is_own_end()) {
             c.backoff = Some(Backoff::next(c.backoff.as_ref(), ended.finished_at, now));
         }
         let image_id = match std::mem::take(&mut c.image) {
@@ -442,6 +515,7 @@ impl Observed {
             stop_by: None,
             killed: false,
             interrupted: false,
+            changed: false,
         };
         c.starts += 1;
         c.problem = None;
@@ -503,6 +577,7 @@ impl Container {
             started_at,
             image_id,
             interrupted,
+            changed,
             ..
         } = std::mem::take(&mut self.live)
         else {
@@ -518,6 +593,7 @@ impl Container {
             started_at,
             finished_at: now,
             interrupted,
+            changed,
             removed: false,
         });
     }
@@ -535,6 +611,7 @@ impl Container {
                 started_at: t.started_at.as_ref().map_or(finished_at, |s| s.0),
                 finished_at,
                 interrupted: false,
+                changed: false,
                 removed: true,
             })
         };
@@ -555,6 +632,7 @@ impl Container {
                 stop_by: None,
                 killed: false,
                 interrupted: true,
+                changed: false,
             };
         } else if state.is_some_and(|s| s.terminated.is_some()) {
             this.starts = restarts.saturating_add(1);
@@ -569,10 +647,20 @@ impl Container {
 }
 
 fn missing(before: Option<&Problem>, reason: &str, message: String, now: Timestamp) -> Problem {
+    failed(before, reason, message, missing_delay, now)
+}
+
+fn failed(
+    before: Option<&Problem>,
+    reason: &str,
+    message: String,
+    delay: fn(u32) -> SignedDuration,
+    now: Timestamp,
+) -> Problem {
     let failures = before
         .filter(|p| p.reason == reason)
         .map_or(1, |p| p.failures.saturating_add(1));
-    let retry_at = later(now, missing_delay(failures));
+    let retry_at = later(now, delay(failures));
     Problem {
         reason: reason.to_owned(),
         message,

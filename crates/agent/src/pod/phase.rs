@@ -15,12 +15,14 @@ pub(super) enum Standing {
     Stopped(i32),
 }
 
-pub(super) fn standing(observed: &Observed, container: &str) -> Standing {
+fn standing(observed: &Observed, container: &str, ending: bool) -> Standing {
     let Some(c) = observed.get(container) else {
         return Standing::Waiting;
     };
     match (&c.live, &c.ended) {
         (Live::Running { .. }, _) => Standing::Running,
+        // On its way to run with another image.
+        (_, Some(ended)) if ended.changed && !ending => Standing::Running,
         (_, Some(ended)) => Standing::Stopped(ended.exit_code),
         (_, None) => Standing::Waiting,
     }
@@ -42,16 +44,21 @@ pub fn phase(pod: &Pod, observed: &Observed) -> &'static str {
         };
     }
     let restarts = pod.restart_policy();
+    let ending = pod.deletion_grace().is_some();
     let mut initialising = false;
     for c in pod.init_containers() {
-        match standing(observed, &c.name) {
+        match standing(observed, &c.name, ending) {
             Standing::Stopped(0) => {}
             Standing::Stopped(_) if restarts == "Never" => return "Failed",
             _ => initialising = true,
         }
     }
-    let standings = || pod.containers().iter().map(|c| standing(observed, &c.name));
-    let ending = pod.deletion_grace().is_some();
+    let containers = pod.containers().iter();
+    let standings = || {
+        containers
+            .clone()
+            .map(|c| standing(observed, &c.name, ending))
+    };
     if ending
         && !observed.any_live()
         && (initialising || standings().any(|s| s == Standing::Waiting))
@@ -75,6 +82,7 @@ pub fn phase(pod: &Pod, observed: &Observed) -> &'static str {
 /// Whether a container that ended so is started again.
 pub(super) fn restarts(pod: &Pod, init: bool, ended: &Ended) -> bool {
     match pod.restart_policy() {
+        _ if ended.changed => true,
         "Never" => false,
         "OnFailure" => ended.exit_code != 0,
         // An init container that succeeded has done its work, whatever the policy.

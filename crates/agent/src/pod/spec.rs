@@ -1,6 +1,6 @@
 //! Reading a Pod without the `Option`s: what is absent has Kubernetes' default.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 use sha2::{Digest as _, Sha256};
 
@@ -30,8 +30,6 @@ pub trait PodView {
     fn restart_policy(&self) -> &str;
     /// How long its containers have to end once it is being deleted; `None` if it is not.
     fn deletion_grace(&self) -> Option<SignedDuration>;
-    /// Until when its containers may take to end; `None` if it is not being deleted.
-    fn deletion_deadline(&self) -> Option<Timestamp>;
     /// `spec.terminationGracePeriodSeconds`, else 30 s.
     fn grace(&self) -> SignedDuration;
     /// The name by which the pod's guests know their host.
@@ -89,11 +87,6 @@ impl PodView for Pod {
         self.metadata.deletion_timestamp.as_ref()?;
         let secs = self.metadata.deletion_grace_period_seconds;
         Some(secs.map_or_else(|| self.grace(), |s| SignedDuration::from_secs(s.max(0))))
-    }
-
-    fn deletion_deadline(&self) -> Option<Timestamp> {
-        // The API server sets the timestamp to the end of the grace period, not to the moment of the request.
-        self.metadata.deletion_timestamp.as_ref().map(|t| t.0)
     }
 
     fn grace(&self) -> SignedDuration {

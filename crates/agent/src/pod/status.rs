@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::conditions::conditions;
-use super::phase::phase;
+use super::phase::{phase, restarts};
 use super::qos::qos_class;
-use super::sync::crash_loop_message;
+use super::sync::{crash_loop_message, is_backing_off};
 use super::{
     Container, Ended, Host, Image, Live, Observed, PodView as _, Problem, container_id, refusal,
 };
@@ -34,6 +34,7 @@ pub fn status(
         pod,
         observed,
         refusal: refusal.as_deref(),
+        now,
     };
     let mut status = PodStatus {
         phase: Some(shown_phase(pod, observed).to_owned()),
@@ -86,6 +87,7 @@ struct Words<'a> {
     pod: &'a Pod,
     observed: &'a Observed,
     refusal: Option<&'a str>,
+    now: Timestamp,
 }
 
 impl Words<'_> {
@@ -170,7 +172,11 @@ impl Words<'_> {
         let final_phase = matches!(phase(self.pod, self.observed), "Succeeded" | "Failed");
         let ending =
             final_phase || self.pod.deletion_grace().is_some() || self.observed.shutdown.is_some();
-        let trouble = if ending { None } else { self.trouble(spec, c) };
+        let trouble = if ending {
+            None
+        } else {
+            self.trouble(spec, c, init)
+        };
         match (trouble, &c.ended) {
             (Some(trouble), _) => Some(trouble),
             (None, Some(_)) => None,
@@ -185,12 +191,27 @@ impl Words<'_> {
         }
     }
 
-    fn trouble(&self, spec: &ContainerSpec, c: &Container) -> Option<ContainerStateWaiting> {
+    fn trouble(
+        &self,
+        spec: &ContainerSpec,
+        c: &Container,
+        init: bool,
+    ) -> Option<ContainerStateWaiting> {
         if let Some(p) = &c.problem {
             return Some(waiting(&p.reason, Some(p.message.clone())));
         }
         if let Image::Failed(p, announced) | Image::Pulling(Some((p, announced))) = &c.image {
             return Some(image_trouble(spec, p, *announced));
+        }
+        let will_start = c
+            .ended
+            .as_ref()
+            .is_none_or(|ended| restarts(self.pod, init, ended));
+        if let Some(p) = self.observed.volumes.problem()
+            && p.reason != "FailedMount"
+            && will_start
+        {
+            return Some(volume_trouble(p, is_backing_off(p, self.now)));
         }
         c.backing_off.map(|_| {
             waiting(
@@ -248,6 +269,17 @@ fn waiting(reason: &str, message: Option<String>) -> ContainerStateWaiting {
     ContainerStateWaiting {
         reason: Some(reason.to_owned()),
         message,
+    }
+}
+
+/// As the kubelet shows the missing image of a volume: on each container that would start.
+fn volume_trouble(problem: &Problem, backs_off: bool) -> ContainerStateWaiting {
+    match backs_off {
+        false => waiting(&problem.reason, Some(problem.message.clone())),
+        true => {
+            let message = format!("Back-off: {}: {}", problem.reason, problem.message);
+            waiting("ImagePullBackOff", Some(message))
+        }
     }
 }
 

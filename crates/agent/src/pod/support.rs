@@ -12,8 +12,6 @@ use crate::volumes;
 pub struct Host {
     /// `hostPath` volumes.
     pub host_path: bool,
-    /// `file://` images.
-    pub file_images: bool,
     /// The node's own addresses.
     pub ips: Vec<IpAddr>,
 }
@@ -125,6 +123,7 @@ fn container(c: &Container, at: &str, init: bool) -> Option<String> {
         ),
     ]);
     found
+        .or_else(|| limit(c, at))
         .or_else(|| c.security_context.as_ref().and_then(|s| security(s, at)))
         .or_else(|| {
             c.volume_mounts
@@ -133,6 +132,15 @@ fn container(c: &Container, at: &str, init: bool) -> Option<String> {
                 .enumerate()
                 .find_map(|(i, m)| mount(m, &format!("{at}.volumeMounts[{i}]")))
         })
+}
+
+/// A limit that nothing would hold the guest to.
+fn limit(c: &Container, at: &str) -> Option<String> {
+    let limits = c.resources.as_ref()?.limits.as_ref()?;
+    let name = limits
+        .keys()
+        .find(|name| *name == "ephemeral-storage" || name.starts_with("hugepages-"))?;
+    unsupported(&format!("{at}.resources.limits[{name}]"))
 }
 
 /// Guests have no user ids, no capabilities and no system calls: what only takes rights away holds by itself.

@@ -6,11 +6,23 @@ use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
 use super::backoff::go_duration;
 use super::phase::{phase, restarts};
 use super::{
-    Backoff, Container, Host, Image, Live, Observed, PodView as _, Sandbox, Step, refusal,
+    Backoff, Container, Host, Image, Live, Observed, PodView as _, Problem, Sandbox, Step, refusal,
 };
 
 /// A failed pull is shown as `ErrImagePull` for so long before it becomes `ImagePullBackOff`.
 const SHOWN_FAILURE: SignedDuration = SignedDuration::from_secs(2);
+
+/// The reason of a pull that may succeed later.
+const PULL_FAILED: &str = "ErrImagePull";
+
+fn backs_off_at(pull: &Problem) -> Timestamp {
+    pull.at.checked_add(SHOWN_FAILURE).unwrap_or(pull.retry_at)
+}
+
+/// Whether a failed pull is shown as one that waits for the next try.
+pub(super) fn is_backing_off(pull: &Problem, now: Timestamp) -> bool {
+    pull.reason == PULL_FAILED && backs_off_at(pull) <= now
+}
 
 /// What a container has whose pod was deleted by force, as the kubelet gives it.
 const FORCED: SignedDuration = SignedDuration::from_secs(2);
@@ -58,6 +70,8 @@ pub enum Action {
         deadline: Timestamp,
         /// The event's message.
         why: String,
+        /// It is to be started again with another image.
+        changed: bool,
     },
     /// Its time is over.
     KillContainer {
@@ -133,10 +147,11 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
             }
         }
     } else if let Some(grace) = pod.deletion_grace() {
-        plan.end(grace, pod.deletion_deadline());
+        plan.end(grace, observed.deletion.map(|d| d.deadline()));
         if plan.at_rest() {
             plan.release();
-            if !observed.deleting {
+            // Whoever waits for the object to be gone may take what the pod had.
+            if observed.sandbox_idle() && !observed.deleting {
                 plan.push(Action::DeletePod);
             }
         }
@@ -147,6 +162,8 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
         if plan.at_rest() {
             plan.release();
         }
+    } else if plan.past_deadline() {
+        // It has failed, even where it was never run.
     } else if let Some(message) = refusal(pod, host) {
         if !observed.refused {
             plan.push(Action::Refuse { message });
@@ -182,9 +199,6 @@ impl Plan<'_> {
     }
 
     fn run(&mut self) {
-        if self.past_deadline() {
-            return;
-        }
         let sandbox = self.sandbox();
         let volumes = self.volumes();
         if !(sandbox && volumes) {
@@ -229,6 +243,9 @@ impl Plan<'_> {
             message,
         });
         self.end(self.pod.grace(), None);
+        if self.at_rest() {
+            self.release();
+        }
         true
     }
 
@@ -248,7 +265,12 @@ impl Plan<'_> {
         match &self.observed.volumes {
             Step::Ready => return true,
             Step::Doing(_) => {}
-            Step::Failed(p) if p.retry_at > self.now => self.again_at(p.retry_at),
+            Step::Failed(p) if p.retry_at > self.now => {
+                self.again_at(p.retry_at);
+                if p.reason == PULL_FAILED && !is_backing_off(p, self.now) {
+                    self.again_at(backs_off_at(p));
+                }
+            }
             Step::Absent | Step::Failed(_) => self.push(Action::MountVolumes),
         }
         false
@@ -271,7 +293,7 @@ impl Plan<'_> {
                         "Container {} definition changed, will be restarted",
                         spec.name
                     );
-                    self.stop(&spec.name, self.pod.grace(), None, why);
+                    self.stop(&spec.name, self.pod.grace(), None, why, true);
                 }
             }
             Live::Idle => {
@@ -282,7 +304,7 @@ impl Plan<'_> {
                     return;
                 }
                 let until = Backoff::until(c.backoff.as_ref(), ended.finished_at)
-                    .filter(|_| !ended.interrupted);
+                    .filter(|_| ended.is_own_end());
                 match until.filter(|u| *u > self.now) {
                     None => self.bring_up(spec, c),
                     Some(until) => {
@@ -317,10 +339,10 @@ impl Plan<'_> {
             }
             Image::Failed(p, announced) => {
                 self.again_at(p.retry_at);
-                let shown = p.at.checked_add(SHOWN_FAILURE).unwrap_or(p.retry_at);
-                match (*announced || p.reason != "ErrImagePull", shown <= self.now) {
+                let shown = is_backing_off(p, self.now);
+                match (*announced || p.reason != PULL_FAILED, shown) {
                     (true, _) => {}
-                    (false, false) => self.again_at(shown),
+                    (false, false) => self.again_at(backs_off_at(p)),
                     (false, true) => {
                         let image = spec.image.clone().unwrap_or_default();
                         self.push(Action::AnnounceImageBackOff { container, image });
@@ -335,7 +357,7 @@ impl Plan<'_> {
         let names: Vec<String> = self.observed.containers.keys().cloned().collect();
         for name in names {
             let why = format!("Stopping container {name}");
-            self.stop(&name, grace, deadline, why);
+            self.stop(&name, grace, deadline, why, false);
         }
     }
 
@@ -345,6 +367,7 @@ impl Plan<'_> {
         grace: SignedDuration,
         deadline: Option<Timestamp>,
         why: String,
+        changed: bool,
     ) {
         let Some(Live::Running {
             stop_by, killed, ..
@@ -363,6 +386,7 @@ impl Plan<'_> {
                     grace,
                     deadline,
                     why,
+                    changed,
                 });
                 self.again_at(deadline);
             }

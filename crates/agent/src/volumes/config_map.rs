@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap as Object, Volume};
 
 use super::{Context, Error, Kind, Made, payload};
+use crate::blocking::blocking;
 use crate::pod::PodView as _;
 
 pub(super) struct ConfigMap;
@@ -22,11 +23,10 @@ impl Kind for ConfigMap {
         let source = volume.config_map.clone().unwrap_or_default();
         let optional = source.optional == Some(true);
         let name = &source.name;
+        let objects = cx.client.of::<Object>();
         let found = cx
-            .client
-            .of::<Object>()
-            .find(cx.pod.namespace(), name)
-            .await?;
+            .while_wanted(objects.find(cx.pod.namespace(), name))
+            .await??;
         let object = match found {
             Some(object) => object,
             None if optional => Object::default(),
@@ -50,7 +50,9 @@ impl Kind for ConfigMap {
             optional,
         )
         .map_err(|key| Error::Missing(format!("references non-existent config key: {key}")))?;
-        payload::write(cx.dir, &files)
+        let dir = cx.dir.to_owned();
+        blocking(move || payload::write(&dir, &files))
+            .await
             .map_err(Error::io(format!("writing configmap \"{name}\"")))?;
         Ok(Made {
             path: cx.dir.to_owned(),

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use client::{Body, BoxFuture, Client, Transport};
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use super::{Made, kind_of, payload, set_up, tear_down};
+use super::{Failure, Made, kind_of, payload, set_up, tear_down};
 use crate::image::Images;
 
 /// An API server of two objects.
@@ -21,7 +22,11 @@ impl Transport for Objects {
         &self,
         request: http::Request<Bytes>,
     ) -> BoxFuture<'_, Result<http::Response<Body>, client::Error>> {
-        let found = match request.uri().path() {
+        let path = request.uri().path();
+        if path.ends_with("/stalls") || path.contains("/v2/") {
+            return Box::pin(std::future::pending());
+        }
+        let found = match path {
             "/api/v1/namespaces/shop/configmaps/c" => Some(json!({
                 "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "shop"},
                 "data": {"a": "1", "b": "2"}, "binaryData": {"bin": "AAH/"},
@@ -72,8 +77,13 @@ impl Bench {
             "spec": {"containers": [], "volumes": [volume]},
         }))
         .unwrap();
-        let all = set_up(&pod, &self.client, &self.images, &self.volumes()).await?;
-        Ok(all["v"].clone())
+        let ended = CancellationToken::new();
+        let dir = self.volumes();
+        match set_up(&pod, &self.client, &self.images, &dir, &ended).await {
+            Ok(all) => Ok(all["v"].clone()),
+            Err(Failure::Mount(message)) => Err(message),
+            Err(other) => Err(format!("{other:?}")),
+        }
     }
 
     fn volumes(&self) -> std::path::PathBuf {
@@ -203,6 +213,29 @@ async fn what_is_missing_is_said_in_the_kubelets_words() {
     ] {
         let made = b.make(&optional).await.unwrap();
         assert_eq!(names(&made.path), [""; 0], "{optional}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_waited_for_when_the_pod_has_ended() {
+    let b = Bench::new();
+    let table = [
+        json!({"name": "v", "configMap": {"name": "stalls"}}),
+        json!({"name": "v", "secret": {"secretName": "stalls"}}),
+        json!({"name": "v", "image": {"reference": "stalls:v1"}}),
+    ];
+    for volume in table {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
+            "spec": {"containers": [], "volumes": [volume]},
+        }))
+        .unwrap();
+        let ended = CancellationToken::new();
+        let dir = b.volumes();
+        let (made, ()) = tokio::join!(set_up(&pod, &b.client, &b.images, &dir, &ended), async {
+            ended.cancel()
+        });
+        assert!(matches!(made, Err(Failure::Ended)), "{volume}");
     }
 }
 

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Volume;
 
 use super::{Context, Error, Kind, Made};
+use crate::blocking::blocking;
 use crate::pod::Host;
 
 pub(super) struct EmptyDir;
@@ -34,10 +35,14 @@ impl Kind for EmptyDir {
     }
 
     async fn set_up(&self, _: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
-        fs::create_dir_all(cx.dir).map_err(Error::io("creating the directory"))?;
-        let everybody = fs::Permissions::from_mode(0o777);
-        fs::set_permissions(cx.dir, everybody)
-            .map_err(Error::io("opening the directory to all"))?;
+        let dir = cx.dir.to_owned();
+        let make = move || {
+            fs::create_dir_all(&dir)?;
+            fs::set_permissions(&dir, fs::Permissions::from_mode(0o777))
+        };
+        blocking(make)
+            .await
+            .map_err(Error::io("creating the directory"))?;
         Ok(Made {
             path: cx.dir.to_owned(),
             read_only: false,

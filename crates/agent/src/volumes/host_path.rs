@@ -1,12 +1,13 @@
 //! `hostPath`: a directory of the node, where the operator lets pods have them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Volume;
 
 use super::{Context, Error, Kind, Made};
+use crate::blocking::blocking;
 use crate::pod::Host;
 
 pub(super) struct HostPath;
@@ -39,14 +40,19 @@ impl Kind for HostPath {
 
     async fn set_up(&self, volume: &Volume, _: &Context<'_>) -> Result<Made, Error> {
         let source = volume.host_path.clone().unwrap_or_default();
-        let path = Path::new(&source.path);
-        let kind = source.type_.unwrap_or_default();
-        if kind == "DirectoryOrCreate" {
-            fs::create_dir_all(path).map_err(Error::io(format!("creating {}", path.display())))?;
-        }
-        match fs::metadata(path) {
+        let path = PathBuf::from(&source.path);
+        let is_made = source.type_.as_deref() == Some("DirectoryOrCreate");
+        // The host's disk may be any, and slow.
+        let of = path.clone();
+        let found = blocking(move || {
+            if is_made {
+                fs::create_dir_all(&of)?;
+            }
+            fs::metadata(&of)
+        });
+        match found.await {
             Ok(m) if m.is_dir() => Ok(Made {
-                path: path.to_owned(),
+                path,
                 read_only: false,
             }),
             Ok(_) => Err(Error::HostPath(format!(

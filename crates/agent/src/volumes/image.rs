@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Volume;
 
 use super::{Context, Error, Kind, Made};
-use crate::image::Keys;
+use crate::image::{self, Keys};
 use crate::pod::Host;
 
 pub(super) struct Image;
@@ -34,12 +34,15 @@ impl Kind for Image {
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
         let source = volume.image.clone().unwrap_or_default();
         let reference = source.reference.unwrap_or_default();
-        let keys = Keys::of(cx.client, cx.pod).await;
-        let path = cx
-            .images
-            .tree(&reference, source.pull_policy.as_deref(), &keys)
-            .await
-            .map_err(|e| Error::Image(format!("failed to pull image \"{reference}\": {e}")))?;
+        let policy = source.pull_policy.as_deref();
+        let tree = async {
+            let keys = Keys::of(cx.client, cx.pod).await;
+            cx.images.tree(&reference, policy, &keys).await
+        };
+        let path = cx.while_wanted(tree).await?.map_err(|error| {
+            let message = format!("failed to pull image \"{reference}\": {error}");
+            Error::Image(image::Error { message, ..error })
+        })?;
         Ok(Made {
             path,
             read_only: true,

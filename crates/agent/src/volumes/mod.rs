@@ -16,9 +16,11 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use client::Client;
 use k8s_openapi::api::core::v1::{Pod, Volume};
+use tokio_util::sync::CancellationToken;
 
-use crate::image::Images;
+use crate::image::{Error as ImageError, Images};
 use crate::pod::{Host, PodView as _};
+use crate::remove::remove_tree;
 
 /// Every kind of volume, sorted by its field's name in `spec.volumes`.
 static KINDS: &[&dyn Kind] = &[
@@ -48,10 +50,13 @@ pub(crate) enum Error {
     },
     /// The image could not be had.
     #[error("{0}")]
-    Image(String),
+    Image(ImageError),
     /// The host path is not of the type that was asked for.
     #[error("hostPath type check failed: {0}")]
     HostPath(String),
+    /// The pod has ended meanwhile.
+    #[error("the pod has ended")]
+    Ended,
 }
 
 impl Error {
@@ -68,6 +73,16 @@ pub(crate) struct Context<'a> {
     pub(crate) images: &'a Images,
     /// The volume's own directory, which may exist from before the agent's last restart.
     pub(crate) dir: &'a Path,
+    /// Cancelled when the pod ends.
+    pub(crate) ended: &'a CancellationToken,
+}
+
+impl Context<'_> {
+    /// Awaits somebody else's answer, but not beyond the pod's end: nothing of an ended pod may wait for ever.
+    async fn while_wanted<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
+        let answer = self.ended.run_until_cancelled(answer).await;
+        answer.ok_or(Error::Ended)
+    }
 }
 
 /// A volume that is there.
@@ -116,7 +131,6 @@ pub(crate) fn refusal(volumes: &[Volume], host: &Host) -> Option<String> {
             Some(kind) => kind
                 .refusal(volume, host)
                 .map(|why| format!("spec.volumes[{i}].{}: {why}", kind.field())),
-            None if injected_token(volume) => None,
             None => Some(format!(
                 "spec.volumes[{i}].{} is not supported by carob yet",
                 field_of(volume)
@@ -124,22 +138,44 @@ pub(crate) fn refusal(volumes: &[Volume], host: &Host) -> Option<String> {
         })
 }
 
-/// The service account's token, as the API server's admission adds it to each pod. No token is issued yet, so that the
-/// mount is left out; a pod that asks for a projected volume of its own is refused.
-pub(crate) fn injected_token(volume: &Volume) -> bool {
-    volume.projected.is_some() && volume.name.starts_with("kube-api-access-")
+/// Why a pod's volumes cannot be had.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Worded as the kubelet's `FailedMount` event.
+    Mount(String),
+    /// An image is missing, which is told as that of a container is.
+    Image(ImageError),
+    /// The pod has ended meanwhile.
+    Ended,
+}
+
+impl Failure {
+    fn of(volume: &Volume, error: Error) -> Self {
+        match error {
+            Error::Ended => Self::Ended,
+            Error::Image(ImageError { reason, message }) => Self::Image(ImageError {
+                reason,
+                message: format!("volume \"{}\": {message}", volume.name),
+            }),
+            error => Self::Mount(format!(
+                "MountVolume.SetUp failed for volume \"{}\" : {error}",
+                volume.name
+            )),
+        }
+    }
 }
 
 /// Makes all volumes of a pod.
 ///
 /// # Errors
-/// The first that cannot be made, worded as the kubelet's `FailedMount` event.
+/// The first that cannot be made.
 pub(crate) async fn set_up(
     pod: &Pod,
     client: &Client,
     images: &Images,
     dir: &Path,
-) -> Result<BTreeMap<String, Made>, String> {
+    ended: &CancellationToken,
+) -> Result<BTreeMap<String, Made>, Failure> {
     let mut all = BTreeMap::new();
     for volume in pod.volumes() {
         let Some(kind) = kind_of(volume) else {
@@ -154,15 +190,11 @@ pub(crate) async fn set_up(
                     client,
                     images,
                     dir: &dir,
+                    ended,
                 },
             )
             .await
-            .map_err(|e| {
-                format!(
-                    "MountVolume.SetUp failed for volume \"{}\" : {e}",
-                    volume.name
-                )
-            })?;
+            .map_err(|e| Failure::of(volume, e))?;
         all.insert(volume.name.clone(), made);
     }
     Ok(all)
@@ -173,10 +205,7 @@ pub(crate) async fn set_up(
 /// # Errors
 /// When the file system says no.
 pub(crate) fn tear_down(dir: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
+    remove_tree(dir)
 }
 
 #[cfg(test)]

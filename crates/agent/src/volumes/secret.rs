@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Secret as Object, Volume};
 
 use super::{Context, Error, Kind, Made, payload};
+use crate::blocking::blocking;
 use crate::pod::PodView as _;
 
 pub(super) struct Secret;
@@ -22,11 +23,10 @@ impl Kind for Secret {
         let source = volume.secret.clone().unwrap_or_default();
         let optional = source.optional == Some(true);
         let name = source.secret_name.unwrap_or_default();
+        let objects = cx.client.of::<Object>();
         let found = cx
-            .client
-            .of::<Object>()
-            .find(cx.pod.namespace(), &name)
-            .await?;
+            .while_wanted(objects.find(cx.pod.namespace(), &name))
+            .await??;
         let object = match found {
             Some(object) => object,
             None if optional => Object::default(),
@@ -45,7 +45,10 @@ impl Kind for Secret {
             optional,
         )
         .map_err(|key| Error::Missing(format!("references non-existent secret key: {key}")))?;
-        payload::write(cx.dir, &files).map_err(Error::io(format!("writing secret \"{name}\"")))?;
+        let dir = cx.dir.to_owned();
+        blocking(move || payload::write(&dir, &files))
+            .await
+            .map_err(Error::io(format!("writing secret \"{name}\"")))?;
         Ok(Made {
             path: cx.dir.to_owned(),
             read_only: true,

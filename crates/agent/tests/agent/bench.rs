@@ -174,6 +174,18 @@ impl Bench {
         .await;
     }
 
+    pub(crate) async fn until_ready(&self, name: &str, status: &str) {
+        self.until(&format!("{name} Ready={status}"), async |b| {
+            let pod = b.pod(name).await;
+            let conditions = pod["status"]["conditions"].as_array();
+            conditions
+                .into_iter()
+                .flatten()
+                .any(|c| c["type"] == "Ready" && c["status"] == status)
+        })
+        .await;
+    }
+
     pub(crate) async fn until_waiting(&self, name: &str, reason: &str) -> Value {
         let state = async |b: &Self| b.pod(name).await["status"]["containerStatuses"][0].clone();
         self.until(&format!("{name} waiting {reason}"), async |b| {

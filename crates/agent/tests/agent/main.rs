@@ -101,6 +101,29 @@ async fn a_pod_runs_to_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_write_into_a_status_is_put_right() {
+    let b = Bench::new().await;
+    b.create(
+        "web",
+        json!({"containers": [{"name": "main", "args": ["forever"]}]}),
+    )
+    .await;
+    b.until_ready("web", "True").await;
+    // As the controller does it when the node was silent.
+    let silent = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "NodeNotReady"}]}});
+    b.client
+        .of::<Pod>()
+        .patch("default", "web", &Patch::Strategic(silent), Some("status"))
+        .await
+        .unwrap();
+    b.until_ready("web", "True").await;
+    let version = async || b.pod("web").await["metadata"]["resourceVersion"].clone();
+    let settled = version().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(version().await, settled, "and then nothing more is written");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_crashes_waits_longer_each_time() {
     let b = Bench::new().await;
     b.create(
@@ -272,6 +295,41 @@ async fn pods_outlive_their_agent() {
         0
     );
     assert_eq!(b.log("server", "main", 2), "up\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_lost_is_made_up_for_by_the_api() {
+    let mut b = Bench::new().await;
+    b.create(
+        "server",
+        json!({
+            "initContainers": [{"name": "first", "args": ["print once"]}],
+            "containers": [{"name": "main", "args": ["forever"]}],
+        }),
+    )
+    .await;
+    b.until_phase("server", "Running").await;
+    let address = b.pod("server").await["status"]["podIP"].clone();
+    b.kill().await;
+    std::fs::write(b.pod_dir("server").join("record.json"), "{\"half").unwrap();
+    b.create(
+        "new",
+        json!({"containers": [{"name": "main", "args": ["forever"]}]}),
+    )
+    .await;
+    b.start();
+    b.until("running again", async |b| {
+        b.pod("server").await["status"]["containerStatuses"][0]["restartCount"] == 1
+    })
+    .await;
+    assert_eq!(
+        files_below(&b.pod_dir("server").join("logs/first")),
+        ["0.0.log"],
+        "what has succeeded does not run again"
+    );
+    b.until_phase("new", "Running").await;
+    assert_eq!(b.pod("server").await["status"]["podIP"], address);
+    assert_ne!(b.pod("new").await["status"]["podIP"], address);
 }
 
 #[tokio::test(start_paused = true)]

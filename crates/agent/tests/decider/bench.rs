@@ -25,7 +25,6 @@ impl Bench {
         let now = "2026-11-21T10:00:00Z".parse().unwrap();
         let host = Host {
             host_path: false,
-            file_images: true,
             ips: vec!["127.0.0.1".parse().unwrap()],
         };
         let observed = Observed {
@@ -53,6 +52,7 @@ impl Bench {
 
     /// Plans, takes up all actions, and returns them as lines.
     pub(crate) fn plan(&mut self) -> String {
+        self.observed.sees(&self.pod, self.now);
         let actions = sync(&self.pod, &self.observed, &self.host, self.now);
         for action in &actions {
             self.observed.begin(action, self.now);

@@ -20,6 +20,7 @@ fn deletion_waits_for_the_grace_period() {
     b.end("main", 137, "Error");
     log += &(b.plan() + &b.summary());
     b.see(Observation::Released);
+    log += &b.plan();
     b.observed.gone = true;
     log += &b.plan();
     check(
@@ -39,7 +40,6 @@ fn deletion_waits_for_the_grace_period() {
         KillContainer { container: "main" }
         RemoveContainer { container: "main", attempt: 0 }
         Release
-        DeletePod
         Failed
           PodReadyToStartContainers=False
           Initialized=True
@@ -47,8 +47,57 @@ fn deletion_waits_for_the_grace_period() {
           ContainersReady=False PodFailed
           PodScheduled=True
           main main: terminated Error 137 restarts=0 ready=false
+        DeletePod
         Forget
     "#]],
+    );
+}
+
+#[test]
+fn the_grace_period_is_counted_by_the_nodes_own_clock() {
+    let mut b = Bench::running("Always");
+    b.delete(30);
+    // The API server's clock is far behind.
+    b.pod.metadata.deletion_timestamp = Some(
+        "2026-11-21T09:00:00Z"
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .into(),
+    );
+    let mut log = b.plan();
+    b.wait(10);
+    b.observed = serde_json::from_value(serde_json::to_value(&b.observed).unwrap()).unwrap();
+    log += &b.plan();
+    check(
+        &log,
+        expect![[r#"
+        stop main 30s (Stopping container main)
+        requeue +30000ms
+        requeue +20000ms
+    "#]],
+    );
+}
+
+#[test]
+fn the_active_deadline_ends_a_pod_that_was_refused() {
+    let mut b = Bench::new(json!({
+        "activeDeadlineSeconds": 20, "hostNetwork": true,
+        "containers": [{"name": "main", "image": "hello:v1"}],
+    }));
+    let mut log = b.plan();
+    b.wait(20);
+    log += &b.plan();
+    log += &format!("{}\n", b.status().phase.unwrap());
+    check(
+        &log,
+        expect![[r#"
+            Refuse { message: "spec.hostNetwork is not supported by carob yet" }
+            requeue +20000ms
+            Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
+            Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
+            Release
+            Failed
+        "#]],
     );
 }
 

@@ -62,6 +62,33 @@ fn a_crash_loop_backs_off() {
 }
 
 #[test]
+fn a_changed_image_restarts_whatever_the_policy() {
+    let mut log = String::new();
+    for policy in ["Always", "OnFailure", "Never"] {
+        let mut b = Bench::running(policy);
+        b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".to_owned());
+        b.plan();
+        b.end("main", 0, "Completed");
+        let plan = b.plan().replace('\n', "; ");
+        let phase = b.status().phase.unwrap();
+        log += &format!("{policy}: {phase} | {plan}\n");
+        b.delete(0);
+        log += &format!("  deleted: {}\n", b.status().phase.unwrap());
+    }
+    check(
+        &log,
+        expect![[r#"
+        Always: Running | RemoveContainer { container: "main", attempt: 0 }; EnsureImage { container: "main" }; 
+          deleted: Succeeded
+        OnFailure: Running | RemoveContainer { container: "main", attempt: 0 }; EnsureImage { container: "main" }; 
+          deleted: Succeeded
+        Never: Running | RemoveContainer { container: "main", attempt: 0 }; EnsureImage { container: "main" }; 
+          deleted: Succeeded
+    "#]],
+    );
+}
+
+#[test]
 fn restart_policies() {
     let mut log = String::new();
     for (policy, code) in [

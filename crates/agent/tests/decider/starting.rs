@@ -321,6 +321,36 @@ fn images_that_cannot_be_pulled() {
 }
 
 #[test]
+fn volumes_whose_image_cannot_be_pulled() {
+    let mut b = Bench::new(json!({"containers": [{"name": "main", "image": "x:1"}]}));
+    b.plan();
+    b.see(Observation::SandboxReady("10.128.0.7".parse().unwrap()));
+    let failed =
+        || Observation::VolumeImageFailed("ErrImagePull".into(), "volume \"v\": no".into());
+    b.see(failed());
+    let containers = |b: &mut Bench| b.summary().lines().last().unwrap().to_owned() + "\n";
+    let mut log = b.plan() + &containers(&mut b);
+    b.wait(2);
+    log += &(b.plan() + &containers(&mut b));
+    b.wait(8);
+    log += &(b.plan() + &containers(&mut b));
+    b.see(failed());
+    log += &b.plan();
+    check(
+        &log,
+        expect![[r#"
+        requeue +2000ms
+          main main: waiting ErrImagePull (volume "v": no) restarts=0 ready=false
+        requeue +8000ms
+          main main: waiting ImagePullBackOff (Back-off: ErrImagePull: volume "v": no) restarts=0 ready=false
+        MountVolumes
+          main main: waiting ImagePullBackOff (Back-off: ErrImagePull: volume "v": no) restarts=0 ready=false
+        requeue +2000ms
+    "#]],
+    );
+}
+
+#[test]
 fn missing_objects_are_looked_for_again() {
     let mut b = Bench::new(json!({"containers": [{"name": "main", "image": "x:1"}]}));
     b.plan();
@@ -399,6 +429,8 @@ fn what_is_not_supported_is_named() {
         container(json!({"startupProbe": probe})),
         container(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}})),
         container(json!({"tty": true})),
+        container(json!({"resources": {"limits": {"ephemeral-storage": "1Gi"}}})),
+        container(json!({"resources": {"limits": {"cpu": "1", "hugepages-2Mi": "2Mi"}}})),
         container(json!({"ports": [{"containerPort": 80, "hostPort": 80}]})),
         container(json!({"securityContext": {"privileged": true}})),
         container(
@@ -428,6 +460,8 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.containers[0].startupProbe is not supported by carob yet" }
             Refuse { message: "spec.containers[0].lifecycle is not supported by carob yet" }
             Refuse { message: "spec.containers[0].tty is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].resources.limits[ephemeral-storage] is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].resources.limits[hugepages-2Mi] is not supported by carob yet" }
             Refuse { message: "spec.containers[0].ports[].hostPort is not supported by carob yet" }
             Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
             Refuse { message: "spec.containers[0].volumeMounts[0].subPathExpr is not supported by carob yet" }
@@ -436,8 +470,7 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.volumes[0].persistentVolumeClaim is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].hostPath: this node's operator does not allow host paths" }
             Refuse { message: "spec.volumes[0].emptyDir: medium Memory is not supported by carob yet" }
-            PrepareSandbox
-            MountVolumes
+            Refuse { message: "spec.volumes[0].projected is not supported by carob yet" }
             Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
             Pending
               PodReadyToStartContainers=False
@@ -447,7 +480,6 @@ fn what_is_not_supported_is_named() {
               PodScheduled=True
               main main: waiting Unsupported (spec.containers[0].livenessProbe is not supported by carob yet) restarts=0 ready=false
             Release
-            DeletePod
         "#]],
     );
 }

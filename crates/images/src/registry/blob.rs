@@ -27,12 +27,17 @@ impl Inner {
 
     /// A blob goes only when no manifest refers to it any more.
     pub(super) async fn delete_blob(&self, digest: &Digest) -> Result<Response<Body>, Fault> {
-        if self.wanted().await?.contains(digest) {
+        let (wanted, lost) = self.wanted().await?;
+        if wanted.contains(digest) {
             return Err(Fault::new(
                 StatusCode::FORBIDDEN,
                 "DENIED",
                 format!("{digest} is still in use; delete the manifests that refer to it first"),
             ));
+        }
+        if let Some(error) = lost {
+            // It might refer to this blob.
+            return Err(error.into());
         }
         if self.fetch(digest).await.is_err() {
             return Err(Fault::blob_unknown(digest));

@@ -170,9 +170,11 @@ impl Registry {
     }
 
     /// All blobs that this cluster's manifests refer to, and the manifests themselves: what every server should
-    /// have. Manifests that are missing here are fetched on the way.
+    /// have. Manifests that are missing here are fetched on the way; one that cannot be had keeps nobody from what
+    /// the others refer to.
     pub async fn wanted(&self) -> Result<Vec<Digest>, Error> {
-        self.inner.wanted().await
+        let (wanted, _) = self.inner.wanted().await?;
+        Ok(wanted.into_iter().collect())
     }
 }
 

@@ -132,33 +132,36 @@ impl Inner {
         }
     }
 
-    pub(super) async fn wanted(&self) -> Result<Vec<Digest>, Error> {
-        let mut wanted = BTreeSet::new();
+    /// All that the tags lead to, and the first error among the manifests that could not be read: such a one is
+    /// wanted itself, but what it names is not known.
+    pub(super) async fn wanted(&self) -> Result<(BTreeSet<Digest>, Option<Error>), Error> {
+        let (mut wanted, mut lost) = (BTreeSet::new(), None);
         let mut pending = Vec::new();
         for repository in self.tags.repositories().await? {
-            pending.extend(
-                self.tags
-                    .list(&repository)
-                    .await?
-                    .into_iter()
-                    .map(|(_, digest)| digest),
-            );
+            let tags = self.tags.list(&repository).await?;
+            pending.extend(tags.into_iter().map(|(_, digest)| digest));
         }
         while let Some(digest) = pending.pop() {
             if !wanted.insert(digest) {
                 continue;
             }
-            self.fetch(&digest).await?;
-            let manifest = Manifest::parse(&self.blobs.read(&digest, MAX_MANIFEST).await?)?;
-            pending.extend(manifest.manifests.iter().map(|manifest| manifest.digest));
-            wanted.extend(
-                manifest
-                    .config
-                    .iter()
-                    .chain(&manifest.layers)
-                    .map(|blob| blob.digest),
-            );
+            match self.manifest(&digest).await {
+                Ok(manifest) => {
+                    pending.extend(manifest.manifests.iter().map(|manifest| manifest.digest));
+                    let blobs = manifest.config.iter().chain(&manifest.layers);
+                    wanted.extend(blobs.map(|blob| blob.digest));
+                }
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "a manifest cannot be read");
+                    lost.get_or_insert(error);
+                }
+            }
         }
-        Ok(wanted.into_iter().collect())
+        Ok((wanted, lost))
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Manifest, Error> {
+        self.fetch(digest).await?;
+        Manifest::parse(&self.blobs.read(digest, MAX_MANIFEST).await?)
     }
 }

@@ -199,7 +199,7 @@ pub(super) async fn receive(mut body: Body, writer: &mut BlobWriter) -> Result<(
             )
         })?;
         if let Ok(piece) = frame.into_data() {
-            writer.write(&piece)?;
+            writer.write(&piece).await?;
         }
     }
     Ok(())

@@ -496,6 +496,21 @@ async fn what_is_missing_is_fetched_and_lies_are_not_believed() {
 }
 
 #[tokio::test]
+async fn one_lost_manifest_does_not_keep_others_from_healing() {
+    let cluster = cluster(1);
+    let lost = cluster.push(1, "web", "v1", b"one").await;
+    cluster.push(1, "web", "v2", b"two").await;
+    cluster.server(1).blobs().delete(&lost).await.unwrap();
+    let wanted = cluster.server(1).wanted().await.unwrap();
+    assert!(wanted.contains(&lost) && wanted.contains(&Digest::of(b"two")));
+    // But nothing is taken for unused while it is not known what the lost one refers to.
+    let one = format!("/v2/web/blobs/{}", Digest::of(b"one"));
+    let answer = cluster.send(1, "DELETE", &one, &[], b"").await;
+    assert!(!answer.status.is_success(), "{}", answer.status);
+    assert!(cluster.server(1).blobs().contains(&Digest::of(b"one")));
+}
+
+#[tokio::test]
 async fn peers_put_only_what_hashes() {
     let cluster = cluster(1);
     let uri = format!("{PEER_PREFIX}{}", Digest::of(b"good"));

@@ -3,11 +3,12 @@
 //! Packing is reproducible: entries in the order of their paths, no owners, no times, modes reduced to
 //! whether the owner may execute. Unpacking trusts nothing: see [`unpack`].
 
+mod extensions;
 mod pack;
 mod unpack;
 
 pub use pack::pack;
-pub use unpack::{Limits, Unpacked, check, unpack};
+pub use unpack::{Limits, Unpacked, check, remove_leftovers, unpack};
 
 /// Whether a symbolic link at `depth` directories below the root stays inside the tree whatever other links
 /// there are: its target is relative, climbs at most to the root, and never climbs again after descending

@@ -1,13 +1,15 @@
 //! An archive becomes a directory.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use tar::{Archive, Entry, EntryType};
+use tar::{Archive, EntryType, Header};
 
+use super::extensions::Extensions;
 use super::link_stays_inside;
 use crate::error::At;
 use crate::{Encoding, Error};
@@ -15,7 +17,7 @@ use crate::{Encoding, Error};
 /// How much an archive may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Entries: files, directories, links.
+    /// Entries: files, directories, links, and what describes them.
     pub entries: u64,
     /// Bytes of all files together, and of the archive itself when decompressed.
     pub bytes: u64,
@@ -44,11 +46,29 @@ pub struct Unpacked {
 const MAX_PATH: usize = 4096;
 const MAX_DEPTH: usize = 100;
 
+/// What the directories begin with in which trees are unpacked.
+const STAGING: &str = ".unpack-";
+
+/// Removes what was left in `parent` where an [`unpack`] was broken off.
+pub fn remove_leftovers(parent: &Path) -> Result<(), Error> {
+    for entry in fs::read_dir(parent).at(parent)? {
+        let entry = entry.at(parent)?;
+        if entry
+            .file_name()
+            .as_encoded_bytes()
+            .starts_with(STAGING.as_bytes())
+        {
+            fs::remove_dir_all(entry.path()).at(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Unpacks `archive` into the new directory `dir`, which must not exist while its parent must. `dir` appears
-/// only when everything is there. Files get the mode 0644 or 0755, directories 0755.
+/// only when everything is there and on the disk. Files get the mode 0644 or 0755, directories 0755.
 ///
 /// Refused: absolute paths and `..`, paths through symbolic links, links that might lead outside, hard links,
-/// devices, pipes, an entry that is there twice, whiteouts, and more than `limits`.
+/// devices, pipes, sparse files, an entry that is there twice, whiteouts, and more than `limits`.
 pub fn unpack(
     archive: impl Read,
     encoding: Encoding,
@@ -60,13 +80,21 @@ pub fn unpack(
         return Err(Error::Archive(format!("{} exists", dir.display())));
     }
     let staging = tempfile::Builder::new()
-        .prefix(".unpack-")
+        .prefix(STAGING)
         .tempdir_in(parent)
         .at(parent)?;
     let root = staging.path().join("tree");
     make_dir(&root)?;
     let unpacked = walk(archive, encoding, limits, &mut |entry| place(&root, entry))?;
+    // Once it has its name nobody looks whether all of it is there: so it is on the disk before.
+    let files = File::open(&root).at(&root)?;
+    rustix::fs::syncfs(&files)
+        .map_err(io::Error::from)
+        .at(&root)?;
     fs::rename(&root, dir).at(dir)?;
+    File::open(parent)
+        .and_then(|parent| parent.sync_all())
+        .at(parent)?;
     Ok(unpacked)
 }
 
@@ -106,27 +134,41 @@ fn walk(
     let mut archive = Archive::new(bounded.take(limits.bytes.saturating_add(overhead)));
     let mut seen = Seen::default();
     let mut unpacked = Unpacked::default();
-    for entry in archive.entries().map_err(unreadable)? {
+    let mut members = 0;
+    let mut extensions = Extensions::default();
+    // Raw, since the iterator would read whatever describes a member into memory, however long it is.
+    for entry in archive.entries().map_err(unreadable)?.raw(true) {
         let mut entry = entry.map_err(unreadable)?;
-        if matches!(entry.header().entry_type(), EntryType::XGlobalHeader) {
-            continue; // git archive's comment
-        }
-        unpacked.entries += 1;
-        unpacked.bytes = unpacked.bytes.saturating_add(entry.size());
-        if unpacked.entries > limits.entries {
+        members += 1;
+        if members > limits.entries {
             return Err(Error::Archive(format!(
                 "it has more than {} entries",
                 limits.entries
             )));
         }
+        if extensions.take(&mut entry)? {
+            continue;
+        }
+        let described = std::mem::take(&mut extensions);
+        if described.size.is_some_and(|size| size != entry.size()) {
+            return Err(Error::Archive("it gives a member two sizes".to_owned()));
+        }
+        unpacked.entries += 1;
+        unpacked.bytes = unpacked.bytes.saturating_add(entry.size());
         if unpacked.bytes > limits.bytes {
             return Err(Error::Archive(format!(
                 "it holds more than {} bytes",
                 limits.bytes
             )));
         }
-        let path = path(&entry)?;
-        let kind = kind(&entry, &path)?;
+        let path = path(
+            &described
+                .path
+                .map_or_else(|| entry.path_bytes(), Cow::Owned),
+        )?;
+        let link = described.link.map(Cow::Owned);
+        let link = link.or_else(|| entry.link_name_bytes()).unwrap_or_default();
+        let kind = kind(entry.header(), &link, &path)?;
         if path.as_os_str().is_empty() {
             continue; // "./", as tar -C DIR . writes it
         }
@@ -137,19 +179,23 @@ fn walk(
             content: &mut entry,
         })?;
     }
+    if extensions != Extensions::default() {
+        return Err(Error::Archive(
+            "it ends before a member that it describes".to_owned(),
+        ));
+    }
     Ok(unpacked)
 }
 
 /// The entry's path as plain components; empty for the root itself.
-fn path(entry: &Entry<'_, impl Read>) -> Result<PathBuf, Error> {
-    let bytes = entry.path_bytes();
+fn path(bytes: &[u8]) -> Result<PathBuf, Error> {
     let show = || {
-        String::from_utf8_lossy(&bytes)
+        String::from_utf8_lossy(bytes)
             .chars()
             .take(200)
             .collect::<String>()
     };
-    let Ok(text) = std::str::from_utf8(&bytes) else {
+    let Ok(text) = std::str::from_utf8(bytes) else {
         return Err(Error::Archive(format!(
             "the path {:?} is not UTF-8",
             show()
@@ -183,18 +229,17 @@ fn path(entry: &Entry<'_, impl Read>) -> Result<PathBuf, Error> {
     Ok(path)
 }
 
-fn kind(entry: &Entry<'_, impl Read>, path: &Path) -> Result<Kind, Error> {
+fn kind(header: &Header, link: &[u8], path: &Path) -> Result<Kind, Error> {
     let refuse = |what: &str| Err(Error::Archive(format!("{} is {what}", path.display())));
-    match entry.header().entry_type() {
+    match header.entry_type() {
         EntryType::Directory => Ok(Kind::Directory),
         _ if path.as_os_str().is_empty() => refuse("the root, and no directory"),
         EntryType::Regular | EntryType::Continuous => Ok(Kind::File {
-            executable: entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0),
+            executable: header.mode().is_ok_and(|mode| mode & 0o100 != 0),
         }),
         EntryType::Symlink => {
-            let bytes = entry.link_name_bytes().unwrap_or_default();
             let depth = path.components().count() - 1;
-            match std::str::from_utf8(&bytes) {
+            match std::str::from_utf8(link) {
                 Ok(target) if target.len() <= MAX_PATH && link_stays_inside(depth, target) => {
                     Ok(Kind::Link {
                         target: target.to_owned(),
@@ -206,6 +251,7 @@ fn kind(entry: &Entry<'_, impl Read>, path: &Path) -> Result<Kind, Error> {
         EntryType::Link => refuse("a hard link"),
         EntryType::Char | EntryType::Block => refuse("a device"),
         EntryType::Fifo => refuse("a pipe"),
+        EntryType::GNUSparse => refuse("a sparse file"),
         other => refuse(&format!(
             "of the unknown type {:?}",
             char::from(other.as_byte())
@@ -286,13 +332,13 @@ fn make_dir(path: &Path) -> Result<(), Error> {
     }
 }
 
-fn unreadable(error: io::Error) -> Error {
+pub(super) fn unreadable(error: io::Error) -> Error {
     Error::Archive(format!("it is damaged or no tar archive: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
-    use tar::{Builder, Header};
+    use tar::Builder;
 
     use super::super::pack;
     use super::*;
@@ -443,6 +489,42 @@ mod tests {
             bytes: 1 << 20,
         };
         assert!(check(&bomb[..], Encoding::Gzip, &limits).is_err());
+    }
+
+    #[test]
+    fn what_describes_a_member_is_bounded() {
+        let described = |kind, content: &[u8]| {
+            let mut builder = Builder::new(Vec::new());
+            entry(&mut builder, "x", kind, "", content);
+            entry(&mut builder, "f", EntryType::Regular, "", b"content");
+            builder.into_inner().unwrap()
+        };
+        let long = vec![b'a'; 65 << 10];
+        for kind in [
+            EntryType::GNULongName,
+            EntryType::GNULongLink,
+            EntryType::XHeader,
+        ] {
+            assert!(refused(&described(kind, &long)).contains("describes a member"));
+        }
+        let outside = described(EntryType::XHeader, b"16 path=../evil\n");
+        assert!(refused(&outside).contains("leads outside"));
+        let size = described(EntryType::XHeader, b"9 size=1\n");
+        assert!(refused(&size).contains("two sizes"));
+        let mut builder = Builder::new(Vec::new());
+        entry(&mut builder, "x", EntryType::GNULongName, "", b"f");
+        assert!(refused(&builder.into_inner().unwrap()).contains("it ends before"));
+        let whole = described(EntryType::GNULongName, b"g\0");
+        let limits = Limits {
+            entries: 1,
+            bytes: 99,
+        };
+        assert!(check(&whole[..], Encoding::Plain, &limits).is_err());
+        let limits = Limits {
+            entries: 2,
+            bytes: 99,
+        };
+        check(&whole[..], Encoding::Plain, &limits).unwrap();
     }
 
     #[test]

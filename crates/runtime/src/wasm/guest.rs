@@ -16,8 +16,9 @@ use crate::running::Stop;
 /// What an element of a table costs: a pointer.
 const TABLE_ELEMENT: u64 = 8;
 
-/// Open files, streams and sockets that one guest may hold at a time.
-const RESOURCES: usize = 16_384;
+/// Open files, streams and sockets that one guest may hold at a time. A connection takes about four
+/// of them, so that a guest may have some thousand connections.
+const RESOURCES: usize = 4_096;
 
 /// How much of a trap's text is kept.
 const BACKTRACE: usize = 16 << 10;

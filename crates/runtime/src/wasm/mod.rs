@@ -163,7 +163,7 @@ impl Runtime for Wasm {
         let limits = Limits::new(workload.memory_limit, memory.clone());
         let sockets = Sockets {
             net: workload.net.clone(),
-            hostname: workload.hostname.clone(),
+            hosts: workload.hosts.clone(),
         };
         let wasi = wasi(workload)?;
         let stop = Arc::new(Stop::default());

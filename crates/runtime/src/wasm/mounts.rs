@@ -58,7 +58,14 @@ impl Opened {
     fn open(mount: &Mount) -> Result<Self, StartError> {
         let guest = normal(&mount.guest)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(CWD, &mount.host, flags, Mode::empty());
+        let directory =
+            rustix::fs::openat(CWD, &mount.host, flags, Mode::empty()).and_then(|host| match mount
+                .beneath
+                .as_str()
+            {
+                "" => Ok(host),
+                beneath => open_beneath(host.as_fd(), beneath, true, ResolveFlags::NO_SYMLINKS),
+            });
         let perms = match mount.read_only {
             true => FsPerms::ReadOnly,
             false => FsPerms::ReadWrite,
@@ -151,7 +158,7 @@ fn mount_points(mounts: &[Opened]) -> Result<(), StartError> {
             .iter()
             .any(|other| other.guest != mount.guest && other.relative(&mount.guest).is_some());
         if !beneath {
-            open_beneath(root.directory.as_fd(), path, true)
+            open_beneath(root.directory.as_fd(), path, true, FOLLOW)
                 .map_err(|error| failed(&mount.guest, error))?;
         }
     }
@@ -170,13 +177,13 @@ fn preopen_working_dir(
     let Some((mount, relative)) = around else {
         return Err(failed(path, rustix::io::Errno::NOENT));
     };
-    let directory = open_beneath(mount.directory.as_fd(), relative, mount.writable())
+    let directory = open_beneath(mount.directory.as_fd(), relative, mount.writable(), FOLLOW)
         .map_err(|error| failed(path, error))?;
     if let Some(root) = mounts.first().filter(|root| root.guest == "/") {
         for name in directories(root.directory.as_fd()).map_err(|error| failed("/", error))? {
             let guest = format!("/{name}");
             if mounts.iter().all(|mount| mount.guest != guest) {
-                let directory = open_beneath(root.directory.as_fd(), &name, false)
+                let directory = open_beneath(root.directory.as_fd(), &name, false, FOLLOW)
                     .map_err(|error| failed(&guest, error))?;
                 root.preopen(wasi, directory.as_fd(), &guest)?;
             }
@@ -202,15 +209,19 @@ fn directories(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Opens a directory beneath another one, wherever symbolic links on the way point; makes what is
-/// missing on request.
+/// Symbolic links are followed as long as they stay inside.
+const FOLLOW: ResolveFlags = ResolveFlags::empty();
+
+/// Opens a directory beneath another one, and never anything outside; makes what is missing on
+/// request.
 fn open_beneath(
     directory: BorrowedFd<'_>,
     relative: &str,
     create: bool,
+    links: ResolveFlags,
 ) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | links;
     let open = |parent: BorrowedFd<'_>, name: &Path| {
         rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
     };
@@ -253,10 +264,25 @@ mod tests {
         std::os::unix::fs::symlink("/etc", inside.join("etc")).unwrap();
         let flags = OFlags::PATH | OFlags::DIRECTORY;
         let mount = rustix::fs::openat(CWD, &inside, flags, Mode::empty()).unwrap();
-        open_beneath(mount.as_fd(), "a/b", true).unwrap();
+        open_beneath(mount.as_fd(), "a/b", true, FOLLOW).unwrap();
         assert!(inside.join("a/b").is_dir());
         for escape in ["up", "up/new", "etc", "etc/new"] {
-            open_beneath(mount.as_fd(), escape, true).unwrap_err();
+            open_beneath(mount.as_fd(), escape, true, FOLLOW).unwrap_err();
+        }
+        std::os::unix::fs::symlink("a", inside.join("link")).unwrap();
+        open_beneath(mount.as_fd(), "link/b", false, FOLLOW).unwrap();
+        let below = |beneath: &str| {
+            Opened::open(&Mount {
+                host: inside.clone(),
+                beneath: beneath.into(),
+                guest: "/".into(),
+                read_only: false,
+            })
+        };
+        below("a/d").unwrap();
+        assert!(inside.join("a/d").is_dir());
+        for refused in ["link", "link/b", "up", "etc", "..", "a/../../mount"] {
+            assert!(below(refused).is_err(), "{refused}");
         }
         assert!(!host.path().join("new").exists());
         assert_eq!(directories(mount.as_fd()).unwrap(), ["a"]);

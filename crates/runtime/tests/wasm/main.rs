@@ -225,6 +225,7 @@ async fn a_guest_in_debt_is_killed_at_once() {
 fn mount(host: std::path::PathBuf, guest: &str, read_only: bool) -> Mount {
     Mount {
         host,
+        beneath: String::new(),
         guest: guest.into(),
         read_only,
     }

@@ -1,6 +1,6 @@
 //! Components' `std::net` on the virtual network.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 
 use crate::support::{Bench, Player, run, script};
 use network::pipe::{Reader, pipe};
@@ -23,7 +23,8 @@ async fn serving(bench: &Bench, module: &Module, pod: &PodNet, step: &str) -> (R
 async fn play(bench: &Bench, module: &Module, pod: Option<&PodNet>, steps: &[&str]) -> String {
     let (mut workload, stdout): (_, Capture) = script(module, steps);
     workload.net = pod.cloned();
-    workload.hostname = "web-0".into();
+    let own = pod.map_or(Ipv4Addr::LOCALHOST, PodNet::address);
+    workload.hosts = vec![("web-0".into(), own)];
     assert_eq!(run(bench, workload).await, Exit::Code(0));
     stdout.text()
 }

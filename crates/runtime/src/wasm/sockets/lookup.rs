@@ -1,4 +1,4 @@
-//! `wasi:sockets/ip-name-lookup`: what `/etc/hosts` of the pod would hold. Other names are not yet
+//! `wasi:sockets/ip-name-lookup`: what `/etc/hosts` of the pod holds. Other names are not yet
 //! resolved.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -22,9 +22,9 @@ impl Pollable for Addresses {
 
 impl View<'_> {
     fn resolve(&self, name: &str) -> Result<Vec<Ipv4Addr>, SocketError> {
-        let Some(net) = &self.sockets.net else {
+        if self.sockets.net.is_none() {
             return Err(ErrorCode::AccessDenied.into());
-        };
+        }
         let name = name.strip_suffix('.').unwrap_or(name);
         if name.is_empty() || name.len() > 253 || name.contains(char::is_whitespace) {
             return Err(ErrorCode::InvalidArgument.into());
@@ -39,10 +39,13 @@ impl View<'_> {
         if lower == "localhost" || lower.ends_with(".localhost") {
             return Ok(vec![Ipv4Addr::LOCALHOST]);
         }
-        if lower == self.sockets.hostname.to_ascii_lowercase() {
-            return Ok(vec![net.address()]);
+        let hosts = self.sockets.hosts.iter();
+        let found = hosts.filter(|(host, _)| host.eq_ignore_ascii_case(name));
+        let found: Vec<_> = found.map(|(_, address)| *address).collect();
+        if found.is_empty() {
+            return Err(ErrorCode::NameUnresolvable.into());
         }
-        Err(ErrorCode::NameUnresolvable.into())
+        Ok(found)
     }
 }
 

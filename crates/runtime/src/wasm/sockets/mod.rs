@@ -59,7 +59,7 @@ mod bindings {
 /// A guest's place in the network.
 pub(in crate::wasm) struct Sockets {
     pub(in crate::wasm) net: Option<PodNet>,
-    pub(in crate::wasm) hostname: String,
+    pub(in crate::wasm) hosts: Vec<(String, Ipv4Addr)>,
 }
 
 /// What the socket interfaces work on.

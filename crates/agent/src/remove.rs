@@ -1,0 +1,149 @@
+//! Removing a tree that guests have made.
+//!
+//! It may be deeper than any stack, and its paths longer than any the kernel takes. So nothing here recurses: what lies
+//! in a subdirectory is moved up into the top directory until nothing is left.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, renameat, unlinkat};
+use rustix::io::Errno;
+
+/// Removes `path` with all that is in it, following no link; that it is not there is no error.
+///
+/// # Errors
+/// When the file system says no. What could be removed is gone then.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
+    let top = match open(CWD, path) {
+        Ok(top) => top,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::NOTDIR | Errno::LOOP) => return std::fs::remove_file(path),
+        Err(error) => return Err(error.into()),
+    };
+    let mut moved = 0;
+    // What is moved up may or may not show in the listing that is being read: the last one shows nothing.
+    while empty_once(top.as_fd(), &mut moved)? {}
+    match std::fs::remove_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Removes what `top` shows, and says whether it showed anything.
+fn empty_once(top: BorrowedFd<'_>, moved: &mut u64) -> rustix::io::Result<bool> {
+    let mut any = false;
+    for entry in Dir::read_from(top)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if is_self_or_parent(name) {
+            continue;
+        }
+        any = true;
+        if is_removed(top, name)? {
+            continue;
+        }
+        let sub = match open(top, name) {
+            Err(Errno::NOENT) => continue,
+            other => other?,
+        };
+        for entry in Dir::read_from(&sub)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if !is_self_or_parent(name) && !is_removed(sub.as_fd(), name)? {
+                move_up(sub.as_fd(), name, top, moved)?;
+            }
+        }
+        // Should its listing have missed something, the next round finds it.
+        is_removed(top, name)?;
+    }
+    Ok(any)
+}
+
+/// Removes a file, a link or an empty directory; `false` if it is a directory with something in it.
+fn is_removed(parent: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<bool> {
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(true),
+        // POSIX says PERM where Linux says ISDIR.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error),
+    }
+    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(true),
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves a directory up into `top`, under a name that nothing has there.
+fn move_up(
+    parent: BorrowedFd<'_>,
+    name: &CStr,
+    top: BorrowedFd<'_>,
+    moved: &mut u64,
+) -> rustix::io::Result<()> {
+    loop {
+        *moved += 1;
+        match renameat(parent, name, top, format!("moved-{moved}")) {
+            // The guest has something of that name there.
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            // Another removal of the same tree was faster.
+            Err(Errno::NOENT) => return Ok(()),
+            other => return other,
+        }
+    }
+}
+
+fn open(parent: impl AsFd, name: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(parent, name, flags, Mode::empty())
+}
+
+fn is_self_or_parent(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn however_deep_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        // Names that the moving would like to use, and something beside the deep part at each level.
+        fs::create_dir_all(tree.join("moved-1/full")).unwrap();
+        fs::write(tree.join("moved-2"), "x").unwrap();
+        let mut at = open(CWD, &tree).unwrap();
+        for depth in 0..50_000 {
+            rustix::fs::mkdirat(&at, c"d", Mode::RWXU).unwrap();
+            if depth % 1000 == 0 {
+                rustix::fs::mkdirat(&at, c"e", Mode::RWXU).unwrap();
+                rustix::fs::mkdirat(&at, c"e/f", Mode::RWXU).unwrap();
+                rustix::fs::symlinkat(c"..", &at, c"up").unwrap();
+            }
+            at = open(&at, c"d").unwrap();
+        }
+        drop(at);
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+        remove_tree(&tree).unwrap();
+    }
+
+    #[test]
+    fn no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kept, tree) = (dir.path().join("kept"), dir.path().join("tree"));
+        fs::create_dir_all(kept.join("x")).unwrap();
+        fs::create_dir_all(tree.join("sub")).unwrap();
+        std::os::unix::fs::symlink(&kept, tree.join("a")).unwrap();
+        std::os::unix::fs::symlink(&kept, tree.join("sub/b")).unwrap();
+        remove_tree(&tree).unwrap();
+        std::os::unix::fs::symlink(&kept, &tree).unwrap();
+        remove_tree(&tree).unwrap();
+        assert!(kept.join("x").exists() && tree.symlink_metadata().is_err());
+    }
+}
