@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Client, Informer, Key, ListOptions, Recorder, Transport};
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use runtime::Runtime;
 use tokio::sync::watch;
@@ -122,7 +123,12 @@ pub enum Error {
 /// # Errors
 /// When it cannot begin, or the node's port cannot be served any more. A server that cannot be reached is no error: it
 /// is asked again.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
+    // Boxed here, so that all of it is compiled with this crate.
+    Box::pin(run_until(config, shutdown))
+}
+
+async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     let client = Client::new(config.transport.clone(), "carob-agent");
     let pods_dir = config.data_dir.join("pods");
     std::fs::create_dir_all(&pods_dir).map_err(|source| Error::Io {
