@@ -4,6 +4,8 @@
 //! counts as absent, quantities and times become canonical. Depth is bounded (100 levels are kept);
 //! sizes are the caller's, who holds the bytes already.
 
+mod ignored;
+mod omitted;
 mod protobuf;
 mod scalar;
 mod tree;

@@ -91,14 +91,14 @@ impl ApiServer {
             };
             let answered = match path {
                 _ if let Some(response) = refused => {
-                    (path_kind(&head.method, head.uri.path()), response)
+                    (Kind::of_path(&head.method, head.uri.path()), response)
                 }
                 Some(path) => {
                     self.resource_request(connection, path, query, head, body)
                         .await
                 }
                 None => {
-                    let kind = path_kind(&head.method, head.uri.path());
+                    let kind = Kind::of_path(&head.method, head.uri.path());
                     let answer = self
                         .path_request(&connection, &query, &head, body)
                         .await
@@ -109,7 +109,7 @@ impl ApiServer {
             let took = started.elapsed();
             let code = answered.1.status().as_u16();
             Span::current().record("code", code);
-            if is_routine(&answered.0) {
+            if answered.0.is_routine() {
                 debug!(?took, "answered");
             } else {
                 info!(?took, "answered");
@@ -167,7 +167,7 @@ impl ApiServer {
     ) -> (Kind, Response) {
         let verb = path.verb(&head.method, &query);
         let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
-        let kind = resource_kind(verb, &path, resource);
+        let kind = Kind::of_resource(verb, &path, resource);
         let call = self.call(connection, path, query, head, body, verb, resource);
         let answer = match call.await {
             Ok(call) => {
@@ -345,12 +345,6 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// Whether an answer is told of only on demand: reads, and what every node and controller writes all
-/// the time.
-fn is_routine(kind: &Kind) -> bool {
-    matches!(kind.verb, "get" | "list") || matches!(kind.resource, "leases" | "events")
-}
-
 /// Whether the path and verb go with the resource: its scope, its verbs, its subresources'.
 fn allowed_here(resource: &Resource, verb: Verb, path: &ResourcePath) -> Result<(), Status> {
     // `/api/v1/namespaces/NAME` reads as both a namespace and a name.
@@ -431,68 +425,9 @@ fn span(method: &Method, uri: &Uri, path: Option<&ResourcePath>, identity: &Iden
     )
 }
 
-/// What a resource's request is counted as. Only names from the tables: a client cannot make series.
-fn resource_kind(verb: Verb, path: &ResourcePath, resource: Option<&'static Resource>) -> Kind {
-    let scope = match (&path.name, &path.namespace) {
-        (Some(_), _) => "resource",
-        (None, Some(_)) => "namespace",
-        (None, None) => "cluster",
-    };
-    let subresource = resource
-        .zip(path.subresource.as_deref())
-        .and_then(|(r, name)| r.subresource(name))
-        .map_or("", |s| s.name);
-    Kind {
-        verb: verb.as_str(),
-        group: resource.map_or("", |r| r.group),
-        version: resource.map_or("", |r| r.version),
-        resource: resource.map_or("", |r| r.plural),
-        subresource,
-        scope,
-    }
-}
-
-/// What a path that is no resource's is counted as: its method and, like Kubernetes, its beginning.
-fn path_kind(method: &Method, path: &str) -> Kind {
-    const KNOWN: [&str; 9] = [
-        "/healthz",
-        "/livez",
-        "/readyz",
-        "/version",
-        "/metrics",
-        "/openapi",
-        join::JOIN_PATH,
-        join::MEMBERS_PATH,
-        join::SERVERS_PATH,
-    ];
-    Kind {
-        verb: match *method {
-            Method::GET | Method::HEAD => "get",
-            Method::POST => "post",
-            _ => "other",
-        },
-        group: "",
-        version: "",
-        resource: "",
-        subresource: KNOWN
-            .into_iter()
-            .find(|known| path.starts_with(known))
-            .unwrap_or(""),
-        scope: "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn joins_are_counted_by_their_path() {
-        let kind = path_kind(&Method::POST, "/carob/v1/join");
-        assert_eq!((kind.verb, kind.subresource), ("post", "/carob/v1/join"));
-        let kind = path_kind(&Method::GET, "/readyz/ping");
-        assert_eq!((kind.verb, kind.subresource), ("get", "/readyz"));
-    }
 
     #[test]
     fn timeouts() {

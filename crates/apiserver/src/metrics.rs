@@ -5,7 +5,12 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use api::Resource;
+use http::Method;
 use parking_lot::Mutex;
+
+use crate::join;
+use crate::request::{ResourcePath, Verb};
 
 /// Upper bounds of the buckets of durations, in seconds: a part of Kubernetes' own.
 const BUCKETS: [f64; 14] = [
@@ -21,6 +26,69 @@ pub(crate) struct Kind {
     pub(crate) resource: &'static str,
     pub(crate) subresource: &'static str,
     pub(crate) scope: &'static str,
+}
+
+impl Kind {
+    /// What a resource's request is counted as. Only names from the tables: a client cannot make series.
+    pub(crate) fn of_resource(
+        verb: Verb,
+        path: &ResourcePath,
+        resource: Option<&'static Resource>,
+    ) -> Kind {
+        let scope = match (&path.name, &path.namespace) {
+            (Some(_), _) => "resource",
+            (None, Some(_)) => "namespace",
+            (None, None) => "cluster",
+        };
+        let subresource = resource
+            .zip(path.subresource.as_deref())
+            .and_then(|(r, name)| r.subresource(name))
+            .map_or("", |s| s.name);
+        Kind {
+            verb: verb.as_str(),
+            group: resource.map_or("", |r| r.group),
+            version: resource.map_or("", |r| r.version),
+            resource: resource.map_or("", |r| r.plural),
+            subresource,
+            scope,
+        }
+    }
+
+    /// What a path that is no resource's is counted as: its method and, like Kubernetes, its beginning.
+    pub(crate) fn of_path(method: &Method, path: &str) -> Kind {
+        const KNOWN: [&str; 9] = [
+            "/healthz",
+            "/livez",
+            "/readyz",
+            "/version",
+            "/metrics",
+            "/openapi",
+            join::JOIN_PATH,
+            join::MEMBERS_PATH,
+            join::SERVERS_PATH,
+        ];
+        Kind {
+            verb: match *method {
+                Method::GET | Method::HEAD => "get",
+                Method::POST => "post",
+                _ => "other",
+            },
+            group: "",
+            version: "",
+            resource: "",
+            subresource: KNOWN
+                .into_iter()
+                .find(|known| path.starts_with(known))
+                .unwrap_or(""),
+            scope: "",
+        }
+    }
+
+    /// Whether an answer is told of only on demand: reads, and what every node and controller writes all
+    /// the time.
+    pub(crate) fn is_routine(self) -> bool {
+        matches!(self.verb, "get" | "list") || matches!(self.resource, "leases" | "events")
+    }
 }
 
 #[derive(Default)]
@@ -162,6 +230,14 @@ fn labels(kind: &Kind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn joins_are_counted_by_their_path() {
+        let kind = Kind::of_path(&Method::POST, "/carob/v1/join");
+        assert_eq!((kind.verb, kind.subresource), ("post", "/carob/v1/join"));
+        let kind = Kind::of_path(&Method::GET, "/readyz/ping");
+        assert_eq!((kind.verb, kind.subresource), ("get", "/readyz"));
+    }
 
     #[test]
     fn counts_and_buckets() {

@@ -6,6 +6,7 @@
 
 mod backoff;
 mod conditions;
+mod container;
 mod observed;
 mod phase;
 mod qos;
@@ -15,9 +16,8 @@ mod support;
 mod sync;
 
 pub use backoff::{Backoff, go_duration};
-pub use observed::{
-    Container, Deletion, Ended, Image, Live, Observation, Observed, Problem, Sandbox, Step, Verdict,
-};
+pub use container::{Container, Ended, Image, Live};
+pub use observed::{Deletion, Observation, Observed, Problem, Sandbox, Step, Verdict};
 pub use phase::phase;
 pub use spec::{PodView, container_id};
 pub use status::status;

@@ -1,4 +1,5 @@
 mod every_kind;
+mod wire;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -278,50 +279,6 @@ fn media_types() {
             .code,
         415
     );
-}
-
-/// Just enough of an encoder to test the decoder with.
-mod wire {
-    pub(super) fn varint(mut value: u64) -> Vec<u8> {
-        let mut out = Vec::new();
-        while value >= 0x80 {
-            out.push((value & 0x7f) as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
-        out
-    }
-
-    pub(super) fn number(field: u32, value: i64) -> Vec<u8> {
-        [varint(u64::from(field << 3)), varint(value as u64)].concat()
-    }
-
-    pub(super) fn bytes(field: u32, value: &[u8]) -> Vec<u8> {
-        [
-            varint(u64::from(field << 3 | 2)),
-            varint(value.len() as u64),
-            value.to_vec(),
-        ]
-        .concat()
-    }
-
-    pub(super) fn text(field: u32, value: &str) -> Vec<u8> {
-        bytes(field, value.as_bytes())
-    }
-
-    pub(super) fn message(field: u32, parts: &[Vec<u8>]) -> Vec<u8> {
-        bytes(field, &parts.concat())
-    }
-
-    pub(super) fn envelope(api_version: &str, kind: &str, object: &[Vec<u8>]) -> Vec<u8> {
-        let parts = [
-            message(1, &[text(1, api_version), text(2, kind)]),
-            message(2, object),
-            text(3, ""),
-            text(4, ""),
-        ];
-        [b"k8s\0".to_vec(), parts.concat()].concat()
-    }
 }
 
 fn pod_in_protobuf() -> Vec<u8> {

@@ -5,8 +5,10 @@ use std::fmt::{self, Write as _};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::ignored::Ignored;
+use super::omitted::is_omitted;
 use super::scalar;
-use crate::schema::{Field, Shape, Type};
+use crate::schema::{Shape, Type};
 
 /// Levels of lists and objects in what is kept. What is stored must be readable again, by readers
 /// that give up at 128.
@@ -18,7 +20,7 @@ const MAX_FAULTS: usize = 100;
 const ALIAS_ALLOWANCE: usize = 100_000;
 
 /// Bytes of a text that count like a node.
-const TEXT_UNIT: usize = 16;
+pub(super) const TEXT_UNIT: usize = 16;
 
 /// Where the walk is, and what it met.
 pub(super) struct Walk<'t> {
@@ -102,7 +104,7 @@ impl<'t> Walk<'t> {
     }
 
     /// Accounts for a node.
-    fn spend<E: de::Error>(&mut self, units: usize) -> Result<(), E> {
+    pub(super) fn spend<E: de::Error>(&mut self, units: usize) -> Result<(), E> {
         match self.budget.checked_sub(units) {
             Some(left) => {
                 self.budget = left;
@@ -113,7 +115,7 @@ impl<'t> Walk<'t> {
     }
 
     /// Accounts for a key.
-    fn spend_key<E: de::Error>(&mut self, key: &str) -> Result<(), E> {
+    pub(super) fn spend_key<E: de::Error>(&mut self, key: &str) -> Result<(), E> {
         self.spend(1 + key.len() / TEXT_UNIT)
     }
 
@@ -372,7 +374,7 @@ fn octal(text: &str) -> Option<i64> {
 }
 
 /// A map key. YAML allows scalars that are not text.
-struct Key;
+pub(super) struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {
     type Value = String;
@@ -411,75 +413,6 @@ impl<'de> Visitor<'de> for Key {
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<String, E> {
         Ok(value.to_string())
-    }
-}
-
-/// What nobody keeps; reading past it takes time all the same.
-struct Ignored<'a, 't> {
-    walk: &'a mut Walk<'t>,
-}
-
-impl<'de> DeserializeSeed<'de> for Ignored<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.walk.spend(1)?;
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Ignored<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("anything")
-    }
-
-    fn visit_unit<E: de::Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_none<E: de::Error>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        self.deserialize(deserializer)
-    }
-
-    fn visit_bool<E: de::Error>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E: de::Error>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E: de::Error>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E: de::Error>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<(), E> {
-        self.walk.spend(value.len() / TEXT_UNIT)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Self { walk } = self;
-        while items.next_element_seed(Ignored { walk })?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let Self { walk } = self;
-        while let Some(key) = entries.next_key_seed(Key)? {
-            walk.spend_key(&key)?;
-            entries.next_value_seed(Ignored { walk })?;
-        }
-        Ok(())
     }
 }
 
@@ -583,65 +516,4 @@ impl<'de> Visitor<'de> for Struct<'_, '_> {
         walk.up();
         Ok(Value::Object(out))
     }
-}
-
-/// Fields that are no pointers in Go: their zero means the same as their absence, Go leaves it
-/// out when it writes JSON, and always writes it in protobuf. The schema does not tell; a zero of
-/// any other field is kept, because it may be a choice (`replicas: 0`).
-static OMITTED: [&str; 41] = [
-    "active",
-    "availableReplicas",
-    "count",
-    "currentReplicas",
-    "exclusiveMaximum",
-    "exclusiveMinimum",
-    "failed",
-    "failureThreshold",
-    "fullyLabeledReplicas",
-    "generation",
-    "globalDefault",
-    "healthCheckNodePort",
-    "hostIPC",
-    "hostNetwork",
-    "hostPID",
-    "hostPort",
-    "initialDelaySeconds",
-    "minReadySeconds",
-    "nodePort",
-    "nullable",
-    "numberAvailable",
-    "numberUnavailable",
-    "observedGeneration",
-    "paused",
-    "periodSeconds",
-    "publishNotReadyAddresses",
-    "readOnly",
-    "readyReplicas",
-    "stdin",
-    "stdinOnce",
-    "succeeded",
-    "successThreshold",
-    "timeoutSeconds",
-    "tty",
-    "unavailableReplicas",
-    "uniqueItems",
-    "unschedulable",
-    "updatedNumberScheduled",
-    "updatedReplicas",
-    "x-kubernetes-embedded-resource",
-    "x-kubernetes-int-or-string",
-];
-
-fn is_omitted(field: &Field, value: &Value) -> bool {
-    if field.required {
-        return false;
-    }
-    match (&*field.shape, value) {
-        // Go does not write empty lists and maps.
-        (Shape::List(_), Value::Array(items)) => return items.is_empty(),
-        (Shape::Map(_), Value::Object(map)) => return map.is_empty(),
-        _ => {}
-    }
-    let zero = value == &Value::Bool(false) || value.as_i64() == Some(0);
-    zero && OMITTED.binary_search(&&*field.name).is_ok()
 }

@@ -1,5 +1,8 @@
 //! Jobs from beginning to end, in simulation.
 
+mod orphans;
+mod retries;
+
 use std::collections::BTreeSet;
 
 use client::Key;
@@ -199,99 +202,6 @@ fn failures_are_retried_later_and_later_up_to_the_limit() {
     assert_eq!(held(&sim), 0);
 }
 
-/// The pods of index `of` that are active.
-fn active_of(sim: &Simulation, of: &str) -> Vec<Key> {
-    let label = |key: &Key| sim.load("Pod", key).expect("the pod")["metadata"]["labels"].clone();
-    let keys = active(sim).into_iter();
-    keys.filter(|key| label(key)[super::INDEX] == of).collect()
-}
-
-fn fail_index(sim: &mut Simulation, of: &str) {
-    let pod = active_of(sim, of).remove(0);
-    sim.phase(&pod, "Failed");
-    sim.settle();
-}
-
-fn per_index(completions: u32, parallelism: u32, limit: u32) -> Value {
-    json!({
-        "completions": completions, "parallelism": parallelism, "completionMode": "Indexed",
-        "backoffLimit": i32::MAX, "backoffLimitPerIndex": limit,
-    })
-}
-
-#[test]
-fn a_failed_index_holds_up_no_other_and_fails_the_job_at_the_end() {
-    let (mut sim, key) = begin(per_index(4, 2, 0));
-    fail_index(&mut sim, "1");
-    assert_eq!(status(&sim, &key)["failedIndexes"], "1");
-    for of in ["0", "2", "3"] {
-        let pod = active_of(&sim, of).remove(0);
-        sim.phase(&pod, "Succeeded");
-        sim.settle();
-    }
-    assert_eq!(sim.pods().len(), 4, "one pod an index");
-    assert_eq!(
-        conditions(&sim, &key),
-        [
-            "FailureTarget=True FailedIndexes",
-            "Failed=True FailedIndexes"
-        ]
-    );
-    let status = status(&sim, &key);
-    assert_eq!(status["failedIndexes"], "1");
-    assert_eq!(status["completedIndexes"], "0,2,3");
-    assert_eq!(status["failed"], 1);
-    assert_eq!(held(&sim), 0);
-    assert_eq!(sim.events, ["FailedIndexes Job has failed indexes"]);
-}
-
-#[test]
-fn each_index_is_retried_by_its_own_count() {
-    let (mut sim, key) = begin(per_index(3, 1, 1));
-    fail_index(&mut sim, "0");
-    assert_eq!(active_of(&sim, "1").len(), 1, "the others go on meanwhile");
-    let failed = sim.pods().remove(0).0;
-    sim.delete("Pod", &failed, true);
-    sim.settle();
-    assert!(
-        sim.load("Pod", &failed).is_some(),
-        "it keeps the count until it is replaced"
-    );
-    fail_index(&mut sim, "1");
-    assert_eq!(active_of(&sim, "2").len(), 1);
-    sim.pass(10);
-    let pod = active_of(&sim, "2").remove(0);
-    sim.phase(&pod, "Succeeded");
-    sim.settle();
-    let retry = active_of(&sim, "0").remove(0);
-    assert!(sim.load("Pod", &failed).is_none());
-    assert_eq!(
-        sim.load("Pod", &retry).expect("the pod")["metadata"]["annotations"][super::INDEX_FAILURES],
-        "1"
-    );
-    fail_index(&mut sim, "0");
-    assert_eq!(status(&sim, &key)["failedIndexes"], "0");
-    let pod = active_of(&sim, "1").remove(0);
-    sim.phase(&pod, "Succeeded");
-    sim.settle();
-    assert_eq!(conditions(&sim, &key)[1], "Failed=True FailedIndexes");
-    assert_eq!(status(&sim, &key)["failed"], 3);
-    assert_eq!(held(&sim), 0);
-}
-
-#[test]
-fn too_many_failed_indexes_end_the_job_at_once() {
-    let mut spec = per_index(4, 2, 0);
-    spec["maxFailedIndexes"] = 0.into();
-    let (mut sim, key) = begin(spec);
-    fail_index(&mut sim, "0");
-    assert!(active(&sim).is_empty());
-    assert_eq!(
-        conditions(&sim, &key)[0],
-        "FailureTarget=True MaxFailedIndexesExceeded"
-    );
-}
-
 #[test]
 fn restarts_in_place_count_with_on_failure() {
     let mut template = job(json!({}))["spec"]["template"].clone();
@@ -468,65 +378,6 @@ fn an_ended_job_goes_when_its_time_to_live_is_over() {
 }
 
 #[test]
-fn pods_of_a_job_that_is_gone_are_let_go() {
-    let (mut sim, key) = begin(json!({"completions": 3, "parallelism": 3}));
-    end_nothing(&mut sim);
-    sim.delete("Job", &key, true);
-    assert_eq!(held(&sim), 3);
-    // A namesake does not take them over, but lets them go, too.
-    sim.create(job(json!({"parallelism": 0})));
-    sim.settle();
-    assert_eq!(held(&sim), 0);
-}
-
-/// Takes the owner away from all pods, as the collector does for a job that goes without them.
-fn orphan(sim: &mut Simulation) {
-    for (pod, _) in sim.pods() {
-        sim.change("Pod", &pod, |pod| {
-            pod["metadata"]["labels"][super::JOB_NAME] = "job".into();
-            pod["metadata"]["ownerReferences"] = json!([]);
-        });
-    }
-}
-
-#[test]
-fn orphans_are_let_go_whoever_comes_first_to_them() {
-    for collector_first in [true, false] {
-        let (mut sim, key) = begin(json!({"completions": 3, "parallelism": 3}));
-        end_nothing(&mut sim);
-        let look = (crate::controller::Controller::Job, key.clone());
-        sim.change("Job", &key, |job| {
-            job["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-            job["metadata"]["finalizers"] = json!(["orphan"]);
-        });
-        if collector_first {
-            orphan(&mut sim);
-            sim.look(&look);
-        } else {
-            sim.look(&look);
-            orphan(&mut sim);
-        }
-        assert_eq!(held(&sim), 0, "the collector first: {collector_first}");
-        assert_eq!(active(&sim).len(), 3);
-    }
-}
-
-#[test]
-fn a_pod_taken_from_its_job_is_let_go_and_replaced() {
-    let (mut sim, key) = begin(json!({}));
-    end_nothing(&mut sim);
-    orphan(&mut sim);
-    sim.settle();
-    assert_eq!(sim.pods().len(), 2);
-    assert_eq!(held(&sim), 1);
-    // Nor does it matter that the job is gone.
-    sim.delete("Job", &key, true);
-    orphan(&mut sim);
-    sim.look(&(crate::controller::Controller::Job, key));
-    assert_eq!(held(&sim), 0);
-}
-
-#[test]
 fn what_is_not_supported_holds_the_job_back_and_says_so() {
     let (sim, key) = begin(json!({"successPolicy": {"rules": [{"succeededCount": 1}]}}));
     assert!(sim.pods().is_empty());
@@ -555,7 +406,7 @@ fn no_pod_is_counted_twice_or_lost() {
                 "completions": 6, "parallelism": 3, "backoffLimit": 1000,
                 "completionMode": "Indexed",
             }),
-            _ => per_index(6, 3, 1000),
+            _ => retries::per_index(6, 3, 1000),
         }));
         let (mut succeeded, mut failed) = (BTreeSet::new(), BTreeSet::new());
         for _ in 0..1500 {

@@ -1,0 +1,197 @@
+//! What is known of one container: how it runs, how it ended.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
+use serde::{Deserialize, Serialize};
+
+use super::backoff::Backoff;
+use super::observed::Problem;
+
+/// One container, over all its instances.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Container {
+    /// How many instances were started.
+    pub starts: u32,
+    /// What is alive of it now.
+    #[serde(default)]
+    pub live: Live,
+    /// The instance that ended last.
+    pub ended: Option<Ended>,
+    /// The one that ended before that.
+    pub before: Option<Ended>,
+    /// How its restarts are spaced.
+    pub backoff: Option<Backoff>,
+    /// Until when its restart waits, once that has been announced.
+    #[serde(skip)]
+    pub backing_off: Option<Timestamp>,
+    /// Its module.
+    #[serde(skip)]
+    pub image: Image,
+    /// Why it could not be started the last time.
+    #[serde(skip)]
+    pub problem: Option<Problem>,
+}
+
+/// The state of a container's present instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Live {
+    /// There is none.
+    #[default]
+    Idle,
+    /// The start was ordered.
+    Starting,
+    /// It runs.
+    Running {
+        /// Which instance, from 0.
+        attempt: u32,
+        /// When it was started.
+        started_at: Timestamp,
+        /// The spec's `image` with which it was started.
+        image: String,
+        /// What that was resolved to.
+        image_id: String,
+        /// Until when it may take to end, once it was told to.
+        stop_by: Option<Timestamp>,
+        /// It was not given more time.
+        killed: bool,
+        /// It was told to end because the agent does, which is no fault of its own.
+        interrupted: bool,
+        /// It was told to end because its spec has another image now.
+        #[serde(default)]
+        changed: bool,
+    },
+}
+
+/// An instance that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Which instance, from 0.
+    pub attempt: u32,
+    /// What its image was resolved to.
+    pub image_id: String,
+    /// Exit code, as a shell would see it.
+    pub exit_code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, ….
+    pub reason: String,
+    /// The termination message.
+    pub message: Option<String>,
+    /// When it was started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// It ended with the agent: its restart does not count as a crash.
+    pub interrupted: bool,
+    /// It was ended to be started with another image, whatever the restart policy says.
+    #[serde(default)]
+    pub changed: bool,
+    /// Its writable root is gone.
+    pub removed: bool,
+}
+
+impl Ended {
+    /// Whether it was its own doing, so that its restart waits the longer the more often it comes to that.
+    pub fn is_own_end(&self) -> bool {
+        !self.interrupted && !self.changed
+    }
+}
+
+/// A container's module on this node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Image {
+    /// Not looked at for the coming start.
+    #[default]
+    Unknown,
+    /// Being looked for; what went wrong before, if anything.
+    Pulling(Option<(Problem, bool)>),
+    /// Ready to be started.
+    Present(String),
+    /// Cannot be had; the flag says that the wait for the next try has been announced.
+    Failed(Problem, bool),
+}
+
+impl Container {
+    /// `status.containerStatuses[].restartCount`.
+    pub fn restart_count(&self) -> i32 {
+        i32::try_from(self.starts.saturating_sub(1)).unwrap_or(i32::MAX)
+    }
+
+    pub(super) fn end(
+        &mut self,
+        exit_code: i32,
+        reason: String,
+        message: Option<String>,
+        now: Timestamp,
+    ) {
+        let Live::Running {
+            attempt,
+            started_at,
+            image_id,
+            interrupted,
+            changed,
+            ..
+        } = std::mem::take(&mut self.live)
+        else {
+            return;
+        };
+        self.before = self.ended.take();
+        self.ended = Some(Ended {
+            attempt,
+            image_id,
+            exit_code,
+            reason,
+            message: message.filter(|m| !m.is_empty()),
+            started_at,
+            finished_at: now,
+            interrupted,
+            changed,
+            removed: false,
+        });
+    }
+
+    pub(super) fn from_status(status: &ContainerStatus) -> Self {
+        let last = |state: &Option<ContainerState>, attempt| {
+            let t = state.as_ref()?.terminated.as_ref()?;
+            let finished_at = t.finished_at.as_ref()?.0;
+            Some(Ended {
+                attempt,
+                image_id: status.image_id.clone(),
+                exit_code: t.exit_code,
+                reason: t.reason.clone().unwrap_or_default(),
+                message: t.message.clone(),
+                started_at: t.started_at.as_ref().map_or(finished_at, |s| s.0),
+                finished_at,
+                interrupted: false,
+                changed: false,
+                removed: true,
+            })
+        };
+        let restarts = u32::try_from(status.restart_count).unwrap_or(0);
+        let state = status.state.as_ref();
+        let mut this = Self::default();
+        if let Some(running) = state.and_then(|s| s.running.as_ref()) {
+            this.starts = restarts.saturating_add(1);
+            this.ended = last(&status.last_state, restarts.saturating_sub(1));
+            this.live = Live::Running {
+                attempt: restarts,
+                started_at: running
+                    .started_at
+                    .as_ref()
+                    .map_or(Timestamp::UNIX_EPOCH, |t| t.0),
+                image: status.image.clone(),
+                image_id: status.image_id.clone(),
+                stop_by: None,
+                killed: false,
+                interrupted: true,
+                changed: false,
+            };
+        } else if state.is_some_and(|s| s.terminated.is_some()) {
+            this.starts = restarts.saturating_add(1);
+            this.ended = last(&status.state, restarts);
+            this.before = last(&status.last_state, restarts.saturating_sub(1));
+        } else if let Some(ended) = last(&status.last_state, restarts) {
+            this.starts = restarts.saturating_add(1);
+            this.ended = Some(ended);
+        }
+        this
+    }
+}

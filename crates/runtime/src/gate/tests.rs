@@ -1,0 +1,104 @@
+use std::task::Poll;
+
+use super::*;
+
+/// Uses a little CPU time at each poll, for ever, and always wants to go on.
+fn spin() -> impl Future<Output = ()> + Send {
+    std::future::poll_fn(|cx| {
+        let begun = nanoseconds(ClockId::ThreadCPUTime);
+        while nanoseconds(ClockId::ThreadCPUTime) - begun < 200_000 {}
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
+fn gate(threads: usize) -> Gate {
+    Gate::start(threads, tokio::runtime::Handle::current(), || ()).unwrap()
+}
+
+async fn until(mut condition: impl FnMut() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn spinners_share_by_weight() {
+    let gate = gate(1);
+    let weights = [1, 1, 2, 4];
+    let tasks = weights.map(|weight| gate.spawn(weight, None, spin()));
+    let total = || tasks.iter().map(|task| task.used()).sum::<Duration>();
+    until(|| total() > Duration::from_millis(400)).await;
+    let total = total().as_secs_f64();
+    for (task, weight) in tasks.iter().zip(weights) {
+        let share = task.used().as_secs_f64() / total;
+        let due = f64::from(weight) / 8.0;
+        assert!((share - due).abs() < 0.02, "weight {weight}: {share}");
+    }
+}
+
+#[tokio::test]
+async fn a_newcomer_has_no_debt_to_collect() {
+    let gate = gate(1);
+    let old = gate.spawn(1, None, spin());
+    until(|| old.used() > Duration::from_millis(100)).await;
+    let new = gate.spawn(1, None, spin());
+    let before = old.used();
+    until(|| new.used() > Duration::from_millis(50)).await;
+    let meanwhile = old.used() - before;
+    assert!(meanwhile > Duration::from_millis(40), "{meanwhile:?}");
+}
+
+#[tokio::test]
+async fn a_wake_up_is_never_lost() {
+    let gate = gate(2);
+    let (ping, mut pinged) = tokio::sync::mpsc::channel(1);
+    let (pong, mut ponged) = tokio::sync::mpsc::channel(1);
+    gate.spawn(1, None, async move {
+        while pinged.recv().await.is_some() && pong.send(()).await.is_ok() {}
+    });
+    for _ in 0..5_000 {
+        ping.send(()).await.unwrap();
+        ponged.recv().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_panic_costs_one_guest() {
+    let gate = gate(1);
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let panics = gate.spawn(1, None, async { panic!("a host function is wrong") });
+    gate.spawn(1, None, async move { sender.send(()).unwrap() });
+    receiver.await.unwrap();
+    assert!(panics.work.lock().is_none());
+}
+
+#[tokio::test]
+async fn what_waits_is_dropped_with_the_gate() {
+    let gate = gate(1);
+    let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
+    let task = gate.spawn(1, None, async move {
+        let _held = sender;
+        std::future::pending().await
+    });
+    until(|| task.phase() == Phase::Waiting).await;
+    drop(gate);
+    receiver.await.unwrap_err();
+}
+
+#[tokio::test]
+async fn nothing_ticks_while_nothing_runs() {
+    let ticks = Arc::new(AtomicU64::new(0));
+    let counted = ticks.clone();
+    let tick = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    };
+    let gate = Gate::start(1, tokio::runtime::Handle::current(), tick).unwrap();
+    let _idle = gate.spawn(1, None, std::future::pending());
+    until(|| gate.shared.ticker.parked.load(Ordering::SeqCst)).await;
+    let before = ticks.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ticks.load(Ordering::Relaxed), before);
+    let _spinner = gate.spawn(1, None, spin());
+    until(|| ticks.load(Ordering::Relaxed) > before + 5).await;
+}
