@@ -7,6 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use store::{Command, Entry, Op, When, Written};
 use tokio::time::Instant;
+use tracing::{Instrument, debug, field, info_span};
 
 use crate::ApiServer;
 
@@ -196,7 +197,7 @@ impl ApiServer {
             }
         };
         self.led()?;
-        match self.inner.store.write(command).await {
+        match self.propose(key, command).await {
             Ok(Written::Applied { revision }) => {
                 if let Some(id) = granted {
                     self.inner.event_leases.granted(id);
@@ -214,6 +215,23 @@ impl ApiServer {
             }
             Err(error) => Err(write_failed(error)),
         }
+    }
+
+    /// The write itself, in a span below the request's, which carries the object's uid.
+    async fn propose(&self, key: &Bytes, command: Command) -> Result<Written, store::Error> {
+        let key = String::from_utf8_lossy(key);
+        let span = info_span!("raft_write", %key, revision = field::Empty);
+        let written = self
+            .inner
+            .store
+            .write(command)
+            .instrument(span.clone())
+            .await;
+        if let Ok(Written::Applied { revision }) = &written {
+            span.record("revision", revision);
+            span.in_scope(|| debug!("applied"));
+        }
+        written
     }
 }
 

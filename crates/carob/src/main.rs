@@ -39,8 +39,34 @@ fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", in_one_line(&error));
             ExitCode::from(FAILED)
         }
+    }
+}
+
+/// What went wrong and why, each cause once: some errors tell their own already.
+fn in_one_line(error: &anyhow::Error) -> String {
+    let mut causes = error.chain().map(ToString::to_string);
+    let first = causes.next().unwrap_or_default();
+    causes.fold(first, |said, cause| match said.ends_with(&cause) {
+        true => said,
+        false => format!("{said}: {cause}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_said_once() {
+        let io = || std::io::Error::other("disk full");
+        let told = anyhow::Error::new(io()).context("a.wasm: disk full");
+        assert_eq!(in_one_line(&told), "a.wasm: disk full");
+        let untold = anyhow::Error::new(io())
+            .context("cannot write")
+            .context("b");
+        assert_eq!(in_one_line(&untold), "b: cannot write: disk full");
     }
 }
