@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use api::Status;
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -14,6 +14,8 @@ use crate::respond;
 pub(crate) const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// The largest body of who has no certificate yet.
 pub(crate) const JOIN_LIMIT: usize = 64 * 1024;
+/// How much of a body beyond its limit is read before the answer.
+const OVERRUN: usize = 16 * 1024 * 1024;
 /// How long a client has for sending its body.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How many bytes all bodies that are being read may have together.
@@ -54,10 +56,9 @@ impl Payload {
         let announced = incoming.size_hint().upper();
         let announced = announced.and_then(|length| usize::try_from(length).ok());
         let _claimed = room.claim(announced.unwrap_or(limit).min(limit))?;
-        let body = Limited::new(incoming, limit);
-        match tokio::time::timeout(PATIENCE, body.collect()).await {
-            Ok(Ok(collected)) => Ok(collected.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(respond::too_large(limit)),
+        match tokio::time::timeout(PATIENCE, collect(incoming, limit)).await {
+            Ok(Ok(Some(body))) => Ok(body),
+            Ok(Ok(None)) => Err(respond::too_large(limit)),
             Ok(Err(error)) => Err(Status::bad_request(format!(
                 "the request's body could not be read: {error}"
             ))),
@@ -67,6 +68,27 @@ impl Payload {
             )),
         }
     }
+}
+
+/// The whole body; `None` if it is longer than `limit`. Of one that is too long some more is read
+/// and forgotten: a client that is still sending when the connection closes never sees the answer.
+async fn collect(mut incoming: Incoming, limit: usize) -> Result<Option<Bytes>, hyper::Error> {
+    let mut body = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = incoming.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        length += data.len();
+        if length <= limit {
+            body.extend_from_slice(&data);
+        } else if length > limit + OVERRUN {
+            break;
+        } else {
+            body = BytesMut::new();
+        }
+    }
+    Ok((length <= limit).then(|| body.freeze()))
 }
 
 #[cfg(test)]

@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) reported_in: u64,
     /// Something was learned since the API was last known to be told all.
     pub(super) untold: bool,
+    /// How much was learned that is not in the pod's record yet, and has to be.
+    pub(super) unsaved: u32,
     /// A report is on its way.
     pub(super) reporting: bool,
     /// A report that says little waits until then for one that says more.
@@ -82,6 +84,7 @@ impl Cell {
                 reported,
                 reported_in,
                 untold: true,
+                unsaved: 0,
                 reporting: false,
                 report_at: None,
             }),
@@ -122,9 +125,9 @@ impl State {
         ending || self.observed.verdict.is_some()
     }
 
-    /// Nothing of the pod runs, and the API knows all about it.
+    /// Nothing of the pod runs, and the API and the record know all about it.
     pub(super) fn at_rest(&self) -> bool {
-        !self.observed.any_live() && !self.untold && !self.reporting
+        !self.observed.any_live() && self.unsaved == 0 && !self.untold && !self.reporting
     }
 }
 

@@ -310,9 +310,11 @@ impl Driver {
                 .observed
                 .observe(observation, self.0.tools.clock.now());
             state.untold = true;
+            state.unsaved += u32::from(keep);
         }
         if keep {
             self.save(cell, ended).await;
+            cell.state.lock().unsaved -= 1;
         }
         self.0.queue.add(cell.uid.clone());
     }

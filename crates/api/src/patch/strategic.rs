@@ -3,7 +3,8 @@
 //!
 //! Behaves as `k8s.io/apimachinery/pkg/util/strategicpatch` does on a server.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -368,14 +369,15 @@ fn special_elements(
 /// Where each element of a list stands, the first of equals: lists may be as long as a body.
 struct Places<'a> {
     key: Option<&'a str>,
-    at: HashMap<Value, usize>,
+    /// By what is told, encoded.
+    at: BTreeMap<String, usize>,
 }
 
 impl<'a> Places<'a> {
     fn of(list: &[Value], key: Option<&'a str>) -> Self {
         let mut places = Self {
             key,
-            at: HashMap::with_capacity(list.len()),
+            at: BTreeMap::new(),
         };
         for (at, item) in list.iter().enumerate() {
             places.note(item, at);
@@ -384,10 +386,10 @@ impl<'a> Places<'a> {
     }
 
     /// What tells an element from the others. None: it has no key, and is like no other.
-    fn told<'i>(&self, item: &'i Value) -> Option<&'i Value> {
+    fn told(&self, item: &Value) -> Option<String> {
         match self.key {
-            Some(key) => item.get(key),
-            None => Some(item),
+            Some(key) => item.get(key).map(Value::to_string),
+            None => Some(item.to_string()),
         }
     }
 
@@ -396,15 +398,17 @@ impl<'a> Places<'a> {
         let Some(told) = self.told(item) else {
             return false;
         };
-        if self.at.contains_key(told) {
-            return false;
+        match self.at.entry(told) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(at);
+                true
+            }
         }
-        self.at.insert(told.clone(), at);
-        true
     }
 
     fn find(&self, item: &Value) -> Option<usize> {
-        self.at.get(self.told(item)?).copied()
+        self.at.get(&self.told(item)?).copied()
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use apiserver::{ApiServer, Mount};
 use client::join::NewMember;
 use client::tls::Identity;
@@ -224,7 +224,11 @@ async fn open_store(
         .await
         .context("cannot open the store")?;
     match &membership.pending {
-        None => {}
+        None if store.initialised() => return Ok(store),
+        None => bail!(
+            "{} belongs to a cluster but is empty: remove it, and join with --join and --token",
+            store_files.display()
+        ),
         Some(pki::Pending::Founding) => store
             .bootstrap()
             .await
@@ -241,13 +245,6 @@ async fn open_store(
         }
     }
     pki::settle(node, membership)?;
-    if !store.initialised() {
-        anyhow::bail!(
-            "{} belongs to a cluster but is empty: remove {}, and join with --join and --token",
-            store_files.display(),
-            store_files.display()
-        );
-    }
     Ok(store)
 }
 
