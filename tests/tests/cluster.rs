@@ -371,7 +371,7 @@ fn follow_a_pod(cluster: &Cluster) -> Outcome {
             .arg(greeter)
             .arg("followed"),
     )?;
-    cluster.apply("{apiVersion: v1, kind: Pod, metadata: {name: followed}, spec: {restartPolicy: Never, containers: [{name: c, image: followed, args: [--times, '1', you]}]}}")?;
+    cluster.apply("{apiVersion: v1, kind: Pod, metadata: {name: followed}, spec: {restartPolicy: Never, nodeSelector: {kubernetes.io/hostname: t-2}, containers: [{name: c, image: followed, args: [--times, '1', you]}]}}")?;
     let pod = cluster.wait_for("pods/followed", "/status/phase", "Succeeded")?;
     let uid = pod["metadata"]["uid"]
         .as_str()

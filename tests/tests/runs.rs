@@ -1,6 +1,6 @@
 //! `carob run`: modules as if they ran here.
 
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use carob_tests::{CAT, Case, Cluster, Outcome, check, fail, guest, succeed, until, with_input};
@@ -32,6 +32,16 @@ fn endless(cluster: &Cluster, name: &str, more: &[&str]) -> Command {
     command.args(more).arg(greeter);
     command.args(["--", "--every", "1", "you"]);
     command
+}
+
+/// Waits for a process that is to end soon.
+fn end_of(process: &mut Child) -> Result<ExitStatus, Failed> {
+    let mut status = None;
+    until("carob run has ended", Duration::from_secs(10), || {
+        status = process.try_wait()?;
+        Ok(status.is_some())
+    })?;
+    status.ok_or_else(|| "it has not ended".into())
 }
 
 fn is_gone(cluster: &Cluster, job: &str) -> Outcome {
@@ -73,7 +83,7 @@ fn input(cluster: &Cluster) -> Outcome {
     let cat = guest(cluster, "cat", CAT)?;
     let mut run = cluster.carob_command(&["run", "-i"]);
     run.arg(&cat);
-    let text = "one\ntwo\nno end of line";
+    let text = "one\ntwo\n\nand the last\n";
     let printed = with_input(run, text)?;
     check(printed == text, printed)?;
     // More than any buffer on the way holds.
@@ -114,7 +124,7 @@ fn signal(cluster: &Cluster) -> Outcome {
         .spawn()?;
     cluster.wait_for("jobs/told", "/status/ready", "1")?;
     succeed(Command::new("kill").arg(running.id().to_string()))?;
-    let status = running.wait()?;
+    let status = end_of(&mut running)?;
     check(status.code() == Some(130), status)?;
     is_gone(cluster, "told")
 }
@@ -125,7 +135,7 @@ fn unread(cluster: &Cluster) -> Outcome {
         .spawn()?;
     cluster.wait_for("jobs/unread", "/status/ready", "1")?;
     drop(running.stdout.take());
-    let status = running.wait()?;
+    let status = end_of(&mut running)?;
     check(status.code() == Some(141), status)?;
     is_gone(cluster, "unread")
 }
@@ -136,7 +146,7 @@ fn kept(cluster: &Cluster) -> Outcome {
         .spawn()?;
     cluster.wait_for("jobs/kept", "/status/ready", "1")?;
     succeed(Command::new("kill").arg(running.id().to_string()))?;
-    running.wait()?;
+    end_of(&mut running)?;
     until("nothing runs", Duration::from_secs(10), || {
         Ok(cluster.get("jobs/kept")?["status"]["active"].is_null())
     })

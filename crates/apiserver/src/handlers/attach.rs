@@ -19,9 +19,11 @@ use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
@@ -242,7 +244,11 @@ async fn serve(socket: Socket, mut outputs: Outputs, input: Option<Input>) {
         let last = message(STATUS, status.to_string().as_bytes());
         // A client that is gone needs no farewell.
         if to.send(last).await.is_ok() {
-            let _ = to.send(Message::Close(None)).await;
+            let normal = CloseFrame {
+                code: CloseCode::Normal,
+                reason: Utf8Bytes::default(),
+            };
+            let _ = to.send(Message::Close(Some(normal))).await;
         }
     };
     tokio::select! {

@@ -143,7 +143,13 @@ impl Up {
     }
 }
 
+/// Words that readers of YAML 1.1, kubectl among them, take for a truth value or for nothing.
+const NO_NAMES: [&str; 9] = ["y", "yes", "n", "no", "on", "off", "true", "false", "null"];
+
 fn check_name(name: &str) -> Result<()> {
+    if NO_NAMES.contains(&name) {
+        bail!("--name {name}: a kubeconfig cannot hold this name; choose another");
+    }
     let fits = name.len() <= 50
         && name
             .bytes()
@@ -169,7 +175,7 @@ mod tests {
             assert!(check_name(good).is_ok(), "{good}");
         }
         let long = "x".repeat(51);
-        for bad in ["", "Dev", "-a", "a-", "a_b", "a/b", &long] {
+        for bad in ["", "Dev", "-a", "a-", "a_b", "a/b", "on", "n", &long] {
             assert!(check_name(bad).is_err(), "{bad}");
         }
     }

@@ -217,11 +217,11 @@ fn waits_for(pod: &Pod) -> Option<Wait> {
 
 /// Prints what a pod writes, each stream to its own, until it has ended.
 async fn print_log(client: Client, namespace: String, pod: String) -> Result<(), Broken> {
-    let (out, err) = tokio::join!(
+    tokio::try_join!(
         print_stream(&client, &namespace, &pod, "Stdout", tokio::io::stdout()),
         print_stream(&client, &namespace, &pod, "Stderr", tokio::io::stderr()),
-    );
-    out.and(err)
+    )
+    .map(drop)
 }
 
 /// Prints one stream; goes on where it stopped when the server that passed it on is gone.

@@ -76,6 +76,8 @@ struct Mount {
 
 /// How long the cluster keeps a Job that has ended and that nobody removes.
 const KEPT_SECONDS: i32 = 3600;
+/// How many seconds later than this process the cluster ends a Job.
+const DEADLINE_BEHIND: u64 = 5;
 /// What a shell reports of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
@@ -216,9 +218,11 @@ impl Run {
         } else {
             spec["backoffLimit"] = self.retries.into();
         }
-        // Should this process die, the cluster still ends the Job in time and removes it later.
+        // Should this process die, the cluster still ends the Job, and removes it later. While it
+        // lives it is to be the first, or the end would look like the module's own.
         if let Some(limit) = self.timeout {
-            spec["activeDeadlineSeconds"] = limit.as_secs().max(1).into();
+            let behind = if self.detach { 0 } else { DEADLINE_BEHIND };
+            spec["activeDeadlineSeconds"] = (limit.as_secs().max(1) + behind).into();
         }
         if !self.keep {
             spec["ttlSecondsAfterFinished"] = KEPT_SECONDS.into();
