@@ -52,7 +52,7 @@ pub enum Write {
         object: Value,
     },
     /// A JSON merge patch of an object's status, on the condition that the object is still as it
-    /// was seen: see [`Write::status`].
+    /// was seen: see `Write::status`.
     Status {
         /// What to patch.
         target: Target,
