@@ -5,10 +5,8 @@ mod server;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use apiserver::ca::Profile;
 use apiserver::{Identity, tls};
 use bytes::Bytes;
-use client::tls::Identity as Keys;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -21,18 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// Says who asks and for what.
 async fn agent(server: &Server) -> u16 {
-    let issued = server
-        .ca
-        .issue(&Profile::Node {
-            name: "n1".to_owned(),
-            addresses: vec![],
-        })
-        .unwrap();
-    let keys = Keys {
-        cert_pem: issued.certificate,
-        key_pem: issued.key,
-        ca_pem: server.ca.certificate().to_owned(),
-    };
+    let keys = server.node_identity();
     let acceptor = TlsAcceptor::from(tls::server_config(&keys).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

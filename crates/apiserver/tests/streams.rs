@@ -10,7 +10,6 @@ use client::channels::{self, Channels};
 use client::kubeconfig::{Context, Credentials};
 use client::node::node_server::{Node, NodeServer};
 use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinResponse};
-use client::tls::Identity;
 use futures::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -77,18 +76,7 @@ impl Node for Agent {
 }
 
 async fn agent(server: &Server) -> u16 {
-    let issued = server
-        .ca
-        .issue(&Profile::Node {
-            name: "n1".to_owned(),
-            addresses: vec![],
-        })
-        .unwrap();
-    let identity = Identity {
-        cert_pem: issued.certificate,
-        key_pem: issued.key,
-        ca_pem: server.ca.certificate().to_owned(),
-    };
+    let identity = server.node_identity();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let incoming = tonic::transport::server::TcpIncoming::from(listener);

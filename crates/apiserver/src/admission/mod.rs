@@ -87,15 +87,17 @@ pub(crate) fn node_restriction(call: &Call, object: &Value) -> Result<(), Status
     Ok(())
 }
 
+/// The node that writes, where it is one and what it writes is a pod.
+fn node_at_a_pod(call: &Call) -> Option<&str> {
+    let pods = call.resource.plural == "pods" && call.resource.group.is_empty();
+    let node = call.identity.node();
+    node.filter(|_| pods && !call.identity.is_superuser())
+}
+
 /// Refuses a node's write to a pod that is not bound to it: the last word, given on the very object
 /// that is written, whatever authorization knew.
 pub(crate) fn node_pod(call: &Call, stored: &Value) -> Result<(), Status> {
-    let pods = call.resource.plural == "pods" && call.resource.group.is_empty();
-    let Some(node) = call
-        .identity
-        .node()
-        .filter(|_| pods && !call.identity.is_superuser())
-    else {
+    let Some(node) = node_at_a_pod(call) else {
         return Ok(());
     };
     if stored["spec"]["nodeName"] == node {
@@ -108,12 +110,7 @@ pub(crate) fn node_pod(call: &Call, stored: &Value) -> Result<(), Status> {
 
 /// Refuses a node's change of what its pod belongs to and how it is found: it reports a status.
 pub(crate) fn node_status(call: &Call, old: &Value, new: &Value) -> Result<(), Status> {
-    let pods = call.resource.plural == "pods" && call.resource.group.is_empty();
-    let Some(node) = call
-        .identity
-        .node()
-        .filter(|_| pods && !call.identity.is_superuser())
-    else {
+    let Some(node) = node_at_a_pod(call) else {
         return Ok(());
     };
     let kept = ["labels", "annotations", "finalizers", "ownerReferences"];

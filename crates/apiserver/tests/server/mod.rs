@@ -111,6 +111,20 @@ impl Server {
         }
     }
 
+    /// The certificate of the node `n1`.
+    pub(crate) fn node_identity(&self) -> client::tls::Identity {
+        let profile = Profile::Node {
+            name: "n1".to_owned(),
+            addresses: vec![],
+        };
+        let issued = self.ca.issue(&profile).unwrap();
+        client::tls::Identity {
+            cert_pem: issued.certificate,
+            key_pem: issued.key,
+            ca_pem: self.ca.certificate().to_owned(),
+        }
+    }
+
     /// Serves HTTPS until the token fires; its URL.
     pub(crate) async fn listen(&self) -> (String, CancellationToken) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -265,6 +265,22 @@ pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// That two members hold the same state, each after it has caught up with all that was acknowledged: a write is
+/// acknowledged when its leader has applied it, which says nothing of the others.
+pub(crate) async fn same_state(one: &Node, other: &Node) {
+    for node in [one, other] {
+        let caught_up = node.run(|store| async move { store.barrier().await });
+        caught_up.await.expect("barrier");
+    }
+    assert_eq!(*one.store.state(), *other.store.state());
+}
+
+/// Waits until a killed member's last thread has let go of its directory.
+pub(crate) async fn released(dir: &Path) {
+    let lock = std::fs::File::open(dir.join("lock")).expect("lock");
+    until("the directory is free", || lock.try_lock().is_ok()).await;
+}
+
 pub(crate) fn put(key: &str, value: &str) -> Command {
     Command::always(vec![put_op(key, value)])
 }
