@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::Error;
 use crate::Revision;
@@ -92,17 +93,23 @@ pub struct Metrics {
     pub log_syncs: u64,
 }
 
-/// Raft's settings. Elections: a follower stands after the lease and a draw, 1.0 to 1.2 s of silence, which is above
-/// the stalls of a busy machine and still resumes writes within two seconds.
+/// How often a leader says that it is there; `clock` sends it. Four must be lost before a follower stands; more often
+/// costs idle CPU and makes no fail-over faster.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
+/// The least draw before an election.
+pub(crate) const ELECTION_MIN: Duration = Duration::from_millis(400);
+/// The greatest draw, and the leader's lease. A follower stands after the lease and a draw, 1.0 to 1.2 s of silence,
+/// which is above the stalls of a busy machine and still resumes writes within two seconds.
+pub(crate) const ELECTION_MAX: Duration = Duration::from_millis(600);
+
+/// Raft's settings.
 pub(crate) fn raft(config: &Config) -> Result<openraft::Config, Error> {
+    let millis = |duration: Duration| duration.as_millis() as u64;
     let raft = openraft::Config {
         cluster_name: "carob".to_owned(),
-        // A follower stands after 1.0 to 1.2 s of silence, which four lost heartbeats make. openraft
-        // also wakes every 13/64 of this, so that a shorter interval costs idle CPU (at 100 half as
-        // much again as at 250, measured on one machine) and makes no fail-over faster.
-        heartbeat_interval: 250,
-        election_timeout_min: 400,
-        election_timeout_max: 600,
+        heartbeat_interval: millis(HEARTBEAT),
+        election_timeout_min: millis(ELECTION_MIN),
+        election_timeout_max: millis(ELECTION_MAX),
         // The default grants every pre-vote; `Network` really asks.
         enable_pre_vote: Some(true),
         // A leader that restarts has lost what it knew to be committed; it must be elected again.

@@ -18,7 +18,7 @@ use crate::types::TypeConfig;
 const SILENCE: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// When the leader was last heard. Raft itself keeps no such time that one could ask for.
+/// When something was last taken from a leader. Raft itself keeps no such time that one could ask for.
 #[derive(Default)]
 pub(crate) struct Pulse {
     heard: Mutex<Option<Instant>>,
@@ -29,10 +29,13 @@ impl Pulse {
         *self.heard.lock() = Some(Instant::now());
     }
 
+    /// How long ago that was.
+    pub(crate) fn heard(&self) -> Option<Duration> {
+        self.heard.lock().map(|heard| heard.elapsed())
+    }
+
     fn silent(&self) -> bool {
-        self.heard
-            .lock()
-            .is_none_or(|heard| heard.elapsed() > SILENCE)
+        self.heard().is_none_or(|heard| heard > SILENCE)
     }
 }
 

@@ -19,6 +19,7 @@
 
 mod answers;
 mod apply;
+mod clock;
 mod codec;
 mod command;
 mod config;

@@ -41,9 +41,9 @@ impl proto::raft_server::Raft for RaftService {
         &self,
         request: Request<Streaming<proto::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let (newcomer, pulse) = (Arc::clone(&self.newcomer), Arc::clone(&self.pulse));
+        let newcomer = Arc::clone(&self.newcomer);
         let requests = futures::stream::unfold(request.into_inner(), move |mut requests| {
-            let (newcomer, pulse) = (Arc::clone(&newcomer), Arc::clone(&pulse));
+            let newcomer = Arc::clone(&newcomer);
             async move {
                 let request = requests
                     .message()
@@ -52,7 +52,6 @@ impl proto::raft_server::Raft for RaftService {
                     .and_then(wire::read_append_request);
                 match request {
                     Ok(request) => {
-                        pulse.beat();
                         newcomer.heard(&request.vote, request.prev_log_id, request.leader_commit);
                         Some((request, requests))
                     }
@@ -64,13 +63,16 @@ impl proto::raft_server::Raft for RaftService {
             }
         });
         let answers = self.raft.stream_append(requests);
-        let newcomer = Arc::clone(&self.newcomer);
+        let (newcomer, pulse) = (Arc::clone(&self.newcomer), Arc::clone(&self.pulse));
         let answers = answers.then(move |answer| {
-            let newcomer = Arc::clone(&newcomer);
+            let (newcomer, pulse) = (Arc::clone(&newcomer), Arc::clone(&pulse));
             async move {
                 newcomer.stored().await;
                 match answer {
-                    Ok(result) => Ok(append_response(result)),
+                    Ok(result) => {
+                        heard(&pulse, &result);
+                        Ok(append_response(result))
+                    }
                     Err(fatal) => Err(Status::unavailable(fatal.to_string())),
                 }
             }
@@ -83,7 +85,6 @@ impl proto::raft_server::Raft for RaftService {
         request: Request<proto::AppendRequest>,
     ) -> Result<Response<proto::AppendResponse>, Status> {
         let request = wire::read_append_request(request.into_inner())?;
-        self.pulse.beat();
         self.newcomer
             .heard(&request.vote, request.prev_log_id, request.leader_commit);
         let previous = request.prev_log_id;
@@ -98,9 +99,9 @@ impl proto::raft_server::Raft for RaftService {
         if previous.is_none() && response.is_conflict() {
             return Err(Status::internal("a conflict with nothing before"));
         }
-        Ok(Response::new(append_response(
-            response.into_stream_result(previous, last),
-        )))
+        let result = response.into_stream_result(previous, last);
+        heard(&self.pulse, &result);
+        Ok(Response::new(append_response(result)))
     }
 
     async fn vote(
@@ -162,6 +163,13 @@ impl proto::raft_server::Raft for RaftService {
         Ok(Response::new(proto::TransferResponse {
             accepted: result.is_ok(),
         }))
+    }
+}
+
+/// Whoever was deposed is no leader that was heard: its followers' clocks must not stand still for it.
+fn heard(pulse: &Pulse, result: &StreamAppendResult<TypeConfig>) {
+    if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+        pulse.beat();
     }
 }
 

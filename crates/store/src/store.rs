@@ -28,6 +28,7 @@ use crate::State;
 use crate::Watch;
 use crate::Written;
 use crate::apply::Proposal;
+use crate::clock;
 use crate::config;
 use crate::copier::Copier;
 use crate::forward::Answer;
@@ -151,6 +152,7 @@ impl Store {
             Arc::clone(&published),
             leadership_seen.clone(),
         );
+        let ticking = clock::run(raft.clone(), Arc::clone(&pulse));
         let serving = serve(
             listener,
             identity,
@@ -163,6 +165,7 @@ impl Store {
             tokio::spawn(serving),
             spawn_until(&stop, observer.publish(leadership)),
             spawn_until(&stop, ending),
+            spawn_until(&stop, ticking),
         ];
         let inner = Inner {
             config,
