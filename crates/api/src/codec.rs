@@ -24,7 +24,7 @@ pub enum Format {
     Json,
     /// `application/yaml`.
     Yaml,
-    /// `application/vnd.kubernetes.protobuf`; read, not written.
+    /// `application/vnd.kubernetes.protobuf`.
     Protobuf,
 }
 
@@ -84,12 +84,10 @@ impl<'a> Expected<'a> {
         if (sub.api_version, sub.kind) == (resource.api_version, resource.kind) {
             return resource.into();
         }
-        let package = sub.group.split('.').next().filter(|g| !g.is_empty());
-        let name = format!("{}.{}.{}", package.unwrap_or("core"), sub.version, sub.kind);
         Self {
             api_version: sub.api_version,
             kind: sub.kind,
-            ty: schema::lookup(&name).unwrap_or_else(schema::open),
+            ty: schema::of_kind(sub.api_version, sub.kind).unwrap_or_else(schema::open),
         }
     }
 
@@ -277,19 +275,33 @@ pub fn decode_untyped(body: &[u8], format: Format) -> Result<Value, Status> {
     }
 }
 
-/// Writes an object as JSON or YAML.
+/// Writes an object.
 ///
 /// # Errors
 ///
-/// 406 for protobuf, which is not written.
+/// 406 for what has no form in protobuf: kinds without a schema, tables, definitions of custom resources.
 pub fn encode(value: &Value, format: Format) -> Result<Vec<u8>, Status> {
     match format {
         Format::Json => Ok(value.to_string().into_bytes()),
         Format::Yaml => serde_yaml::to_string(value)
             .map(String::into_bytes)
             .map_err(|e| Status::internal(format!("encoding YAML: {e}"))),
-        Format::Protobuf => Err(Status::not_acceptable("application/json, application/yaml")),
+        Format::Protobuf => protobuf::encode(value).ok_or_else(no_protobuf),
     }
+}
+
+/// An event of a watch in protobuf, framed: its length in four bytes, the highest first, before it.
+///
+/// # Errors
+///
+/// As for [`encode`].
+pub fn encode_event(kind: &str, object: &Value) -> Result<Vec<u8>, Status> {
+    let object = protobuf::encode(object).ok_or_else(no_protobuf)?;
+    Ok(protobuf::watch_event(kind, &object))
+}
+
+fn no_protobuf() -> Status {
+    Status::not_acceptable("application/json, application/yaml")
 }
 
 #[cfg(test)]

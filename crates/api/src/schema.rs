@@ -198,6 +198,17 @@ pub fn lookup(name: &str) -> Option<&'static Type> {
     Some(TYPES[at].1)
 }
 
+/// The type of a built-in kind or of one that every group has (`Status`, `PartialObjectMetadata`).
+pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static Type> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let package = group
+        .split('.')
+        .next()
+        .filter(|package| !package.is_empty());
+    lookup(&format!("{}.{version}.{kind}", package.unwrap_or("core")))
+        .or_else(|| lookup(&format!("meta.v1.{kind}")))
+}
+
 /// All built-in types, sorted by name.
 pub fn all() -> impl Iterator<Item = &'static Type> {
     TYPES.iter().map(|(_, ty)| *ty)

@@ -17,7 +17,7 @@ use crate::body::Response;
 use crate::connection::Connection;
 use crate::identity::{Identity, Impersonation};
 use crate::metrics::Kind;
-use crate::negotiate::{self, Form};
+use crate::negotiate::{self, Form, Media};
 use crate::payload::{BODY_LIMIT, JOIN_LIMIT, Payload};
 use crate::request::{Query, ResourcePath, Verb};
 use crate::{ApiServer, handlers, health, join, respond};
@@ -168,6 +168,7 @@ impl ApiServer {
         let verb = path.verb(&head.method, &query);
         let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
         let kind = Kind::of_resource(verb, &path, resource);
+        let media = negotiate::form(&head.headers).map_or(Media::Json, |form| form.media);
         let call = self.call(connection, path, query, head, body, verb, resource);
         let answer = match call.await {
             Ok(call) => {
@@ -185,7 +186,7 @@ impl ApiServer {
         };
         (
             kind,
-            answer.unwrap_or_else(|status| respond::status(&status)),
+            answer.unwrap_or_else(|status| respond::error(&status, media)),
         )
     }
 

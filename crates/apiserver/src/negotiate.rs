@@ -8,6 +8,7 @@ use http::header::{ACCEPT, CONTENT_TYPE};
 pub(crate) enum Media {
     Json,
     Yaml,
+    Protobuf,
 }
 
 impl Media {
@@ -15,6 +16,7 @@ impl Media {
         match self {
             Media::Json => "application/json",
             Media::Yaml => "application/yaml",
+            Media::Protobuf => "application/vnd.kubernetes.protobuf",
         }
     }
 }
@@ -89,36 +91,45 @@ pub(crate) fn accepted(headers: &HeaderMap) -> Vec<Range<'_>> {
 }
 
 /// The form for an answer that shows objects. None: 406.
+///
+/// Objects are stored as JSON, so that JSON costs nothing; protobuf is for those who take nothing else.
 pub(crate) fn form(headers: &HeaderMap) -> Option<Form> {
     let ranges = accepted(headers);
     if ranges.is_empty() {
         return Some(Form::JSON);
     }
-    ranges.iter().find_map(|range| {
-        let media = media(range.media)?;
-        let shape = match range.parameter("as") {
-            None => Shape::Whole,
-            Some(kind) => {
-                // Only this group and version are there; older ones fall through to the next range.
-                if range.parameter("g") != Some("meta.k8s.io") || range.parameter("v") != Some("v1")
-                {
-                    return None;
-                }
-                match kind {
-                    "Table" => Shape::Table,
-                    "PartialObjectMetadata" | "PartialObjectMetadataList" => Shape::Metadata,
-                    _ => return None,
-                }
+    let forms = || ranges.iter().filter_map(range_form);
+    let stored = forms().find(|form| form.media != Media::Protobuf);
+    stored.or_else(|| forms().next())
+}
+
+/// What a range asks for, if it can be had.
+fn range_form(range: &Range<'_>) -> Option<Form> {
+    let media = media(range.media)?;
+    let shape = match range.parameter("as") {
+        None => Shape::Whole,
+        Some(kind) => {
+            // Only this group and version are there; older ones fall through to the next range.
+            if range.parameter("g") != Some("meta.k8s.io") || range.parameter("v") != Some("v1") {
+                return None;
             }
-        };
-        Some(Form { media, shape })
-    })
+            match kind {
+                // Rows hold any JSON, which has no form in protobuf.
+                "Table" if media == Media::Protobuf => return None,
+                "Table" => Shape::Table,
+                "PartialObjectMetadata" | "PartialObjectMetadataList" => Shape::Metadata,
+                _ => return None,
+            }
+        }
+    };
+    Some(Form { media, shape })
 }
 
 fn media(range: &str) -> Option<Media> {
     match range {
         "application/json" | "application/*" | "*/*" => Some(Media::Json),
         "application/yaml" => Some(Media::Yaml),
+        "application/vnd.kubernetes.protobuf" => Some(Media::Protobuf),
         _ => None,
     }
 }
@@ -169,12 +180,26 @@ mod tests {
     }
 
     #[test]
-    fn protobuf_falls_back_to_json() {
+    fn protobuf_is_for_who_takes_nothing_else() {
         assert_eq!(
             of("application/vnd.kubernetes.protobuf,application/json"),
             Some(Form::JSON)
         );
-        assert_eq!(of("application/vnd.kubernetes.protobuf"), None);
+        let protobuf = |shape| {
+            Some(Form {
+                media: Media::Protobuf,
+                shape,
+            })
+        };
+        let own = "application/vnd.kubernetes.protobuf";
+        assert_eq!(of(own), protobuf(Shape::Whole));
+        assert_eq!(
+            of(&format!("{own};type=Pod,text/html")),
+            protobuf(Shape::Whole)
+        );
+        let partial = format!("{own};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
+        assert_eq!(of(&partial), protobuf(Shape::Metadata));
+        assert_eq!(of(&format!("{own};as=Table;g=meta.k8s.io;v=v1")), None);
         assert_eq!(of("text/html"), None);
         assert_eq!(of("*/*"), Some(Form::JSON));
         assert_eq!(

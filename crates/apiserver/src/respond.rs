@@ -1,6 +1,7 @@
 //! Answers in the form that was agreed upon.
 
 use api::Status;
+use api::codec::Format;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
@@ -13,14 +14,25 @@ use crate::negotiate::Media;
 const WARNING_LENGTH: usize = 256;
 const WARNINGS_LENGTH: usize = 4096;
 
-/// An error as its `Status` object.
+/// An error as its `Status` object, in JSON.
 pub(crate) fn status(status: &Status) -> Response {
+    error(status, Media::Json)
+}
+
+/// An error as its `Status` object in the media type agreed upon.
+pub(crate) fn error(status: &Status, media: Media) -> Response {
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = answer(
-        code,
-        Media::Json.content_type(),
-        client::full(status.to_bytes()),
-    );
+    let json = || {
+        answer(
+            code,
+            Media::Json.content_type(),
+            client::full(status.to_bytes()),
+        )
+    };
+    let mut response = match media {
+        Media::Json => json(),
+        media => value(code, media, &status.to_value()).unwrap_or_else(|_| json()),
+    };
     let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0 {
         response
@@ -37,30 +49,23 @@ pub(crate) fn too_large(limit: usize) -> Status {
 
 /// A JSON document in the media type agreed upon.
 pub(crate) fn document(code: StatusCode, media: Media, json: Bytes) -> Result<Response, Status> {
-    let bytes = match media {
-        Media::Json => json,
-        Media::Yaml => {
-            let value: Value = serde_json::from_slice(&json)
-                .map_err(|e| Status::internal(format!("re-reading the answer: {e}")))?;
-            yaml(&value)?
-        }
-    };
-    Ok(answer(code, media.content_type(), client::full(bytes)))
+    if media == Media::Json {
+        return Ok(answer(code, media.content_type(), client::full(json)));
+    }
+    let read: Value = serde_json::from_slice(&json)
+        .map_err(|e| Status::internal(format!("re-reading the answer: {e}")))?;
+    value(code, media, &read)
 }
 
 /// A value in the media type agreed upon.
 pub(crate) fn value(code: StatusCode, media: Media, value: &Value) -> Result<Response, Status> {
-    let bytes = match media {
-        Media::Json => Bytes::from(value.to_string()),
-        Media::Yaml => yaml(value)?,
+    let format = match media {
+        Media::Json => Format::Json,
+        Media::Yaml => Format::Yaml,
+        Media::Protobuf => Format::Protobuf,
     };
+    let bytes = api::codec::encode(value, format)?;
     Ok(answer(code, media.content_type(), client::full(bytes)))
-}
-
-fn yaml(value: &Value) -> Result<Bytes, Status> {
-    serde_yaml::to_string(value)
-        .map(Bytes::from)
-        .map_err(|e| Status::internal(format!("writing YAML: {e}")))
 }
 
 /// Adds `Warning: 299 - "text"` headers, one a warning, as many as clients take in one head.

@@ -149,13 +149,15 @@ async fn a_version_that_is_not_known_is_refused() {
     let server = Server::start().await;
     // The cache of a server that starts knows no history: what was before is gone.
     let again = server.restarted().await;
-    let answer = again
-        .get(&format!("{MAPS}?watch=1&resourceVersion=1"))
-        .await;
+    // A watch that was understood is refused by its first event.
+    let mut watch = Watch::open(&again, &format!("{MAPS}?watch=1&resourceVersion=1")).await;
+    let refused = watch.next().await.expect("an event");
     assert_eq!(
-        (answer.code, &answer.json()["reason"]),
-        (410, &json!("Expired"))
+        (&refused["type"], &refused["object"]["reason"]),
+        (&json!("ERROR"), &json!("Expired"))
     );
+    assert_eq!(refused["object"]["code"], 410);
+    assert_eq!(watch.short().await, "end");
     let future = "resourceVersion=999999&resourceVersionMatch=NotOlderThan";
     let ahead = again.get(&format!("{MAPS}?{future}")).await;
     assert_eq!(

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::ServerState;
 use openraft::async_runtime::watch::WatchReceiver;
 use tokio::time::Instant;
@@ -47,28 +48,49 @@ fn need(state: ServerState, heard: Option<Duration>) -> Need {
     }
 }
 
+/// In how long a leader's next heartbeat is due, whose last one was `sent` so long ago and whose followers have
+/// acknowledged what was sent to them so long ago, entries or heartbeats: an entry says as much as a heartbeat does.
+/// Nothing is due where there are no followers.
+fn heartbeat_in(acknowledged: &[Option<Duration>], sent: Option<Duration>) -> Option<Duration> {
+    let never = Duration::MAX;
+    let ages = acknowledged.iter().map(|age| age.unwrap_or(never));
+    let longest_silent = ages.max()?;
+    let last = longest_silent.min(sent.unwrap_or(never));
+    Some(HEARTBEAT.saturating_sub(last))
+}
+
+/// How long ago each follower was sent what it acknowledged last.
+fn acknowledged(raft: &Raft) -> Vec<Option<Duration>> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let members = metrics.heartbeat.iter().flatten();
+    let followers = members.filter(|(id, _)| **id != metrics.id);
+    followers.map(|(_, at)| at.map(|at| at.elapsed())).collect()
+}
+
 /// Runs the clock of a member until Raft stops.
 pub(crate) async fn run(raft: Raft, pulse: Arc<Pulse>) {
     let mut changes = raft.server_metrics();
-    let mut heartbeat = Instant::now();
+    let mut sent: Option<Instant> = None;
     loop {
         let state = changes.borrow_watched().state;
-        let Need { ticks, lasts } = need(state, pulse.heard());
+        let Need { ticks, mut lasts } = need(state, pulse.heard());
         raft.runtime_config().tick(ticks);
-        let now = Instant::now();
-        let mut until = now + lasts;
-        if state.is_leader() {
-            if heartbeat <= now {
+        if state.is_leader()
+            && let Some(mut due) = heartbeat_in(&acknowledged(&raft), sent.map(|at| at.elapsed()))
+        {
+            if due.is_zero() {
                 if raft.trigger().heartbeat().await.is_err() {
                     return;
                 }
-                heartbeat = now + HEARTBEAT;
+                sent = Some(Instant::now());
+                due = HEARTBEAT;
             }
-            until = heartbeat;
+            lasts = due;
         }
         tokio::select! {
             changed = changes.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep_until(until) => {}
+            () = tokio::time::sleep(lasts) => {}
         }
     }
 }
@@ -104,5 +126,21 @@ mod tests {
         }
         // A candidate that lost must try again, though its last leader was just heard.
         assert_eq!(need(ServerState::Candidate, Some(ms(5))), on);
+    }
+
+    #[test]
+    fn a_heartbeat_is_sent_where_nothing_else_was() {
+        let ago = |age| Some(ms(age));
+        let after = |age| Some(HEARTBEAT - ms(age));
+        // A leader's first goes out at once.
+        assert_eq!(heartbeat_in(&[None, None], None), Some(ms(0)));
+        assert_eq!(heartbeat_in(&[None, None], ago(100)), after(100));
+        // Entries take a heartbeat's place, where all followers had them.
+        assert_eq!(heartbeat_in(&[ago(50), ago(40)], ago(250)), after(50));
+        assert_eq!(heartbeat_in(&[ago(240), ago(50)], ago(240)), after(240));
+        // One that is gone does not make heartbeats more frequent.
+        assert_eq!(heartbeat_in(&[ago(9000), ago(10)], ago(100)), after(100));
+        assert_eq!(heartbeat_in(&[ago(9000), ago(10)], ago(500)), Some(ms(0)));
+        assert_eq!(heartbeat_in(&[], ago(0)), None);
     }
 }

@@ -93,9 +93,9 @@ pub struct Metrics {
     pub log_syncs: u64,
 }
 
-/// How often a leader says that it is there; `clock` sends it. Four must be lost before a follower stands; more often
-/// costs idle CPU and makes no fail-over faster.
-pub(crate) const HEARTBEAT: Duration = Duration::from_millis(250);
+/// After this long without an entry a leader says that it is there; `clock` sends it. Three must be lost before a
+/// follower stands; more often costs idle CPU and makes no fail-over faster.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(300);
 /// The least draw before an election.
 pub(crate) const ELECTION_MIN: Duration = Duration::from_millis(400);
 /// The greatest draw, and the leader's lease. A follower stands after the lease and a draw, 1.0 to 1.2 s of silence,

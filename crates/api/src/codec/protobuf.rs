@@ -4,6 +4,10 @@
 //! own message, 3: content encoding, 4: content type}. What comes out is a tree like the one that
 //! JSON gives; the schema walk then checks it in the same way.
 
+mod write;
+
+pub(super) use write::{encode, watch_event};
+
 use serde_json::{Map, Number, Value};
 
 use super::{Expected, scalar};

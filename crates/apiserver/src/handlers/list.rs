@@ -16,7 +16,7 @@ use crate::ApiServer;
 use crate::body::Response;
 use crate::cache::{Selection, Snapshot};
 use crate::dispatch::Call;
-use crate::negotiate::Shape;
+use crate::negotiate::Form;
 use crate::options::{ListOptions, VersionMatch};
 
 /// How long a list waits for a version that is yet to come, as in Kubernetes.
@@ -63,7 +63,7 @@ pub(crate) async fn list(call: &Call) -> Result<Response, Status> {
     }
     let shaper = Shaper::new(call);
     let objects = page.objects;
-    if call.form.shape == Shape::Whole || objects.len() < PARSED_AT_ONCE {
+    if call.form == Form::JSON || objects.len() < PARSED_AT_ONCE {
         return shaper.list(StatusCode::OK, &metadata, &objects);
     }
     tokio::task::spawn_blocking(move || shaper.list(StatusCode::OK, &metadata, &objects))

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use api::table::{Frame, Include};
-use api::{Object, Resource, Status};
+use api::{Object, Resource, Status, codec};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
@@ -91,16 +91,24 @@ impl Shaper {
         pieces.push(Bytes::from_static(b"]}\n"));
         match self.form.media {
             Media::Json => Ok(answer(code, Media::Json.content_type(), joined(pieces))),
-            Media::Yaml => respond::document(code, Media::Yaml, pieces.concat().into()),
+            media => respond::document(code, media, pieces.concat().into()),
         }
     }
 
     /// A watch's event about a cached object that was there when the watch began.
     pub(crate) fn event(&mut self, kind: EventType, object: &Object) -> Result<Bytes, Status> {
-        Ok(match self.form.shape {
-            Shape::Table => line(kind, &self.row(object)?),
-            Shape::Whole | Shape::Metadata => line(kind, &self.bytes(object)?),
-        })
+        let shown = match self.form.shape {
+            Shape::Table => self.row(object)?.into(),
+            Shape::Whole | Shape::Metadata => self.bytes(object)?,
+        };
+        match self.form.media {
+            Media::Protobuf => {
+                let object = serde_json::from_slice(&shown)
+                    .map_err(|e| Status::internal(format!("reading a cached object: {e}")))?;
+                Ok(codec::encode_event(kind.as_str(), &object)?.into())
+            }
+            _ => Ok(line(kind, &shown)),
+        }
     }
 
     /// A watch's event about a change.
@@ -109,7 +117,7 @@ impl Shaper {
         change: &Change,
         kind: EventType,
     ) -> Result<Option<Bytes>, Status> {
-        if self.form.shape == Shape::Whole && versions::stored_as_served(self.resource) {
+        if self.form == Form::JSON && versions::stored_as_served(self.resource) {
             return Ok(change.line(kind));
         }
         change
@@ -148,7 +156,25 @@ impl Shaper {
                 table
             }
         };
-        format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into()
+        self.mark("BOOKMARK", &object)
+    }
+
+    /// The event by which a watch ends before its time.
+    pub(crate) fn error(&self, status: &Status) -> Bytes {
+        self.mark("ERROR", &status.to_value())
+    }
+
+    /// An event whose object is made here.
+    fn mark(&self, kind: &str, object: &Value) -> Bytes {
+        let framed = match self.form.media {
+            Media::Protobuf => codec::encode_event(kind, object).ok(),
+            _ => None,
+        };
+        // Every object that is made here has a form in protobuf.
+        framed.map_or_else(
+            || format!("{}\n", json!({"type": kind, "object": object})).into(),
+            Bytes::from,
+        )
     }
 
     fn bytes(&self, object: &Object) -> Result<Bytes, Status> {

@@ -45,23 +45,35 @@ pub(crate) async fn watch(call: &Call) -> Result<Response, Status> {
             .shelf(call.resource)
             .ok_or_else(Status::method_not_allowed)?,
     );
-    let begin = begin(call, &options, &shelf).await?;
+    let content_type = match call.form.media {
+        Media::Json => Media::Json.content_type(),
+        Media::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Media::Yaml => {
+            return Err(Status::not_acceptable(
+                "application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+            ));
+        }
+    };
+    let shaper = Shaper::new(call);
+    let begin = match begin(call, &options, &shelf).await {
+        Ok(begin) => begin,
+        // A watch that was understood fails by an event, as one that falls behind later does.
+        Err(status) if status.code == StatusCode::GONE.as_u16() => {
+            let event = client::full(shaper.error(&status));
+            return Ok(body::answer(StatusCode::OK, content_type, event));
+        }
+        Err(status) => return Err(status),
+    };
     let length = options
         .timeout_seconds
         .unwrap_or_else(|| rand::random_range(LENGTH))
         .min(LONGEST);
-    let media = match call.form.media {
-        Media::Json => Media::Json,
-        Media::Yaml => {
-            return Err(Status::not_acceptable("application/json;stream=watch"));
-        }
-    };
     let watcher = Watcher {
         changed: shelf.subscribe(),
         progress: call.server.inner.cache.progress(),
         shelf,
         selection,
-        shaper: Shaper::new(call),
+        shaper,
         resource: call.resource,
         cursor: begin.cursor,
         sent: begin.revision,
@@ -83,7 +95,7 @@ pub(crate) async fn watch(call: &Call) -> Result<Response, Status> {
     });
     Ok(body::answer(
         StatusCode::OK,
-        media.content_type(),
+        content_type,
         body::stream(lines),
     ))
 }
@@ -259,7 +271,7 @@ impl Watcher {
     /// The line by which the watch ends.
     fn fail(&mut self, status: &Status) -> Bytes {
         self.over = true;
-        error(status)
+        self.shaper.error(status)
     }
 
     /// The next of the objects that are there, as ADDED, and the mark behind the last. None: all have
@@ -273,7 +285,7 @@ impl Watcher {
                 Ok(line) => lines.extend_from_slice(&line),
                 Err(status) => {
                     self.over = true;
-                    lines.extend_from_slice(&error(&status));
+                    lines.extend_from_slice(&self.shaper.error(&status));
                     return Some(lines.freeze());
                 }
             }
@@ -304,9 +316,4 @@ impl Watcher {
         });
         self.shaper.bookmark(&object, self.sent)
     }
-}
-
-fn error(status: &Status) -> Bytes {
-    let event = json!({"type": "ERROR", "object": status.to_value()});
-    format!("{event}\n").into()
 }

@@ -40,3 +40,30 @@ pub(super) fn envelope(api_version: &str, kind: &str, object: &[Vec<u8>]) -> Vec
     ];
     [b"k8s\0".to_vec(), parts.concat()].concat()
 }
+
+/// The last of a message's parts with this number, which must be bytes as all of the envelope's are.
+pub(super) fn part(mut message: &[u8], field: u64) -> Vec<u8> {
+    let mut found = Vec::new();
+    let next = |message: &mut &[u8]| {
+        let (mut value, mut shift) = (0_u64, 0);
+        while let Some((byte, rest)) = message.split_first() {
+            *message = rest;
+            value |= u64::from(byte & 0x7f) << shift;
+            shift += 7;
+            if *byte < 0x80 {
+                break;
+            }
+        }
+        value
+    };
+    while !message.is_empty() {
+        let tag = next(&mut message);
+        let length = usize::try_from(next(&mut message)).expect("length");
+        let (value, rest) = message.split_at(length);
+        if tag >> 3 == field {
+            found = value.to_vec();
+        }
+        message = rest;
+    }
+    found
+}
