@@ -29,7 +29,8 @@ impl ApiServer {
             _ => return None,
         };
         match endpoint {
-            "version" if check.is_none() => Some(self.version()),
+            // Clients that are made from the OpenAPI document ask with a slash at the end.
+            "version" if check.unwrap_or_default().is_empty() => Some(self.version()),
             "metrics" if check.is_none() => Some(self.metrics()),
             "livez" | "readyz" | "healthz" => self.checks(endpoint, check, query),
             _ => None,

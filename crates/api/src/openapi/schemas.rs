@@ -94,7 +94,8 @@ impl Collector {
             Shape::Quantity => self.scalar(QUANTITY),
             Shape::IntOrString => self.scalar(INT_OR_STRING),
             Shape::Object => json!({"type": "object"}),
-            Shape::Any => json!({}),
+            // Not empty: kubectl explain takes an empty schema for a missing one.
+            Shape::Any => json!({"description": "Any JSON value."}),
             Shape::Enum(values) => json!({"type": "string", "enum": &**values}),
             Shape::Struct(ty) => self.struct_reference(ty),
             Shape::List(item) => {

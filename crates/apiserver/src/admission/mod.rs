@@ -2,6 +2,7 @@
 
 mod node;
 mod priority;
+mod unserved;
 
 use api::status::Cause;
 use api::{Resource, Status};
@@ -15,6 +16,7 @@ use crate::dispatch::Call;
 
 pub(crate) use node::own_node;
 pub(crate) use priority::priority;
+pub(crate) use unserved::warning;
 
 /// What a namespace that is going away carries. Looked for in the bytes before they are parsed: this
 /// is on the way of every create.

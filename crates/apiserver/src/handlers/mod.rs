@@ -73,10 +73,25 @@ async fn serve_subresource(call: &Call, subresource: &str) -> Result<Response, S
     }
 }
 
+/// The object's name in a proxy's path, where it may stand between a scheme and a port: `https:web:443`, `web:http`.
+fn proxied(name: &str) -> &str {
+    let parts: Vec<&str> = name.split(':').collect();
+    match parts.as_slice() {
+        ["" | "http" | "https", name, _] => name,
+        [name, port] if !port.is_empty() => name,
+        _ => name,
+    }
+}
+
 /// 501 for what is listed but has no engine yet; 404 first if the object is not there.
 async fn not_yet(call: &Call, subresource: &str) -> Result<Response, Status> {
-    let object = call.server.read(call.key().as_bytes()).await?;
-    object.ok_or_else(|| call.not_found())?;
+    let name = match subresource {
+        "proxy" => proxied(call.name()),
+        _ => call.name(),
+    };
+    let key = call.resource.key(call.namespace(), name);
+    let object = call.server.read(key.as_bytes()).await?;
+    object.ok_or_else(|| Status::not_found(call.resource, name))?;
     let message = format!(
         "carob does not serve {}/{subresource} yet",
         call.resource.qualified()
@@ -87,4 +102,25 @@ async fn not_yet(call: &Call, subresource: &str) -> Result<Response, Status> {
         message,
         details: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::proxied;
+
+    #[test]
+    fn names_between_schemes_and_ports() {
+        for (given, name) in [
+            ("web", "web"),
+            ("web:http", "web"),
+            ("https:web:443", "web"),
+            ("http:web:", "web"),
+            (":web:80", "web"),
+            ("web:", "web:"),
+            ("ftp:web:21", "ftp:web:21"),
+            ("a:b:c:d", "a:b:c:d"),
+        ] {
+            assert_eq!(proxied(given), name, "{given}");
+        }
+    }
 }

@@ -68,7 +68,9 @@ pub(super) fn answer(
         }
         _ => Shaper::new(call).object(code, &done.object)?,
     };
-    Ok(respond::warn(response, warnings))
+    let unserved = admission::warning(call.resource).filter(|_| code == StatusCode::CREATED);
+    let warnings: Vec<_> = warnings.iter().cloned().chain(unserved).collect();
+    Ok(respond::warn(response, &warnings))
 }
 
 /// A text field of an object's metadata.

@@ -1,0 +1,166 @@
+//! Kinds that are stored while nothing acts on them: whoever creates one is told.
+
+use api::Resource;
+
+/// Group and plural of each, sorted, with what is not done for it.
+const UNSERVED: &[(&str, &str, &str)] = &[
+    ("", "endpoints", NO_ROUTES),
+    ("", "limitranges", "its limits are not applied"),
+    ("", "persistentvolumeclaims", NO_VOLUMES),
+    ("", "persistentvolumes", NO_VOLUMES),
+    ("", "replicationcontrollers", NO_PODS),
+    ("", "resourcequotas", "its quota is not applied"),
+    (
+        "",
+        "services",
+        "it has its addresses, but nothing is routed to its pods",
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicies",
+        NO_ADMISSION,
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "mutatingadmissionpolicybindings",
+        NO_ADMISSION,
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations",
+        NO_ADMISSION,
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicies",
+        NO_ADMISSION,
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings",
+        NO_ADMISSION,
+    ),
+    (
+        "admissionregistration.k8s.io",
+        "validatingwebhookconfigurations",
+        NO_ADMISSION,
+    ),
+    (
+        "apiextensions.k8s.io",
+        "customresourcedefinitions",
+        "its resources are not served",
+    ),
+    (
+        "apiregistration.k8s.io",
+        "apiservices",
+        "nothing is forwarded to it",
+    ),
+    ("apps", "daemonsets", NO_PODS),
+    ("apps", "statefulsets", NO_PODS),
+    (
+        "autoscaling",
+        "horizontalpodautoscalers",
+        "nothing is scaled",
+    ),
+    ("batch", "cronjobs", "no Jobs are made for it"),
+    (
+        "certificates.k8s.io",
+        "certificatesigningrequests",
+        "nothing is signed",
+    ),
+    ("discovery.k8s.io", "endpointslices", NO_ROUTES),
+    ("flowcontrol.apiserver.k8s.io", "flowschemas", NO_FLOWS),
+    (
+        "flowcontrol.apiserver.k8s.io",
+        "prioritylevelconfigurations",
+        NO_FLOWS,
+    ),
+    ("networking.k8s.io", "ingressclasses", NO_ROUTES),
+    ("networking.k8s.io", "ingresses", NO_ROUTES),
+    (
+        "networking.k8s.io",
+        "networkpolicies",
+        "no traffic is filtered by it",
+    ),
+    (
+        "networking.k8s.io",
+        "servicecidrs",
+        "no addresses are taken from it",
+    ),
+    (
+        "node.k8s.io",
+        "runtimeclasses",
+        "pods that name it are not started by it",
+    ),
+    (
+        "policy",
+        "poddisruptionbudgets",
+        "no eviction is held back by it",
+    ),
+    (
+        "rbac.authorization.k8s.io",
+        "clusterrolebindings",
+        NO_RIGHTS,
+    ),
+    ("rbac.authorization.k8s.io", "clusterroles", NO_RIGHTS),
+    ("rbac.authorization.k8s.io", "rolebindings", NO_RIGHTS),
+    ("rbac.authorization.k8s.io", "roles", NO_RIGHTS),
+    ("resource.k8s.io", "deviceclasses", NO_DEVICES),
+    ("resource.k8s.io", "resourceclaims", NO_DEVICES),
+    ("resource.k8s.io", "resourceclaimtemplates", NO_DEVICES),
+    ("resource.k8s.io", "resourceslices", NO_DEVICES),
+    ("storage.k8s.io", "csidrivers", NO_VOLUMES),
+    ("storage.k8s.io", "csinodes", NO_VOLUMES),
+    ("storage.k8s.io", "csistoragecapacities", NO_VOLUMES),
+    ("storage.k8s.io", "storageclasses", NO_VOLUMES),
+    ("storage.k8s.io", "volumeattachments", NO_VOLUMES),
+    ("storage.k8s.io", "volumeattributesclasses", NO_VOLUMES),
+];
+
+const NO_ADMISSION: &str = "no request is judged by it";
+const NO_DEVICES: &str = "no devices are handed out";
+const NO_FLOWS: &str = "no request is held back by it";
+const NO_PODS: &str = "no pods are made for it";
+const NO_RIGHTS: &str = "it gives no rights";
+const NO_ROUTES: &str = "nothing is routed by it";
+const NO_VOLUMES: &str = "no volumes come from it";
+
+/// What the creator of such an object is told.
+pub(crate) fn warning(resource: &Resource) -> Option<String> {
+    let wanted = (resource.group, resource.plural);
+    let at = UNSERVED.binary_search_by(|(group, plural, _)| (*group, *plural).cmp(&wanted));
+    let (.., missing) = UNSERVED[at.ok()?];
+    Some(format!(
+        "carob stores {} and does not act on it yet: {missing}",
+        resource.kind
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_of_kinds_that_are_there() {
+        assert!(UNSERVED.is_sorted_by(|a, b| (a.0, a.1) < (b.0, b.1)));
+        for (group, plural, _) in UNSERVED {
+            let known = api::resource::all()
+                .iter()
+                .find(|known| (known.group, known.plural) == (*group, *plural));
+            assert!(warning(known.expect(plural)).is_some(), "{plural}");
+        }
+    }
+
+    #[test]
+    fn what_works_is_not_warned_of() {
+        for kind in ["Pod", "ConfigMap", "Secret", "Namespace", "Node"] {
+            let resource = api::resource::by_kind("v1", kind).expect(kind);
+            assert_eq!(warning(resource), None);
+        }
+        let set = api::resource::by_kind("apps/v1", "StatefulSet").expect("StatefulSet");
+        assert_eq!(
+            warning(set).as_deref(),
+            Some("carob stores StatefulSet and does not act on it yet: no pods are made for it")
+        );
+    }
+}
