@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::Process;
 
@@ -70,4 +71,14 @@ fn ticks_of(pid: u32) -> Result<u64> {
         (Some(Ok(user)), Some(Ok(system))) => Ok(user + system),
         _ => anyhow::bail!("{path}: no times in {text:?}"),
     }
+}
+
+/// Lets this process hold as many open files as it may, and so as many connections.
+pub fn raise_open_files() -> Result<()> {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).context("the bound on open files")
 }

@@ -13,7 +13,7 @@ mod modules;
 pub mod pods;
 
 pub use cluster::{Cluster, Part, Process};
-pub use cost::{Memory, cpu_seconds, memory};
+pub use cost::{Memory, cpu_seconds, memory, raise_open_files};
 pub use figures::{Conditions, Samples, figure};
 pub use modules::{NOTHING, SLEEPING, pod, push};
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::LogArgs;
@@ -31,6 +32,7 @@ where
     layout::make_private_dir(&log_dir)?;
     let lock = process::lock(&dir)?;
     let levels = logging::to_directory(&log_dir, role.name(), log.log_format, log.log.as_deref())?;
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -47,6 +49,18 @@ where
     outcome?;
     lock.release()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Lets this process hold as many open files as it may: each mount of each guest is one, and each watcher's connection.
+fn raise_open_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the bound on open files stays as it is");
+    }
 }
 
 /// Takes up other levels whenever SIGHUP asks for it.

@@ -41,19 +41,6 @@ pub(super) fn capacity(wanted: u32) -> u32 {
     capacity as u32
 }
 
-/// Lets this process hold as many open files as it may: each mount of each guest is one.
-pub(super) fn raise_open_files() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the bound on open files stays as it is");
-    }
-}
-
 fn max_map_count() -> u64 {
     // Linux's own default, should /proc not be there.
     let default = 65_530;

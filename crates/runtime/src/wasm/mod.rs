@@ -111,7 +111,6 @@ impl Wasm {
     /// # Errors
     /// When this machine cannot run guests or the cache's directory is not ours alone.
     pub fn new(config: Config) -> Result<Self, SetupError> {
-        engine::raise_open_files();
         let capacity = engine::capacity(config.instances);
         let engine = engine::engine(capacity).map_err(SetupError::Engine)?;
         let (io, handle) = GuestIo::start()?;
