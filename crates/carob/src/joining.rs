@@ -22,6 +22,7 @@ pub(crate) async fn ask(
     let client = Client::new(Arc::new(transport), "carob");
     let deadline = tokio::time::Instant::now() + limit;
     let servers = servers.join(", ");
+    let mut told = String::new();
     loop {
         match join::join(&client, token, request).await {
             Ok(answer) => return Ok(answer),
@@ -30,13 +31,21 @@ pub(crate) async fn ask(
                 if error.code().is_none_or(|code| code == 503)
                     && tokio::time::Instant::now() < deadline =>
             {
-                tracing::debug!(%error, servers, "the cluster does not answer yet");
+                let why = error.to_string();
+                if why != told {
+                    eprintln!("{servers} cannot be joined yet, trying on: {why}");
+                    tracing::warn!(error = why, servers, "the cluster does not answer yet");
+                    told = why;
+                }
                 tokio::time::sleep(pause).await;
             }
             Err(error) => {
-                return Err(error).with_context(|| {
-                    format!("cannot join the cluster at {servers} (does the token belong to it, and has it not expired?)")
-                });
+                let hint = match error.code() {
+                    Some(401 | 403) => " (does the token belong to it, and has it not expired?)",
+                    _ => "",
+                };
+                return Err(error)
+                    .with_context(|| format!("cannot join the cluster at {servers}{hint}"));
             }
         }
     }

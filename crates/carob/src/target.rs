@@ -11,10 +11,10 @@ use client::kubeconfig::{Context, Sources};
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Target {
     /// The kubeconfig to read; else $KUBECONFIG, else ~/.kube/config
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", global = true)]
     kubeconfig: Option<PathBuf>,
     /// The context in it; else its current one
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", global = true)]
     context: Option<String>,
 }
 

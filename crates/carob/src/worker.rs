@@ -79,8 +79,12 @@ pub(crate) fn main(args: Args) -> Result<ExitCode> {
 async fn run(args: Args, dir: PathBuf) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let name = daemon::node_name(args.node_name.as_deref());
-    let identity = obtain(&args, &name, &dir).await?;
+    let name = daemon::node_name(args.node_name.as_deref())?;
+    let joining = obtain(&args, &name, &dir);
+    let joined = daemon::unless_told_to_end(joining, &mut terminate, &mut interrupt).await?;
+    let Some(identity) = joined else {
+        return Ok(());
+    };
     let servers = known_servers(&args, &dir)?;
     let transport = Arc::new(HttpsTransport::new(&servers, identity.client_config()?)?);
     let wasm = runtime::Wasm::new(runtime::Config::new(dir.join("compiled")))

@@ -21,7 +21,7 @@ use crate::{
     tls::{self, Identity},
 };
 
-pub use file::{merge, remove, write};
+pub use file::{check, merge, remove, write};
 
 /// What is wrong with a kubeconfig.
 #[derive(Debug, thiserror::Error)]

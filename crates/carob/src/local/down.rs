@@ -38,6 +38,7 @@ impl Down {
             Some(_) => Some(layout::one_at_a_time(&dir).await?),
             None => None,
         };
+        let was_there = dir.exists();
         let ended = stop(&dir, &Role::ALL).await?;
         if self.purge {
             purge(&dir, cluster.as_ref()).await?;
@@ -45,6 +46,7 @@ impl Down {
         let name = cluster.map_or(self.name, |cluster| cluster.name);
         match (ended, self.purge) {
             (0, false) => println!("cluster {name} was not running"),
+            (0, true) if !was_there => println!("there is no cluster {name}"),
             (0, true) => println!("removed {}", dir.display()),
             (n, purged) => println!(
                 "stopped {n} process{} of cluster {name}{}",
@@ -112,6 +114,11 @@ async fn purge(dir: &Path, cluster: Option<&Cluster>) -> Result<()> {
     }
     let Some(cluster) = cluster else {
         Cluster::load(dir)?;
+        // What an `up` leaves that failed before it began.
+        let _ = std::fs::remove_file(dir.join(layout::UP_LOCK));
+        if std::fs::remove_dir(dir).is_ok() {
+            return Ok(());
+        }
         bail!("{} holds no cluster: nothing was removed", dir.display());
     };
     for node in cluster.nodes(dir) {

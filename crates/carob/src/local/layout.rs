@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -144,9 +144,12 @@ pub(crate) fn cluster_dir(name: &str, given: Option<&Path>) -> Result<PathBuf> {
         .with_context(|| format!("{} is no usable path", dir.display()))
 }
 
+/// The lock of [`one_at_a_time`] in a cluster's directory.
+pub(crate) const UP_LOCK: &str = "up.lock";
+
 /// Takes turns with other calls that start or stop what lies in `dir`.
 pub(crate) async fn one_at_a_time(dir: &Path) -> Result<fs::File> {
-    let file = fs::File::create(dir.join("up.lock")).context("cannot make a lock file")?;
+    let file = fs::File::create(dir.join(UP_LOCK)).context("cannot make a lock file")?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
         return Ok(file);
     }
@@ -157,6 +160,23 @@ pub(crate) async fn one_at_a_time(dir: &Path) -> Result<fs::File> {
     waiting
         .await?
         .context("cannot lock the cluster's directory")
+}
+
+/// Closes a directory to others that was made before by hand, such as for a file of ports that a firewall knows.
+pub(crate) fn close_to_others(dir: &Path) -> Result<()> {
+    let mode = fs::metadata(dir)
+        .with_context(|| format!("cannot look at {}", dir.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(mode & 0o700)).with_context(|| {
+        format!(
+            "cannot close {} to others, and it will hold secrets: is it yours?",
+            dir.display()
+        )
+    })
 }
 
 /// Makes `dir` and its parents, readable by this user alone.

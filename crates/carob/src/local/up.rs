@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use client::kubeconfig::{self, Sources};
 use jiff::Timestamp;
 
@@ -52,6 +52,11 @@ impl Up {
         let cluster = self.settle(&dir)?;
         let nodes = cluster.nodes(&dir);
         check_port(&cluster, &nodes).await?;
+        if let Some(file) = self.merge_target() {
+            let checked = kubeconfig::check(&file).await;
+            checked
+                .context("the kubeconfig cannot be written: choose another with --kubeconfig")?;
+        }
         cluster.save(&dir)?;
         let mut start = Start::new(&cluster, &nodes, &dir, self.snapshot_after);
         let outcome = async {
@@ -122,19 +127,26 @@ impl Up {
         let identity = admin(nodes)?;
         let server = shared_url(cluster);
         kubeconfig::write(&dir.join("kubeconfig"), &cluster.name, &server, &identity)?;
-        let users = || Sources::from_environment(None).merge_target();
-        if let Some(file) = self.kubeconfig.clone().or_else(users) {
+        if let Some(file) = self.merge_target() {
             kubeconfig::merge(&file, &cluster.name, &server, &identity).await?;
         }
         Ok(())
+    }
+
+    /// The kubeconfig that takes up the cluster's context: the one given, else the user's.
+    fn merge_target(&self) -> Option<PathBuf> {
+        let users = || Sources::from_environment(None).merge_target();
+        self.kubeconfig.clone().or_else(users)
     }
 
     async fn greet(&self, cluster: &Cluster, dir: &Path) {
         let report = status::report(cluster, dir).await;
         let ready = report.nodes.iter().filter(|n| n.ready).count();
         println!(
-            "cluster {} is up: {ready} nodes ready, API on https://127.0.0.1:{}",
-            cluster.name, cluster.api_port
+            "cluster {} is up: {ready} node{} ready, API on https://127.0.0.1:{}",
+            cluster.name,
+            if ready == 1 { "" } else { "s" },
+            cluster.api_port
         );
         match &self.kubeconfig {
             Some(file) => println!("kubectl --kubeconfig {} get nodes", file.display()),

@@ -98,12 +98,11 @@ impl Node {
 async fn run(args: Args, dir: PathBuf) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let node = place(&args, dir)?;
-    let listen = args.listen.map_or(node.advertise, |l| l.ip());
-    let api_listener = bind(SocketAddr::new(listen, node.ports.api), "the API").await?;
-    let raft_listener = bind(SocketAddr::new(listen, node.ports.raft), "replication").await?;
-    let membership = pki::obtain(&args, &node).await?;
-    let store = open_store(&args, &node, &membership, raft_listener).await?;
+    let starting = start(&args, dir);
+    let started = daemon::unless_told_to_end(starting, &mut terminate, &mut interrupt).await?;
+    let Some((node, api_listener, membership, store)) = started else {
+        return Ok(());
+    };
     let registry = registry::open(&node, &store, &membership.identity)?;
     let config = apiserver::Config {
         name: node.name.clone(),
@@ -123,6 +122,12 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
         async move { server.serve(api_listener, tls, ending).await }
     });
     tracing::info!(node = node.name, url = node.url(), "serving");
+    println!(
+        "{} serves {}; its log is in {}",
+        node.name,
+        node.url(),
+        node.dir.join("log").display()
+    );
     let elsewhere = args.shared.map(|address| {
         tokio::spawn(shared::serve(
             server.clone(),
@@ -175,9 +180,23 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
     Ok(())
 }
 
+/// Takes the server's place: its ports, its certificates, its part of the store.
+async fn start(
+    args: &Args,
+    dir: PathBuf,
+) -> Result<(Node, TcpListener, pki::Membership, store::Store)> {
+    let node = place(args, dir)?;
+    let listen = args.listen.map_or(node.advertise, |l| l.ip());
+    let api_listener = bind(SocketAddr::new(listen, node.ports.api), "the API").await?;
+    let raft_listener = bind(SocketAddr::new(listen, node.ports.raft), "replication").await?;
+    let membership = pki::obtain(args, &node).await?;
+    let store = open_store(args, &node, &membership, raft_listener).await?;
+    Ok((node, api_listener, membership, store))
+}
+
 /// Settles name and ports.
 fn place(args: &Args, dir: PathBuf) -> Result<Node> {
-    let name = daemon::node_name(args.node_name.as_deref());
+    let name = daemon::node_name(args.node_name.as_deref())?;
     let wanted = args.listen.map(|l| l.port()).filter(|port| *port != 0);
     let ports = layout::server_ports(&dir, args.advertise, wanted)?;
     Ok(Node {

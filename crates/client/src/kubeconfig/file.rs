@@ -318,6 +318,14 @@ pub async fn merge(
     .await
 }
 
+/// Finds out whether a kubeconfig can be changed, before what is to be merged is there. Its directory is made.
+///
+/// # Errors
+/// As [`merge`].
+pub async fn check(path: &Path) -> Result<(), Error> {
+    change(path, |_| false).await
+}
+
 /// Takes cluster, user and context of this name out of a kubeconfig. A file that is missing stays
 /// so, and one that has none of them is not touched.
 ///

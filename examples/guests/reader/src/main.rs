@@ -49,9 +49,13 @@ fn follow(directory: &Path) -> io::Result<()> {
             }
         }
         notes.sort();
+        notes.dedup();
         for note in notes {
-            print(&note)?;
-            fs::remove_file(note)?;
+            // A directory that changes while it is read may show what is not there any more.
+            match print(&note).and_then(|()| fs::remove_file(&note)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
         }
         thread::sleep(Duration::from_millis(250));
     }

@@ -31,7 +31,8 @@ struct Followed {
 
 /// What became of one pod.
 enum Ended {
-    Code(i32),
+    /// Its exit code, and what else is to be said of it: that it was out of memory, where it trapped.
+    Code(i32, Option<String>),
     /// It never ran; the text says why.
     NotRun(String),
 }
@@ -70,7 +71,9 @@ pub(super) async fn follow(
                         inputs.spawn(input::pass(cluster.clone(), namespace.to_owned(), key.name.clone()));
                     }
                 }
-                seen.end = seen.end.take().or_else(|| end_of(&pod));
+                if seen.end.is_none() {
+                    seen.end = end_of(&pod);
+                }
                 match waits_for(&pod) {
                     Some(Wait::ForEver(why)) => bail!(why),
                     Some(Wait::ForNow(why)) if why != complained => {
@@ -99,6 +102,11 @@ pub(super) async fn follow(
                     return Ok(BROKEN_PIPE);
                 }
             }
+            for end in followed.values().filter_map(|f| f.end.as_ref()) {
+                if let Ended::Code(_, Some(why)) = end {
+                    eprintln!("carob: {why}");
+                }
+            }
             return Ok(code);
         }
     }
@@ -112,7 +120,10 @@ fn verdict(job: &Job, pods: &BTreeMap<String, Followed>) -> Result<Option<u8>> {
         .and_then(|s| s.backoff_limit_per_index.or(s.backoff_limit))
         .unwrap_or(0);
     let ended: Vec<&Ended> = pods.values().filter_map(|p| p.end.as_ref()).collect();
-    let good = ended.iter().filter(|e| matches!(e, Ended::Code(0))).count();
+    let good = ended
+        .iter()
+        .filter(|e| matches!(e, Ended::Code(0, _)))
+        .count();
     if good >= wanted {
         return Ok(Some(0));
     }
@@ -130,8 +141,8 @@ fn verdict(job: &Job, pods: &BTreeMap<String, Followed>) -> Result<Option<u8>> {
         return Ok(None);
     }
     let worst = ended.iter().find_map(|e| match e {
-        Ended::Code(0) => None,
-        Ended::Code(code) => Some(Ok(*code)),
+        Ended::Code(0, _) => None,
+        Ended::Code(code, _) => Some(Ok(*code)),
         Ended::NotRun(why) => Some(Err(why.clone())),
     });
     match worst {
@@ -166,7 +177,7 @@ fn end_of(pod: &Pod) -> Option<Ended> {
         .filter_map(terminated)
         .collect();
     if let Some(end) = ends.first() {
-        return Some(Ended::Code(end.exit_code));
+        return Some(Ended::Code(end.exit_code, beyond_its_code(end)));
     }
     let failed = status.phase.as_deref() == Some("Failed");
     failed.then(|| {
@@ -178,6 +189,19 @@ fn end_of(pod: &Pod) -> Option<Ended> {
                 .unwrap_or_default(),
         )
     })
+}
+
+/// What an exit code does not say: a reason that is not merely "it failed", or the words of a trap.
+fn beyond_its_code(end: &ContainerStateTerminated) -> Option<String> {
+    let reason = end.reason.as_deref().unwrap_or_default();
+    let named = !matches!(reason, "" | "Completed" | "Error");
+    let message = end.message.as_deref().map(str::trim).unwrap_or_default();
+    match (named, message) {
+        (false, "") => None,
+        (true, "") => Some(format!("the module was ended: {reason}")),
+        (false, message) => Some(message.to_owned()),
+        (true, message) => Some(format!("the module was ended: {reason}: {message}")),
+    }
 }
 
 /// Why a pod does not start.
@@ -284,13 +308,25 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_the_modules() {
-        let ended = |code| pods(Ended::Code(code));
+        let ended = |code| pods(Ended::Code(code, None));
         assert_eq!(verdict(&job(json!({})), &BTreeMap::new()).unwrap(), None);
         assert_eq!(verdict(&job(json!({})), &ended(0)).unwrap(), Some(0));
         assert_eq!(verdict(&job(json!({})), &ended(7)).unwrap(), Some(7));
         assert_eq!(verdict(&job(json!({})), &ended(4096)).unwrap(), Some(1));
         let not_run = pods(Ended::NotRun("no".into()));
         assert!(verdict(&job(json!({})), &not_run).is_err());
+    }
+
+    #[test]
+    fn what_a_code_does_not_say_is_said() {
+        let said = |end: Value| beyond_its_code(&serde_json::from_value(end).unwrap());
+        assert_eq!(said(json!({"exitCode": 0, "reason": "Completed"})), None);
+        assert_eq!(said(json!({"exitCode": 3, "reason": "Error"})), None);
+        let oom = said(json!({"exitCode": 137, "reason": "OOMKilled"}));
+        assert_eq!(oom.as_deref(), Some("the module was ended: OOMKilled"));
+        let trap =
+            json!({"exitCode": 134, "reason": "Error", "message": "wasm trap: unreachable\n"});
+        assert_eq!(said(trap).as_deref(), Some("wasm trap: unreachable"));
     }
 
     #[test]
@@ -302,7 +338,7 @@ mod tests {
         let ended = |codes: &[i32]| -> BTreeMap<String, Followed> {
             let followed = |code: &i32| Followed {
                 printing: true,
-                end: Some(Ended::Code(*code)),
+                end: Some(Ended::Code(*code, None)),
             };
             let all = codes.iter().enumerate();
             all.map(|(i, code)| (i.to_string(), followed(code)))

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use client::{Client, DeleteOptions, Object, Patch, Propagation};
 use images::{Name, Upload};
 use k8s_openapi::api::batch::v1::Job;
@@ -27,7 +27,7 @@ pub(crate) struct Run {
     /// A variable of the environment
     #[arg(long, value_name = "K=V", value_parser = parse_env)]
     env: Vec<(String, String)>,
-    /// A file or directory of the node at a path of the guest
+    /// A directory of this machine at a path of the guest; its pod must run on this machine
     #[arg(long, value_name = "SRC:DST[:ro]", value_parser = parse_mount)]
     mount: Vec<Mount>,
     /// The most CPU it may use, such as 500m
@@ -148,6 +148,13 @@ impl Run {
         let looks_like_file =
             path.extension().is_some_and(|e| e == "wasm") && !self.module.contains("://");
         if !looks_like_file {
+            // An image's name may well be a file's: a path is what can be nothing else.
+            let is_path = ["/", "./", "../"]
+                .iter()
+                .any(|start| self.module.starts_with(start));
+            if is_path {
+                bail!("{}: a module's file ends in .wasm", self.module);
+            }
             return Ok(self.module.clone());
         }
         let upload = Upload::module(path)?;
@@ -250,17 +257,22 @@ fn parse_env(text: &str) -> Result<(String, String), String> {
 }
 
 fn parse_mount(text: &str) -> Result<Mount, String> {
-    let (rest, read_only) = match text.strip_suffix(":ro") {
-        Some(rest) => (rest, true),
-        None => (text, false),
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, read_only) = match parts.as_slice() {
+        [source, target] => (*source, *target, false),
+        [source, target, "ro"] => (*source, *target, true),
+        _ => return Err(format!("{text}: SRC:DST[:ro] expected")),
     };
-    let (source, target) = rest
-        .split_once(':')
-        .ok_or_else(|| format!("{text}: SRC:DST[:ro] expected"))?;
     if !target.starts_with('/') {
         return Err(format!("{text}: {target} is no absolute path of the guest"));
     }
     let source = std::fs::canonicalize(source).map_err(|e| format!("{source}: {e}"))?;
+    if !source.is_dir() {
+        return Err(format!(
+            "{} is no directory: mount the one that holds it",
+            source.display()
+        ));
+    }
     Ok(Mount {
         source,
         target: target.to_owned(),
@@ -287,5 +299,9 @@ mod tests {
         assert!(parse_mount(&text("data")).is_err());
         assert!(parse_mount("/does/not/exist:/x").is_err());
         assert!(parse_mount("/only").is_err());
+        assert!(parse_mount(&text("/data:rx")).is_err());
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(parse_mount(&format!("{}:/x", file.display())).is_err());
     }
 }
