@@ -68,6 +68,9 @@ pub struct Expected<'a> {
     pub ty: &'a Type,
 }
 
+/// Where Kubernetes registers its kinds, which an error names.
+const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+
 impl<'a> From<&'a Resource> for Expected<'a> {
     fn from(resource: &'a Resource) -> Self {
         Self {
@@ -117,12 +120,15 @@ impl<'a> Expected<'a> {
         let any_version = self.api_version.is_empty() || api_version.is_empty();
         if !kind.is_empty() && kind != self.kind {
             let (from, to) = (short_version(&api_version), self.kind);
-            let why = format!("converting ({from}.{kind}) to ({to}): unknown conversion");
+            let group = self.api_version.split_once('/').map(|(group, _)| group);
+            let group = group.and_then(|group| group.split('.').next());
+            let package = group.unwrap_or("core");
+            let why = format!("converting ({from}.{kind}) to ({package}.{to}): unknown conversion");
             return Err(self.cannot_handle(&api_version, &kind, &why));
         }
         if !any_version && api_version != self.api_version {
             let why = format!(
-                "no kind {:?} is registered for version {api_version:?}",
+                "no kind {:?} is registered for version {api_version:?} in scheme {SCHEME:?}",
                 self.kind
             );
             return Err(self.cannot_handle(&api_version, self.kind, &why));
