@@ -72,8 +72,20 @@ fn main() {
     create("create ConfigMap", maps, &map);
     let renewed = json!({"spec": {"renewTime": "2026-11-21T10:00:01.000000Z"}});
     let leases = Resource::of::<Lease>();
-    update("renew Lease", leases, None, &created(leases, &lease), &renewed);
+    update(
+        "renew Lease",
+        leases,
+        None,
+        &created(leases, &lease),
+        &renewed,
+    );
     let running = json!({"status": {"phase": "Running", "podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}],
         "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-21T10:00:00Z"}]}});
-    update("status of a Pod", pods, Some("status"), &created(pods, &pod), &running);
+    update(
+        "status of a Pod",
+        pods,
+        Some("status"),
+        &created(pods, &pod),
+        &running,
+    );
 }

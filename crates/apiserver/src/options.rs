@@ -31,7 +31,9 @@ impl WriteOptions {
         headers: &HeaderMap,
     ) -> Result<WriteOptions, Status> {
         // A deletion has no such option, and leaves no entry.
-        let given = query.text("fieldManager").filter(|_| kind != "DeleteOptions");
+        let given = query
+            .text("fieldManager")
+            .filter(|_| kind != "DeleteOptions");
         let path = FieldPath::new("fieldManager");
         let faults = given.map(|manager| manager_faults(&path, manager));
         if let Some(faults) = faults.filter(|faults| !faults.is_empty()) {
@@ -287,7 +289,11 @@ mod tests {
         for manager in [&*"x".repeat(129), "a%0Ab"] {
             let refused = read(&format!("fieldManager={manager}"), &headers).unwrap_err();
             assert_eq!(refused.code, 422);
-            assert!(refused.message.contains("fieldManager: "), "{}", refused.message);
+            assert!(
+                refused.message.contains("fieldManager: "),
+                "{}",
+                refused.message
+            );
         }
     }
 }

@@ -9,11 +9,7 @@ use server::Server;
 /// What is not answered as Kubernetes answers it, and why. Each is still asked; its status must be
 /// the one given here.
 const UNMET: &[(&str, u16, &str)] = &[
-    (
-        "not JSON",
-        400,
-        "the wording is that of Go's JSON parser",
-    ),
+    ("not JSON", 400, "the wording is that of Go's JSON parser"),
     (
         "a broken continue token",
         400,
@@ -193,11 +189,7 @@ fn scrub(value: &mut Value) {
                     ("uid", Value::String(_)) => *value = "<uid>".into(),
                     ("resourceVersion", Value::String(_)) => *value = "<rv>".into(),
                     ("continue", Value::String(_)) => *value = "<token>".into(),
-                    ("message", Value::String(text)) => {
-                        // What follows is a diff of Go's structures.
-                        let told = text.split("\n@@").next().unwrap_or_default();
-                        *value = uuids(told).into();
-                    }
+                    ("message", Value::String(text)) => *value = uuids(&differences(text)).into(),
                     ("name", Value::String(name)) if name.starts_with("g-") => {
                         *value = "g-".into();
                     }
@@ -210,6 +202,22 @@ fn scrub(value: &mut Value) {
         }
         _ => {}
     }
+}
+
+/// Of a diff, which Kubernetes makes of its Go structures, the values that differ.
+fn differences(text: &str) -> String {
+    let Some((first, diff)) = text.split_once('\n') else {
+        return text.to_owned();
+    };
+    if !first.contains("may not change fields other than") {
+        return text.to_owned();
+    }
+    let mut told = vec![first.to_owned()];
+    for line in diff.lines().filter(|line| line.starts_with(['-', '+'])) {
+        let (name, value) = line.split_once(": ").unwrap_or((line, ""));
+        told.push(format!("{} {}", &name[..1], value.trim_end_matches(',')));
+    }
+    told.join("\n")
 }
 
 fn uuids(text: &str) -> String {

@@ -34,6 +34,8 @@ pub(super) struct Entry {
     /// When it last changed something; empty where that is not known.
     pub(super) time: String,
     pub(super) set: FieldSet,
+    /// The entry as it is stored, where its set is not read: nothing is to be done to it.
+    unread: Option<Value>,
 }
 
 impl Entry {
@@ -50,6 +52,7 @@ impl Entry {
             subresource: target.subresource.to_owned(),
             time: String::new(),
             set: FieldSet::default(),
+            unread: None,
         }
     }
 
@@ -59,11 +62,6 @@ impl Entry {
             && self.operation == other.operation
             && self.subresource == other.subresource
             && (self.operation == Operation::Apply || self.api_version == other.api_version)
-    }
-
-    /// Whether the two are alike in everything but their time.
-    pub(super) fn is_as_before(&self, other: &Self) -> bool {
-        self.is(other) && self.api_version == other.api_version && self.set == other.set
     }
 
     /// By what entries are sorted.
@@ -79,6 +77,40 @@ impl Entry {
 
     /// Reads an entry; none for what is none.
     pub(super) fn read(value: &Value) -> Option<Self> {
+        let mut entry = Self::names(value)?;
+        if let Some(fields) = value.get("fieldsV1") {
+            entry.set = FieldSet::from_value(fields)?;
+        }
+        Some(entry)
+    }
+
+    /// Takes a stored entry up without reading its set; [`load`](Self::load) does.
+    pub(super) fn unread(value: Value) -> Option<Self> {
+        let mut entry = Self::names(&value)?;
+        entry.unread = Some(value);
+        Some(entry)
+    }
+
+    /// Reads the set of an entry that was taken up without.
+    pub(super) fn load(&mut self) {
+        if let Some(value) = self.unread.take() {
+            self.set = FieldSet::from_value(&value["fieldsV1"]).unwrap_or_default();
+        }
+    }
+
+    /// Whether these fields may be among the entry's.
+    pub(super) fn may_have(&self, fields: &FieldSet) -> bool {
+        match &self.unread {
+            Some(value) => fields.meets(&value["fieldsV1"]),
+            None => true,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.unread.is_none() && self.set.is_empty()
+    }
+
+    fn names(value: &Value) -> Option<Self> {
         let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
         let operation = match text("operation") {
             "Apply" => Operation::Apply,
@@ -88,21 +120,21 @@ impl Entry {
         if text("apiVersion").is_empty() || text("fieldsType") != "FieldsV1" {
             return None;
         }
-        let set = match value.get("fieldsV1") {
-            Some(fields) => FieldSet::from_value(fields)?,
-            None => FieldSet::default(),
-        };
         Some(Self {
             manager: text("manager").to_owned(),
             operation,
             api_version: text("apiVersion").to_owned(),
             subresource: text("subresource").to_owned(),
             time: text("time").to_owned(),
-            set,
+            set: FieldSet::default(),
+            unread: None,
         })
     }
 
     pub(super) fn into_value(self) -> Value {
+        if let Some(value) = self.unread {
+            return value;
+        }
         let mut out = Map::new();
         let mut put = |field: &str, text: String| {
             if !text.is_empty() {

@@ -13,7 +13,10 @@ pub fn manager_faults(path: &FieldPath, manager: &str) -> Vec<FieldError> {
     }
     let unprintable = manager.char_indices().filter(|(_, c)| !is_printable(*c));
     faults.extend(unprintable.map(|(at, c)| {
-        let why = format!("invalid character U+{:04X} (at position {at})", u32::from(c));
+        let why = format!(
+            "invalid character U+{:04X} (at position {at})",
+            u32::from(c)
+        );
         FieldError::invalid(path, manager, &why)
     }));
     faults
@@ -54,7 +57,14 @@ mod tests {
             let faults = manager_faults(&path, name);
             faults.iter().map(ToString::to_string).collect()
         };
-        for fine in ["", "kubectl", "it's a \"name\" \\", "é", "e\u{301}", &"x".repeat(128)] {
+        for fine in [
+            "",
+            "kubectl",
+            "it's a \"name\" \\",
+            "é",
+            "e\u{301}",
+            &"x".repeat(128),
+        ] {
             assert_eq!(faults(fine), [""; 0], "{fine}");
         }
         assert_eq!(

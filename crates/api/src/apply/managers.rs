@@ -22,11 +22,16 @@ impl Managers {
         Self::read(managed_fields(object)).unwrap_or_default()
     }
 
+    /// Those that an object carries, of which only a few will be looked into.
+    pub(super) fn unread(entries: Vec<Value>) -> Self {
+        let entries: Option<_> = entries.into_iter().map(Entry::unread).collect();
+        Self(entries.unwrap_or_default())
+    }
+
     /// Those that a write brings itself. It takes them from the stored object where it brings none,
     /// or some that cannot be read: clients that know nothing of them must not delete them. A single
     /// empty entry means that there are to be none.
-    pub(super) fn brought(target: Target<'_>, new: &Value) -> Option<Self> {
-        let given = managed_fields(new);
+    pub(super) fn brought(target: Target<'_>, given: &[Value]) -> Option<Self> {
         if !target.subresource.is_empty() || given.is_empty() {
             return None;
         }
@@ -39,7 +44,7 @@ impl Managers {
     }
 
     /// None: there is an entry that is none. Of two of one manager the last counts.
-    pub(super) fn read(entries: &[Value]) -> Option<Self> {
+    fn read(entries: &[Value]) -> Option<Self> {
         let mut managers = Self::default();
         for entry in entries {
             managers.set(Entry::read(entry)?);
@@ -67,25 +72,32 @@ impl Managers {
     /// Takes away what was written or removed from all who had it, but one.
     pub(super) fn lose(&mut self, changes: &Changes, but: Option<&Entry>) {
         for entry in &mut self.0 {
-            if !but.is_some_and(|own| own.is(entry)) {
-                entry.set.subtract(&changes.set);
-                entry.set.subtract(&changes.removed);
+            if but.is_some_and(|own| own.is(entry)) {
+                continue;
+            }
+            for fields in [&changes.set, &changes.removed] {
+                if entry.may_have(fields) {
+                    entry.load();
+                    entry.set.subtract(fields);
+                }
             }
         }
     }
 
     /// Adds fields to a manager's entry, which is made where it is missing, at this time.
-    pub(super) fn gain(&mut self, own: Entry, fields: &FieldSet, time: String) {
-        let entry = match self.0.iter().position(|entry| entry.is(&own)) {
-            Some(at) => &mut self.0[at],
-            None => {
-                self.0.push(own);
-                let last = self.0.len() - 1;
-                &mut self.0[last]
+    pub(super) fn gain(&mut self, mut own: Entry, fields: &FieldSet, time: String) {
+        match self.0.iter_mut().find(|entry| entry.is(&own)) {
+            Some(entry) => {
+                entry.load();
+                entry.set.add(fields);
+                entry.time = time;
             }
-        };
-        entry.set.add(fields);
-        entry.time = time;
+            None => {
+                own.set.add(fields);
+                own.time = time;
+                self.0.push(own);
+            }
+        }
     }
 
     /// Puts an entry in the place of the manager's last.
@@ -96,18 +108,9 @@ impl Managers {
         }
     }
 
-    /// Whether the entries differ from these in nothing but their times.
-    pub(super) fn are_as_before(&self, before: &Self) -> bool {
-        self.0.len() == before.0.len()
-            && self
-                .0
-                .iter()
-                .all(|entry| before.0.iter().any(|old| old.is_as_before(entry)))
-    }
-
     /// Forgets those who own nothing any more.
     pub(super) fn drop_empty(&mut self) {
-        self.0.retain(|entry| !entry.set.is_empty());
+        self.0.retain(|entry| !entry.is_empty());
     }
 
     /// Writes the entries into an object, in Kubernetes' order.
@@ -131,9 +134,11 @@ impl Managers {
         let mut kept: Vec<Entry> = Vec::new();
         // The first of each version stays as it is until there is a second.
         let mut buckets: Vec<usize> = Vec::new();
-        for entry in std::mem::take(&mut self.0) {
+        for mut entry in std::mem::take(&mut self.0) {
             // An earlier bucket that is younger than what was put together now.
             if let Some(same) = kept.iter_mut().find(|k| k.is(&entry)) {
+                entry.load();
+                same.load();
                 same.set.add(&entry.set);
                 same.time = entry.time;
                 continue;
@@ -151,6 +156,8 @@ impl Managers {
                 continue;
             };
             let bucket = &mut kept[*at];
+            entry.load();
+            bucket.load();
             bucket.manager = ANCIENT.to_owned();
             bucket.subresource = String::new();
             bucket.set.add(&entry.set);
@@ -166,6 +173,15 @@ pub(super) fn managed_fields(object: &Value) -> &[Value] {
     let fields = object.get("metadata").and_then(|m| m.get("managedFields"));
     let fields = fields.and_then(Value::as_array);
     fields.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Takes an object's entries out of it.
+pub(super) fn take(object: &mut Value) -> Vec<Value> {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    match metadata.and_then(|metadata| metadata.remove("managedFields")) {
+        Some(Value::Array(entries)) => entries,
+        _ => Vec::new(),
+    }
 }
 
 /// Gives an object these entries.

@@ -50,7 +50,11 @@ fn owners(object: &Value) -> Vec<String> {
     let line = |entry: &Value| {
         let text = |field: &str| entry[field].as_str().unwrap_or_default();
         let names = ["manager", "operation", "apiVersion", "subresource"].map(text);
-        let timed = if entry["time"].is_string() { "" } else { " untimed" };
+        let timed = if entry["time"].is_string() {
+            ""
+        } else {
+            " untimed"
+        };
         format!("{}{timed}", names.join(" ").trim_end())
     };
     owning.map(line).collect()
@@ -70,8 +74,13 @@ fn kubectl_goes_from_client_side_to_server_side() {
     assert_eq!(new["spec"]["replicas"], 2);
     assert_eq!(owners(&new), ["kubectl Apply apps/v1"]);
     // The annotation follows, so that the way back is open; it stays who wrote it first's.
-    let text = new["metadata"]["annotations"][ANNOTATION].as_str().expect("text");
-    assert!(text.ends_with("}\n") && text.contains("\\u003ci\\u003e:v1"), "{text}");
+    let text = new["metadata"]["annotations"][ANNOTATION]
+        .as_str()
+        .expect("text");
+    assert!(
+        text.ends_with("}\n") && text.contains("\\u003ci\\u003e:v1"),
+        "{text}"
+    );
     let last: Value = serde_json::from_str(text).expect("JSON");
     assert_eq!(last, manifest(2));
 }
@@ -112,7 +121,8 @@ fn an_annotation_that_says_nothing_helps_nobody() {
 #[test]
 fn kubectl_hands_its_old_entry_over() {
     let old = server_side(&client_side(1), manifest(2), "kubectl").expect("applied");
-    let mut fields = json!({"f:metadata": {"f:annotations": {".": {}}}, "f:spec": {"f:replicas": {}}});
+    let mut fields =
+        json!({"f:metadata": {"f:annotations": {".": {}}}, "f:spec": {"f:replicas": {}}});
     fields["f:metadata"]["f:annotations"][format!("f:{ANNOTATION}")] = json!({});
     let entry = json!({"manager": "kubectl", "operation": "Apply", "apiVersion": "apps/v1",
         "time": "2026-11-21T10:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields});
@@ -137,7 +147,11 @@ fn a_second_applier_of_the_same_has_changed_nothing() {
     let mut renamed = both.clone();
     renamed["metadata"]["managedFields"][1]["apiVersion"] = "apps/v1beta2".into();
     let applied = server_side(&renamed, manifest(3), "one").expect_err("two has it, too");
-    assert!(applied.message.contains("conflict with \"two\""), "{}", applied.message);
+    assert!(
+        applied.message.contains("conflict with \"two\""),
+        "{}",
+        applied.message
+    );
 }
 
 fn scaled(old: &Value, replicas: u32, manager: &str) -> Value {
@@ -155,19 +169,32 @@ fn who_scales_owns_the_number_of_replicas() {
     assert_eq!(owners(&two), ["kubectl Update apps/v1 scale untimed"]);
     // Everything else stays whose it was.
     let mut rest = fields;
-    rest["f:spec"].as_object_mut().expect("spec").remove("f:replicas");
+    rest["f:spec"]
+        .as_object_mut()
+        .expect("spec")
+        .remove("f:replicas");
     let entries = managers::managed_fields(&two);
     assert_eq!(entries.len(), 2);
-    assert_eq!((&entries[1]["fieldsV1"], &entries[1]["time"]), (&rest, &json!("2026-11-21T10:00:00Z")));
+    assert_eq!(
+        (&entries[1]["fieldsV1"], &entries[1]["time"]),
+        (&rest, &json!("2026-11-21T10:00:00Z"))
+    );
 
-    assert_eq!(scaled(&two, 2, "other"), two, "the same number is no change");
+    assert_eq!(
+        scaled(&two, 2, "other"),
+        two,
+        "the same number is no change"
+    );
     let three = scaled(&two, 3, "other");
     assert_eq!(owners(&three), ["other Update apps/v1 scale untimed"]);
     let again = scaled(&three, 4, "other");
     assert_eq!(owners(&again), owners(&three));
     // None is what a scale leaves out: it is nobody's, and then nobody's number is recorded.
     let none = scaled(&again, 0, "other");
-    assert_eq!((owners(&none), &none["spec"]["replicas"]), (vec![], &json!(0)));
+    assert_eq!(
+        (owners(&none), &none["spec"]["replicas"]),
+        (vec![], &json!(0))
+    );
     assert_eq!(owners(&scaled(&none, 1, "other")), [""; 0]);
 }
 
@@ -200,7 +227,8 @@ fn scales_are_applied() {
     let odd = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replica": 1}});
     let refused = write::apply_scale(deployments(), &old, odd, false, &by("hpa"));
     assert_eq!(refused.expect_err("unknown field").code, 400);
-    let negative = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": -1}});
+    let negative =
+        json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": -1}});
     let refused = write::apply_scale(deployments(), &old, negative, true, &by("hpa"));
     assert_eq!(refused.expect_err("negative").code, 422);
 }

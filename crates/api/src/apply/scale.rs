@@ -24,11 +24,10 @@ pub(crate) fn entries_to_scale(resource: &Resource, workload: &Value, scale: &mu
     let mut entries = Managers::default();
     for entry in Managers::of(workload).iter() {
         if entry.api_version == resource.api_version && entry.set.has(&replicas()) {
-            entries.set(Entry {
-                api_version: Target::scale().api_version.to_owned(),
-                set: only_replicas(),
-                ..entry.clone()
-            });
+            let mut owner = entry.clone();
+            owner.api_version = Target::scale().api_version.to_owned();
+            owner.set = only_replicas();
+            entries.set(owner);
         }
     }
     entries.write(scale);
@@ -41,12 +40,13 @@ pub(crate) fn entries_from_scale(resource: &Resource, workload: &mut Value, scal
     let owners: Vec<Entry> = Managers::of(scale)
         .iter()
         .filter(|entry| entry.set.has(&path))
-        .map(|entry| Entry {
-            api_version: resource.api_version.to_owned(),
-            set: only_replicas(),
+        .map(|entry| {
+            let mut owner = entry.clone();
+            owner.api_version = resource.api_version.to_owned();
+            owner.set = only_replicas();
             // Kubernetes looks for it among the workload's, where there is none yet.
-            time: String::new(),
-            ..entry.clone()
+            owner.time = String::new();
+            owner
         })
         .collect();
     let mut left = Managers::default();

@@ -229,6 +229,15 @@ impl FieldSet {
         Value::Object(out)
     }
 
+    /// Whether the set has a path at or above one of those in `fields`, which is a `fieldsV1`, or below
+    /// it: only then can taking one from the other change anything.
+    pub(super) fn meets(&self, fields: &Value) -> bool {
+        self.children.iter().any(|(step, child)| {
+            let inner = fields.get(step.text());
+            inner.is_some_and(|inner| child.member || child.meets(inner))
+        })
+    }
+
     /// Reads `fieldsV1`. Steps of a kind that is not known are left out, as Kubernetes does; none
     /// is returned for what is no set.
     pub(super) fn from_value(value: &Value) -> Option<Self> {

@@ -107,7 +107,12 @@ fn managers_share_a_map() {
     );
 
     let mut updated = map(json!({"d": "4"}));
-    track(Target::new(maps, None), Some(&dropped), &mut updated, &by("three"));
+    track(
+        Target::new(maps, None),
+        Some(&dropped),
+        &mut updated,
+        &by("three"),
+    );
     assert_eq!(
         owners(&updated),
         [
@@ -115,7 +120,8 @@ fn managers_share_a_map() {
             owner("three Update", json!({"f:data": {"f:d": {}}})),
         ]
     );
-    let taken = apply(Target::new(maps, None),
+    let taken = apply(
+        Target::new(maps, None),
         Some(&updated),
         map(json!({"d": "5", "e": "6"})),
         false,
@@ -157,7 +163,8 @@ fn managers_share_a_deployment() {
     // A patch takes one field over.
     let mut patched = first.clone();
     patched["spec"]["template"]["spec"]["containers"][1]["image"] = "two:v2".into();
-    track(Target::new(deployments, None),
+    track(
+        Target::new(deployments, None),
         Some(&first),
         &mut patched,
         &by("unknown"),
@@ -177,7 +184,8 @@ fn managers_share_a_deployment() {
     let mut removed = patched.clone();
     let containers = removed["spec"]["template"]["spec"]["containers"].as_array_mut();
     containers.expect("containers").truncate(1);
-    track(Target::new(deployments, None),
+    track(
+        Target::new(deployments, None),
         Some(&patched),
         &mut removed,
         &by("unknown"),
@@ -220,7 +228,12 @@ fn updates_own_what_they_add() {
     pod["status"] =
         json!({"phase": "Running", "podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}]});
     pod["spec"]["nodeName"] = "x".into();
-    track(Target::new(pods, Some("status")), Some(&old), &mut pod, &by("unknown"));
+    track(
+        Target::new(pods, Some("status")),
+        Some(&old),
+        &mut pod,
+        &by("unknown"),
+    );
     let status = json!({"f:status": {"f:phase": {}, "f:podIP": {},
         "f:podIPs": {".": {}, "k:{\"ip\":\"10.1.1.1\"}": {".": {}, "f:ip": {}}}}});
     assert_eq!(
@@ -238,7 +251,10 @@ fn what_nobody_recorded_was_there_before_the_first_apply() {
     let mut made = write::create(maps, map(json!({"a": "1"})), &by("kubectl")).expect("created");
     assert_eq!(
         owners(&made),
-        [owner("kubectl Update", json!({"f:data": {".": {}, "f:a": {}}}))]
+        [owner(
+            "kubectl Update",
+            json!({"f:data": {".": {}, "f:a": {}}})
+        )]
     );
     let conflict = store(maps, Some(&made), map(json!({"a": "2"})), "one", false);
     assert_eq!(
@@ -323,7 +339,8 @@ fn many_updaters_are_put_together() {
     for number in 0..15 {
         let old = object.clone();
         object["data"][format!("k{number}")] = "v".into();
-        track(Target::new(maps, None),
+        track(
+            Target::new(maps, None),
             Some(&old),
             &mut object,
             &by(&format!("m{number:02}")),
@@ -356,9 +373,20 @@ fn odd_input_does_no_harm() {
         odd.clone(),
     ] {
         for old in [json!(null), json!({"data": {"a": {"b": 1}}}), odd.clone()] {
-            let _ = apply(Target::new(maps, None), Some(&old), wanted.clone(), true, &by("one"));
+            let _ = apply(
+                Target::new(maps, None),
+                Some(&old),
+                wanted.clone(),
+                true,
+                &by("one"),
+            );
             let mut new = wanted.clone();
-            track(Target::new(maps, Some("status")), Some(&old), &mut new, &by("one"));
+            track(
+                Target::new(maps, Some("status")),
+                Some(&old),
+                &mut new,
+                &by("one"),
+            );
         }
     }
 }
@@ -376,9 +404,17 @@ fn lists_as_long_as_a_body_are_merged() {
         object
     };
     let old = holding(names(0..50_000));
-    let first = apply(Target::new(maps, None), None, old.clone(), false, &by("a")).expect("applied");
+    let first =
+        apply(Target::new(maps, None), None, old.clone(), false, &by("a")).expect("applied");
     let wanted = holding(names(25_000..75_000));
-    let second = apply(Target::new(maps, None), Some(&first), wanted, false, &by("a")).expect("applied");
+    let second = apply(
+        Target::new(maps, None),
+        Some(&first),
+        wanted,
+        false,
+        &by("a"),
+    )
+    .expect("applied");
     assert_eq!(
         second["metadata"]["finalizers"],
         json!(names(25_000..75_000))

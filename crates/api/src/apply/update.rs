@@ -1,6 +1,6 @@
 //! What a write that is no apply makes of the record.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::compare::{NOTHING, compare};
 use super::entry::{Entry, Operation};
@@ -15,16 +15,23 @@ use crate::write::Context;
 /// A stored object without any entry stays so: nobody is known who owns its fields. A client may
 /// bring entries of its own, but through no subresource.
 pub fn track(target: Target<'_>, old: Option<&Value>, new: &mut Value, context: &Context) {
-    let brought = Managers::brought(target, new);
     let live = old.unwrap_or(&NOTHING);
+    let stored = managers::managed_fields(live);
+    let carried = managers::take(new);
     let changes = compare(target, live, new);
+    let same = carried == stored;
+    let brought = Some(()).filter(|()| !same);
+    let brought = brought.and_then(|()| Managers::brought(target, &carried));
     if brought.is_none() && changes.is_empty() && old.is_some() {
-        managers::put(new, managers::managed_fields(live).to_vec());
+        managers::put(new, stored.to_vec());
         return;
     }
-    let mut managers = brought.unwrap_or_else(|| Managers::of(live));
+    let mut managers = match brought {
+        Some(brought) => brought,
+        None if same => Managers::unread(carried),
+        None => Managers::unread(stored.to_vec()),
+    };
     if managers.is_empty() && old.is_some() {
-        managers::put(new, Vec::new());
         return;
     }
     managers.lose(&changes, None);
@@ -41,20 +48,29 @@ pub fn track(target: Target<'_>, old: Option<&Value>, new: &mut Value, context: 
 /// looked like a change was defaulted or corrected away.
 pub(crate) fn ignore_times(old: &Value, new: &mut Value) {
     let (before, after) = (managers::managed_fields(old), managers::managed_fields(new));
-    if before.len() != after.len() || before == after {
+    let timeless = |one: &Value, two: &Value| same_but(one, two, "time", |_, _| true);
+    let known = |entry: &Value| before.iter().any(|old| timeless(old, entry));
+    if before.len() != after.len() || before == after || !after.iter().all(known) {
         return;
     }
-    let (Some(before), Some(after)) = (Managers::read(before), Managers::read(after)) else {
-        return;
+    let metadata = |one: &Value, two: &Value| same_but(one, two, "managedFields", |_, _| true);
+    if same_but(old, new, "metadata", metadata) {
+        managers::put(new, before.to_vec());
+    }
+}
+
+/// Whether two objects are the same, if one of their fields is by another measure.
+fn same_but(one: &Value, two: &Value, field: &str, same: fn(&Value, &Value) -> bool) -> bool {
+    let (Value::Object(one), Value::Object(two)) = (one, two) else {
+        return one == two;
     };
-    if !after.are_as_before(&before) {
-        return;
-    }
-    let entries = managers::managed_fields(new).to_vec();
-    managers::put(new, managers::managed_fields(old).to_vec());
-    if new != old {
-        managers::put(new, entries);
-    }
+    let others = |map: &'_ Map<String, Value>| map.len() - usize::from(map.contains_key(field));
+    let alike = |(name, value): (&String, &Value)| match two.get(name) {
+        Some(other) if name == field => same(value, other),
+        Some(other) => value == other,
+        None => name == field,
+    };
+    others(one) == others(two) && one.iter().all(alike)
 }
 
 #[cfg(test)]

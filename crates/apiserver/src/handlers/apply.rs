@@ -27,11 +27,7 @@ pub(super) async fn apply(call: &Call, options: &WriteOptions) -> Result<Respons
 }
 
 /// What the manager wants, which must be of this version.
-pub(super) fn wanted(
-    call: &Call,
-    options: &WriteOptions,
-    expected: &str,
-) -> Result<Value, Status> {
+pub(super) fn wanted(call: &Call, options: &WriteOptions, expected: &str) -> Result<Value, Status> {
     if !options.manager_given {
         let path = FieldPath::new("fieldManager");
         let error = FieldError::required(&path, "is required for apply patch");

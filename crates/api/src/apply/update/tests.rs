@@ -110,8 +110,7 @@ fn a_condition_s_probe_is_always_there() {
     let mut new = made.clone();
     new["status"]["conditions"] = json!([{"type": "PodScheduled", "status": "False"}]);
     let unfit = write::update(pods, Some("status"), &made, new, &at("s", 1)).expect("updated");
-    let condition =
-        r#"{".":{},"k:{\"type\":\"PodScheduled\"}":{".":{},"f:lastProbeTime":{},"f:status":{},"f:type":{}}}"#;
+    let condition = r#"{".":{},"k:{\"type\":\"PodScheduled\"}":{".":{},"f:lastProbeTime":{},"f:status":{},"f:type":{}}}"#;
     assert_eq!(
         lines(&unfit)[1],
         format!(r#"s Update v1 status 01 {{"f:status":{{"f:conditions":{condition}}}}}"#)
@@ -148,9 +147,15 @@ fn clients_may_bring_entries() {
         (json!([entry(json!({"apiVersion": null}))]), &kept[..]),
         (json!([entry(json!({"fieldsType": null}))]), &kept[..]),
         (json!([entry(json!({"fieldsType": "FieldsV2"}))]), &kept[..]),
-        (json!([entry(json!({"fieldsV1": {"f:data": 1}}))]), &kept[..]),
+        (
+            json!([entry(json!({"fieldsV1": {"f:data": 1}}))]),
+            &kept[..],
+        ),
         (json!([entry(json!({"fieldsV1": {"k:{": {}}}))]), &kept[..]),
-        (json!([entry(json!({"fieldsV1": {"x:new": {}}}))]), &brought[..]),
+        (
+            json!([entry(json!({"fieldsV1": {"x:new": {}}}))]),
+            &brought[..],
+        ),
         // Who owns nothing is forgotten.
         (json!([entry(json!({"fieldsV1": null}))]), &[]),
     ] {
@@ -166,10 +171,7 @@ fn clients_may_bring_entries() {
     let both = write::update(maps(), None, &stored(), new.clone(), &at("two", 9)).expect("updated");
     assert_eq!(
         lines(&both),
-        [
-            &brought[0],
-            r#"two Update v1 09 {"f:data":{"f:b":{}}}"#
-        ]
+        [&brought[0], r#"two Update v1 09 {"f:data":{"f:b":{}}}"#]
     );
     if let Some(metadata) = new["metadata"].as_object_mut() {
         metadata.remove("resourceVersion");
@@ -207,7 +209,9 @@ fn names_that_clients_bring_are_judged() {
             Err(status) => {
                 let details = status.details.expect("details");
                 let causes = details.causes.into_iter();
-                causes.map(|c| format!("{}: {}", c.field, c.message)).collect()
+                causes
+                    .map(|c| format!("{}: {}", c.field, c.message))
+                    .collect()
             }
         }
     };
@@ -296,8 +300,13 @@ fn what_is_defaulted_away_is_no_change() {
     // The class follows from the spec: who writes another changes nothing.
     let mut new = made.clone();
     new["status"]["qosClass"] = "Guaranteed".into();
-    let written = write::update(pods, Some("status"), &made, new.clone(), &at("two", 1)).expect("ok");
-    assert_eq!(lines(&written).len(), 2, "but it is recorded that two tried");
+    let written =
+        write::update(pods, Some("status"), &made, new.clone(), &at("two", 1)).expect("ok");
+    assert_eq!(
+        lines(&written).len(),
+        2,
+        "but it is recorded that two tried"
+    );
     let again = write::update(pods, Some("status"), &written, new, &at("two", 2)).expect("ok");
     assert_eq!(again, written);
 }
