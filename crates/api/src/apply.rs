@@ -122,7 +122,9 @@ fn dropped(managers: &Managers, own: &Entry) -> FieldSet {
         return gone;
     };
     for path in before.set.minus(&own.set).paths() {
-        if !managers.others(own).any(|entry| entry.set.touches(&path)) {
+        // Who has something inside has the field around it, too.
+        let kept = own.set.touches(&path);
+        if !kept && !managers.others(own).any(|entry| entry.set.touches(&path)) {
             gone.insert(&path);
         }
     }

@@ -179,9 +179,10 @@ async fn client_side_apply_becomes_server_side_apply() {
         .call("PATCH", &path, json_patch, upgrade(&entries))
         .await
         .expect(200);
+    // An apply that changes nothing has no time, and comes first.
     assert_eq!(
         managers(&upgraded),
-        ["kubectl Apply", "kubectl-last-applied Apply"]
+        ["kubectl-last-applied Apply", "kubectl Apply"]
     );
     let stale = server
         .call("PATCH", &path, json_patch, upgrade(&entries))

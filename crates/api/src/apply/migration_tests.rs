@@ -124,6 +124,8 @@ fn kubectl_hands_its_old_entry_over() {
     let mut fields =
         json!({"f:metadata": {"f:annotations": {".": {}}}, "f:spec": {"f:replicas": {}}});
     fields["f:metadata"]["f:annotations"][format!("f:{ANNOTATION}")] = json!({});
+    // An update owns the map around the labels, an apply only what it says in it.
+    fields["f:spec"]["f:template"]["f:metadata"]["f:labels"] = json!({".": {}, "f:a": {}});
     let entry = json!({"manager": "kubectl", "operation": "Apply", "apiVersion": "apps/v1",
         "time": "2026-11-21T10:00:00Z", "fieldsType": "FieldsV1", "fieldsV1": fields});
     let patch = json!([{"op": "replace", "path": "/metadata/managedFields", "value": [entry]}]);
@@ -133,6 +135,8 @@ fn kubectl_hands_its_old_entry_over() {
     // The annotation is not in the manifest: the next apply removes it.
     let after = server_side(&migrated, manifest(2), "kubectl").expect("applied");
     assert!(after["metadata"]["annotations"].is_null(), "{after}");
+    let labels = &after["spec"]["template"]["metadata"]["labels"];
+    assert_eq!(labels, &json!({"a": "d"}));
 }
 
 #[test]
