@@ -1,5 +1,10 @@
 //! What the write path costs, in microseconds a write: `cargo run --release -p api --example write-cost`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "no test pauses this program's clock"
+)]
+
 use std::hint::black_box;
 use std::time::Instant;
 
