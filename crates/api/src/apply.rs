@@ -1,31 +1,45 @@
 //! Server-side apply, and the record of who set which field (`metadata.managedFields`).
 //!
-//! Behaves as `sigs.k8s.io/structured-merge-diff` does: [`apply`] takes what one manager wants of
-//! an object, merges it into the stored one, refuses to take other managers' fields unless forced,
-//! and removes what the manager wanted before and nobody else does. [`track`] records what any
-//! other write changed.
+//! Behaves as Kubernetes' field manager and `sigs.k8s.io/structured-merge-diff` do: [`apply`] takes
+//! what one manager wants of an object, merges it into the stored one, refuses to take other
+//! managers' fields unless forced, and removes what the manager wanted before and nobody else does.
+//! [`track`] records what any other write changed.
 //!
-//! Recording begins with the first apply: an object that is never applied carries no
-//! `managedFields`. What it had before its first apply then belongs to the manager
-//! `before-first-apply`, so that an apply does not silently overwrite it.
+//! Every write is recorded but those that only the server makes: bindings, marks of deletion. An
+//! object without any entry, because a client took them away, is recorded again from its next apply
+//! on; what it had before then belongs to the manager `before-first-apply`.
 
 mod compare;
+mod entry;
+mod last_applied;
+mod manager_name;
 mod managers;
 mod merge;
+mod scale;
 mod set;
 mod shape;
+mod target;
+mod update;
 
 use serde_json::Value;
 
-use crate::resource::Resource;
 use crate::status::{Cause, Status};
+use crate::time;
 use crate::write::Context;
-use compare::compare;
-use managers::{Entry, Managers};
+use compare::{NOTHING, compare};
+use entry::{Entry, Operation};
+use managers::Managers;
 use set::FieldSet;
 use shape::Kind;
 
-pub use managers::track;
+pub use manager_name::{manager_faults, manager_of_user_agent};
+pub(crate) use scale::{entries_from_scale, entries_to_scale};
+pub use target::Target;
+pub(crate) use update::ignore_times;
+pub use update::track;
+
+/// Fields that one manager owns and another would take.
+type Conflict<'a> = (&'a Entry, FieldSet);
 
 /// What an object becomes when `context.manager` applies `wanted`, with its new managed fields.
 /// The result still has to be brought into the schema's types; [`write::apply`](crate::write::apply)
@@ -38,8 +52,7 @@ pub use managers::track;
 /// 400 when `wanted` brings managed fields of its own, 409 when it would take other managers'
 /// fields and `force` is not set.
 pub fn apply(
-    resource: &Resource,
-    subresource: Option<&str>,
+    target: Target<'_>,
     old: Option<&Value>,
     wanted: Value,
     force: bool,
@@ -49,52 +62,84 @@ pub fn apply(
     if given.is_some_and(|fields| !fields.is_null()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    let root = Kind::Struct(resource.schema());
-    let mut set = FieldSet::default();
-    merge::fields_of(root, &wanted, &mut Vec::new(), &mut set);
-    managers::strip(resource, subresource, &mut set);
-    let empty = Value::Object(serde_json::Map::new());
-    let live = old.unwrap_or(&empty);
-    let mut managers = Managers::read(live);
-    if old.is_some() {
-        managers.begin(resource, live, context);
+    let root = Kind::Struct(target.ty);
+    let mut own = Entry::new(target, Operation::Apply, context);
+    merge::fields_of(root, &wanted, &mut Vec::new(), &mut own.set);
+    target.strip(&mut own.set);
+    let live = old.unwrap_or(&NOTHING);
+    let mut managers = Managers::of(live);
+    if managers.is_empty() && old.is_some() {
+        begin(target, live, &mut managers, context);
     }
+    let of_kubectl = own.manager == last_applied::KUBECTL;
+    let applied = of_kubectl.then(|| wanted.clone());
     let mut merged = merge::merge(root, live.clone(), wanted);
-    let mut changes = compare(root, live, &merged);
-    changes.strip(resource, subresource);
-    let own = Entry::identity(resource, subresource, "Apply", context);
-    let taken = changes.set();
-    let conflicts: Vec<(&Entry, Vec<String>)> = managers
-        .others(&own)
-        .map(|entry| (entry, entry.set.common(taken)))
-        .filter(|(_, paths)| !paths.is_empty())
-        .collect();
-    if !conflicts.is_empty() && !force {
-        return Err(conflict(&conflicts));
-    }
-    managers.take_from_others(&own, taken);
-    let before = managers.set_of(&own);
-    let mut gone = FieldSet::default();
-    for path in before.minus(&set).paths() {
-        if !managers.others(&own).any(|entry| entry.set.touches(&path)) {
-            gone.insert(&path);
+    let gone = dropped(&managers, &own);
+    merge::remove(root, &mut merged, &gone, &own.set);
+    let changes = compare(target, live, &merged);
+    if !force {
+        let mut conflicts: Vec<Conflict<'_>> = managers
+            .others(&own)
+            .map(|entry| (entry, entry.set.common(&changes.set)))
+            .collect();
+        if of_kubectl && let Some(free) = last_applied::applied_and_unchanged(target, live) {
+            for (_, fields) in &mut conflicts {
+                fields.subtract(&free);
+            }
+        }
+        conflicts.retain(|(_, fields)| !fields.is_empty());
+        if !conflicts.is_empty() {
+            return Err(conflict(&conflicts));
         }
     }
-    merge::remove(root, &mut merged, &gone, &set);
-    managers.put(own, set, context);
+    managers.lose(&changes, Some(&own));
+    own.time = if merged == *live {
+        let before = managers.find(&own);
+        before.map(|entry| entry.time.clone()).unwrap_or_default()
+    } else {
+        time::format(context.now)
+    };
+    managers.set(own);
     managers.write(&mut merged);
+    if let Some(applied) = applied {
+        last_applied::refresh(&mut merged, applied);
+    }
     Ok(merged)
 }
 
+/// Where nothing was recorded yet: makes what is there now somebody's.
+fn begin(target: Target<'_>, live: &Value, managers: &mut Managers, context: &Context) {
+    let mut before = Entry::new(target, Operation::Update, context);
+    before.manager = "before-first-apply".to_owned();
+    let changes = compare(target, &NOTHING, live);
+    managers.gain(before, &changes.set, time::format(context.now));
+}
+
+/// What the manager wanted before and does not any more, and nobody else has.
+fn dropped(managers: &Managers, own: &Entry) -> FieldSet {
+    let mut gone = FieldSet::default();
+    let Some(before) = managers.find(own) else {
+        return gone;
+    };
+    for path in before.set.minus(&own.set).paths() {
+        // Who has something inside has the field around it, too.
+        let kept = own.set.touches(&path);
+        if !kept && !managers.others(own).any(|entry| entry.set.touches(&path)) {
+            gone.insert(&path);
+        }
+    }
+    gone
+}
+
 /// `Apply failed with 1 conflict: conflict with "one": .data.b`.
-fn conflict(conflicts: &[(&Entry, Vec<String>)]) -> Status {
+fn conflict(conflicts: &[Conflict<'_>]) -> Status {
     let mut causes = Vec::new();
-    for (entry, paths) in conflicts {
-        for path in paths {
+    for (entry, fields) in conflicts {
+        for path in fields.texts() {
             causes.push(Cause {
                 reason: "FieldManagerConflict".into(),
                 message: format!("conflict with {entry}"),
-                field: path.clone(),
+                field: path,
             });
         }
     }
@@ -105,9 +150,9 @@ fn conflict(conflicts: &[(&Entry, Vec<String>)]) -> Status {
         ),
         many => {
             let mut lines = Vec::new();
-            for (entry, paths) in conflicts {
+            for (entry, fields) in conflicts {
                 lines.push(format!("conflicts with {entry}:"));
-                lines.extend(paths.iter().map(|path| format!("- {path}")));
+                lines.extend(fields.texts().iter().map(|path| format!("- {path}")));
             }
             format!(
                 "Apply failed with {} conflicts: {}",
@@ -119,5 +164,7 @@ fn conflict(conflicts: &[(&Entry, Vec<String>)]) -> Status {
     Status::apply_conflict(message, causes)
 }
 
+#[cfg(test)]
+mod migration_tests;
 #[cfg(test)]
 mod tests;

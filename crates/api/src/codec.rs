@@ -8,6 +8,7 @@ mod ignored;
 mod omitted;
 mod protobuf;
 mod scalar;
+mod syntax;
 mod tree;
 
 use serde::de::DeserializeSeed;
@@ -68,6 +69,12 @@ pub struct Expected<'a> {
     pub ty: &'a Type,
 }
 
+/// Bytes of a body that an error shows.
+const SHOWN: usize = 30;
+
+/// Where Kubernetes registers its kinds, which an error names.
+const SCHEME: &str = "pkg/api/legacyscheme/scheme.go:30";
+
 impl<'a> From<&'a Resource> for Expected<'a> {
     fn from(resource: &'a Resource) -> Self {
         Self {
@@ -115,12 +122,15 @@ impl<'a> Expected<'a> {
         let any_version = self.api_version.is_empty() || api_version.is_empty();
         if !kind.is_empty() && kind != self.kind {
             let (from, to) = (short_version(&api_version), self.kind);
-            let why = format!("converting ({from}.{kind}) to ({to}): unknown conversion");
+            let group = self.api_version.split_once('/').map(|(group, _)| group);
+            let group = group.and_then(|group| group.split('.').next());
+            let package = group.unwrap_or("core");
+            let why = format!("converting ({from}.{kind}) to ({package}.{to}): unknown conversion");
             return Err(self.cannot_handle(&api_version, &kind, &why));
         }
         if !any_version && api_version != self.api_version {
             let why = format!(
-                "no kind {:?} is registered for version {api_version:?}",
+                "no kind {:?} is registered for version {api_version:?} in scheme {SCHEME:?}",
                 self.kind
             );
             return Err(self.cannot_handle(&api_version, self.kind, &why));
@@ -144,16 +154,22 @@ impl<'a> Expected<'a> {
     }
 
     fn unrecognized(&self, why: &str, body: &[u8]) -> Status {
-        let shown: String = String::from_utf8_lossy(&body[..body.len().min(100)]).into_owned();
-        let shown = if shown.is_empty() {
-            shown
-        } else {
-            format!(" ({shown})")
-        };
         Status::bad_request(format!(
-            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {why}{shown}",
-            self.kind
+            "the object provided is unrecognized (must be of type {}): couldn't get version/kind; {why}{}",
+            self.kind,
+            summary(body)
         ))
+    }
+}
+
+/// The beginning of a body: as it is where it may be JSON, else in hexadecimal digits.
+fn summary(body: &[u8]) -> String {
+    let shown = &body[..body.len().min(SHOWN)];
+    let rest = if shown.len() < body.len() { " ..." } else { "" };
+    match body.first() {
+        None => String::new(),
+        Some(b'{') => format!(" ({}{rest})", String::from_utf8_lossy(shown)),
+        Some(_) => format!(" ({}{rest})", hex::encode(shown)),
     }
 }
 
@@ -227,9 +243,11 @@ fn read_json<'t>(body: &[u8], ty: &'t Type, walk: &mut tree::Walk<'t>) -> Result
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = tree::Root { ty, walk }
         .deserialize(&mut reader)
-        .map_err(|e| format!("json parse error: {e}"))?;
-    reader.end().map_err(|e| format!("json parse error: {e}"))?;
-    Ok(value)
+        .and_then(|value| reader.end().map(|()| value));
+    value.map_err(|error| {
+        let why = syntax::fault(body).unwrap_or_else(|| error.to_string());
+        format!("json parse error: {why}")
+    })
 }
 
 fn read_yaml<'t>(body: &[u8], ty: &'t Type, walk: &mut tree::Walk<'t>) -> Result<Value, String> {

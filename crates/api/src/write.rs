@@ -17,8 +17,9 @@ use serde_json::{Map, Value};
 
 pub use binding::bind;
 pub use delete::{DeleteOptions, Deletion, Propagation, delete, returns_deleted, should_delete};
-pub use scale::{apply_scale, scale};
+pub use scale::{apply_scale, scale, update_scale};
 
+use crate::apply::{self as record, Target};
 use crate::codec::{self, Expected, FieldValidation};
 use crate::kinds;
 use crate::resource::Resource;
@@ -105,6 +106,15 @@ pub fn place(
 ///
 /// 422 when fields are not valid, 500 (as Kubernetes) when the body has a resourceVersion.
 pub fn create(resource: &Resource, body: Value, context: &Context) -> Result<Value, Status> {
+    make(resource, body, Record::Update, context)
+}
+
+fn make(
+    resource: &Resource,
+    body: Value,
+    record: Record,
+    context: &Context,
+) -> Result<Value, Status> {
     let mut object = body;
     let metadata = metadata_mut(&mut object);
     if !text(metadata, "resourceVersion").is_empty() {
@@ -134,6 +144,9 @@ pub fn create(resource: &Resource, body: Value, context: &Context) -> Result<Val
         remove(&mut object, "status");
     }
     complete(resource, &mut object);
+    if record == Record::Update {
+        record::track(Target::new(resource, None), None, &mut object, context);
+    }
     (kinds::hooks(resource).prepare)(&mut object, None, context);
     let mut errors = metadata::validate(resource, &object);
     validate::object(resource, &object, None, &mut errors);
@@ -163,9 +176,6 @@ pub fn update(
 /// Makes the next state of an object, or a new one, from what `context.manager` wants of it
 /// ([`apply`](mod@crate::apply)); `wanted` was [placed](place), but not decoded by a type.
 ///
-/// Fields are recorded from the first apply on: an object that nobody ever applied carries no
-/// `managedFields`, and its fields then count as set by `before-first-apply`.
-///
 /// # Errors
 ///
 /// 400 when `wanted` is not of the kind or has unknown fields, 409 when it would take other
@@ -178,7 +188,24 @@ pub fn apply(
     force: bool,
     context: &Context,
 ) -> Result<Value, Status> {
+    let target = Target::new(resource, subresource);
     let expected = Expected::from(resource);
+    let merged = merge(target, expected, old, wanted, force, context)?;
+    match old {
+        None => make(resource, merged, Record::Apply, context),
+        Some(old) => advance(resource, subresource, old, merged, Record::Apply, context),
+    }
+}
+
+/// What an apply makes of an object, in the schema's types.
+fn merge(
+    target: Target<'_>,
+    expected: Expected<'_>,
+    old: Option<&Value>,
+    wanted: Value,
+    force: bool,
+    context: &Context,
+) -> Result<Value, Status> {
     let faults = codec::conform(wanted.clone(), expected, FieldValidation::Warn)?.warnings;
     if !faults.is_empty() {
         return Err(Status::bad_request(format!(
@@ -186,20 +213,16 @@ pub fn apply(
             faults.join(", ")
         )));
     }
-    let merged = crate::apply::apply(resource, subresource, old, wanted, force, context)?;
-    let merged = codec::conform(merged, expected, FieldValidation::Ignore)?.value;
-    match old {
-        None => create(resource, merged, context),
-        Some(old) => advance(resource, subresource, old, merged, Record::Apply, context),
-    }
+    let merged = record::apply(target, old, wanted, force, context)?;
+    Ok(codec::conform(merged, expected, FieldValidation::Ignore)?.value)
 }
 
 /// Who keeps `managedFields` right.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Record {
-    /// The write path, if the object has any.
+    /// The write path.
     Update,
-    /// An apply, which has done it.
+    /// An apply, or a write of a scale, which has done it.
     Apply,
 }
 
@@ -214,11 +237,10 @@ fn advance(
     let mut object = select(resource, subresource, old, new)?;
     let mut errors = metadata::carry_over(resource, old, &mut object)?;
     complete(resource, &mut object);
-    let tracked = old["metadata"]["managedFields"]
-        .as_array()
-        .is_some_and(|m| !m.is_empty());
-    if tracked && record == Record::Update {
-        crate::apply::track(resource, subresource, Some(old), &mut object, context);
+    // Before the server changes anything by itself: that is nobody's.
+    if record == Record::Update {
+        let target = Target::new(resource, subresource);
+        record::track(target, Some(old), &mut object, context);
     }
     // The kinds' rules know updates of the whole; who finalizes takes what they keep.
     if subresource != Some("finalize") {
@@ -227,6 +249,7 @@ fn advance(
     if has_generation(resource) && subresource != Some("status") && content_differs(old, &object) {
         bump_generation(&mut object);
     }
+    record::ignore_times(old, &mut object);
     errors.extend(metadata::validate(resource, &object));
     validate::object(resource, &object, Some(old), &mut errors);
     accept(resource, object, errors)
@@ -249,13 +272,20 @@ pub fn check_version(resource: &Resource, body: &Value, revision: u64) -> Result
     ))
 }
 
-/// Encodes an object for the store.
+/// Encodes an object for the store. One that is too large is stored without its managed fields, if
+/// that is enough.
 ///
 /// # Errors
 ///
 /// 413 when it is larger than [`MAX_OBJECT_BYTES`].
 pub fn encode(object: Value) -> Result<Vec<u8>, Status> {
-    let bytes = crate::object::to_stored(object);
+    let mut bytes = crate::object::to_stored(object);
+    if bytes.len() > MAX_OBJECT_BYTES
+        && let Ok(mut object) = serde_json::from_slice::<Value>(&bytes)
+        && metadata_mut(&mut object).remove("managedFields").is_some()
+    {
+        bytes = crate::object::to_stored(object);
+    }
     if bytes.len() > MAX_OBJECT_BYTES {
         return Err(Status::request_entity_too_large(format!(
             "limit is {MAX_OBJECT_BYTES}"

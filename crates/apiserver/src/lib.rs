@@ -21,7 +21,6 @@
 //! - Raft ids are never given twice: a server that joins again under its old name gets a new one, and
 //!   its store replaces the old member.
 //! - Who joins names its version in its `User-Agent` (`NAME/VERSION`); another version is refused.
-//! - An object that nobody ever applied carries no `managedFields`.
 //! - Exec, attach, port-forward, proxies (but for a node's `metrics`) and service-account tokens are refused by
 //!   name (415, 501); RBAC objects are stored and not consulted.
 

@@ -1,6 +1,7 @@
 //! What a request's query says beside its path: options of writes and lists.
 
 use api::Status;
+use api::apply::{manager_faults, manager_of_user_agent};
 use api::status::{FieldError, FieldPath};
 use http::HeaderMap;
 
@@ -29,7 +30,15 @@ impl WriteOptions {
         query: &Query,
         headers: &HeaderMap,
     ) -> Result<WriteOptions, Status> {
-        let given = query.text("fieldManager");
+        // A deletion has no such option, and leaves no entry.
+        let given = query
+            .text("fieldManager")
+            .filter(|_| kind != "DeleteOptions");
+        let path = FieldPath::new("fieldManager");
+        let faults = given.map(|manager| manager_faults(&path, manager));
+        if let Some(faults) = faults.filter(|faults| !faults.is_empty()) {
+            return Err(Status::invalid_kind("meta.k8s.io", kind, "", faults));
+        }
         Ok(WriteOptions {
             dry_run: dry_run(kind, query.all("dryRun"))?,
             manager: match given {
@@ -84,17 +93,9 @@ pub(crate) fn invalid(kind: &str, error: FieldError) -> Status {
 
 /// The field manager of a client that does not name one: its program's name.
 fn from_user_agent(headers: &HeaderMap) -> String {
-    let agent = headers
-        .get(http::header::USER_AGENT)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or_default();
-    let name: String = agent
-        .split(['/', ' '])
-        .next()
-        .unwrap_or_default()
-        .chars()
-        .take(128)
-        .collect();
+    let agent = headers.get(http::header::USER_AGENT);
+    let agent = agent.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let name = manager_of_user_agent(agent.as_deref().unwrap_or_default());
     if name.is_empty() {
         "unknown".to_owned()
     } else {
@@ -283,5 +284,16 @@ mod tests {
         assert!(options.dry_run && options.validation == FieldValidation::Strict);
         assert_eq!(read("dryRun=Some", &headers).unwrap_err().code, 422);
         assert_eq!(read("fieldValidation=x", &headers).unwrap_err().code, 422);
+        let named = read("fieldManager=me", &headers).unwrap();
+        assert!(named.manager == "me" && named.manager_given);
+        for manager in [&*"x".repeat(129), "a%0Ab"] {
+            let refused = read(&format!("fieldManager={manager}"), &headers).unwrap_err();
+            assert_eq!(refused.code, 422);
+            assert!(
+                refused.message.contains("fieldManager: "),
+                "{}",
+                refused.message
+            );
+        }
     }
 }

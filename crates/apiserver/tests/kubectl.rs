@@ -219,6 +219,39 @@ async fn applied_by_two(cluster: &Cluster) {
     cluster.kubectl("delete deployment ssa").await;
 }
 
+/// kubectl takes over by server-side apply what it made by client-side apply, with a change on the way.
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_goes_over_to_server_side_apply() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    cluster.kubectl_with("apply -f -", DEPLOYMENT).await;
+    let changed = DEPLOYMENT.replace("replicas: 2", "replicas: 3");
+    let ways = [
+        "apply --server-side -f -",
+        "apply -f -",
+        "apply --server-side -f -",
+    ];
+    for (round, way) in ways.into_iter().enumerate() {
+        let manifest = changed.replace("i:v1", &format!("i:v{round}"));
+        cluster.kubectl_with(way, &manifest).await;
+    }
+    let path = "/apis/apps/v1/namespaces/default/deployments/web";
+    let web = cluster.server.get(path).await.expect(200);
+    let container = &web["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(
+        (&web["spec"]["replicas"], &container["image"]),
+        (&json!(3), &json!("i:v2"))
+    );
+    let entries = web["metadata"]["managedFields"].as_array().unwrap();
+    let named = |name: &str| entries.iter().any(|entry| entry["manager"] == name);
+    assert!(
+        named("kubectl") && !named("kubectl-client-side-apply"),
+        "{entries:?}"
+    );
+    cluster.stop.cancel();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_kept_to_its_own() {
     let Some(cluster) = Cluster::start().await else {

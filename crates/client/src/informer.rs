@@ -32,7 +32,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Every object, by key. A copy costs a pointer.
 pub type View<T> = OrdMap<Key, Arc<T>>;
 
-/// Keeps a [`View`] of the objects that its options name.
+/// Keeps a [`View`] of the objects that its options name, without their `managedFields`.
 ///
 /// It lists once and then follows the watch, however often that breaks; when the revision it
 /// would go on from is no longer kept it lists again. Clones share the one copy, and the last one
@@ -266,11 +266,7 @@ async fn relist<T: Object>(
         tracing::warn!(%error, "an object can't be read and is left out");
     }
     let old = shared.view.read().clone();
-    let view: View<T> = list
-        .items
-        .into_iter()
-        .map(|object| (Key::of(&object), Arc::new(object)))
-        .collect();
+    let view: View<T> = list.items.into_iter().map(kept).collect();
     let gone = old.keys().filter(|key| !view.contains_key(*key));
     let new = view.iter().filter_map(|(key, object)| {
         let same = old
@@ -325,12 +321,18 @@ async fn run_watch<T: Object>(
     }
 }
 
+/// An object as it stands in a view.
+fn kept<T: Object>(mut object: T) -> (Key, Arc<T>) {
+    object.forget_managed_fields();
+    (Key::of(&object), Arc::new(object))
+}
+
 /// Brings one event into the view; returns the key that it changed.
 fn take<T: Object>(view: &mut View<T>, event: Event<T>) -> Option<Key> {
     match event {
         Event::Added(object) | Event::Modified(object) => {
-            let key = Key::of(&object);
-            view.insert(key.clone(), Arc::new(object));
+            let (key, object) = kept(object);
+            view.insert(key.clone(), object);
             Some(key)
         }
         Event::Deleted(object) => {

@@ -51,6 +51,9 @@ pub trait Object: DeserializeOwned + Clone + fmt::Debug + Send + Sync + 'static 
     fn uid(&self) -> &str;
     /// `metadata.resourceVersion` as a number; 0 when it is absent.
     fn revision(&self) -> u64;
+    /// Drops `metadata.managedFields`, where the form has them: in most objects nothing takes more
+    /// memory, and who keeps many of them never reads these.
+    fn forget_managed_fields(&mut self) {}
 }
 
 /// A kind that has a type of its own in `k8s-openapi`.
@@ -83,6 +86,10 @@ where
     fn revision(&self) -> u64 {
         revision(self.metadata().resource_version.as_deref())
     }
+
+    fn forget_managed_fields(&mut self) {
+        self.metadata_mut().managed_fields = None;
+    }
 }
 
 /// An object of any kind, with every field it has.
@@ -111,6 +118,11 @@ impl Object for Untyped {
 
     fn revision(&self) -> u64 {
         revision(Some(self.metadata("resourceVersion")))
+    }
+
+    fn forget_managed_fields(&mut self) {
+        let metadata = self.0.get_mut("metadata").and_then(Value::as_object_mut);
+        metadata.and_then(|metadata| metadata.remove("managedFields"));
     }
 }
 
@@ -146,6 +158,10 @@ impl Object for PartialObject {
 
     fn revision(&self) -> u64 {
         revision(self.metadata.resource_version.as_deref())
+    }
+
+    fn forget_managed_fields(&mut self) {
+        self.metadata.managed_fields = None;
     }
 }
 

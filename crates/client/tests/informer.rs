@@ -53,6 +53,25 @@ async fn follows_without_polling() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn keeps_no_managed_fields() {
+    let cluster = Simulated::new();
+    let access = cluster.client("test").of::<ConfigMap>();
+    let mut managed = map("listed");
+    managed.metadata.managed_fields = Some(vec![Default::default()]);
+    let listed = access.create(&managed).await.unwrap();
+    assert!(listed.metadata.managed_fields.is_some());
+    let informer = start(&cluster, ListOptions::default());
+    informer.synced().await;
+    managed.metadata.name = Some("watched".to_owned());
+    let watched = access.create(&managed).await.unwrap();
+    informer.reached(watched.revision()).await;
+    assert_eq!(names(&informer), ["listed", "watched"]);
+    for (_, object) in &informer.view() {
+        assert_eq!(object.metadata.managed_fields, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn resumes_a_broken_watch_without_listing() {
     let cluster = Simulated::new();
     let informer = start(&cluster, ListOptions::default());

@@ -1,252 +1,202 @@
-//! The entries of `metadata.managedFields`.
+//! All entries of `metadata.managedFields`: read, changed, written back.
 
-use std::fmt;
+use serde_json::{Map, Value};
 
-use serde_json::{Map, Value, json};
-
-use super::compare::compare;
+use super::compare::Changes;
+use super::entry::{Entry, Operation};
 use super::set::FieldSet;
-use super::shape::Kind;
-use crate::resource::Resource;
-use crate::time;
-use crate::write::Context;
+use super::target::Target;
 
-/// As many entries of updates as are kept apart; older ones are then put together.
+/// As many entries of updates as are kept apart; the oldest are then put together.
 const MAX_UPDATES: usize = 10;
+/// Who owns what those set whose entries were put together.
+const ANCIENT: &str = "ancient-changes";
 
-/// Fields of metadata that nobody manages.
-const UNMANAGED: [&str; 9] = [
-    "creationTimestamp",
-    "generation",
-    "managedFields",
-    "name",
-    "namespace",
-    "resourceVersion",
-    "selfLink",
-    "uid",
-    "clusterName",
-];
-
-/// Takes away the fields that nobody manages through this subresource.
-pub(super) fn strip(resource: &Resource, subresource: Option<&str>, set: &mut FieldSet) {
-    for field in ["apiVersion", "kind"] {
-        set.cut(&[field]);
-    }
-    for field in UNMANAGED {
-        set.cut(&["metadata", field]);
-    }
-    match subresource {
-        None if resource.subresource("status").is_some() => set.cut(&["status"]),
-        Some("status") => set.keep("status"),
-        _ => {}
-    }
-}
-
-/// One manager, and what it set.
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    manager: String,
-    operation: String,
-    api_version: String,
-    subresource: String,
-    time: String,
-    pub(super) set: FieldSet,
-}
-
-impl Entry {
-    pub(super) fn identity(
-        resource: &Resource,
-        subresource: Option<&str>,
-        operation: &str,
-        context: &Context,
-    ) -> Self {
-        Self {
-            manager: context.manager.clone(),
-            operation: operation.to_owned(),
-            api_version: resource.api_version.to_owned(),
-            subresource: subresource.unwrap_or_default().to_owned(),
-            time: String::new(),
-            set: FieldSet::default(),
-        }
-    }
-
-    fn is(&self, other: &Self) -> bool {
-        self.manager == other.manager
-            && self.operation == other.operation
-            && self.api_version == other.api_version
-            && self.subresource == other.subresource
-    }
-
-    fn read(value: &Value) -> Self {
-        let text = |field: &str| value[field].as_str().unwrap_or_default().to_owned();
-        Self {
-            manager: text("manager"),
-            operation: text("operation"),
-            api_version: text("apiVersion"),
-            subresource: text("subresource"),
-            time: text("time"),
-            set: FieldSet::from_value(&value["fieldsV1"]),
-        }
-    }
-
-    fn to_value(&self) -> Value {
-        let mut out = json!({
-            "manager": self.manager,
-            "operation": self.operation,
-            "apiVersion": self.api_version,
-            "time": self.time,
-            "fieldsType": "FieldsV1",
-            "fieldsV1": self.set.to_value(),
-        });
-        if !self.subresource.is_empty() {
-            out["subresource"] = self.subresource.as_str().into();
-        }
-        out
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.manager)?;
-        if !self.subresource.is_empty() {
-            write!(f, " with subresource {:?}", self.subresource)?;
-        }
-        if self.operation == "Update" {
-            write!(f, " using {}", self.api_version)?;
-            if !self.time.is_empty() {
-                write!(f, " at {}", self.time)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// All entries of an object.
+/// The entries of an object, no two of one manager.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Managers(Vec<Entry>);
 
 impl Managers {
-    pub(super) fn read(object: &Value) -> Self {
-        let entries = object["metadata"]["managedFields"].as_array();
-        Self(entries.into_iter().flatten().map(Entry::read).collect())
+    /// Those that an object carries; none where they cannot be read, as in Kubernetes.
+    pub(super) fn of(object: &Value) -> Self {
+        Self::read(managed_fields(object)).unwrap_or_default()
     }
 
-    /// Where nothing was recorded yet: makes what is there now somebody's.
-    pub(super) fn begin(&mut self, resource: &Resource, live: &Value, context: &Context) {
-        if !self.0.is_empty() {
-            return;
+    /// Those that an object carries, of which only a few will be looked into.
+    pub(super) fn unread(entries: Vec<Value>) -> Self {
+        let entries: Option<_> = entries.into_iter().map(Entry::unread).collect();
+        Self(entries.unwrap_or_default())
+    }
+
+    /// Those that a write brings itself. It takes them from the stored object where it brings none,
+    /// or some that cannot be read: clients that know nothing of them must not delete them. A single
+    /// empty entry means that there are to be none.
+    pub(super) fn brought(target: Target<'_>, given: &[Value]) -> Option<Self> {
+        if !target.subresource.is_empty() || given.is_empty() {
+            return None;
         }
-        let empty = Value::Object(Map::new());
-        let mut changes = compare(Kind::Struct(resource.schema()), &empty, live);
-        changes.strip(resource, None);
-        let mut entry = Entry::identity(resource, None, "Update", context);
-        entry.manager = "before-first-apply".into();
-        entry.time = time::format(context.now);
-        entry.set = changes.set().clone();
-        self.0.push(entry);
+        if let [Value::Object(entry)] = given
+            && entry.values().all(Value::is_null)
+        {
+            return Some(Self::default());
+        }
+        Self::read(given)
     }
 
+    /// None: there is an entry that is none. Of two of one manager the last counts.
+    fn read(entries: &[Value]) -> Option<Self> {
+        let mut managers = Self::default();
+        for entry in entries {
+            managers.set(Entry::read(entry)?);
+        }
+        Some(managers)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Entry> {
+        self.0.iter()
+    }
+
+    /// Everybody's but this manager's.
     pub(super) fn others(&self, own: &Entry) -> impl Iterator<Item = &Entry> {
         self.0.iter().filter(|entry| !entry.is(own))
     }
 
-    pub(super) fn set_of(&self, own: &Entry) -> FieldSet {
-        let found = self.0.iter().find(|entry| entry.is(own));
-        found.map(|entry| entry.set.clone()).unwrap_or_default()
+    pub(super) fn find(&self, own: &Entry) -> Option<&Entry> {
+        self.0.iter().find(|entry| entry.is(own))
     }
 
-    pub(super) fn take_from_others(&mut self, own: &Entry, taken: &FieldSet) {
-        for entry in self.0.iter_mut().filter(|entry| !entry.is(own)) {
-            entry.set.subtract(taken);
+    /// Takes away what was written or removed from all who had it, but one.
+    pub(super) fn lose(&mut self, changes: &Changes, but: Option<&Entry>) {
+        for entry in &mut self.0 {
+            if but.is_some_and(|own| own.is(entry)) {
+                continue;
+            }
+            for fields in [&changes.set, &changes.removed] {
+                if entry.may_have(fields) {
+                    entry.load();
+                    entry.set.subtract(fields);
+                }
+            }
         }
     }
 
-    /// Puts an entry's set; its time is kept where nothing changed.
-    pub(super) fn put(&mut self, mut own: Entry, set: FieldSet, context: &Context) {
+    /// Adds fields to a manager's entry, which is made where it is missing, at this time.
+    pub(super) fn gain(&mut self, mut own: Entry, fields: &FieldSet, time: String) {
         match self.0.iter_mut().find(|entry| entry.is(&own)) {
-            Some(entry) if entry.set == set => {}
             Some(entry) => {
-                entry.set = set;
-                entry.time = time::format(context.now);
+                entry.load();
+                entry.set.add(fields);
+                entry.time = time;
             }
             None => {
-                own.set = set;
-                own.time = time::format(context.now);
+                own.set.add(fields);
+                own.time = time;
                 self.0.push(own);
             }
         }
     }
 
-    pub(super) fn write(mut self, object: &mut Value) {
-        self.0.retain(|entry| !entry.set.is_empty());
-        self.put_old_updates_together();
-        self.0.sort_by(|a, b| {
-            let key = |e: &Entry| {
-                (
-                    e.operation.clone(),
-                    e.time.clone(),
-                    e.manager.clone(),
-                    e.api_version.clone(),
-                    e.subresource.clone(),
-                )
-            };
-            key(a).cmp(&key(b))
-        });
-        let entries: Vec<Value> = self.0.iter().map(Entry::to_value).collect();
-        let Value::Object(map) = object else { return };
-        let metadata = map
-            .entry("metadata")
-            .or_insert_with(|| Value::Object(Map::new()));
-        let Value::Object(metadata) = metadata else {
-            return;
-        };
-        if entries.is_empty() {
-            metadata.remove("managedFields");
-        } else {
-            metadata.insert("managedFields".into(), Value::Array(entries));
+    /// Puts an entry in the place of the manager's last.
+    pub(super) fn set(&mut self, own: Entry) {
+        match self.0.iter_mut().find(|entry| entry.is(&own)) {
+            Some(entry) => *entry = own,
+            None => self.0.push(own),
         }
     }
 
-    /// Keeps the number of entries small, as Kubernetes does.
-    fn put_old_updates_together(&mut self) {
-        let is_update = |entry: &Entry| entry.operation == "Update";
-        while self.0.iter().filter(|e| is_update(e)).count() > MAX_UPDATES {
-            let oldest = (0..self.0.len())
-                .filter(|at| is_update(&self.0[*at]) && self.0[*at].manager != "ancient-changes")
-                .min_by_key(|at| self.0[*at].time.clone());
-            let Some(at) = oldest else { return };
-            let mut old = self.0.swap_remove(at);
-            old.manager = "ancient-changes".into();
-            old.subresource = String::new();
-            match self.0.iter_mut().find(|entry| entry.is(&old)) {
-                Some(ancient) => {
-                    ancient.set.add(&old.set);
-                    ancient.time = ancient.time.clone().max(old.time);
-                }
-                None => self.0.push(old),
-            }
+    /// Forgets those who own nothing any more.
+    pub(super) fn drop_empty(&mut self) {
+        self.0.retain(|entry| !entry.is_empty());
+    }
+
+    /// Writes the entries into an object, in Kubernetes' order.
+    pub(super) fn write(mut self, object: &mut Value) {
+        self.drop_empty();
+        self.0.sort_by(|a, b| a.order().cmp(&b.order()));
+        let entries = self.0.into_iter().map(Entry::into_value).collect();
+        put(object, entries);
+    }
+
+    /// Keeps the number of entries small: the oldest updates of one version become one entry.
+    pub(super) fn cap(&mut self) {
+        let updates = |entry: &&Entry| entry.operation == Operation::Update;
+        let excess = self.0.iter().filter(updates).count();
+        let mut excess = excess.saturating_sub(MAX_UPDATES);
+        if excess == 0 {
+            return;
         }
+        self.0
+            .sort_by(|a, b| (&a.time, &a.manager).cmp(&(&b.time, &b.manager)));
+        let mut kept: Vec<Entry> = Vec::new();
+        // The first of each version stays as it is until there is a second.
+        let mut buckets: Vec<usize> = Vec::new();
+        for mut entry in std::mem::take(&mut self.0) {
+            // An earlier bucket that is younger than what was put together now.
+            if let Some(same) = kept.iter_mut().find(|k| k.is(&entry)) {
+                entry.load();
+                same.load();
+                same.set.add(&entry.set);
+                same.time = entry.time;
+                continue;
+            }
+            if excess == 0 || entry.operation == Operation::Apply {
+                kept.push(entry);
+                continue;
+            }
+            let bucket = buckets
+                .iter()
+                .find(|at| kept[**at].api_version == entry.api_version);
+            let Some(at) = bucket else {
+                buckets.push(kept.len());
+                kept.push(entry);
+                continue;
+            };
+            let bucket = &mut kept[*at];
+            entry.load();
+            bucket.load();
+            bucket.manager = ANCIENT.to_owned();
+            bucket.subresource = String::new();
+            bucket.set.add(&entry.set);
+            bucket.time = entry.time;
+            excess -= 1;
+        }
+        self.0 = kept;
     }
 }
 
-/// Records that `context.manager` made `new` of `old` by a write that is no apply.
-pub fn track(
-    resource: &Resource,
-    subresource: Option<&str>,
-    old: Option<&Value>,
-    new: &mut Value,
-    context: &Context,
-) {
-    let empty = Value::Object(Map::new());
-    let live = old.unwrap_or(&empty);
-    let mut changes = compare(Kind::Struct(resource.schema()), live, new);
-    changes.strip(resource, subresource);
-    let mut managers = Managers::read(live);
-    let own = Entry::identity(resource, subresource, "Update", context);
-    managers.take_from_others(&own, changes.set());
-    managers.take_from_others(&own, changes.removed());
-    let mut set = managers.set_of(&own);
-    set.add(changes.set());
-    set.subtract(changes.removed());
-    managers.put(own, set, context);
-    managers.write(new);
+/// The entries that an object carries.
+pub(super) fn managed_fields(object: &Value) -> &[Value] {
+    let fields = object.get("metadata").and_then(|m| m.get("managedFields"));
+    let fields = fields.and_then(Value::as_array);
+    fields.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// Takes an object's entries out of it.
+pub(super) fn take(object: &mut Value) -> Vec<Value> {
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    match metadata.and_then(|metadata| metadata.remove("managedFields")) {
+        Some(Value::Array(entries)) => entries,
+        _ => Vec::new(),
+    }
+}
+
+/// Gives an object these entries.
+pub(super) fn put(object: &mut Value, entries: Vec<Value>) {
+    let Value::Object(map) = object else { return };
+    if entries.is_empty() {
+        if let Some(Value::Object(metadata)) = map.get_mut("metadata") {
+            metadata.remove("managedFields");
+        }
+        return;
+    }
+    let metadata = map
+        .entry("metadata")
+        .or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(metadata) = metadata {
+        metadata.insert("managedFields".to_owned(), Value::Array(entries));
+    }
 }

@@ -29,20 +29,21 @@ impl Step {
         format!("{head}{tail}")
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads a step. The outer none: it is malformed; the inner: its kind is not known.
+    fn parse(text: &str) -> Option<Option<Self>> {
         let (head, tail) = text.split_at_checked(2)?;
         // Others may order keys or write values otherwise.
         let canonical = || {
             let value: Value = serde_json::from_str(tail).ok()?;
             Some(value.to_string())
         };
-        Some(match head {
+        Some(Some(match head {
             "f:" => Self::Field(tail.to_owned()),
             "k:" => Self::Key(canonical()?),
             "v:" => Self::Value(canonical()?),
             "i:" => Self::Index(tail.to_owned()),
-            _ => return None,
-        })
+            _ => return Some(None),
+        }))
     }
 
     fn print(&self, out: &mut String) {
@@ -84,6 +85,18 @@ impl FieldSet {
         self.member
     }
 
+    /// Puts the path that leads here into the set.
+    pub(super) fn join(&mut self) {
+        self.member = true;
+    }
+
+    /// Puts a whole set there, below a step that is not taken yet.
+    pub(super) fn graft(&mut self, step: Step, set: Self) {
+        if !set.is_empty() {
+            self.children.insert(step, set);
+        }
+    }
+
     pub(super) fn children(&self) -> impl Iterator<Item = (&Step, &Self)> {
         self.children.iter()
     }
@@ -95,6 +108,11 @@ impl FieldSet {
     fn at(&self, path: &[Step]) -> Option<&Self> {
         path.iter()
             .try_fold(self, |place, step| place.children.get(step))
+    }
+
+    /// Whether the set has the path itself.
+    pub(super) fn has(&self, path: &[Step]) -> bool {
+        self.at(path).is_some_and(Self::is_member)
     }
 
     /// Whether the set has the path, or one that leads on from it.
@@ -144,31 +162,36 @@ impl FieldSet {
         }
     }
 
-    /// Keeps only what leads on from this field.
-    pub(super) fn keep(&mut self, field: &str) {
-        self.member = false;
-        self.children
-            .retain(|step, _| *step == Step::Field(field.to_owned()));
+    /// The paths that both have.
+    pub(super) fn common(&self, other: &Self) -> Self {
+        let mut both = Self {
+            member: self.member && other.member,
+            children: BTreeMap::new(),
+        };
+        for (step, child) in &self.children {
+            if let Some(same) = other.children.get(step) {
+                both.graft(step.clone(), child.common(same));
+            }
+        }
+        both
     }
 
-    /// The paths that both have, as text.
-    pub(super) fn common(&self, other: &Self) -> Vec<String> {
+    /// The paths as errors name them: `.spec.containers[name="c"].image`.
+    pub(super) fn texts(&self) -> Vec<String> {
         let mut out = Vec::new();
-        self.common_into(other, &mut String::new(), &mut out);
+        self.texts_into(&mut String::new(), &mut out);
         out
     }
 
-    fn common_into(&self, other: &Self, path: &mut String, out: &mut Vec<String>) {
-        if self.member && other.member {
+    fn texts_into(&self, path: &mut String, out: &mut Vec<String>) {
+        if self.member {
             out.push(path.clone());
         }
         for (step, child) in &self.children {
-            if let Some(same) = other.children.get(step) {
-                let length = path.len();
-                step.print(path);
-                child.common_into(same, path, out);
-                path.truncate(length);
-            }
+            let length = path.len();
+            step.print(path);
+            child.texts_into(path, out);
+            path.truncate(length);
         }
     }
 
@@ -206,18 +229,30 @@ impl FieldSet {
         Value::Object(out)
     }
 
-    /// Reads `fieldsV1`; what cannot be read is left out.
-    pub(super) fn from_value(value: &Value) -> Self {
+    /// Whether the set has a path at or above one of those in `fields`, which is a `fieldsV1`, or below
+    /// it: only then can taking one from the other change anything.
+    pub(super) fn meets(&self, fields: &Value) -> bool {
+        self.children.iter().any(|(step, child)| {
+            let inner = fields.get(step.text());
+            inner.is_some_and(|inner| child.member || child.meets(inner))
+        })
+    }
+
+    /// Reads `fieldsV1`. Steps of a kind that is not known are left out, as Kubernetes does; none
+    /// is returned for what is no set.
+    pub(super) fn from_value(value: &Value) -> Option<Self> {
         let mut set = Self::default();
-        for (text, inner) in value.as_object().into_iter().flatten() {
+        for (text, inner) in value.as_object()? {
             if text == "." {
                 set.member = true;
-            } else if let Some(step) = Step::parse(text) {
-                let mut child = Self::from_value(inner);
+                continue;
+            }
+            let mut child = Self::from_value(inner)?;
+            if let Some(step) = Step::parse(text)? {
                 child.member |= child.children.is_empty();
                 set.children.insert(step, child);
             }
         }
-        set
+        Some(set)
     }
 }

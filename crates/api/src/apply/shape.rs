@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::compare::NOTHING;
 use super::set::Step;
 use crate::schema::{Default, Field, ListType, Shape, Shared, Type};
 
@@ -57,10 +58,6 @@ impl<'a> Kind<'a> {
         }
     }
 
-    pub(super) fn is_list(self) -> bool {
-        matches!(self, Self::Set | Self::Items(..))
-    }
-
     /// How an item of this list is told from the others.
     pub(super) fn step(self, item: &Value) -> Step {
         let Self::Items(shape, keys) = self else {
@@ -87,36 +84,81 @@ impl<'a> Kind<'a> {
         Step::Key(Value::Object(told).to_string())
     }
 
-    /// What Go always has in this field, so that nobody ever adds the field itself: it is a struct
-    /// or a list and no pointer. The schema does not tell; these are known to be.
-    pub(super) fn always_there(self, name: &str) -> Option<Value> {
-        let Self::Struct(ty) = self else { return None };
-        let field = ty.field(name)?;
-        match &*field.shape {
-            Shape::Struct(_) => {
-                let known = field.required
-                    || matches!(
-                        name,
-                        "daemonEndpoints"
-                            | "involvedObject"
-                            | "kubeletEndpoint"
-                            | "lastState"
-                            | "loadBalancer"
-                            | "metadata"
-                            | "nodeInfo"
-                            | "resources"
-                            | "source"
-                            | "spec"
-                            | "state"
-                            | "status"
-                            | "strategy"
-                            | "template"
-                            | "updateStrategy"
-                    );
-                known.then(|| Value::Object(Map::new()))
-            }
-            Shape::List(_) => field.required.then_some(Value::Null),
-            _ => None,
+    /// The kind of a field or a map's value, and what Go has in it where it is not set: nobody ever
+    /// adds or removes the field itself then.
+    pub(super) fn field(self, name: &str) -> (Self, Option<&'static Value>) {
+        let Self::Struct(ty) = self else {
+            return (self.inside(name), None);
+        };
+        match ty.field(name) {
+            Some(field) => (Self::of_field(field), always_there(ty, field)),
+            None => (Self::Leaf, None),
+        }
+    }
+
+    /// Fields that Go writes as null where they are not set, and we leave out.
+    pub(super) fn unwritten(self) -> &'static [&'static str] {
+        match self {
+            Self::Struct(ty) if ty.name.ends_with("Condition") => match &*ty.name {
+                "core.v1.PodCondition"
+                | "core.v1.PersistentVolumeClaimCondition"
+                | "batch.v1.JobCondition" => &["lastProbeTime"],
+                _ => &[],
+            },
+            _ => &[],
+        }
+    }
+}
+
+/// What Go has in a field that is not set, where it is a struct or a list and no pointer. The schema
+/// does not tell; these are known to be.
+fn always_there(ty: &Type, field: &Field) -> Option<&'static Value> {
+    match &*field.shape {
+        Shape::Struct(_) => is_inline(ty, field).then_some(&*NOTHING),
+        Shape::List(_) => field.required.then_some(&Value::Null),
+        Shape::Time => Kind::Struct(ty)
+            .unwritten()
+            .contains(&&*field.name)
+            .then_some(&Value::Null),
+        _ => None,
+    }
+}
+
+/// Whether a field that holds a struct is part of its parent in Go, and no pointer.
+fn is_inline(ty: &Type, field: &Field) -> bool {
+    match (&*ty.name, &*field.name) {
+        // Like others by their names, but pointers.
+        ("core.v1.PodSpec" | "core.v1.PodStatus" | "core.v1.ContainerStatus", "resources")
+        | ("core.v1.ReplicationControllerSpec", "template") => false,
+        ("networking.v1.NetworkPolicySpec", "podSelector")
+        | ("networking.v1.IngressServiceBackend", "port")
+        | ("authentication.v1.TokenReviewStatus", "user") => true,
+        (_, name) => {
+            field.required
+                || matches!(
+                    name,
+                    "acceptedNames"
+                        | "daemonEndpoints"
+                        | "deprecatedSource"
+                        | "devices"
+                        | "involvedObject"
+                        | "kubeletEndpoint"
+                        | "lastState"
+                        | "limitResponse"
+                        | "loadBalancer"
+                        | "metadata"
+                        | "nodeInfo"
+                        | "regarding"
+                        | "resources"
+                        | "source"
+                        | "spec"
+                        | "state"
+                        | "status"
+                        | "strategy"
+                        | "template"
+                        | "updateStrategy"
+                        | "userInfo"
+                )
         }
     }
 }

@@ -3,7 +3,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::time;
+use crate::resource::Resource;
 use crate::write::{self, User};
 
 fn by(manager: &str) -> Context {
@@ -107,7 +107,12 @@ fn managers_share_a_map() {
     );
 
     let mut updated = map(json!({"d": "4"}));
-    track(maps, None, Some(&dropped), &mut updated, &by("three"));
+    track(
+        Target::new(maps, None),
+        Some(&dropped),
+        &mut updated,
+        &by("three"),
+    );
     assert_eq!(
         owners(&updated),
         [
@@ -116,8 +121,7 @@ fn managers_share_a_map() {
         ]
     );
     let taken = apply(
-        maps,
-        None,
+        Target::new(maps, None),
         Some(&updated),
         map(json!({"d": "5", "e": "6"})),
         false,
@@ -125,7 +129,7 @@ fn managers_share_a_map() {
     );
     assert_eq!(
         taken.expect_err("conflict").message,
-        "Apply failed with 1 conflict: conflict with \"three\" using v1 at 2026-11-21T10:00:00Z: .data.d"
+        "Apply failed with 1 conflict: conflict with \"three\" using v1: .data.d"
     );
 }
 
@@ -160,8 +164,7 @@ fn managers_share_a_deployment() {
     let mut patched = first.clone();
     patched["spec"]["template"]["spec"]["containers"][1]["image"] = "two:v2".into();
     track(
-        deployments,
-        None,
+        Target::new(deployments, None),
         Some(&first),
         &mut patched,
         &by("unknown"),
@@ -182,8 +185,7 @@ fn managers_share_a_deployment() {
     let containers = removed["spec"]["template"]["spec"]["containers"].as_array_mut();
     containers.expect("containers").truncate(1);
     track(
-        deployments,
-        None,
+        Target::new(deployments, None),
         Some(&patched),
         &mut removed,
         &by("unknown"),
@@ -215,7 +217,7 @@ fn updates_own_what_they_add() {
             "terminationMessagePolicy": "File"}],
             "dnsPolicy": "ClusterFirst", "securityContext": {}},
         "status": {"phase": "Pending"}});
-    track(pods, None, None, &mut pod, &by("unknown"));
+    track(Target::new(pods, None), None, &mut pod, &by("unknown"));
     let created = json!({"f:metadata": {"f:labels": {".": {}, "f:n": {}}},
         "f:spec": {"f:automountServiceAccountToken": {}, "f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {},
             "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {}, "f:terminationMessagePath": {},
@@ -226,7 +228,12 @@ fn updates_own_what_they_add() {
     pod["status"] =
         json!({"phase": "Running", "podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}]});
     pod["spec"]["nodeName"] = "x".into();
-    track(pods, Some("status"), Some(&old), &mut pod, &by("unknown"));
+    track(
+        Target::new(pods, Some("status")),
+        Some(&old),
+        &mut pod,
+        &by("unknown"),
+    );
     let status = json!({"f:status": {"f:phase": {}, "f:podIP": {},
         "f:podIPs": {".": {}, "k:{\"ip\":\"10.1.1.1\"}": {".": {}, "f:ip": {}}}}});
     assert_eq!(
@@ -239,14 +246,35 @@ fn updates_own_what_they_add() {
 }
 
 #[test]
-fn recording_begins_with_the_first_apply() {
+fn what_nobody_recorded_was_there_before_the_first_apply() {
     let maps = Resource::of::<ConfigMap>();
-    let made = write::create(maps, map(json!({"a": "1"})), &by("kubectl")).expect("created");
-    assert_eq!(owners(&made), []);
+    let mut made = write::create(maps, map(json!({"a": "1"})), &by("kubectl")).expect("created");
+    assert_eq!(
+        owners(&made),
+        [owner(
+            "kubectl Update",
+            json!({"f:data": {".": {}, "f:a": {}}})
+        )]
+    );
     let conflict = store(maps, Some(&made), map(json!({"a": "2"})), "one", false);
     assert_eq!(
         conflict.expect_err("conflict").message,
-        "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1 at 2026-11-21T10:00:00Z: .data.a"
+        "Apply failed with 1 conflict: conflict with \"kubectl\" using v1: .data.a"
+    );
+
+    made["metadata"]["managedFields"] = json!([{}]);
+    let stored = write::create(maps, map(json!({"a": "1"})), &by("kubectl")).expect("created");
+    let made = write::update(maps, None, &stored, made, &by("kubectl")).expect("reset");
+    assert_eq!(owners(&made), []);
+    let mut edited = made.clone();
+    edited["data"]["a"] = "1.1".into();
+    let edited = write::update(maps, None, &made, edited, &by("edit")).expect("edited");
+    assert_eq!(owners(&edited), [], "there is still nobody known");
+
+    let conflict = store(maps, Some(&made), map(json!({"a": "2"})), "one", false);
+    assert_eq!(
+        conflict.expect_err("conflict").message,
+        "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.a"
     );
     let applied = store(maps, Some(&made), map(json!({"b": "2"})), "one", false).expect("applied");
     let before = json!({"f:data": {".": {}, "f:a": {}}});
@@ -306,12 +334,13 @@ fn finalizers_are_a_set() {
 fn many_updaters_are_put_together() {
     let maps = Resource::of::<ConfigMap>();
     let mut object = map(json!({}));
+    object["data"]["k"] = "v".into();
+    track(Target::new(maps, None), None, &mut object, &by("first"));
     for number in 0..15 {
         let old = object.clone();
         object["data"][format!("k{number}")] = "v".into();
         track(
-            maps,
-            None,
+            Target::new(maps, None),
             Some(&old),
             &mut object,
             &by(&format!("m{number:02}")),
@@ -331,7 +360,7 @@ fn odd_input_does_no_harm() {
     let maps = Resource::of::<ConfigMap>();
     let own = json!({"metadata": {"managedFields": []}});
     assert_eq!(
-        apply(maps, None, None, own, false, &by("one"))
+        apply(Target::new(maps, None), None, own, false, &by("one"))
             .expect_err("refused")
             .code,
         400
@@ -344,9 +373,20 @@ fn odd_input_does_no_harm() {
         odd.clone(),
     ] {
         for old in [json!(null), json!({"data": {"a": {"b": 1}}}), odd.clone()] {
-            let _ = apply(maps, None, Some(&old), wanted.clone(), true, &by("one"));
+            let _ = apply(
+                Target::new(maps, None),
+                Some(&old),
+                wanted.clone(),
+                true,
+                &by("one"),
+            );
             let mut new = wanted.clone();
-            track(maps, Some("status"), Some(&old), &mut new, &by("one"));
+            track(
+                Target::new(maps, Some("status")),
+                Some(&old),
+                &mut new,
+                &by("one"),
+            );
         }
     }
 }
@@ -364,9 +404,17 @@ fn lists_as_long_as_a_body_are_merged() {
         object
     };
     let old = holding(names(0..50_000));
-    let first = apply(maps, None, None, old.clone(), false, &by("a")).expect("applied");
+    let first =
+        apply(Target::new(maps, None), None, old.clone(), false, &by("a")).expect("applied");
     let wanted = holding(names(25_000..75_000));
-    let second = apply(maps, None, Some(&first), wanted, false, &by("a")).expect("applied");
+    let second = apply(
+        Target::new(maps, None),
+        Some(&first),
+        wanted,
+        false,
+        &by("a"),
+    )
+    .expect("applied");
     assert_eq!(
         second["metadata"]["finalizers"],
         json!(names(25_000..75_000))

@@ -146,10 +146,10 @@ fn wrong_types_are_named_as_go_names_them() {
 fn kinds_must_match() {
     assert_eq!(
         refused(r#"{"apiVersion":"v1","kind":"Secret"}"#),
-        "Secret in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Secret) to (ConfigMap): unknown conversion"
+        "Secret in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Secret) to (core.ConfigMap): unknown conversion"
     );
     assert!(refused(r#"{"apiVersion":"v2","kind":"ConfigMap"}"#).starts_with(
-        "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\""
+        "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
     ));
     let decoded = decode_map("{}", FieldValidation::Strict).expect("kind is implied");
     assert_eq!(

@@ -3,10 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::{metadata_path, text};
+use crate::apply::manager_faults;
 use crate::kinds::names;
 use crate::resource::Resource;
 use crate::status::{FieldError, FieldPath, Status};
 
+/// Bytes of a subresource's name.
+const MAX_SUBRESOURCE_BYTES: usize = 256;
 /// Bytes of all annotations together.
 const MAX_ANNOTATION_BYTES: usize = 256 * 1024;
 
@@ -37,6 +40,7 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<FieldError> {
     annotations(metadata, &path.child("annotations"), &mut errors);
     owners(metadata, &path.child("ownerReferences"), &mut errors);
     finalizers(metadata, &path.child("finalizers"), &mut errors);
+    managed_fields(metadata, &path.child("managedFields"), &mut errors);
     errors
 }
 
@@ -179,6 +183,34 @@ fn finalizers_of(metadata: &Map<String, Value>) -> impl Iterator<Item = &str> {
     finalizers.into_iter().flatten().filter_map(Value::as_str)
 }
 
+/// The key under which Kubernetes would store the object, which an error names.
+fn kubernetes_key(resource: &Resource, namespace: &str, name: &str) -> String {
+    let place = match (resource.group, resource.plural) {
+        ("", "nodes") => "minions",
+        ("", "replicationcontrollers") => "controllers",
+        ("", "services") => "services/specs",
+        ("", "endpoints") => "services/endpoints",
+        ("networking.k8s.io", "ingresses") => "ingress",
+        (_, plural) => plural,
+    };
+    let slash = if namespace.is_empty() { "" } else { "/" };
+    format!("/registry/{place}/{namespace}{slash}{name}")
+}
+
+/// Entries that a client brought; those that cannot be read at all were left out before.
+fn managed_fields(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let entries = metadata.get("managedFields").and_then(Value::as_array);
+    for (index, entry) in entries.into_iter().flatten().enumerate() {
+        let path = path.index(index);
+        let get = |field: &str| entry.get(field).and_then(Value::as_str).unwrap_or_default();
+        errors.extend(manager_faults(&path.child("manager"), get("manager")));
+        if get("subresource").len() > MAX_SUBRESOURCE_BYTES {
+            let path = path.child("subresource");
+            errors.push(FieldError::too_long(&path, MAX_SUBRESOURCE_BYTES));
+        }
+    }
+}
+
 /// Keeps what an update may not change, and tells where the new object tries to.
 ///
 /// # Errors
@@ -196,7 +228,8 @@ pub(super) fn carry_over(
     if !wanted.is_empty() && wanted != uid {
         let name = text(before, "name");
         let why = format!(
-            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}",
+            kubernetes_key(resource, text(before, "namespace"), name)
         );
         return Err(Status::conflict(resource, name, &why));
     }

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Context, child_mut, text};
+use super::{Context, Record, child_mut, text};
+use crate::apply::{self as record, Target};
+use crate::codec::Expected;
 use crate::resource::Resource;
 use crate::selector::LabelSelector;
 use crate::status::{FieldError, FieldPath, Status};
@@ -62,12 +64,77 @@ fn selector_of(selector: &Value) -> String {
 /// # Errors
 ///
 /// 409 when the scale has another uid, 422 when its fields are not valid.
-pub fn apply_scale(
+pub fn update_scale(
     resource: &Resource,
     old: &Value,
     scale: &Value,
     context: &Context,
 ) -> Result<Value, Status> {
+    let live = with_entries(resource, old);
+    let mut new = scale.clone();
+    // Go leaves it out: who scales to none owns nothing.
+    if new["spec"]["replicas"] == 0 {
+        child_mut(&mut new, "spec").remove("replicas");
+    }
+    record::track(Target::scale(), Some(&live), &mut new, context);
+    set_replicas(resource, old, &new, context)
+}
+
+/// The workload's next state for what `context.manager` wants of its `Scale`
+/// ([`apply`](mod@crate::apply)).
+///
+/// # Errors
+///
+/// 400 when `wanted` is no scale, 409 when it would take other managers' fields and `force` is not
+/// set, else those of [`update_scale`].
+pub fn apply_scale(
+    resource: &Resource,
+    old: &Value,
+    wanted: Value,
+    force: bool,
+    context: &Context,
+) -> Result<Value, Status> {
+    let sub = resource.subresource("scale");
+    let expected = Expected::subresource(resource, sub.ok_or_else(Status::no_such_resource)?);
+    let live = with_entries(resource, old);
+    let target = Target::scale();
+    let new = super::merge(target, expected, Some(&live), wanted, force, context)?;
+    set_replicas(resource, old, &new, context)
+}
+
+/// The scale as its managers know it.
+fn with_entries(resource: &Resource, workload: &Value) -> Value {
+    let mut scale = scale(workload);
+    record::entries_to_scale(resource, workload, &mut scale);
+    scale
+}
+
+fn set_replicas(
+    resource: &Resource,
+    old: &Value,
+    scale: &Value,
+    context: &Context,
+) -> Result<Value, Status> {
+    check_identity(resource, old, scale)?;
+    let name = old["metadata"]["name"].as_str().unwrap_or_default();
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    if replicas < 0 {
+        let path = FieldPath::new("spec").child("replicas");
+        let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
+        return Err(Status::invalid_kind(
+            "autoscaling",
+            "Scale",
+            name,
+            vec![error],
+        ));
+    }
+    let mut new = old.clone();
+    child_mut(&mut new, "spec").insert("replicas".into(), replicas.into());
+    record::entries_from_scale(resource, &mut new, scale);
+    super::advance(resource, None, old, new, Record::Apply, context)
+}
+
+fn check_identity(resource: &Resource, old: &Value, scale: &Value) -> Result<(), Status> {
     let name = old["metadata"]["name"].as_str().unwrap_or_default();
     let uid = scale["metadata"]["uid"].as_str().unwrap_or_default();
     if !uid.is_empty() && old["metadata"]["uid"] != uid {
@@ -86,18 +153,5 @@ pub fn apply_scale(
             "the name of the object ({given}) does not match the name on the URL ({name})"
         )));
     }
-    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-    if replicas < 0 {
-        let path = FieldPath::new("spec").child("replicas");
-        let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
-        return Err(Status::invalid_kind(
-            "autoscaling",
-            "Scale",
-            name,
-            vec![error],
-        ));
-    }
-    let mut new = old.clone();
-    child_mut(&mut new, "spec").insert("replicas".into(), replicas.into());
-    super::update(resource, None, old, new, context)
+    Ok(())
 }

@@ -228,14 +228,14 @@ fn scales() {
     assert_eq!(read["status"], json!({"replicas": 0, "selector": "a=d"}));
     assert_eq!(read["metadata"]["uid"], "new-uid");
     read["spec"]["replicas"] = 3.into();
-    let new = apply_scale(deployments, &old, &read, &context()).expect("scaled");
+    let new = update_scale(deployments, &old, &read, &context()).expect("scaled");
     assert_eq!(
         (&new["spec"]["replicas"], &new["metadata"]["generation"]),
         (&json!(3), &json!(2))
     );
     read["spec"]["replicas"] = (-1).into();
     assert_eq!(
-        causes(apply_scale(deployments, &old, &read, &context())),
+        causes(update_scale(deployments, &old, &read, &context())),
         ["spec.replicas: Invalid value: -1: must be greater than or equal to 0"]
     );
 }

@@ -15,20 +15,7 @@ use crate::registry::{Done, Next};
 
 /// Answers a patch of the type `application/apply-patch+yaml`.
 pub(super) async fn apply(call: &Call, options: &WriteOptions) -> Result<Response, Status> {
-    if !options.manager_given {
-        let path = FieldPath::new("fieldManager");
-        let error = FieldError::required(&path, "is required for apply patch");
-        return Err(options::invalid("PatchOptions", error));
-    }
-    let mut wanted = codec::decode_untyped(&call.body, Format::Yaml)?;
-    write::place(call, &mut wanted)?;
-    let version = wanted["apiVersion"].as_str().unwrap_or_default();
-    if version != call.resource.api_version() {
-        return Err(Status::bad_request(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
-            call.resource.api_version()
-        )));
-    }
+    let wanted = wanted(call, options, call.resource.api_version())?;
     admission::node_restriction(call, &wanted)?;
     let (result, was_there) = merge(call, options, &wanted).await;
     let code = if was_there {
@@ -37,6 +24,34 @@ pub(super) async fn apply(call: &Call, options: &WriteOptions) -> Result<Respons
         StatusCode::CREATED
     };
     write::answer(call, code, &result?, &[])
+}
+
+/// What the manager wants, which must be of this version.
+pub(super) fn wanted(call: &Call, options: &WriteOptions, expected: &str) -> Result<Value, Status> {
+    if !options.manager_given {
+        let path = FieldPath::new("fieldManager");
+        let error = FieldError::required(&path, "is required for apply patch");
+        return Err(options::invalid("PatchOptions", error));
+    }
+    let mut wanted = codec::decode_untyped(&call.body, Format::Yaml)?;
+    write::place(call, &mut wanted)?;
+    let version = wanted["apiVersion"].as_str().unwrap_or_default();
+    if version != expected {
+        return Err(Status::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}"
+        )));
+    }
+    Ok(wanted)
+}
+
+/// Refuses `force` beside a patch that cannot conflict.
+pub(super) fn refuse_force(call: &Call) -> Result<(), Status> {
+    if call.query.get("force").is_none() {
+        return Ok(());
+    }
+    let path = FieldPath::new("force");
+    let error = FieldError::forbidden(&path, "may not be specified for non-apply patch");
+    Err(options::invalid("PatchOptions", error))
 }
 
 /// Applies to the stored object, or makes one. A part of an object cannot be made. Also says whether

@@ -2,7 +2,6 @@
 
 use api::codec::{self, Expected, Format};
 use api::patch::PatchType;
-use api::status::{FieldError, FieldPath};
 use api::{Object, Status, patch};
 use http::StatusCode;
 use serde_json::Value;
@@ -12,7 +11,7 @@ use crate::admission;
 use crate::body::Response;
 use crate::dispatch::Call;
 use crate::negotiate;
-use crate::options::{self, WriteOptions};
+use crate::options::WriteOptions;
 
 /// Answers a patch.
 pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
@@ -21,11 +20,7 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
     if kind == PatchType::Apply {
         return apply::apply(call, &options).await;
     }
-    if call.query.get("force").is_some() {
-        let path = FieldPath::new("force");
-        let error = FieldError::forbidden(&path, "may not be specified for non-apply patch");
-        return Err(options::invalid("PatchOptions", error));
-    }
+    apply::refuse_force(call)?;
     let patch = codec::decode_untyped(&call.body, Format::Json)?;
     let context = write::context(call, &options);
     let mut warnings = Vec::new();

@@ -1,5 +1,6 @@
 //! Reviews: who am I, and may I? Answered at once, stored never.
 
+use api::apply::{Target, track};
 use api::codec::{Decoded, Expected};
 use api::{Resource, Status};
 use http::StatusCode;
@@ -10,6 +11,7 @@ use crate::authz::{self, Attributes};
 use crate::body::Response;
 use crate::dispatch::Call;
 use crate::identity::Identity;
+use crate::options::WriteOptions;
 use crate::respond;
 
 /// Answers the creation of a review.
@@ -21,6 +23,9 @@ pub(crate) async fn review(call: &Call) -> Result<Response, Status> {
     if value.get("metadata").is_none_or(Value::is_null) {
         value["metadata"] = json!({});
     }
+    let options = WriteOptions::read("CreateOptions", &call.query, &call.headers)?;
+    let context = write::context(call, &options);
+    track(Target::new(call.resource, None), None, &mut value, &context);
     value["status"] = match call.resource.plural {
         "selfsubjectreviews" => {
             let now = write::now();

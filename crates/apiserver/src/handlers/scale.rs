@@ -2,11 +2,12 @@
 
 use api::codec::{self, Decoded, Expected, Format};
 use api::patch::PatchType;
-use api::{Object, Status, patch as patches, write as engine};
+use api::write::{self as engine, Context};
+use api::{Object, Status, patch as patches};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::write;
+use super::{apply, write};
 use crate::body::Response;
 use crate::dispatch::{Call, record_uid};
 use crate::negotiate;
@@ -25,17 +26,29 @@ pub(crate) async fn get(call: &Call) -> Result<Response, Status> {
 pub(crate) async fn update(call: &Call) -> Result<Response, Status> {
     let options = WriteOptions::read("UpdateOptions", &call.query, &call.headers)?;
     let decoded = write::decode(call, expected(call)?)?;
-    set(call, &options, |_| Ok(decoded.clone())).await
+    set(call, &options, updated(call, |_| Ok(decoded.clone()))).await
 }
 
 /// Answers a patch of the scale.
 pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
     let kind = PatchType::of_content_type(negotiate::content_type(&call.headers))?;
     let options = WriteOptions::read("PatchOptions", &call.query, &call.headers)?;
-    let changes = codec::decode_untyped(&call.body, Format::Json)?;
     let expected = expected(call)?;
-    set(call, &options, |old| {
-        let mut tree = scale(old)?;
+    if kind == PatchType::Apply {
+        let wanted = apply::wanted(call, &options, expected.api_version)?;
+        let force = call.query.flag("force");
+        return set(call, &options, |before, revision, context| {
+            engine::check_version(call.resource, &wanted, revision)?;
+            let wanted = wanted.clone();
+            let new = engine::apply_scale(call.resource, before, wanted, force, context)?;
+            Ok((new, Vec::new()))
+        })
+        .await;
+    }
+    apply::refuse_force(call)?;
+    let changes = codec::decode_untyped(&call.body, Format::Json)?;
+    let patched = |before: &Value| {
+        let mut tree = engine::scale(before);
         let tree = match kind {
             PatchType::Json => patches::json(tree, &changes)?,
             // A scale has no lists: both merge patches do the same.
@@ -46,8 +59,21 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
             PatchType::Apply => return Err(Status::unsupported_patch_type()),
         };
         codec::conform(tree, expected, options.validation)
-    })
-    .await
+    };
+    set(call, &options, updated(call, patched)).await
+}
+
+/// How a scale that is made of the stored workload is written.
+fn updated(
+    call: &Call,
+    wanted: impl Fn(&Value) -> Result<Decoded, Status>,
+) -> impl Fn(&Value, u64, &Context) -> Result<(Value, Vec<String>), Status> {
+    move |before, revision, context| {
+        let decoded = wanted(before)?;
+        engine::check_version(call.resource, &decoded.value, revision)?;
+        let new = engine::update_scale(call.resource, before, &decoded.value, context)?;
+        Ok((new, decoded.warnings))
+    }
 }
 
 fn expected(call: &Call) -> Result<Expected<'static>, Status> {
@@ -56,11 +82,12 @@ fn expected(call: &Call) -> Result<Expected<'static>, Status> {
         .ok_or_else(Status::no_such_resource)
 }
 
-/// Writes the number that `wanted` makes of the stored object.
+/// Writes what `next` makes of the stored workload, which is at a revision; it also says of what to
+/// warn.
 async fn set(
     call: &Call,
     options: &WriteOptions,
-    wanted: impl Fn(&Object) -> Result<Decoded, Status>,
+    next: impl Fn(&Value, u64, &Context) -> Result<(Value, Vec<String>), Status>,
 ) -> Result<Response, Status> {
     let context = write::context(call, options);
     let mut warnings = Vec::new();
@@ -68,11 +95,9 @@ async fn set(
         .server
         .write(&call.key(), options.dry_run, |old| {
             let old = old.ok_or_else(|| call.not_found())?;
-            let decoded = wanted(old)?;
-            warnings = decoded.warnings;
-            engine::check_version(call.resource, &decoded.value, old.revision())?;
             let before = write::tree(call.resource, old)?;
-            let new = engine::apply_scale(call.resource, &before, &decoded.value, &context)?;
+            let (new, warned) = next(&before, old.revision(), &context)?;
+            warnings = warned;
             write::store(call, old, &before, new)
         })
         .await?;
