@@ -1,6 +1,7 @@
 //! What single kinds add to the schema: defaults that need code, fields that the server sets,
 //! rules. One file a kind and one line in the table `ALL`.
 
+mod address;
 mod config_map;
 mod cron_job;
 mod custom_resource_definition;
@@ -26,6 +27,7 @@ mod pod_disruption_budget;
 mod pod_spec;
 mod pod_template;
 mod priority_class;
+mod quantities;
 mod rbac;
 mod replica_set;
 mod replication_controller;
@@ -36,12 +38,13 @@ mod stateful_set;
 mod storage_class;
 mod template;
 pub mod versions;
+mod volume_source;
 mod webhook_configuration;
 
 use serde_json::Value;
 
 use crate::resource::Resource;
-use crate::status::FieldError;
+use crate::status::{FieldError, FieldErrorKind, FieldPath};
 use crate::write::Context;
 
 /// What a kind adds to the write path. Each function gets the object after the schema's types
@@ -109,6 +112,15 @@ static ALL: &[Hooks] = &[
     secret::HOOKS,
     service::HOOKS,
 ];
+
+/// A fault whose value is not told.
+fn omitted(path: &FieldPath, why: &str) -> FieldError {
+    FieldError {
+        kind: FieldErrorKind::Invalid,
+        field: path.clone(),
+        message: format!("Invalid value: {why}"),
+    }
+}
 
 /// The hooks of a resource; those that do nothing if it has none.
 pub fn hooks(resource: &Resource) -> &'static Hooks {

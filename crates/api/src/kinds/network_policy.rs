@@ -81,7 +81,7 @@ fn validate_peer(peer: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
                 .get("cidr")
                 .and_then(Value::as_str)
                 .unwrap_or_default();
-            if !super::node::is_cidr(cidr) {
+            if super::address::cidr(cidr).is_none() {
                 errors.push(FieldError::invalid(
                     &path.child("ipBlock").child("cidr"),
                     cidr,

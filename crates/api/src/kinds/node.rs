@@ -1,5 +1,6 @@
 //! Nodes. A new node is tainted until its agent has reported that it is ready.
 
+use super::address::check_cidr;
 use super::field::{absent, default, default_number, entry, items, map, present, root, same, text};
 use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
@@ -98,14 +99,7 @@ fn validate(node: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     }
     taints(node, &path.child("taints"), errors);
     for (index, cidr) in items(node, "/spec/podCIDRs").iter().enumerate() {
-        let cidr = text(cidr, "");
-        if !is_cidr(cidr) {
-            errors.push(FieldError::invalid(
-                &path.child("podCIDRs").index(index),
-                cidr,
-                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-            ));
-        }
+        check_cidr(errors, &path.child("podCIDRs").index(index), text(cidr, ""));
     }
     let Some(old) = old else { return };
     for field in ["podCIDRs", "providerID"] {
@@ -138,15 +132,4 @@ fn taints(node: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::duplicate(&path, held));
         }
     }
-}
-
-/// Whether the text is an address, a slash and a length that the address family has.
-pub(super) fn is_cidr(text: &str) -> bool {
-    text.split_once('/').is_some_and(|(address, length)| {
-        let Ok(address) = address.parse::<std::net::IpAddr>() else {
-            return false;
-        };
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        length.parse::<u8>().is_ok_and(|length| length <= bits)
-    })
 }

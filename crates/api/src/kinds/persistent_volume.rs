@@ -35,7 +35,7 @@ fn prepare(volume: &mut Value, old: Option<&Value>, context: &Context) {
 fn validate(volume: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let spec = &volume["spec"];
     let path = FieldPath::new("spec");
-    access_modes(spec, &path, errors);
+    access_modes(spec, "", &path, errors);
     if map(spec, "/capacity").is_none_or(serde_json::Map::is_empty) {
         errors.push(FieldError::required(&path.child("capacity"), ""));
     } else if !map(spec, "/capacity").is_some_and(|held| held.contains_key("storage")) {
