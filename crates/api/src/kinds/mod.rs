@@ -9,10 +9,12 @@ mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
+mod event;
 pub(crate) mod field;
 mod horizontal_pod_autoscaler;
 mod ingress;
 mod ingress_class;
+mod ip_address;
 mod job;
 mod lease;
 mod limit_range;
@@ -34,6 +36,7 @@ mod replication_controller;
 mod resource_quota;
 mod secret;
 mod service;
+mod service_cidr;
 mod stateful_set;
 mod storage_class;
 mod template;
@@ -88,9 +91,12 @@ static ALL: &[Hooks] = &[
     job::HOOKS,
     lease::HOOKS,
     endpoint_slice::HOOKS,
+    event::STRICT,
+    ip_address::HOOKS,
     ingress::HOOKS,
     ingress_class::HOOKS,
     network_policy::HOOKS,
+    service_cidr::HOOKS,
     pod_disruption_budget::HOOKS,
     rbac::CLUSTER_ROLE,
     rbac::CLUSTER_ROLE_BINDING,
@@ -100,6 +106,7 @@ static ALL: &[Hooks] = &[
     storage_class::HOOKS,
     config_map::HOOKS,
     endpoints::HOOKS,
+    event::CORE,
     limit_range::HOOKS,
     namespace::HOOKS,
     node::HOOKS,

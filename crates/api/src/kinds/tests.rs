@@ -1,5 +1,6 @@
 //! The pairs of `data/defaults.json`: what a real API server makes of a small object of each kind.
 
+mod cluster;
 mod network;
 mod pods;
 mod services;
@@ -175,6 +176,22 @@ fn refused_text<'a>(cases: impl IntoIterator<Item = (Value, &'a str)>) {
         .into_iter()
         .map(|(body, fault)| (body, fault.to_owned()));
     refused(owned);
+}
+
+/// An object made of `body` may not become one with `value` at `pointer`, for this one reason.
+fn changed(body: Value, pointer: &str, value: Value, fault: &str) {
+    let old = create(body).expect("valid");
+    let mut new = old.clone();
+    match new.pointer_mut(pointer) {
+        Some(place) => *place = value,
+        None => panic!("{pointer}"),
+    }
+    let found = causes(update(&old, new));
+    let fits = match fault.strip_suffix('*') {
+        Some(start) => found[0].starts_with(start),
+        None => found == [fault],
+    };
+    assert!(fits, "{fault}\n{found:#?}");
 }
 
 fn pod(spec: Value) -> Value {
