@@ -2,15 +2,24 @@
 //! rules. One file a kind and one line in the table `ALL`.
 
 mod address;
+mod admission_rules;
+mod api_service;
+mod certificate_signing_request;
 mod config_map;
+mod controller_revision;
 mod cron_job;
+mod csi_driver;
+mod csi_node;
+mod csi_storage_capacity;
 mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
+mod device_class;
 mod endpoint_slice;
 mod endpoints;
 mod event;
 pub(crate) mod field;
+mod flow_schema;
 mod horizontal_pod_autoscaler;
 mod ingress;
 mod ingress_class;
@@ -29,18 +38,25 @@ mod pod_disruption_budget;
 mod pod_spec;
 mod pod_template;
 mod priority_class;
+mod priority_level_configuration;
 mod quantities;
 mod rbac;
 mod replica_set;
 mod replication_controller;
+mod resource_claim;
 mod resource_quota;
+mod resource_slice;
+mod runtime_class;
 mod secret;
 mod service;
 mod service_cidr;
 mod stateful_set;
 mod storage_class;
 mod template;
+mod validating_admission_policy;
 pub mod versions;
+mod volume_attachment;
+mod volume_attributes_class;
 mod volume_source;
 mod webhook_configuration;
 
@@ -79,8 +95,12 @@ impl Hooks {
 /// Every kind with hooks, sorted by `kind`.
 static ALL: &[Hooks] = &[
     webhook_configuration::MUTATING,
+    validating_admission_policy::POLICY,
+    validating_admission_policy::BINDING,
     webhook_configuration::VALIDATING,
     custom_resource_definition::HOOKS,
+    api_service::HOOKS,
+    controller_revision::HOOKS,
     daemon_set::HOOKS,
     deployment::HOOKS,
     replica_set::HOOKS,
@@ -89,21 +109,34 @@ static ALL: &[Hooks] = &[
     horizontal_pod_autoscaler::V2,
     cron_job::HOOKS,
     job::HOOKS,
+    certificate_signing_request::HOOKS,
     lease::HOOKS,
     endpoint_slice::HOOKS,
     event::STRICT,
+    flow_schema::HOOKS,
+    priority_level_configuration::HOOKS,
     ip_address::HOOKS,
     ingress::HOOKS,
     ingress_class::HOOKS,
     network_policy::HOOKS,
     service_cidr::HOOKS,
+    runtime_class::HOOKS,
     pod_disruption_budget::HOOKS,
     rbac::CLUSTER_ROLE,
     rbac::CLUSTER_ROLE_BINDING,
     rbac::ROLE,
     rbac::ROLE_BINDING,
+    device_class::HOOKS,
+    resource_claim::CLAIM,
+    resource_claim::TEMPLATE,
+    resource_slice::HOOKS,
     priority_class::HOOKS,
+    csi_driver::HOOKS,
+    csi_node::HOOKS,
+    csi_storage_capacity::HOOKS,
     storage_class::HOOKS,
+    volume_attachment::HOOKS,
+    volume_attributes_class::HOOKS,
     config_map::HOOKS,
     endpoints::HOOKS,
     event::CORE,

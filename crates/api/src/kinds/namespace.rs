@@ -11,7 +11,6 @@ pub(super) const HOOKS: Hooks = Hooks {
     default: fill,
     prepare,
     validate,
-    ..Hooks::NONE
 };
 
 /// The label that lets selectors name a namespace.

@@ -16,8 +16,8 @@ use super::field::{absent, child, children, default, default_number, default_tex
 use serde_json::{Map, Value, json};
 
 pub(super) use affinity::node_selector;
-pub(super) use resources::{qos_class, requests_from_limits};
-pub(super) use rules::{labels, validate};
+pub(super) use resources::{overhead, qos_class, requests_from_limits};
+pub(super) use rules::{labels, tolerations, validate};
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 

@@ -1,9 +1,12 @@
 //! The pairs of `data/defaults.json`: what a real API server makes of a small object of each kind.
 
+mod admission;
 mod cluster;
+mod limits;
 mod network;
 mod pods;
 mod services;
+mod storage;
 mod workloads;
 
 use crate::kinds::field::text;

@@ -110,7 +110,8 @@ fn deadlines(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn tolerations(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
+/// Judges `tolerations`, of pods and of runtime classes.
+pub(in crate::kinds) fn tolerations(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
     for (index, toleration) in items(spec, "/tolerations").iter().enumerate() {
         let path = list.index(index);
         let key = text(toleration, "/key");
