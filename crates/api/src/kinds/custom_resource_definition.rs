@@ -57,9 +57,8 @@ fn validate(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError
     let path = FieldPath::new("spec");
     let group = text(spec, "/group");
     let plural = text(spec, "/names/plural");
-    let expected = format!("{plural}.{group}");
     let name = text(definition, "/metadata/name");
-    if name != expected {
+    if name != format!("{plural}.{group}") {
         errors.push(FieldError::invalid(
             &FieldPath::new("metadata").child("name"),
             name,
@@ -70,58 +69,49 @@ fn validate(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError
     if text(spec, "/scope").is_empty() {
         errors.push(FieldError::required(&path.child("scope"), ""));
     }
+    names::one_of(errors, spec, "scope", &path, &["Cluster", "Namespaced"]);
     if old.is_none() && spec["preserveUnknownFields"] == true {
         let path = path.child("preserveUnknownFields");
         errors.push(FieldError::invalid(&path, true, "must be false"));
     }
     validate_names(&spec["names"], &path.child("names"), errors);
-    names::one_of(errors, spec, "scope", &path, &["Cluster", "Namespaced"]);
+    validate_versions(spec, &path.child("versions"), errors);
     let versions = items(spec, "/versions");
-    let storage = versions
-        .iter()
-        .filter(|version| version["storage"] == true)
-        .count();
-    if storage != 1 {
-        errors.push(FieldError::invalid(
-            &path.child("versions"),
-            spec["versions"].clone(),
-            "must have exactly one version marked as storage version",
-        ));
-    }
-    let mut seen = BTreeSet::new();
-    for (index, version) in versions.iter().enumerate() {
-        let name = text(version, "/name");
-        let at = path.child("versions").index(index).child("name");
-        label(name, "", &at, errors);
-        if !seen.insert(name) {
-            errors.push(FieldError::invalid(
-                &path.child("versions"),
-                spec["versions"].clone(),
-                "must contain unique version names",
-            ));
-        }
-        if version
-            .pointer("/schema/openAPIV3Schema")
-            .is_none_or(Value::is_null)
-        {
-            let path = path.child("versions").index(index).child("schema");
-            errors.push(FieldError::required(
-                &path.child("openAPIV3Schema"),
-                "schemas are required",
-            ));
-        }
-    }
     if old.is_none_or(|old| old["spec"]["versions"] != spec["versions"]) {
         schemas(versions, &path, errors);
     }
-    if let Some(old) = old {
-        let old = &old["spec"];
-        for field in ["group", "scope"] {
-            super::template::immutable(spec, old, field, &path, errors);
-        }
-        let path = path.child("names");
-        for field in ["plural", "kind"] {
-            super::template::immutable(&spec["names"], &old["names"], field, &path, errors);
+    let Some(old) = old.map(|old| &old["spec"]) else {
+        return;
+    };
+    for field in ["group", "scope"] {
+        super::template::immutable(spec, old, field, &path, errors);
+    }
+    let path = path.child("names");
+    for field in ["plural", "kind"] {
+        super::template::immutable(&spec["names"], &old["names"], field, &path, errors);
+    }
+}
+
+fn validate_versions(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
+    let versions = items(spec, "/versions");
+    let mut fault = |why: &str| {
+        errors.push(FieldError::invalid(list, spec["versions"].clone(), why));
+    };
+    let storage = |version: &&Value| version["storage"] == true;
+    if versions.iter().filter(storage).count() != 1 {
+        fault("must have exactly one version marked as storage version");
+    }
+    let names: BTreeSet<&str> = versions.iter().map(|held| text(held, "/name")).collect();
+    if names.len() < versions.len() {
+        fault("must contain unique version names");
+    }
+    for (index, version) in versions.iter().enumerate() {
+        let path = list.index(index);
+        label(text(version, "/name"), "", &path.child("name"), errors);
+        let schema = version.pointer("/schema/openAPIV3Schema");
+        if schema.is_none_or(Value::is_null) {
+            let path = path.child("schema").child("openAPIV3Schema");
+            errors.push(FieldError::required(&path, "schemas are required"));
         }
     }
 }
@@ -138,14 +128,13 @@ fn validate_group(group: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Judges a name as a DNS label of RFC 1035, all its faults at once.
+/// Judges a name as a DNS label of RFC 1035, all its faults at once. Where letters may be of either
+/// case, `before` says so.
 fn label(name: &str, before: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let faults = names::dns_1035_label(&name.to_lowercase());
-    let cased = before.is_empty() && name.to_lowercase() != name;
-    let faults = if cased {
+    let faults = if before.is_empty() {
         names::dns_1035_label(name)
     } else {
-        faults
+        names::dns_1035_label(&name.to_lowercase())
     };
     if !faults.is_empty() {
         let why = format!("{before}{}", faults.join(","));

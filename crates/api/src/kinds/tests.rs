@@ -2,6 +2,7 @@
 
 mod admission;
 mod cluster;
+mod definitions;
 mod limits;
 mod network;
 mod pods;
@@ -151,6 +152,13 @@ fn merge(object: &mut Value, more: Value) {
         }
         (object, more) => *object = more,
     }
+}
+
+/// An object named `x` of this kind.
+fn object(version: &str, kind: &str, rest: Value) -> Value {
+    let mut body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}});
+    merge(&mut body, rest);
+    body
 }
 
 /// Each of the bodies makes an object.

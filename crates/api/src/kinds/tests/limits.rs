@@ -3,12 +3,6 @@
 
 use super::*;
 
-fn object(version: &str, kind: &str, rest: Value) -> Value {
-    let mut body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}});
-    merge(&mut body, rest);
-    body
-}
-
 #[test]
 fn limit_ranges_are_judged() {
     let range = |limits: Value| object("v1", "LimitRange", json!({"spec": {"limits": limits}}));

@@ -2,12 +2,6 @@
 
 use super::*;
 
-fn object(version: &str, kind: &str, rest: Value) -> Value {
-    let mut body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "x"}});
-    merge(&mut body, rest);
-    body
-}
-
 fn volume(more: Value) -> Value {
     let mut spec = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}});
     merge(&mut spec, more);

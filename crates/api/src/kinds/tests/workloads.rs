@@ -241,6 +241,33 @@ fn sets_are_judged() {
 }
 
 #[test]
+fn daemon_sets_roll_out_by_shares() {
+    let set = |rolling: Value| {
+        let mut body = deployment();
+        body["kind"] = "DaemonSet".into();
+        merge(
+            &mut body["spec"],
+            json!({"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": rolling}}),
+        );
+        body
+    };
+    accepted([
+        set(json!({"maxUnavailable": "100%"})),
+        set(json!({"maxUnavailable": 0, "maxSurge": 2})),
+    ]);
+    refused_text([
+        (
+            set(json!({"maxUnavailable": "101%"})),
+            "spec.updateStrategy.rollingUpdate.maxUnavailable: Invalid value: \"101%\": must not be greater than 100%",
+        ),
+        (
+            set(json!({"maxUnavailable": 0, "maxSurge": "101%"})),
+            "spec.updateStrategy.rollingUpdate.maxSurge: Invalid value: \"101%\": must not be greater than 100%",
+        ),
+    ]);
+}
+
+#[test]
 fn budgets_are_judged() {
     let budget = |spec: Value| json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b"}, "spec": spec});
     accepted([
