@@ -40,6 +40,24 @@ fn validate(cron: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         return;
     }
     let path = FieldPath::new("spec");
+    if old.is_none() {
+        // A job's name is the CronJob's and the time: eleven characters more.
+        let name = text(cron, "/metadata/name");
+        if name.len() > 52 {
+            errors.push(FieldError::invalid(
+                &FieldPath::new("metadata").child("name"),
+                name,
+                "must be no more than 52 characters",
+            ));
+        }
+    }
+    let zone = present(spec, "/timeZone").and_then(Value::as_str);
+    if let Some(zone) = zone
+        && old.is_none_or(|old| old["spec"]["timeZone"] != zone)
+        && let Some(why) = zone_fault(zone)
+    {
+        errors.push(FieldError::invalid(&path.child("timeZone"), zone, &why));
+    }
     match text(spec, "/schedule") {
         "" => errors.push(FieldError::required(&path.child("schedule"), "")),
         schedule => {
@@ -61,8 +79,37 @@ fn validate(cron: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         ));
     }
     job::validate_spec(job, &job_path, errors);
+    if present(job, "/selector").is_some() {
+        errors.push(FieldError::invalid(
+            &job_path.child("selector"),
+            job["selector"].clone(),
+            "`selector` will be auto-generated",
+        ));
+    }
     not_negative(errors, spec, "successfulJobsHistoryLimit", &path);
     not_negative(errors, spec, "failedJobsHistoryLimit", &path);
+}
+
+/// What is wrong with the form of a time zone's name. Which zones there are is not known here: that
+/// is the controller's affair.
+fn zone_fault(zone: &str) -> Option<String> {
+    if zone.is_empty() {
+        return Some("timeZone must be nil or non-empty string".to_owned());
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    let good = |part: &str| {
+        !matches!(part, "." | "..")
+            && !part.starts_with('-')
+            && (1..=14).contains(&part.len())
+            && part.chars().all(allowed)
+    };
+    if !zone.split('/').all(good) {
+        return Some(format!("unknown time zone {zone}"));
+    }
+    zone.eq_ignore_ascii_case("local").then(|| {
+        "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
+            .to_owned()
+    })
 }
 
 /// What is wrong with a schedule of five fields or one of the `@` words.
@@ -124,7 +171,26 @@ fn part_fits(part: &str, (low, high): (u32, u32)) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::fault;
+    use super::{fault, zone_fault};
+
+    #[test]
+    fn time_zones() {
+        for good in ["UTC", "Etc/GMT+5", "America/Argentina/Buenos_Aires"] {
+            assert_eq!(zone_fault(good), None, "{good}");
+        }
+        for bad in [
+            "",
+            "local",
+            "/UTC",
+            "UTC/",
+            "../x",
+            "-a",
+            "a b",
+            "far-too-long-a-name",
+        ] {
+            assert!(zone_fault(bad).is_some(), "{bad}");
+        }
+    }
 
     #[test]
     fn schedules() {

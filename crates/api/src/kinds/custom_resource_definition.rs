@@ -1,10 +1,13 @@
 //! CustomResourceDefinitions: they are stored; serving what they define is not done yet.
 
+mod structural;
+
 use super::field::{default_text, entry, items, root, spec, text};
 use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 pub(super) const HOOKS: Hooks = Hooks {
     kind: "apiextensions.k8s.io/v1 CustomResourceDefinition",
@@ -54,53 +57,142 @@ fn validate(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError
     let path = FieldPath::new("spec");
     let group = text(spec, "/group");
     let plural = text(spec, "/names/plural");
-    let expected = format!("{plural}.{group}");
     let name = text(definition, "/metadata/name");
-    if name != expected {
+    if name != format!("{plural}.{group}") {
         errors.push(FieldError::invalid(
             &FieldPath::new("metadata").child("name"),
             name,
             "must be spec.names.plural+\".\"+spec.group",
         ));
     }
-    for (field, value) in [("group", group), ("scope", text(spec, "/scope"))] {
-        if value.is_empty() {
-            errors.push(FieldError::required(&path.child(field), ""));
-        }
+    validate_group(group, &path.child("group"), errors);
+    if text(spec, "/scope").is_empty() {
+        errors.push(FieldError::required(&path.child("scope"), ""));
     }
     names::one_of(errors, spec, "scope", &path, &["Cluster", "Namespaced"]);
+    if old.is_none() && spec["preserveUnknownFields"] == true {
+        let path = path.child("preserveUnknownFields");
+        errors.push(FieldError::invalid(&path, true, "must be false"));
+    }
+    validate_names(&spec["names"], &path.child("names"), errors);
+    validate_versions(spec, &path.child("versions"), errors);
     let versions = items(spec, "/versions");
-    let storage = versions
-        .iter()
-        .filter(|version| version["storage"] == true)
-        .count();
-    if storage != 1 {
-        errors.push(FieldError::invalid(
-            &path.child("versions"),
-            spec["versions"].clone(),
-            "must have exactly one version marked as storage version",
-        ));
+    if old.is_none_or(|old| old["spec"]["versions"] != spec["versions"]) {
+        schemas(versions, &path, errors);
+    }
+    let Some(old) = old.map(|old| &old["spec"]) else {
+        return;
+    };
+    for field in ["group", "scope"] {
+        super::template::immutable(spec, old, field, &path, errors);
+    }
+    let path = path.child("names");
+    for field in ["plural", "kind"] {
+        super::template::immutable(&spec["names"], &old["names"], field, &path, errors);
+    }
+}
+
+fn validate_versions(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
+    let versions = items(spec, "/versions");
+    let mut fault = |why: &str| {
+        errors.push(FieldError::invalid(list, spec["versions"].clone(), why));
+    };
+    let storage = |version: &&Value| version["storage"] == true;
+    if versions.iter().filter(storage).count() != 1 {
+        fault("must have exactly one version marked as storage version");
+    }
+    let names: BTreeSet<&str> = versions.iter().map(|held| text(held, "/name")).collect();
+    if names.len() < versions.len() {
+        fault("must contain unique version names");
     }
     for (index, version) in versions.iter().enumerate() {
-        if version
-            .pointer("/schema/openAPIV3Schema")
-            .is_none_or(Value::is_null)
-        {
-            let path = path.child("versions").index(index).child("schema");
-            errors.push(FieldError::required(
-                &path.child("openAPIV3Schema"),
-                "schemas are required",
-            ));
+        let path = list.index(index);
+        label(text(version, "/name"), "", &path.child("name"), errors);
+        let schema = version.pointer("/schema/openAPIV3Schema");
+        if schema.is_none_or(Value::is_null) {
+            let path = path.child("schema").child("openAPIV3Schema");
+            errors.push(FieldError::required(&path, "schemas are required"));
         }
     }
-    if let Some(old) = old {
-        let old = &old["spec"];
-        for field in ["group", "scope"] {
-            super::template::immutable(spec, old, field, &path, errors);
+}
+
+fn validate_group(group: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let faults = names::dns_subdomain(group);
+    if group.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    } else if !faults.is_empty() {
+        errors.push(FieldError::invalid(path, group, &faults.join(",")));
+    } else if !group.contains('.') {
+        let why = "should be a domain with at least one dot";
+        errors.push(FieldError::invalid(path, group, why));
+    }
+}
+
+/// Judges a name as a DNS label of RFC 1035, all its faults at once. Where letters may be of either
+/// case, `before` says so.
+fn label(name: &str, before: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let faults = if before.is_empty() {
+        names::dns_1035_label(name)
+    } else {
+        names::dns_1035_label(&name.to_lowercase())
+    };
+    if !faults.is_empty() {
+        let why = format!("{before}{}", faults.join(","));
+        errors.push(FieldError::invalid(path, name, &why));
+    }
+}
+
+fn validate_names(held: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    const CASED: &str = "may have mixed case, but should otherwise match: ";
+    for (field, before) in [
+        ("plural", ""),
+        ("singular", ""),
+        ("kind", CASED),
+        ("listKind", CASED),
+    ] {
+        let name = text(held, &format!("/{field}"));
+        let path = path.child(field);
+        // The two that follow from the kind may be left out.
+        if name.is_empty() && matches!(field, "plural" | "kind") {
+            errors.push(FieldError::required(&path, ""));
+        } else if !name.is_empty() {
+            label(name, before, &path, errors);
         }
-        let path = path.child("names");
-        for field in ["plural", "kind"] {
-            super::template::immutable(&spec["names"], &old["names"], field, &path, errors);
+    }
+    for list in ["shortNames", "categories"] {
+        for (index, name) in items(held, &format!("/{list}")).iter().enumerate() {
+            label(text(name, ""), "", &path.child(list).index(index), errors);
+        }
+    }
+    let kind = text(held, "/kind");
+    if !kind.is_empty() && kind == text(held, "/listKind") {
+        errors.push(FieldError::invalid(
+            &path.child("listKind"),
+            kind,
+            "kind and listKind may not be the same",
+        ));
+    }
+}
+
+/// One schema that all versions share is told as the definition's own.
+fn schemas(versions: &[Value], path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let schema = |version: &Value| version.pointer("/schema/openAPIV3Schema").cloned();
+    let Some(first) = versions.first().and_then(schema).filter(Value::is_object) else {
+        return;
+    };
+    let field = "openAPIV3Schema";
+    if versions
+        .iter()
+        .all(|version| schema(version).as_ref() == Some(&first))
+    {
+        let path = path.child("validation").child(field);
+        structural::validate(&first, &path, errors);
+        return;
+    }
+    for (index, version) in versions.iter().enumerate() {
+        let path = path.child("versions").index(index).child("schema");
+        if let Some(schema) = schema(version).filter(|schema| !schema.is_null()) {
+            structural::validate(&schema, &path.child(field), errors);
         }
     }
 }

@@ -95,8 +95,8 @@ fn strategy(strategy: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         return;
     }
     let path = path.child("rollingUpdate");
-    template::amount(rolling, "maxUnavailable", &path, errors);
-    template::amount(rolling, "maxSurge", &path, errors);
+    template::share(rolling, "maxUnavailable", &path, errors);
+    template::share(rolling, "maxSurge", &path, errors);
     let zero = |field: &str| match &rolling[field] {
         Value::String(text) => text == "0%",
         _ => int(rolling, &format!("/{field}")) == 0,

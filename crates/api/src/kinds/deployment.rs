@@ -87,20 +87,13 @@ fn strategy(strategy: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         )),
         ("RollingUpdate", Some(rolling)) => {
             let path = path.child("rollingUpdate");
-            let unavailable = template::amount(rolling, "maxUnavailable", &path, errors);
+            let unavailable = template::share(rolling, "maxUnavailable", &path, errors);
             let surge = template::amount(rolling, "maxSurge", &path, errors);
             if unavailable == Some(0) && surge == Some(0) {
                 errors.push(FieldError::invalid(
                     &path.child("maxUnavailable"),
                     rolling["maxUnavailable"].clone(),
                     "may not be 0 when `maxSurge` is 0",
-                ));
-            }
-            if rolling["maxUnavailable"].is_string() && unavailable.is_some_and(|held| held > 100) {
-                errors.push(FieldError::invalid(
-                    &path.child("maxUnavailable"),
-                    rolling["maxUnavailable"].clone(),
-                    "must not be greater than 100%",
                 ));
             }
         }

@@ -127,6 +127,14 @@ pub(crate) fn child<'a>(
     object.get_mut(name).and_then(Value::as_object_mut)
 }
 
+/// Makes field `name` what it is in `old`.
+pub(crate) fn restore(object: &mut Map<String, Value>, old: &Value, name: &str) {
+    match old.get(name) {
+        Some(value) => object.insert(name.to_owned(), value.clone()),
+        None => object.remove(name),
+    };
+}
+
 /// The object's map; None if it is none.
 pub(crate) fn root(object: &mut Value) -> Option<&mut Map<String, Value>> {
     object.as_object_mut()

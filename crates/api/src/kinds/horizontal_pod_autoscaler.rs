@@ -1,7 +1,9 @@
 //! HorizontalPodAutoscalers, in both versions.
 
+mod scaling;
+
 use super::Hooks;
-use super::field::{absent, default, int, maybe_int, spec, text};
+use super::field::{absent, default, int, items, maybe_int, spec, text};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
 use serde_json::{Value, json};
@@ -66,10 +68,11 @@ fn validate(scaler: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) 
             "must be greater than or equal to `minReplicas`",
         ));
     }
-    for field in ["kind", "name"] {
-        if text(scaler, &format!("/spec/scaleTargetRef/{field}")).is_empty() {
-            let path = path.child("scaleTargetRef").child(field);
-            errors.push(FieldError::required(&path, ""));
-        }
+    let target = &scaler["spec"]["scaleTargetRef"];
+    scaling::reference(target, &path.child("scaleTargetRef"), errors);
+    for (index, metric) in items(scaler, "/spec/metrics").iter().enumerate() {
+        scaling::metric(metric, &path.child("metrics").index(index), errors);
     }
+    let behavior = &scaler["spec"]["behavior"];
+    scaling::behavior(behavior, &path.child("behavior"), errors);
 }

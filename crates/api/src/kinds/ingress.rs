@@ -44,13 +44,18 @@ fn validate(ingress: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) 
             http_path(held, &list.index(index), errors);
         }
     }
+    certificates(spec, &path.child("tls"), errors);
+    if let Some(class) = present(spec, "/ingressClassName") {
+        let path = path.child("ingressClassName");
+        names::check(errors, &path, text(class, ""), names::dns_subdomain);
+    }
 }
 
 fn host(host: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     if host.is_empty() {
         return;
     }
-    if host.parse::<std::net::IpAddr>().is_ok() {
+    if super::address::ip(host).is_some() {
         errors.push(FieldError::invalid(
             path,
             host,
@@ -58,14 +63,81 @@ fn host(host: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
         ));
         return;
     }
-    // One star may stand for the first label.
-    let name = host.strip_prefix("*.").unwrap_or(host);
-    names::check(errors, path, name, names::dns_subdomain);
+    host_name(host, path, errors);
+}
+
+/// A name, for whose first label a star may stand.
+fn host_name(host: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if !host.contains('*') {
+        names::check(errors, path, host, names::dns_subdomain);
+        return;
+    }
+    let rest = host.strip_prefix("*.");
+    if rest.is_none_or(|rest| host.len() > 253 || !names::dns_subdomain(rest).is_empty()) {
+        errors.push(FieldError::invalid(
+            path,
+            host,
+            "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, \
+             which must consist of lower case alphanumeric characters, '-' or '.' and end with an \
+             alphanumeric character (e.g. '*.example.com', regex used for validation is \
+             '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
+        ));
+    }
+}
+
+fn certificates(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
+    for (index, certificate) in items(spec, "/tls").iter().enumerate() {
+        let path = list.index(index);
+        for (index, host) in items(certificate, "/hosts").iter().enumerate() {
+            host_name(text(host, ""), &path.child("hosts").index(index), errors);
+        }
+        let secret = text(certificate, "/secretName");
+        if !secret.is_empty() {
+            let path = path.child("secretName");
+            names::check(errors, &path, secret, names::dns_subdomain);
+        }
+    }
+}
+
+/// Judges a reference to an object of any kind.
+pub(super) fn typed_reference(reference: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if let Some(group) = present(reference, "/apiGroup") {
+        let path = path.child("apiGroup");
+        names::check(errors, &path, text(group, ""), names::dns_subdomain);
+    }
+    for field in ["kind", "name"] {
+        match text(reference, &format!("/{field}")) {
+            "" => {
+                let why = format!("{field} is required");
+                errors.push(FieldError::required(&path.child(field), &why));
+            }
+            value => names::check(errors, &path.child(field), value, names::path_segment),
+        }
+    }
+}
+
+/// Parts of a path that servers might read as another path.
+fn misleading(at: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    for part in ["//", "/./", "/../", "%2f", "%2F"] {
+        if at.contains(part) {
+            let why = format!("must not contain '{part}'");
+            errors.push(FieldError::invalid(path, at, &why));
+        }
+    }
+    for end in ["/..", "/."] {
+        if at.ends_with(end) {
+            let why = format!("cannot end with '{end}'");
+            errors.push(FieldError::invalid(path, at, &why));
+        }
+    }
 }
 
 fn http_path(held: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let kinds = ["Exact", "ImplementationSpecific", "Prefix"];
     let at = text(held, "/path");
+    if matches!(text(held, "/pathType"), "Exact" | "Prefix") {
+        misleading(at, &path.child("path"), errors);
+    }
     match text(held, "/pathType") {
         "" => errors.push(FieldError::required(
             &path.child("pathType"),
@@ -96,13 +168,16 @@ fn backend(backend: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
             "",
             "cannot set both resource and service backends",
         )),
-        (None, None) => errors.push(FieldError::required(
+        (None, None) => errors.push(FieldError::invalid(
             path,
+            "",
             "resource or service backend is required",
         )),
-        _ => {}
+        (None, Some(resource)) => typed_reference(resource, &path.child("resource"), errors),
+        (Some(_), None) => {}
     }
     let Some(service) = service else { return };
+    let whole = path;
     let path = path.child("service");
     match text(service, "/name") {
         "" => errors.push(FieldError::required(&path.child("name"), "")),
@@ -112,7 +187,7 @@ fn backend(backend: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let port = path.child("port");
     match (name, number) {
         ("", 0) => errors.push(FieldError::required(
-            &path,
+            whole,
             "port name or number is required",
         )),
         ("", number) => {
@@ -122,7 +197,7 @@ fn backend(backend: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         }
         (name, 0) => names::check(errors, &port.child("name"), name, names::port_name),
         _ => errors.push(FieldError::invalid(
-            &path,
+            whole,
             "",
             "cannot set both port name & port number",
         )),

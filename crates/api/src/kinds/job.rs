@@ -1,11 +1,13 @@
 //! Jobs. A job's pods carry its uid as a label, and its selector asks for that label.
 
+mod policies;
+
 use super::field::{
-    absent, default, default_text, entry, flag, int, map, maybe_int, present, root, same, spec,
-    text,
+    absent, default, default_text, entry, flag, int, items, map, maybe_int, present, restore, root,
+    same, spec, text,
 };
 use super::names::{not_negative, one_of};
-use super::{Hooks, template};
+use super::{Hooks, names, template};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
 use serde_json::{Map, Value, json};
@@ -91,8 +93,11 @@ fn validate(job: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         return;
     }
     let path = FieldPath::new("spec");
-    if old.is_none() && !flag(spec, "/manualSelector") {
-        generated_selector(job, &path, errors);
+    if old.is_none() {
+        if !flag(spec, "/manualSelector") {
+            generated_selector(job, &path, errors);
+        }
+        host_names(job, errors);
     }
     validate_spec(spec, &path, errors);
     if present(spec, "/selector").is_none() {
@@ -103,6 +108,23 @@ fn validate(job: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     template::validate_match(spec, &path, errors);
     if let Some(old) = old {
         update(spec, old, &path, errors);
+    }
+}
+
+/// The pods of an indexed job have its name and their index as host name.
+fn host_names(job: &Value, errors: &mut Vec<FieldError>) {
+    let completions = int(job, "/spec/completions");
+    if text(job, "/spec/completionMode") != "Indexed" || completions <= 0 {
+        return;
+    }
+    let name = text(job, "/metadata/name");
+    let longest = format!("{name}-{}", completions - 1);
+    if !names::dns_label(&longest).is_empty() {
+        errors.push(FieldError::invalid(
+            &FieldPath::new("metadata").child("name"),
+            name,
+            &format!("will not able to create pod with invalid DNS label: {longest}"),
+        ));
     }
 }
 
@@ -124,6 +146,25 @@ fn generated_selector(job: &Value, path: &FieldPath, errors: &mut Vec<FieldError
 
 /// Judges a job's spec, also as part of a CronJob, where selector and labels are not made yet.
 pub(super) fn validate_spec(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    ranges(spec, path, errors);
+    if present(spec, "/podFailurePolicy").is_some() {
+        policies::failure(spec, &path.child("podFailurePolicy"), errors);
+    }
+    if present(spec, "/successPolicy").is_some() {
+        policies::success(spec, &path.child("successPolicy"), errors);
+    }
+    let replacements: &[&str] = if present(spec, "/podFailurePolicy").is_some() {
+        &["Failed"]
+    } else {
+        &["Failed", "TerminatingOrFailed"]
+    };
+    one_of(errors, spec, "podReplacementPolicy", path, replacements);
+    let template_path = path.child("template");
+    template::validate(&spec["template"], &template_path, errors);
+    restart_policy(spec, &template_path, errors);
+}
+
+fn ranges(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for field in [
         "parallelism",
         "completions",
@@ -134,6 +175,21 @@ pub(super) fn validate_spec(spec: &Value, path: &FieldPath, errors: &mut Vec<Fie
         "maxFailedIndexes",
     ] {
         not_negative(errors, spec, field, path);
+    }
+    if present(spec, "/maxFailedIndexes").is_some()
+        && present(spec, "/backoffLimitPerIndex").is_none()
+    {
+        errors.push(FieldError::required(
+            &path.child("backoffLimitPerIndex"),
+            "when maxFailedIndexes is specified",
+        ));
+    }
+    if let Some(manager) = spec.get("managedBy").and_then(Value::as_str) {
+        let path = path.child("managedBy");
+        names::domain_prefixed_path(manager, &path, errors);
+        if manager.len() > 63 {
+            errors.push(FieldError::too_long(&path, 63));
+        }
     }
     let modes = ["NonIndexed", "Indexed"];
     one_of(errors, spec, "completionMode", path, &modes);
@@ -150,11 +206,10 @@ pub(super) fn validate_spec(spec: &Value, path: &FieldPath, errors: &mut Vec<Fie
             }
         }
     }
-    let policies = ["Failed", "TerminatingOrFailed"];
-    one_of(errors, spec, "podReplacementPolicy", path, &policies);
-    let template_path = path.child("template");
-    template::validate(&spec["template"], &template_path, errors);
-    let policy_path = template_path.child("spec").child("restartPolicy");
+}
+
+fn restart_policy(spec: &Value, template: &FieldPath, errors: &mut Vec<FieldError>) {
+    let policy_path = template.child("spec").child("restartPolicy");
     match text(spec, "/template/spec/restartPolicy") {
         "Never" => {}
         "OnFailure" if present(spec, "/podFailurePolicy").is_some() => {
@@ -174,6 +229,11 @@ pub(super) fn validate_spec(spec: &Value, path: &FieldPath, errors: &mut Vec<Fie
     }
 }
 
+/// How many indexes a job may have before each must be cheap to keep.
+const SOFT_LIMIT: i64 = 100_000;
+/// Of pods at once, or failed indexes, where there are more.
+const MANY_LIMIT: i64 = 10_000;
+
 fn indexed(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let Some(completions) = maybe_int(spec, "/completions") else {
         errors.push(FieldError::required(
@@ -183,29 +243,75 @@ fn indexed(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         return;
     };
     let parallelism = int(spec, "/parallelism");
-    if parallelism > 100_000 {
-        errors.push(FieldError::invalid(
-            &path.child("parallelism"),
-            parallelism,
-            "must be less than or equal to 100000 when completion mode is Indexed",
-        ));
-    }
-    let per_index = present(spec, "/backoffLimitPerIndex").is_some();
-    if per_index && completions > 100_000 && present(spec, "/maxFailedIndexes").is_none() {
+    let failed = maybe_int(spec, "/maxFailedIndexes");
+    let many = completions > SOFT_LIMIT && present(spec, "/backoffLimitPerIndex").is_some();
+    if many && failed.is_none() {
         errors.push(FieldError::required(
             &path.child("maxFailedIndexes"),
-            "must be specified when completions is above 100000",
+            &format!("must be specified when completions is above {SOFT_LIMIT}"),
         ));
+    }
+    let failed = failed.unwrap_or_default();
+    let with_many = format!(
+        "{MANY_LIMIT} when completions are above {SOFT_LIMIT} and used with backoff limit per index"
+    );
+    for (wrong, field, value, most) in [
+        (
+            parallelism > SOFT_LIMIT,
+            "parallelism",
+            parallelism,
+            format!("{SOFT_LIMIT} when completion mode is Indexed"),
+        ),
+        (
+            failed > completions,
+            "maxFailedIndexes",
+            failed,
+            "completions".to_owned(),
+        ),
+        (
+            failed > SOFT_LIMIT,
+            "maxFailedIndexes",
+            failed,
+            SOFT_LIMIT.to_string(),
+        ),
+        (
+            many && parallelism > MANY_LIMIT,
+            "parallelism",
+            parallelism,
+            with_many.clone(),
+        ),
+        (
+            many && failed > MANY_LIMIT,
+            "maxFailedIndexes",
+            failed,
+            with_many,
+        ),
+    ] {
+        if wrong {
+            let why = format!("must be less than or equal to {most}");
+            errors.push(FieldError::invalid(&path.child(field), value, &why));
+        }
     }
 }
 
 fn update(spec: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let old_spec = &old["spec"];
-    // An indexed job may be stretched or shrunk together with its parallelism.
-    let elastic = text(spec, "/completionMode") == "Indexed"
-        && maybe_int(spec, "/completions") == maybe_int(spec, "/parallelism");
-    if !elastic {
+    let completions = maybe_int(spec, "/completions");
+    if text(spec, "/completionMode") != "Indexed" {
         template::immutable(spec, old_spec, "completions", path, errors);
+    } else if let Some(completions) = completions
+        && Some(completions) != maybe_int(old_spec, "/completions")
+        && completions != int(spec, "/parallelism")
+    {
+        // An indexed job may be stretched or shrunk together with its parallelism.
+        errors.push(FieldError::invalid(
+            &path.child("completions"),
+            completions,
+            &format!(
+                "can only be modified in tandem with {}",
+                path.child("parallelism")
+            ),
+        ));
     }
     template::immutable(spec, old_spec, "selector", path, errors);
     template_update(spec, old, path, errors);
@@ -220,17 +326,31 @@ fn update(spec: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
     }
 }
 
-/// The template is fixed, but for where its pods may run while the job has not begun.
+/// The template is fixed, but for where its pods may run, what they are labelled with and what they
+/// may use while the job has not begun.
 fn template_update(spec: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let mut template = spec["template"].clone();
     let old_template = &old["spec"]["template"];
     let waiting = flag(old, "/spec/suspend") && present(old, "/status/startTime").is_none();
-    if waiting && let Some(held) = template.get_mut("spec").and_then(Value::as_object_mut) {
-        for field in ["affinity", "nodeSelector", "tolerations", "schedulingGates"] {
-            match old_template["spec"].get(field) {
-                Some(value) => held.insert(field.to_owned(), value.clone()),
-                None => held.remove(field),
+    if waiting {
+        let spec = ["affinity", "nodeSelector", "tolerations", "schedulingGates"];
+        for (part, fields) in [
+            ("metadata", ["annotations", "labels"].as_slice()),
+            ("spec", &spec),
+        ] {
+            let Some(held) = template.get_mut(part).and_then(Value::as_object_mut) else {
+                continue;
             };
+            for field in fields {
+                restore(held, &old_template[part], field);
+            }
+        }
+        let own = template.pointer_mut("/spec/containers");
+        let own = own.and_then(Value::as_array_mut).into_iter().flatten();
+        for (own, old) in own.zip(items(old_template, "/spec/containers")) {
+            if let Some(own) = own.as_object_mut() {
+                restore(own, old, "resources");
+            }
         }
     }
     if !same(Some(&template), Some(old_template)) {

@@ -1,17 +1,29 @@
 //! What single kinds add to the schema: defaults that need code, fields that the server sets,
 //! rules. One file a kind and one line in the table `ALL`.
 
+mod address;
+mod admission_rules;
+mod api_service;
+mod certificate_signing_request;
 mod config_map;
+mod controller_revision;
 mod cron_job;
+mod csi_driver;
+mod csi_node;
+mod csi_storage_capacity;
 mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
+mod device_class;
 mod endpoint_slice;
 mod endpoints;
+mod event;
 pub(crate) mod field;
+mod flow_schema;
 mod horizontal_pod_autoscaler;
 mod ingress;
 mod ingress_class;
+mod ip_address;
 mod job;
 mod lease;
 mod limit_range;
@@ -26,22 +38,32 @@ mod pod_disruption_budget;
 mod pod_spec;
 mod pod_template;
 mod priority_class;
+mod priority_level_configuration;
+mod quantities;
 mod rbac;
 mod replica_set;
 mod replication_controller;
+mod resource_claim;
 mod resource_quota;
+mod resource_slice;
+mod runtime_class;
 mod secret;
 mod service;
+mod service_cidr;
 mod stateful_set;
 mod storage_class;
 mod template;
+mod validating_admission_policy;
 pub mod versions;
+mod volume_attachment;
+mod volume_attributes_class;
+mod volume_source;
 mod webhook_configuration;
 
 use serde_json::Value;
 
 use crate::resource::Resource;
-use crate::status::FieldError;
+use crate::status::{FieldError, FieldErrorKind, FieldPath};
 use crate::write::Context;
 
 /// What a kind adds to the write path. Each function gets the object after the schema's types
@@ -73,8 +95,12 @@ impl Hooks {
 /// Every kind with hooks, sorted by `kind`.
 static ALL: &[Hooks] = &[
     webhook_configuration::MUTATING,
+    validating_admission_policy::POLICY,
+    validating_admission_policy::BINDING,
     webhook_configuration::VALIDATING,
     custom_resource_definition::HOOKS,
+    api_service::HOOKS,
+    controller_revision::HOOKS,
     daemon_set::HOOKS,
     deployment::HOOKS,
     replica_set::HOOKS,
@@ -83,20 +109,37 @@ static ALL: &[Hooks] = &[
     horizontal_pod_autoscaler::V2,
     cron_job::HOOKS,
     job::HOOKS,
+    certificate_signing_request::HOOKS,
     lease::HOOKS,
     endpoint_slice::HOOKS,
+    event::STRICT,
+    flow_schema::HOOKS,
+    priority_level_configuration::HOOKS,
+    ip_address::HOOKS,
     ingress::HOOKS,
     ingress_class::HOOKS,
     network_policy::HOOKS,
+    service_cidr::HOOKS,
+    runtime_class::HOOKS,
     pod_disruption_budget::HOOKS,
     rbac::CLUSTER_ROLE,
     rbac::CLUSTER_ROLE_BINDING,
     rbac::ROLE,
     rbac::ROLE_BINDING,
+    device_class::HOOKS,
+    resource_claim::CLAIM,
+    resource_claim::TEMPLATE,
+    resource_slice::HOOKS,
     priority_class::HOOKS,
+    csi_driver::HOOKS,
+    csi_node::HOOKS,
+    csi_storage_capacity::HOOKS,
     storage_class::HOOKS,
+    volume_attachment::HOOKS,
+    volume_attributes_class::HOOKS,
     config_map::HOOKS,
     endpoints::HOOKS,
+    event::CORE,
     limit_range::HOOKS,
     namespace::HOOKS,
     node::HOOKS,
@@ -109,6 +152,15 @@ static ALL: &[Hooks] = &[
     secret::HOOKS,
     service::HOOKS,
 ];
+
+/// A fault whose value is not told.
+fn omitted(path: &FieldPath, why: &str) -> FieldError {
+    FieldError {
+        kind: FieldErrorKind::Invalid,
+        field: path.clone(),
+        message: format!("Invalid value: {why}"),
+    }
+}
 
 /// The hooks of a resource; those that do nothing if it has none.
 pub fn hooks(resource: &Resource) -> &'static Hooks {

@@ -242,6 +242,45 @@ pub(crate) fn port_name(value: &str) -> Vec<String> {
     faults
 }
 
+/// Judges a path below a domain's name: `acme.io/foo`.
+pub(crate) fn domain_prefixed_path(value: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if value.is_empty() {
+        errors.push(FieldError::required(path, ""));
+        return;
+    }
+    let parts = value.split_once('/');
+    let Some((host, rest)) = parts.filter(|(host, rest)| !host.is_empty() && !rest.is_empty())
+    else {
+        errors.push(FieldError::invalid(
+            path,
+            value,
+            "must be a domain-prefixed path (such as \"acme.io/foo\")",
+        ));
+        return;
+    };
+    check(errors, path, host, dns_subdomain);
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+    if !rest.chars().all(allowed) {
+        errors.push(FieldError::invalid(
+            path,
+            rest,
+            "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+        ));
+    }
+}
+
+/// A name that may stand in a URL's path.
+pub(crate) fn path_segment(name: &str) -> Vec<String> {
+    if name == "." || name == ".." {
+        return vec![format!("may not be '{name}'")];
+    }
+    ["/", "%"]
+        .into_iter()
+        .filter(|bad| name.contains(bad))
+        .map(|bad| format!("may not contain '{bad}'"))
+        .collect()
+}
+
 /// What is wrong with a port's number, if anything is.
 pub(crate) fn port_number(value: i64) -> Option<&'static str> {
     (!(1..=65_535).contains(&value)).then_some("must be between 1 and 65535, inclusive")

@@ -1,7 +1,8 @@
 //! Namespaces: the `kubernetes` finalizer in the spec holds one until it is empty.
 
-use super::Hooks;
 use super::field::{entry, items, root, text};
+use super::{Hooks, names};
+use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ pub(super) const HOOKS: Hooks = Hooks {
     kind: "v1 Namespace",
     default: fill,
     prepare,
-    ..Hooks::NONE
+    validate,
 };
 
 /// The label that lets selectors name a namespace.
@@ -40,4 +41,29 @@ fn prepare(namespace: &mut Value, old: Option<&Value>, _context: &Context) {
     }
     namespace["spec"] = json!({"finalizers": finalizers});
     namespace["status"] = json!({"phase": "Active"});
+}
+
+/// Of a new namespace the finalizers are judged as a whole, of one that is finalized each for itself.
+fn validate(namespace: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    if old.is_some_and(|old| old["spec"] == namespace["spec"]) {
+        return;
+    }
+    let list = FieldPath::new("spec").child("finalizers");
+    for (index, name) in items(namespace, "/spec/finalizers").iter().enumerate() {
+        let path = if old.is_some() {
+            list.index(index)
+        } else {
+            list.clone()
+        };
+        let name = text(name, "");
+        names::check(errors, &path, name, names::qualified_name);
+        let standard = matches!(name, "orphan" | "foregroundDeletion" | "kubernetes");
+        if !standard && !name.contains('/') {
+            errors.push(FieldError::invalid(
+                &path,
+                name,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            ));
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! NetworkPolicies.
 
-use super::Hooks;
-use super::field::{absent, children, default_text, entry, items, map, spec, text};
+use super::address::{self, check_cidr};
+use super::field::{
+    absent, children, default_text, entry, items, map, maybe_int, present, spec, text,
+};
 use super::template::label_selector;
+use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
 use serde_json::{Value, json};
 
@@ -49,16 +52,55 @@ fn validate(policy: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) 
             errors.push(FieldError::not_supported(
                 &path,
                 kind,
-                &["Egress", "Ingress"],
+                &["Ingress", "Egress"],
             ));
         }
     }
     for (direction, side) in [("ingress", "from"), ("egress", "to")] {
         let rules = items(spec, &format!("/{direction}"));
         for (index, rule) in rules.iter().enumerate() {
-            let path = path.child(direction).index(index).child(side);
+            let path = path.child(direction).index(index);
+            for (index, port) in items(rule, "/ports").iter().enumerate() {
+                validate_port(port, &path.child("ports").index(index), errors);
+            }
+            let path = path.child(side);
             for (index, peer) in items(rule, &format!("/{side}")).iter().enumerate() {
                 validate_peer(peer, &path.index(index), errors);
+            }
+        }
+    }
+}
+
+fn validate_port(port: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    names::one_of(errors, port, "protocol", path, &["TCP", "UDP", "SCTP"]);
+    let last = maybe_int(port, "/endPort");
+    let end = path.child("endPort");
+    match present(port, "/port") {
+        None => {
+            if let Some(last) = last {
+                let why = "may not be specified when `port` is not specified";
+                errors.push(FieldError::invalid(&end, last, why));
+            }
+        }
+        Some(Value::String(name)) => {
+            if let Some(last) = last {
+                let why = "may not be specified when `port` is non-numeric";
+                errors.push(FieldError::invalid(&end, last, why));
+            }
+            names::check(errors, &path.child("port"), name, names::port_name);
+        }
+        Some(number) => {
+            let number = number.as_i64().unwrap_or_default();
+            if let Some(why) = names::port_number(number) {
+                errors.push(FieldError::invalid(&path.child("port"), number, why));
+            }
+            let Some(last) = last else { return };
+            if last < number {
+                let why = "must be greater than or equal to `port`";
+                errors.push(FieldError::invalid(&end, number, why));
+            }
+            if let Some(why) = names::port_number(last) {
+                errors.push(FieldError::invalid(&end, last, why));
             }
         }
     }
@@ -81,12 +123,22 @@ fn validate_peer(peer: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
                 .get("cidr")
                 .and_then(Value::as_str)
                 .unwrap_or_default();
-            if !super::node::is_cidr(cidr) {
-                errors.push(FieldError::invalid(
-                    &path.child("ipBlock").child("cidr"),
-                    cidr,
-                    "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-                ));
+            let path = path.child("ipBlock");
+            if cidr.is_empty() {
+                errors.push(FieldError::required(&path.child("cidr"), ""));
+                return;
+            }
+            check_cidr(errors, &path.child("cidr"), cidr);
+            let Some(whole) = address::cidr(cidr) else {
+                return;
+            };
+            for (index, part) in items(peer, "/ipBlock/except").iter().enumerate() {
+                let (path, part) = (path.child("except").index(index), text(part, ""));
+                check_cidr(errors, &path, part);
+                if address::cidr(part).is_some_and(|part| !address::contains(whole, part)) {
+                    let why = "must be a strict subset of `cidr`";
+                    errors.push(FieldError::invalid(&path, part, why));
+                }
             }
         }
         (None, true) => {

@@ -1,5 +1,6 @@
 //! Nodes. A new node is tainted until its agent has reported that it is ready.
 
+use super::address::{check_cidr, cidr};
 use super::field::{absent, default, default_number, entry, items, map, present, root, same, text};
 use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
@@ -96,25 +97,42 @@ fn validate(node: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     if old.is_some_and(|old| old["spec"] == node["spec"]) {
         return;
     }
-    taints(node, &path.child("taints"), errors);
+    // Kubernetes tells faults of taints as if they were metadata.
+    taints(node, &FieldPath::new("metadata").child("taints"), errors);
+    one_block_a_family(node, &path.child("podCIDRs"), errors);
     for (index, cidr) in items(node, "/spec/podCIDRs").iter().enumerate() {
-        let cidr = text(cidr, "");
-        if !is_cidr(cidr) {
-            errors.push(FieldError::invalid(
-                &path.child("podCIDRs").index(index),
-                cidr,
-                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
-            ));
-        }
+        check_cidr(errors, &path.child("podCIDRs").index(index), text(cidr, ""));
     }
     let Some(old) = old else { return };
-    for field in ["podCIDRs", "providerID"] {
-        let held = present(old, &format!("/spec/{field}"));
+    for (field, told) in [("podCIDRs", "podCIDR"), ("providerID", "providerID")] {
+        let held = present(old, &format!("/spec/{field}")).filter(|held| **held != "");
         if held.is_some() && !same(held, node["spec"].get(field)) {
             errors.push(FieldError::forbidden(
                 &path.child(field),
-                "node updates may not change this field except from \"\" to valid",
+                &format!("node updates may not change {told} except from \"\" to valid"),
             ));
+        }
+    }
+}
+
+fn one_block_a_family(node: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let blocks = items(node, "/spec/podCIDRs");
+    let family = |block: &Value| cidr(text(block, "")).map(|(address, _)| address.is_ipv4());
+    let fits = match blocks {
+        [] | [_] => true,
+        [one, other] => family(one) != family(other),
+        _ => false,
+    };
+    if !fits {
+        errors.push(FieldError::invalid(
+            path,
+            blocks.to_vec(),
+            "may specify no more than one CIDR for each IP family",
+        ));
+    }
+    for (index, block) in blocks.iter().enumerate() {
+        if blocks[..index].contains(block) {
+            errors.push(FieldError::duplicate(&path.index(index), block.clone()));
         }
     }
 }
@@ -135,18 +153,9 @@ fn taints(node: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
         names::one_of(errors, taint, "effect", &path, &effects);
         if !seen.insert((key, effect)) {
             let held = map(taint, "").cloned().map_or(Value::Null, Value::Object);
-            errors.push(FieldError::duplicate(&path, held));
+            let mut error = FieldError::duplicate(&path, held);
+            error.message += ": taints must be unique by key and effect pair";
+            errors.push(error);
         }
     }
-}
-
-/// Whether the text is an address, a slash and a length that the address family has.
-pub(super) fn is_cidr(text: &str) -> bool {
-    text.split_once('/').is_some_and(|(address, length)| {
-        let Ok(address) = address.parse::<std::net::IpAddr>() else {
-            return false;
-        };
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        length.parse::<u8>().is_ok_and(|length| length <= bits)
-    })
 }

@@ -7,7 +7,7 @@
 mod update;
 
 use super::field::{
-    absent, child, children, default, default_text, entry, int, present, root, spec, text,
+    absent, child, children, default, default_text, entry, int, items, present, root, spec, text,
 };
 use super::{Hooks, pod_spec};
 use crate::status::{FieldError, FieldPath};
@@ -132,6 +132,12 @@ fn validate(pod: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         }
         None => {
             pod_spec::validate(&pod["spec"], &path, errors);
+            if !items(pod, "/spec/ephemeralContainers").is_empty() {
+                errors.push(FieldError::forbidden(
+                    &path.child("ephemeralContainers"),
+                    "cannot be set on create",
+                ));
+            }
             if !text(pod, "/spec/nodeName").is_empty()
                 && present(pod, "/spec/schedulingGates").is_some()
             {

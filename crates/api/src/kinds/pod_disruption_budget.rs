@@ -1,6 +1,7 @@
 //! PodDisruptionBudgets.
 
 use super::field::present;
+use super::names::one_of;
 use super::{Hooks, template};
 use crate::status::{FieldError, FieldPath};
 use serde_json::{Value, json};
@@ -30,8 +31,10 @@ fn validate(budget: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) 
     }
     for field in ["minAvailable", "maxUnavailable"] {
         if present(spec, &format!("/{field}")).is_some() {
-            template::amount(spec, field, &path, errors);
+            template::share(spec, field, &path, errors);
         }
     }
+    let policies = ["AlwaysAllow", "IfHealthyBudget"];
+    one_of(errors, spec, "unhealthyPodEvictionPolicy", &path, &policies);
     template::label_selector(&spec["selector"], &path.child("selector"), errors);
 }

@@ -1,7 +1,11 @@
 //! The pod spec, which pods and all templates share: its defaults; its rules are in the modules below.
 
+mod affinity;
+mod claims;
 mod containers;
+mod dns;
 mod environment;
+mod os;
 mod probes;
 mod resources;
 mod rules;
@@ -11,8 +15,9 @@ mod volumes;
 use super::field::{absent, child, children, default, default_number, default_text, entry};
 use serde_json::{Map, Value, json};
 
-pub(super) use resources::{qos_class, requests_from_limits};
-pub(super) use rules::{labels, validate};
+pub(super) use affinity::node_selector;
+pub(super) use resources::{overhead, qos_class, requests_from_limits};
+pub(super) use rules::{labels, tolerations, validate};
 
 const CONTAINERS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
 

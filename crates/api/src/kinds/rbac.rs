@@ -1,7 +1,7 @@
 //! Roles and their bindings.
 
 use super::field::{child, children, default_text, items, root, text};
-use super::{Hooks, template};
+use super::{Hooks, names, template};
 use crate::status::{FieldError, FieldPath};
 use serde_json::Value;
 
@@ -59,7 +59,8 @@ fn validate_binding(binding: &Value, old: Option<&Value>, errors: &mut Vec<Field
         let path = path.child("apiGroup");
         errors.push(FieldError::not_supported(&path, group, &[GROUP]));
     }
-    let kinds: &[&str] = if text(binding, "/kind") == "RoleBinding" {
+    let namespaced = text(binding, "/kind") == "RoleBinding";
+    let kinds: &[&str] = if namespaced {
         &["ClusterRole", "Role"]
     } else {
         &["ClusterRole"]
@@ -68,11 +69,13 @@ fn validate_binding(binding: &Value, old: Option<&Value>, errors: &mut Vec<Field
     if !kinds.contains(&kind) {
         errors.push(FieldError::not_supported(&path.child("kind"), kind, kinds));
     }
-    if text(binding, "/roleRef/name").is_empty() {
-        errors.push(FieldError::required(&path.child("name"), ""));
+    match text(binding, "/roleRef/name") {
+        "" => errors.push(FieldError::required(&path.child("name"), "")),
+        name => names::check(errors, &path.child("name"), name, names::path_segment),
     }
     for (index, subject) in items(binding, "/subjects").iter().enumerate() {
-        validate_subject(subject, &FieldPath::new("subjects").index(index), errors);
+        let path = FieldPath::new("subjects").index(index);
+        validate_subject(subject, namespaced, &path, errors);
     }
     if old.is_some_and(|old| old["roleRef"] != binding["roleRef"]) {
         errors.push(FieldError::invalid(
@@ -83,14 +86,23 @@ fn validate_binding(binding: &Value, old: Option<&Value>, errors: &mut Vec<Field
     }
 }
 
-fn validate_subject(subject: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn validate_subject(
+    subject: &Value,
+    namespaced: bool,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     if text(subject, "/name").is_empty() {
         errors.push(FieldError::required(&path.child("name"), ""));
     }
     let group = text(subject, "/apiGroup");
     match text(subject, "/kind") {
         "ServiceAccount" => {
-            if text(subject, "/namespace").is_empty() {
+            let name = text(subject, "/name");
+            if !name.is_empty() {
+                names::check(errors, &path.child("name"), name, names::dns_subdomain);
+            }
+            if !namespaced && text(subject, "/namespace").is_empty() {
                 errors.push(FieldError::required(&path.child("namespace"), ""));
             }
             if !group.is_empty() {
@@ -127,12 +139,24 @@ fn validate_role(role: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError
             ));
         }
         if !empty("nonResourceURLs") {
-            if namespaced {
-                errors.push(FieldError::invalid(
-                    &path.child("nonResourceURLs"),
-                    rule["nonResourceURLs"].clone(),
+            let mixed = ["apiGroups", "resources", "resourceNames"]
+                .iter()
+                .any(|field| !empty(field));
+            for (wrong, why) in [
+                (
+                    namespaced,
                     "namespaced rules cannot apply to non-resource URLs",
-                ));
+                ),
+                (
+                    mixed,
+                    "rules cannot apply to both regular resources and non-resource URLs",
+                ),
+            ] {
+                if wrong {
+                    let path = path.child("nonResourceURLs");
+                    let urls = rule["nonResourceURLs"].clone();
+                    errors.push(FieldError::invalid(&path, urls, why));
+                }
             }
             continue;
         }

@@ -44,8 +44,24 @@ fn validate(secret: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::required(&path.key(key), ""));
         }
     }
-    if text(secret, "/type") == "kubernetes.io/service-account-token" {
-        service_account(secret, errors);
+    match text(secret, "/type") {
+        "kubernetes.io/service-account-token" => service_account(secret, errors),
+        "kubernetes.io/dockercfg" => registry_logins(secret, ".dockercfg", errors),
+        "kubernetes.io/dockerconfigjson" => {
+            registry_logins(secret, ".dockerconfigjson", errors);
+        }
+        "kubernetes.io/basic-auth" => {
+            let keys = ["username", "password"];
+            if keys.iter().all(|key| held(secret, key).is_none()) {
+                for key in keys {
+                    errors.push(FieldError::required(&path.key(key), ""));
+                }
+            }
+        }
+        "kubernetes.io/ssh-auth" if held(secret, "ssh-privatekey").is_none_or(|key| key == "") => {
+            errors.push(FieldError::required(&path.key("ssh-privatekey"), ""));
+        }
+        _ => {}
     }
     if let Some(old) = old {
         template::immutable(secret, old, "type", &FieldPath::root(), errors);
@@ -57,10 +73,48 @@ fn required_keys(secret: &Value) -> &'static [&'static str] {
     match text(secret, "/type") {
         "kubernetes.io/dockercfg" => &[".dockercfg"],
         "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
-        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
         _ => &[],
     }
+}
+
+fn held<'a>(secret: &'a Value, key: &str) -> Option<&'a Value> {
+    map(secret, "/data")?.get(key)
+}
+
+/// Logins for image registries are a JSON object. The faults are worded as Go's decoder words them,
+/// so far as the first character shows them.
+fn registry_logins(secret: &Value, key: &str, errors: &mut Vec<FieldError>) {
+    let Some(encoded) = held(secret, key).and_then(Value::as_str) else {
+        return;
+    };
+    let standard = &base64::engine::general_purpose::STANDARD;
+    let bytes = standard.decode(encoded).unwrap_or_default();
+    let why = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => {
+            let kind = match other {
+                Value::Array(_) => "array",
+                Value::String(_) => "string",
+                Value::Bool(_) => "bool",
+                _ => "number",
+            };
+            format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}")
+        }
+        Err(error) if error.is_eof() => "unexpected end of JSON input".to_owned(),
+        Err(error) => match bytes.trim_ascii_start().first() {
+            Some(first) if !b"{[\"-0123456789tfn".contains(first) => format!(
+                "invalid character {:?} looking for beginning of value",
+                char::from(*first)
+            ),
+            _ => error.to_string(),
+        },
+    };
+    errors.push(FieldError::invalid(
+        &FieldPath::new("data").key(key),
+        "<secret contents redacted>",
+        &why,
+    ));
 }
 
 fn service_account(secret: &Value, errors: &mut Vec<FieldError>) {

@@ -1,6 +1,9 @@
 //! Services. Cluster addresses and node ports are drawn from the cluster's pools by the API server
 //! before it stores a service; here only their form is judged.
 
+mod traffic;
+
+use super::address::check_ip;
 use super::field::{
     absent, children, default, default_text, entry, int, items, map, present, root, spec, text,
 };
@@ -87,6 +90,7 @@ fn prepare(service: &mut Value, old: Option<&Value>, _context: &Context) {
     };
     let external = |service: &Value| text(service, "/spec/type") == "ExternalName";
     let (is, was) = (external(service), external(old));
+    drop_unused(service, old);
     let Some(held) = root(service).and_then(|held| entry(held, "spec")) else {
         return;
     };
@@ -133,6 +137,20 @@ fn give_back(spec: &mut Map<String, Value>, old: &Value) {
     }
 }
 
+/// The same for what goes with the type as a whole.
+fn drop_unused(service: &mut Value, old: &Value) {
+    let old = &old["spec"];
+    for (field, has_use) in traffic::BY_TYPE {
+        let unused = has_use(old) && !has_use(&service["spec"]);
+        if unused
+            && service["spec"].get(field) == old.get(field)
+            && let Some(spec) = service["spec"].as_object_mut()
+        {
+            spec.remove(field);
+        }
+    }
+}
+
 fn node_ports(spec: &mut Map<String, Value>, old: &[Value]) {
     for port in children(spec, "ports") {
         let same = |field: &str, held: &Value| port.get(field) == held.get(field);
@@ -165,10 +183,9 @@ fn validate(service: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) 
         &path,
         &["ClientIP", "None"],
     );
-    for field in ["externalTrafficPolicy", "internalTrafficPolicy"] {
-        one_of(errors, spec, field, &path, &["Cluster", "Local"]);
-    }
     addresses(spec, &path, errors);
+    traffic::families(spec, &path, errors);
+    traffic::validate(service, old, &path, errors);
     if let Some(old) = old {
         address_change(spec, &old["spec"], &path, errors);
     }
@@ -229,6 +246,10 @@ fn ports(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
         let protocol = text(port, "/protocol");
         one_of(errors, port, "protocol", &path, &["SCTP", "TCP", "UDP"]);
         target(port, &path.child("targetPort"), errors);
+        if let Some(protocol) = present(port, "/appProtocol") {
+            let path = path.child("appProtocol");
+            names::check(errors, &path, text(protocol, ""), names::qualified_name);
+        }
         if !numbers.insert((protocol, number)) {
             errors.push(FieldError::duplicate(&path, port.clone()));
         }
@@ -261,26 +282,27 @@ fn target(port: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
 }
 
 fn addresses(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let lists = ["clusterIPs", "externalIPs"];
-    for field in lists {
-        for (index, address) in items(spec, &format!("/{field}")).iter().enumerate() {
-            let address = text(address, "");
-            let headless = field == "clusterIPs" && matches!(address, "None" | "");
-            if !headless && address.parse::<std::net::IpAddr>().is_err() {
-                errors.push(FieldError::invalid(
-                    &path.child(field).index(index),
-                    address,
-                    "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-                ));
-            }
+    let addresses = items(spec, "/clusterIPs");
+    let list = path.child("clusterIPs");
+    for (index, address) in addresses.iter().enumerate() {
+        let address = text(address, "");
+        if !matches!(address, "None" | "") {
+            check_ip(errors, &list.index(index), address);
         }
+    }
+    if addresses.len() > 2 {
+        errors.push(FieldError::invalid(
+            &list,
+            addresses.to_vec(),
+            "may only hold up to 2 values",
+        ));
     }
     let first = text(spec, "/clusterIPs/0");
     let one = text(spec, "/clusterIP");
     if !first.is_empty() && one != first {
         errors.push(FieldError::invalid(
-            &path.child("clusterIPs").index(0),
-            first,
+            &list,
+            addresses.to_vec(),
             "first value must match `clusterIP`",
         ));
     }
@@ -292,7 +314,7 @@ fn address_change(spec: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<
     if plain(spec) && plain(old) && !before.is_empty() && before != text(spec, "/clusterIP") {
         errors.push(FieldError::invalid(
             &path.child("clusterIPs").index(0),
-            text(spec, "/clusterIP"),
+            items(spec, "/clusterIPs").to_vec(),
             "may not change once set",
         ));
     }

@@ -1,8 +1,8 @@
 //! StatefulSets.
 
-use super::field::{children, default, default_text, entry, same, spec};
+use super::field::{children, default, default_text, entry, present, same, spec, text};
 use super::names::{not_negative, one_of};
-use super::{Hooks, persistent_volume_claim, template};
+use super::{Hooks, names, persistent_volume_claim, template};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
 use serde_json::{Value, json};
@@ -54,27 +54,24 @@ fn validate(set: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         return;
     }
     let path = FieldPath::new("spec");
-    one_of(
+    if old.is_none() {
+        host_names(text(set, "/metadata/name"), errors);
+    }
+    let policy = text(spec, "/podManagementPolicy");
+    if !matches!(policy, "" | "OrderedReady" | "Parallel") {
+        errors.push(FieldError::invalid(
+            &path.child("podManagementPolicy"),
+            policy,
+            "must be 'OrderedReady' or 'Parallel'",
+        ));
+    }
+    strategy(
+        &spec["updateStrategy"],
+        &path.child("updateStrategy"),
         errors,
-        spec,
-        "podManagementPolicy",
-        &path,
-        &["OrderedReady", "Parallel"],
     );
-    let strategy = &spec["updateStrategy"];
-    let strategy_path = path.child("updateStrategy");
-    one_of(
-        errors,
-        strategy,
-        "type",
-        &strategy_path,
-        &["RollingUpdate", "OnDelete"],
-    );
-    let rolling = &strategy["rollingUpdate"];
-    if rolling.is_object() {
-        let path = strategy_path.child("rollingUpdate");
-        not_negative(errors, rolling, "partition", &path);
-        template::amount(rolling, "maxUnavailable", &path, errors);
+    if let Some(ordinals) = present(spec, "/ordinals") {
+        not_negative(errors, ordinals, "start", &path.child("ordinals"));
     }
     for field in ["replicas", "minReadySeconds", "revisionHistoryLimit"] {
         not_negative(errors, spec, field, &path);
@@ -94,6 +91,44 @@ fn validate(set: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     );
     if let Some(old) = old {
         only_mutable(spec, &old["spec"], &path, errors);
+    }
+}
+
+/// The pods of a set have its name and a number as host name. A name that no object may have is
+/// told with the metadata.
+fn host_names(name: &str, errors: &mut Vec<FieldError>) {
+    if names::dns_subdomain(name).is_empty() {
+        let path = FieldPath::new("metadata").child("name");
+        names::check(errors, &path, name, names::dns_label);
+    }
+}
+
+fn strategy(strategy: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let rolling = present(strategy, "/rollingUpdate");
+    let path_of_rolling = path.child("rollingUpdate");
+    match (text(strategy, "/type"), rolling) {
+        ("RollingUpdate", Some(rolling)) => {
+            not_negative(errors, rolling, "partition", &path_of_rolling);
+            let most = template::share(rolling, "maxUnavailable", &path_of_rolling, errors);
+            if most == Some(0) {
+                errors.push(FieldError::invalid(
+                    &path_of_rolling.child("maxUnavailable"),
+                    rolling["maxUnavailable"].clone(),
+                    "cannot be 0",
+                ));
+            }
+        }
+        ("OnDelete", Some(rolling)) => errors.push(FieldError::invalid(
+            &path_of_rolling,
+            rolling.clone(),
+            "only allowed for updateStrategy 'RollingUpdate'",
+        )),
+        ("" | "RollingUpdate" | "OnDelete", _) => {}
+        _ => errors.push(FieldError::invalid(
+            path,
+            strategy.clone(),
+            "must be 'RollingUpdate' or 'OnDelete'",
+        )),
     }
 }
 

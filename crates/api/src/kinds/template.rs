@@ -215,6 +215,24 @@ pub(super) fn amount(
     }
 }
 
+/// As [`amount`], where a percentage may be no more than all.
+pub(super) fn share(
+    object: &Value,
+    name: &str,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) -> Option<i64> {
+    let amount = amount(object, name, path, errors);
+    if object[name].is_string() && amount.is_some_and(|percent| percent > 100) {
+        errors.push(FieldError::invalid(
+            &path.child(name),
+            object[name].clone(),
+            "must not be greater than 100%",
+        ));
+    }
+    amount
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

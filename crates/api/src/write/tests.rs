@@ -1,6 +1,5 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
-use k8s_openapi::api::storage::v1::VolumeAttachment;
 use serde_json::{Value, json};
 
 use super::*;
@@ -242,11 +241,15 @@ fn scales() {
 
 #[test]
 fn what_the_schema_requires_must_be_there() {
-    let body = json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment",
-        "metadata": {"name": "a"}, "spec": {"attacher": "x"}});
+    // A kind without rules of its own.
+    let version = "admissionregistration.k8s.io/v1";
+    let kind = "MutatingAdmissionPolicy";
+    let body = json!({"apiVersion": version, "kind": kind,
+        "metadata": {"name": "a"}, "spec": {"mutations": [{}]}});
+    let resource = crate::resource::by_kind(version, kind).expect("served");
     assert_eq!(
-        causes(create(Resource::of::<VolumeAttachment>(), body, &context())),
-        ["spec.nodeName: Required value"]
+        causes(create(resource, body, &context())),
+        ["spec.mutations[0].patchType: Required value"]
     );
 }
 

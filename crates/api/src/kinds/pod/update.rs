@@ -1,7 +1,7 @@
 //! What may change in a pod's spec after its creation: images, the deadline (downwards),
 //! tolerations (more of them), scheduling gates (fewer of them), a negative grace period (to 1).
 
-use crate::kinds::field::{items, maybe_int, present, same, text};
+use crate::kinds::field::{items, maybe_int, present, restore, same, text};
 use crate::status::{FieldError, FieldPath};
 use serde_json::Value;
 
@@ -83,7 +83,7 @@ fn gates(new: &Value, old: &Value, path: &FieldPath, errors: &mut Vec<FieldError
     for (index, gate) in items(new, "/schedulingGates").iter().enumerate() {
         if !held.contains(gate) {
             errors.push(FieldError::forbidden(
-                &path.index(index),
+                &path.index(index).child("name"),
                 &format!(
                     "only deletion is allowed, but found new scheduling gate '{}'",
                     text(gate, "/name")
@@ -131,13 +131,6 @@ fn narrowed(new: &Value, old: &Value) -> bool {
     };
     old.iter()
         .all(|(key, value)| new["nodeSelector"].get(key) == Some(value))
-}
-
-fn restore(held: &mut serde_json::Map<String, Value>, old: &Value, field: &str) {
-    match old.get(field) {
-        Some(value) => held.insert(field.to_owned(), value.clone()),
-        None => held.remove(field),
-    };
 }
 
 /// Appends a line each for what a field was and what it is now to be.

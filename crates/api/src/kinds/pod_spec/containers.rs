@@ -1,8 +1,9 @@
 //! Rules of containers.
 
-use super::{environment, probes, resources, security};
+use super::{claims, environment, probes, resources, security};
 use crate::kinds::field::{flag, int, items, map, maybe_int, present, text};
 use crate::kinds::names;
+use crate::kinds::volume_source::below;
 use crate::status::{FieldError, FieldPath};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -13,6 +14,10 @@ pub(super) struct Pod<'a> {
     pub(super) volumes: BTreeSet<&'a str>,
     /// Of these, the claims that are block devices are not known here; all may be mounted.
     pub(super) host_network: bool,
+    /// Whether user ids are the node's own.
+    pub(super) host_users: bool,
+    /// Names of the pod's resource claims.
+    pub(super) claims: BTreeSet<&'a str>,
 }
 
 /// Judges the regular containers, then the init containers, then the ephemeral ones.
@@ -44,10 +49,16 @@ pub(super) fn validate(
         init_only(container, &path, errors);
         container_host_ports(container, &path, &mut ports, errors);
     }
+    let lasting = names.clone();
     let list = path.child("ephemeralContainers");
     for (index, container) in items(spec, "/ephemeralContainers").iter().enumerate() {
         let path = list.index(index);
         common(container, &path, pod, errors);
+        let target = text(container, "/targetContainerName");
+        if !target.is_empty() && !lasting.contains(target) {
+            let path = path.child("targetContainerName");
+            errors.push(FieldError::not_found(&path, target));
+        }
         unique(container, &path, &mut names, errors);
         ephemeral_only(container, &path, errors);
     }
@@ -104,10 +115,37 @@ fn common(container: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<F
         &["Always", "IfNotPresent", "Never"],
     );
     if let Some(held) = present(container, "/resources") {
-        resources::validate(held, &path.child("resources"), errors);
+        let path = path.child("resources");
+        resources::validate(held, &path, errors);
+        claims::used(held, &pod.claims, &path.child("claims"), errors);
     }
+    resize_policy(container, &path.child("resizePolicy"), errors);
     if let Some(context) = present(container, "/securityContext") {
-        security::container(context, &path.child("securityContext"), errors);
+        let path = path.child("securityContext");
+        security::container(context, pod.host_users, &path, errors);
+    }
+}
+
+/// Judges which resources may change in a running container, and how.
+fn resize_policy(container: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let mut seen = BTreeSet::new();
+    for (index, policy) in items(container, "/resizePolicy").iter().enumerate() {
+        let resource = text(policy, "/resourceName");
+        if !seen.insert(resource) {
+            errors.push(FieldError::duplicate(&path.index(index), resource));
+        }
+        for (field, allowed) in [
+            ("resourceName", ["cpu", "memory"]),
+            ("restartPolicy", ["NotRequired", "RestartContainer"]),
+        ] {
+            match text(policy, &format!("/{field}")) {
+                "" => errors.push(FieldError::required(path, "")),
+                value if !allowed.contains(&value) => {
+                    errors.push(FieldError::not_supported(path, value, &allowed));
+                }
+                _ => {}
+            }
+        }
     }
 }
 
@@ -162,6 +200,16 @@ fn ephemeral_only(container: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
             &path.child("resources"),
             "cannot be set for an Ephemeral Container",
         ));
+    }
+    for (index, mount) in items(container, "/volumeMounts").iter().enumerate() {
+        for field in ["subPath", "subPathExpr"] {
+            if !text(mount, &format!("/{field}")).is_empty() {
+                errors.push(FieldError::forbidden(
+                    &path.child("volumeMounts").index(index).child(field),
+                    "cannot be set for an Ephemeral Container",
+                ));
+            }
+        }
     }
 }
 
@@ -281,13 +329,21 @@ fn mounts(container: &Value, list: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<F
             &path,
             &["Bidirectional", "HostToContainer", "None"],
         );
+        if text(mount, "/mountPropagation") == "Bidirectional"
+            && !flag(container, "/securityContext/privileged")
+        {
+            errors.push(FieldError::forbidden(
+                &path.child("mountPropagation"),
+                "Bidirectional mount propagation is available only to privileged containers",
+            ));
+        }
     }
 }
 
 fn sub_path(mount: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for field in ["subPath", "subPathExpr"] {
         let value = text(mount, &format!("/{field}"));
-        super::volumes::below(value, &path.child(field), errors);
+        below(value, &path.child(field), errors);
     }
     if !text(mount, "/subPath").is_empty() && !text(mount, "/subPathExpr").is_empty() {
         errors.push(FieldError::invalid(

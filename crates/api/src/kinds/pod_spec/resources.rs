@@ -1,10 +1,10 @@
 //! What containers ask for and may use.
 
-use crate::kinds::field::{child, entry, map, text};
-use crate::kinds::names;
+use crate::kinds::field::{child, entry, map, present, text};
+use crate::kinds::quantities::{self, is_huge_pages, overcommits, quantity};
 use crate::quantity::Quantity;
 use crate::status::{FieldError, FieldPath};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// A pod that limits a resource and asks for none of it asks for as much as its limit.
 /// (Templates are left as they are: the pods made from them are filled.)
@@ -55,86 +55,91 @@ pub(in crate::kinds) fn qos_class(spec: &Value) -> &'static str {
     }
 }
 
-fn quantity(list: Option<&Map<String, Value>>, resource: &str) -> Option<Quantity> {
-    Quantity::parse(list?.get(resource)?.as_str()?).ok()
-}
-
-/// Judges `resources` of a container or of a whole pod.
+/// Judges `resources` of a container.
 pub(super) fn validate(resources: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let limits = map(resources, "/limits");
     let requests = map(resources, "/requests");
     for (name, list) in [("limits", limits), ("requests", requests)] {
         for (resource, held) in list.into_iter().flatten() {
             let path = path.child(name).key(resource);
-            resource_name(resource, &path, errors);
-            let negative = Quantity::parse(text(held, "")).is_ok_and(|held| held.is_negative());
-            if negative {
-                errors.push(FieldError::invalid(
-                    &path,
-                    held.clone(),
-                    "must be greater than or equal to 0",
-                ));
-            }
+            quantities::container_resource_name(resource, &path, errors);
+            quantities::amount(resource, held, &path, errors);
+            huge_pages(resource, held, &path, errors);
         }
     }
     for (resource, held) in requests.into_iter().flatten() {
         let request = quantity(requests, resource);
-        match (request, quantity(limits, resource)) {
-            (Some(request), Some(limit)) => {
-                let exact = !overcommits(resource);
-                if exact && request != limit {
-                    errors.push(FieldError::invalid(
-                        &path.child("requests"),
-                        held.clone(),
-                        &format!(
-                            "must be equal to {resource} limit of {}",
-                            limits.map_or("", |limits| text(&limits[resource], ""))
-                        ),
-                    ));
-                } else if request > limit {
-                    errors.push(FieldError::invalid(
-                        &path.child("requests"),
-                        held.clone(),
-                        &format!(
-                            "must be less than or equal to {resource} limit of {}",
-                            limits.map_or("", |limits| text(&limits[resource], ""))
-                        ),
-                    ));
-                }
+        let limit = limits.and_then(|limits| limits.get(resource));
+        let exact = !overcommits(resource);
+        let (Some(request), Some(limit)) = (request, limit) else {
+            if exact && limit.is_none() {
+                errors.push(FieldError::required(
+                    &path.child("limits"),
+                    "Limit must be set for non overcommitable resources",
+                ));
             }
-            (Some(_), None) if !overcommits(resource) => errors.push(FieldError::required(
-                &path.child("limits"),
-                "Limit must be set for non overcommitable resources",
-            )),
-            _ => {}
-        }
-    }
-}
-
-/// CPU, memory and the like may be promised more often than there is; devices and huge pages not.
-fn overcommits(resource: &str) -> bool {
-    (!resource.contains('/') || resource.contains("kubernetes.io/"))
-        && !resource.starts_with("hugepages-")
-}
-
-fn resource_name(resource: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let before = errors.len();
-    names::check(errors, path, resource, names::qualified_name);
-    if errors.len() > before {
-        return;
-    }
-    let standard = matches!(resource, "cpu" | "memory" | "ephemeral-storage")
-        || resource.starts_with("hugepages-");
-    if !resource.contains('/') && !standard {
+            continue;
+        };
+        let told = text(limit, "");
+        let Ok(limit) = Quantity::parse(told) else {
+            continue;
+        };
+        let must = if exact && request != limit {
+            "equal to"
+        } else if request > limit {
+            "less than or equal to"
+        } else {
+            continue;
+        };
         errors.push(FieldError::invalid(
-            path,
-            resource,
-            "must be a standard resource type or fully qualified",
+            &path.child("requests"),
+            held.clone(),
+            &format!("must be {must} {resource} limit of {told}"),
         ));
+    }
+    let any = |wanted: fn(&str) -> bool| {
+        let lists = [limits, requests].into_iter().flatten();
+        lists.flat_map(Map::keys).any(|resource| wanted(resource))
+    };
+    if any(is_huge_pages) && !any(|resource| matches!(resource, "cpu" | "memory")) {
+        errors.push(FieldError::forbidden(
+            path,
+            "HugePages require cpu or memory",
+        ));
+    }
+}
+
+/// Judges `resources` of a whole pod.
+pub(super) fn validate_pod(resources: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    if present(resources, "/claims").is_some() {
+        errors.push(FieldError::forbidden(
+            &path.child("claims"),
+            "claims cannot be set for Resources at pod-level",
+        ));
+    }
+    validate(resources, path, errors);
+}
+
+/// Judges what a pod costs beside its containers, by the rules (and at the path) of limits.
+pub(in crate::kinds) fn overhead(overhead: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    validate(&json!({"limits": overhead}), path, errors);
+}
+
+/// A fault unless the amount is a number of whole pages.
+fn huge_pages(resource: &str, held: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let Some(size) = resource.strip_prefix("hugepages-") else {
+        return;
+    };
+    let told = text(held, "");
+    let (Ok(size), Ok(amount)) = (Quantity::parse(size), Quantity::parse(told)) else {
+        return;
+    };
+    let whole = size.value() > 0 && size.milli() % 1000 == 0 && amount.value() % size.value() == 0;
+    if !whole {
         errors.push(FieldError::invalid(
             path,
-            resource,
-            "must be a standard resource for containers",
+            held.clone(),
+            &format!("{told} is not positive integer multiple of {resource}"),
         ));
     }
 }

@@ -1,7 +1,8 @@
 //! Rules of the pod spec as a whole.
 
-use super::{containers, resources, security, volumes};
-use crate::kinds::field::{flag, int, items, map, maybe_int, present, text};
+use super::{affinity, claims, containers, dns, os, resources, security, volumes};
+use crate::kinds::address::check_ip;
+use crate::kinds::field::{flag, items, map, maybe_flag, maybe_int, present, text};
 use crate::kinds::names;
 use crate::status::{FieldError, FieldPath};
 use serde_json::Value;
@@ -11,11 +12,13 @@ use std::collections::BTreeSet;
 pub(crate) fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let pod = containers::Pod {
         volumes: volumes::validate(spec, &path.child("volumes"), errors),
+        claims: claims::validate(spec, &path.child("resourceClaims"), errors),
         host_network: flag(spec, "/hostNetwork"),
+        host_users: maybe_flag(spec, "/hostUsers") != Some(false),
     };
     containers::validate(spec, path, &pod, errors);
     if let Some(held) = present(spec, "/resources") {
-        resources::validate(held, &path.child("resources"), errors);
+        resources::validate_pod(held, &path.child("resources"), errors);
     }
     policies(spec, path, errors);
     labels(
@@ -23,19 +26,13 @@ pub(crate) fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
         &path.child("nodeSelector"),
         errors,
     );
-    if let Some(context) = present(spec, "/securityContext") {
-        security::pod(context, &path.child("securityContext"), errors);
-    }
-    let secrets = path.child("imagePullSecrets");
-    for (index, secret) in items(spec, "/imagePullSecrets").iter().enumerate() {
-        if text(secret, "/name").is_empty() {
-            errors.push(FieldError::required(
-                &secrets.index(index).child("name"),
-                "",
-            ));
-        }
-    }
-    affinity(spec, &path.child("affinity"), errors);
+    security::pod(spec, path, errors);
+    affinity::validate(spec, &path.child("affinity"), errors);
+    dns::validate(spec, &path.child("dnsConfig"), errors);
+    gates(spec, path, errors);
+    let constraints = path.child("topologySpreadConstraints");
+    affinity::spread(spec, &constraints, errors);
+    security::host_users(spec, path, errors);
     deadlines(spec, path, errors);
     optional_name(
         spec,
@@ -57,8 +54,10 @@ pub(crate) fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
     );
     tolerations(spec, &path.child("tolerations"), errors);
     host_aliases(spec, &path.child("hostAliases"), errors);
-    gates(spec, path, errors);
-    spread(spec, &path.child("topologySpreadConstraints"), errors);
+    if let Some(overhead) = present(spec, "/overhead") {
+        resources::overhead(overhead, &path.child("overhead"), errors);
+    }
+    os::validate(spec, path, errors);
 }
 
 fn optional_name(
@@ -84,12 +83,6 @@ fn policies(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         ("preemptionPolicy", &["PreemptLowerPriority", "Never"]),
     ] {
         names::one_of(errors, spec, field, path, allowed);
-    }
-    if text(spec, "/dnsPolicy") == "None" && items(spec, "/dnsConfig/nameservers").is_empty() {
-        errors.push(FieldError::required(
-            &path.child("dnsConfig").child("nameservers"),
-            "must provide at least one DNS nameserver when `dnsPolicy` is None",
-        ));
     }
 }
 
@@ -117,7 +110,8 @@ fn deadlines(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn tolerations(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
+/// Judges `tolerations`, of pods and of runtime classes.
+pub(in crate::kinds) fn tolerations(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
     for (index, toleration) in items(spec, "/tolerations").iter().enumerate() {
         let path = list.index(index);
         let key = text(toleration, "/key");
@@ -148,7 +142,7 @@ fn tolerations(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
             "Exists" if value.is_empty() => {}
             "Exists" => errors.push(FieldError::invalid(
                 &path.child("operator"),
-                toleration.clone(),
+                value,
                 "value must be empty when `operator` is 'Exists'",
             )),
             _ => errors.push(FieldError::not_supported(
@@ -167,83 +161,10 @@ fn tolerations(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn affinity(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let required = "requiredDuringSchedulingIgnoredDuringExecution";
-    if let Some(selector) = present(spec, &format!("/affinity/nodeAffinity/{required}")) {
-        let path = path
-            .child("nodeAffinity")
-            .child(required)
-            .child("nodeSelectorTerms");
-        let terms = items(selector, "/nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.push(FieldError::required(
-                &path,
-                "must have at least one node selector term",
-            ));
-        }
-        for (index, term) in terms.iter().enumerate() {
-            node_selector_term(term, &path.index(index), errors);
-        }
-    }
-    for kind in ["podAffinity", "podAntiAffinity"] {
-        let list = path.child(kind).child(required);
-        let terms = items(spec, &format!("/affinity/{kind}/{required}"));
-        for (index, term) in terms.iter().enumerate() {
-            if text(term, "/topologyKey").is_empty() {
-                errors.push(FieldError::required(
-                    &list.index(index).child("topologyKey"),
-                    "can not be empty",
-                ));
-            }
-        }
-    }
-}
-
-fn node_selector_term(term: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let list = path.child("matchExpressions");
-    for (index, expression) in items(term, "/matchExpressions").iter().enumerate() {
-        let path = list.index(index);
-        let values = items(expression, "/values").len();
-        match text(expression, "/operator") {
-            "In" | "NotIn" if values == 0 => errors.push(FieldError::required(
-                &path.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            )),
-            "Exists" | "DoesNotExist" if values > 0 => errors.push(FieldError::forbidden(
-                &path.child("values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
-            "Gt" | "Lt" if values != 1 => errors.push(FieldError::required(
-                &path.child("values"),
-                "must be specified single value when `operator` is 'Lt' or 'Gt'",
-            )),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            other => errors.push(FieldError::invalid(
-                &path.child("operator"),
-                other,
-                "not a valid selector operator",
-            )),
-        }
-        names::check(
-            errors,
-            &path.child("key"),
-            text(expression, "/key"),
-            names::qualified_name,
-        );
-    }
-}
-
 fn host_aliases(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
     for (index, alias) in items(spec, "/hostAliases").iter().enumerate() {
         let path = list.index(index);
-        let ip = text(alias, "/ip");
-        if ip.parse::<std::net::IpAddr>().is_err() {
-            errors.push(FieldError::invalid(
-                &path.child("ip"),
-                ip,
-                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
-            ));
-        }
+        check_ip(errors, &path.child("ip"), text(alias, "/ip"));
         for (index, name) in items(alias, "/hostnames").iter().enumerate() {
             let path = path.child("hostnames").index(index);
             names::check(errors, &path, text(name, ""), names::dns_subdomain);
@@ -266,39 +187,9 @@ fn gates(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for (index, gate) in items(spec, "/schedulingGates").iter().enumerate() {
         let path = list.index(index);
         let name = text(gate, "/name");
-        names::check(errors, &path.child("name"), name, names::qualified_name);
+        names::check(errors, &path, name, names::qualified_name);
         if !seen.insert(name) {
             errors.push(FieldError::duplicate(&path, name));
         }
-    }
-}
-
-fn spread(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
-    for (index, constraint) in items(spec, "/topologySpreadConstraints").iter().enumerate() {
-        let path = list.index(index);
-        let skew = int(constraint, "/maxSkew");
-        if skew <= 0 {
-            errors.push(FieldError::invalid(
-                &path.child("maxSkew"),
-                skew,
-                "must be greater than zero",
-            ));
-        }
-        if text(constraint, "/topologyKey").is_empty() {
-            errors.push(FieldError::required(
-                &path.child("topologyKey"),
-                "can not be empty",
-            ));
-        }
-        if text(constraint, "/whenUnsatisfiable").is_empty() {
-            errors.push(FieldError::required(&path.child("whenUnsatisfiable"), ""));
-        }
-        names::one_of(
-            errors,
-            constraint,
-            "whenUnsatisfiable",
-            &path,
-            &["DoNotSchedule", "ScheduleAnyway"],
-        );
     }
 }

@@ -3,6 +3,8 @@
 use super::environment::{field_ref, resource_field_ref};
 use crate::kinds::field::{items, map, maybe_int, present, text};
 use crate::kinds::names;
+use crate::kinds::persistent_volume_claim;
+use crate::kinds::volume_source::{self, below};
 use crate::status::{FieldError, FieldPath};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -72,25 +74,6 @@ fn judge(kind: &str, source: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
         }
     };
     match kind {
-        "hostPath" => {
-            required("path", errors);
-            no_dot_dot(text(source, "/path"), &path.child("path"), errors);
-            names::one_of(
-                errors,
-                source,
-                "type",
-                path,
-                &[
-                    "BlockDevice",
-                    "CharDevice",
-                    "Directory",
-                    "DirectoryOrCreate",
-                    "File",
-                    "FileOrCreate",
-                    "Socket",
-                ],
-            );
-        }
         "configMap" => {
             required("name", errors);
             files(source, path, errors);
@@ -121,16 +104,27 @@ fn judge(kind: &str, source: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
                 &["Always", "IfNotPresent", "Never"],
             );
         }
-        "ephemeral" if present(source, "/volumeClaimTemplate").is_none() => {
-            errors.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
-        }
-        "nfs" => {
-            required("server", errors);
-            required("path", errors);
-        }
-        "csi" => required("driver", errors),
-        _ => {}
+        "ephemeral" => ephemeral(source, &path.child("volumeClaimTemplate"), errors),
+        "csi" => volume_source::driver_name(text(source, "/driver"), &path.child("driver"), errors),
+        _ => volume_source::validate(kind, source, path, errors),
     }
+}
+
+/// Judges a claim that is made for this pod only.
+fn ephemeral(source: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let Some(template) = present(source, "/volumeClaimTemplate") else {
+        errors.push(FieldError::required(path, ""));
+        return;
+    };
+    let metadata = map(template, "/metadata").into_iter().flatten();
+    for (field, held) in metadata {
+        let set = !held.is_null() && *held != "";
+        if set && !matches!(field.as_str(), "annotations" | "labels") {
+            let path = path.child("metadata").child(field);
+            errors.push(FieldError::forbidden(&path, "cannot be set"));
+        }
+    }
+    persistent_volume_claim::validate_spec(&template["spec"], &path.child("spec"), errors);
 }
 
 fn files(source: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
@@ -203,7 +197,9 @@ fn downward(source: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
 
 fn projected(source: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     mode(source, "defaultMode", path, errors);
+    let mut paths = BTreeSet::new();
     for (index, source) in items(source, "/sources").iter().enumerate() {
+        one_path_once(source, &mut paths, path, errors);
         let path = path.child("sources").index(index);
         let kinds: Vec<&String> = map(source, "")
             .into_iter()
@@ -219,6 +215,29 @@ fn projected(source: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         }
         if let Some(kind) = kinds.first() {
             projection(kind, &source[kind.as_str()], &path.child(kind), errors);
+        }
+    }
+}
+
+/// A fault for each file that a source before this one shows at the same path.
+fn one_path_once<'a>(
+    source: &'a Value,
+    paths: &mut BTreeSet<&'a str>,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
+    for (kind, named) in [
+        ("secret", Some("name")),
+        ("configMap", Some("name")),
+        ("downwardAPI", None),
+    ] {
+        for item in items(source, &format!("/{kind}/items")) {
+            let at = text(item, "/path");
+            if !at.is_empty() && !paths.insert(at) {
+                let told = named.map_or(at, |field| text(&source[kind], &format!("/{field}")));
+                let why = "conflicting duplicate paths";
+                errors.push(FieldError::invalid(path, told, why));
+            }
         }
     }
 }
@@ -241,22 +260,15 @@ fn projection(kind: &str, held: &Value, path: &FieldPath, errors: &mut Vec<Field
                     "may not specify a duration less than 10 minutes",
                 ));
             }
+            if seconds > 1 << 32 {
+                errors.push(FieldError::invalid(
+                    &path.child("expirationSeconds"),
+                    seconds,
+                    "may not specify a duration larger than 2^32 seconds",
+                ));
+            }
             file(held, path, errors);
         }
         _ => {}
-    }
-}
-
-/// A fault unless `value` stays below the directory it is relative to.
-pub(super) fn below(value: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    if value.starts_with('/') {
-        errors.push(FieldError::invalid(path, value, "must be a relative path"));
-    }
-    no_dot_dot(value, path, errors);
-}
-
-fn no_dot_dot(value: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    if value.split('/').any(|part| part == "..") {
-        errors.push(FieldError::invalid(path, value, "must not contain '..'"));
     }
 }

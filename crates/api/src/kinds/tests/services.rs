@@ -20,7 +20,7 @@ fn services_keep_the_address_they_were_given() {
     new["spec"]["clusterIPs"] = json!(["10.96.0.8"]);
     assert_eq!(
         causes(update(&old, new)),
-        ["spec.clusterIPs[0]: Invalid value: \"10.96.0.8\": may not change once set"]
+        ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.8\"]: may not change once set"]
     );
 }
 

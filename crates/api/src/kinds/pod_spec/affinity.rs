@@ -1,0 +1,249 @@
+//! Rules of affinities, of the selectors of nodes in them, and of how pods are spread.
+
+use crate::kinds::field::{int, items, maybe_int, present, text};
+use crate::kinds::names;
+use crate::kinds::template::label_selector;
+use crate::status::{FieldError, FieldPath};
+use serde_json::Value;
+
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+
+/// Judges `affinity` of the pod spec.
+pub(super) fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let nodes = path.child("nodeAffinity");
+    if let Some(selector) = present(spec, &format!("/affinity/nodeAffinity/{REQUIRED}")) {
+        node_selector(selector, &nodes.child(REQUIRED), errors);
+    }
+    let terms = items(spec, &format!("/affinity/nodeAffinity/{PREFERRED}"));
+    for (index, term) in terms.iter().enumerate() {
+        let path = nodes.child(PREFERRED).index(index);
+        weight(term, &path, errors);
+        // A preference whose values no label can have is tolerated.
+        let preference = &term["preference"];
+        node_selector_term(preference, false, &path.child("preference"), errors);
+    }
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let path = path.child(kind);
+        let terms = items(spec, &format!("/affinity/{kind}/{REQUIRED}"));
+        for (index, term) in terms.iter().enumerate() {
+            pod_term(term, &path.child(REQUIRED).index(index), errors);
+        }
+        let terms = items(spec, &format!("/affinity/{kind}/{PREFERRED}"));
+        for (index, term) in terms.iter().enumerate() {
+            let path = path.child(PREFERRED).index(index);
+            weight(term, &path, errors);
+            let held = &term["podAffinityTerm"];
+            pod_term(held, &path.child("podAffinityTerm"), errors);
+        }
+    }
+}
+
+fn weight(term: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let weight = int(term, "/weight");
+    if !(1..=100).contains(&weight) {
+        errors.push(FieldError::invalid(
+            &path.child("weight"),
+            weight,
+            "must be in the range 1-100",
+        ));
+    }
+}
+
+fn pod_term(term: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    for field in ["labelSelector", "namespaceSelector"] {
+        label_selector(&term[field], &path.child(field), errors);
+    }
+    for name in items(term, "/namespaces") {
+        let path = path.child("namespace");
+        names::check(errors, &path, text(name, ""), names::dns_label);
+    }
+    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
+        label_keys(term, field, path, errors);
+    }
+    let unlike = items(term, "/mismatchLabelKeys");
+    for (index, key) in items(term, "/matchLabelKeys").iter().enumerate() {
+        if unlike.contains(key) {
+            errors.push(FieldError::invalid(
+                &path.child("matchLabelKeys").index(index),
+                key.clone(),
+                "exists in both matchLabelKeys and mismatchLabelKeys",
+            ));
+        }
+    }
+    let topology = text(term, "/topologyKey");
+    let path = path.child("topologyKey");
+    if topology.is_empty() {
+        errors.push(FieldError::required(&path, "can not be empty"));
+    }
+    names::check(errors, &path, topology, names::qualified_name);
+}
+
+/// Judges a list of keys whose values are taken from the pod itself.
+fn label_keys(holder: &Value, field: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let keys = items(holder, &format!("/{field}"));
+    let path = path.child(field);
+    if !keys.is_empty() && present(holder, "/labelSelector").is_none() {
+        errors.push(FieldError::forbidden(
+            &path,
+            "must not be specified when labelSelector is not set",
+        ));
+        return;
+    }
+    for (index, key) in keys.iter().enumerate() {
+        let path = path.index(index);
+        names::check(errors, &path, text(key, ""), names::qualified_name);
+    }
+}
+
+/// Judges a `NodeSelector`.
+pub(in crate::kinds) fn node_selector(
+    selector: &Value,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
+    let list = path.child("nodeSelectorTerms");
+    let terms = items(selector, "/nodeSelectorTerms");
+    if terms.is_empty() {
+        errors.push(FieldError::required(
+            &list,
+            "must have at least one node selector term",
+        ));
+    }
+    for (index, term) in terms.iter().enumerate() {
+        node_selector_term(term, true, &list.index(index), errors);
+    }
+}
+
+/// Judges a term; with `labels`, its values must be such that a label can have them.
+fn node_selector_term(term: &Value, labels: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let list = path.child("matchExpressions");
+    for (index, expression) in items(term, "/matchExpressions").iter().enumerate() {
+        let path = list.index(index);
+        let values = items(expression, "/values");
+        match text(expression, "/operator") {
+            "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
+                &path.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            )),
+            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
+                &path.child("values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            )),
+            "Gt" | "Lt" if values.len() != 1 => errors.push(FieldError::required(
+                &path.child("values"),
+                "must be specified single value when `operator` is 'Lt' or 'Gt'",
+            )),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
+            other => not_an_operator(other, &path, errors),
+        }
+        let key = text(expression, "/key");
+        names::check(errors, &path.child("key"), key, names::qualified_name);
+        for (index, value) in values.iter().enumerate().filter(|_| labels) {
+            let path = path.child("values").index(index);
+            names::check(errors, &path, text(value, ""), names::label_value);
+        }
+    }
+    let list = path.child("matchFields");
+    for (index, field) in items(term, "/matchFields").iter().enumerate() {
+        node_field(field, &list.index(index), errors);
+    }
+}
+
+/// The one field of a node that can be asked for is its name.
+fn node_field(field: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let values = items(field, "/values");
+    match text(field, "/operator") {
+        "In" | "NotIn" if values.len() != 1 => errors.push(FieldError::required(
+            &path.child("values"),
+            "must be only one value when `operator` is 'In' or 'NotIn' for node field selector",
+        )),
+        "In" | "NotIn" => {}
+        other => not_an_operator(other, path, errors),
+    }
+    let key = text(field, "/key");
+    if key != "metadata.name" {
+        errors.push(FieldError::invalid(
+            &path.child("key"),
+            key,
+            "not a valid field selector key",
+        ));
+        return;
+    }
+    for (index, value) in values.iter().enumerate() {
+        let path = path.child("values").index(index);
+        names::check(errors, &path, text(value, ""), names::dns_subdomain);
+    }
+}
+
+fn not_an_operator(operator: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    errors.push(FieldError::invalid(
+        &path.child("operator"),
+        operator,
+        "not a valid selector operator",
+    ));
+}
+
+/// Judges `topologySpreadConstraints`.
+pub(super) fn spread(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
+    let constraints = items(spec, "/topologySpreadConstraints");
+    for (index, constraint) in constraints.iter().enumerate() {
+        let path = list.index(index);
+        let skew = int(constraint, "/maxSkew");
+        if skew <= 0 {
+            let path = path.child("maxSkew");
+            errors.push(FieldError::invalid(
+                &path,
+                skew,
+                "must be greater than zero",
+            ));
+        }
+        let topology = text(constraint, "/topologyKey");
+        if topology.is_empty() {
+            let path = path.child("topologyKey");
+            errors.push(FieldError::required(&path, "can not be empty"));
+        }
+        let action = text(constraint, "/whenUnsatisfiable");
+        let actions = ["DoNotSchedule", "ScheduleAnyway"];
+        if !actions.contains(&action) {
+            let path = path.child("whenUnsatisfiable");
+            errors.push(FieldError::not_supported(&path, action, &actions));
+        }
+        let again = constraints[index + 1..].iter().any(|other| {
+            text(other, "/topologyKey") == topology && text(other, "/whenUnsatisfiable") == action
+        });
+        if again {
+            errors.push(FieldError::duplicate(
+                &path.child("{topologyKey, whenUnsatisfiable}"),
+                format!("{{{topology}, {action}}}"),
+            ));
+        }
+        min_domains(constraint, action, &path.child("minDomains"), errors);
+        for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            names::one_of(errors, constraint, field, &path, &["Honor", "Ignore"]);
+        }
+        label_keys(constraint, "matchLabelKeys", &path, errors);
+        let selector = &constraint["labelSelector"];
+        label_selector(selector, &path.child("labelSelector"), errors);
+    }
+}
+
+fn min_domains(constraint: &Value, action: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let Some(domains) = maybe_int(constraint, "/minDomains") else {
+        return;
+    };
+    if domains <= 0 {
+        errors.push(FieldError::invalid(
+            path,
+            domains,
+            "must be greater than zero",
+        ));
+    }
+    if action != "DoNotSchedule" {
+        errors.push(FieldError::invalid(
+            path,
+            domains,
+            &format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"),
+        ));
+    }
+}
