@@ -11,6 +11,7 @@ use http::{Method, Request, header};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
 
 const WATCHERS: usize = 1_000;
 /// How many changes a second there are to be.
@@ -90,6 +91,7 @@ async fn change(writers: Vec<Client>) -> Result<usize> {
         running.push(tokio::spawn(async move {
             let until = Instant::now() + LENGTH;
             let mut pace = tokio::time::interval(pause);
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut done = 0;
             while Instant::now() < until {
                 pace.tick().await;
@@ -131,7 +133,7 @@ async fn follow(
     client: Client,
     made: watch::Receiver<Option<usize>>,
 ) -> Result<JoinHandle<Result<()>>> {
-    let list = Request::get(format!("{COLLECTION}?limit=1&resourceVersion=0"));
+    let list = Request::get(format!("{COLLECTION}?limit=1"));
     let listed = client.raw(list.body(Bytes::new())?).await?;
     let listed = client::collect(listed.into_body(), ANSWER).await?;
     let listed: serde_json::Value = serde_json::from_slice(&listed)?;

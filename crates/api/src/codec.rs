@@ -308,6 +308,11 @@ pub fn encode(value: &Value, format: Format) -> Result<Vec<u8>, Status> {
     }
 }
 
+/// Whether objects of this resource have a form in protobuf.
+pub fn has_protobuf(resource: &Resource) -> bool {
+    protobuf::has_form(resource.api_version, resource.kind)
+}
+
 /// An event of a watch in protobuf, framed: its length in four bytes, the highest first, before it.
 ///
 /// # Errors

@@ -17,7 +17,7 @@ use crate::body::Response;
 use crate::connection::Connection;
 use crate::identity::{Identity, Impersonation};
 use crate::metrics::Kind;
-use crate::negotiate::{self, Form, Media};
+use crate::negotiate::{self, Form, Media, Shape};
 use crate::payload::{BODY_LIMIT, JOIN_LIMIT, Payload};
 use crate::request::{Query, ResourcePath, Verb};
 use crate::{ApiServer, handlers, health, join, respond};
@@ -215,6 +215,11 @@ impl ApiServer {
                 "application/json, application/yaml, application/vnd.kubernetes.protobuf",
             )
         })?;
+        let whole = form.media == Media::Protobuf && form.shape == Shape::Whole;
+        if whole && !api::codec::has_protobuf(resource) {
+            // Before anything is written: an answer that cannot be given must not hide a write.
+            return Err(Status::not_acceptable("application/json, application/yaml"));
+        }
         let body = body.read(&self.inner.room, BODY_LIMIT).await?;
         Ok(Call {
             server: self.clone(),

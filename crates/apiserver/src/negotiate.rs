@@ -99,7 +99,7 @@ pub(crate) fn form(headers: &HeaderMap) -> Option<Form> {
         return Some(Form::JSON);
     }
     let forms = || ranges.iter().filter_map(range_form);
-    let stored = forms().find(|form| form.media != Media::Protobuf);
+    let stored = forms().find(|form| form.media == Media::Json);
     stored.or_else(|| forms().next())
 }
 

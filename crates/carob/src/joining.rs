@@ -1,5 +1,6 @@
 //! Asking a cluster to let this machine in.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,10 @@ pub(crate) async fn ask(
             {
                 let why = error.to_string();
                 if why != told {
-                    eprintln!("{servers} cannot be joined yet, trying on: {why}");
+                    let _ = writeln!(
+                        std::io::stderr(),
+                        "{servers} cannot be joined yet, trying on: {why}"
+                    );
                     tracing::warn!(error = why, servers, "the cluster does not answer yet");
                     told = why;
                 }

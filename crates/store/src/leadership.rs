@@ -18,24 +18,32 @@ use crate::types::TypeConfig;
 const SILENCE: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// When something was last taken from a leader. Raft itself keeps no such time that one could ask for.
+/// When a leader was last there. Raft itself keeps no such time that one could ask for.
 #[derive(Default)]
 pub(crate) struct Pulse {
+    /// When one called, be it deposed, and whatever this member's disk makes of it.
+    called: Mutex<Option<Instant>>,
+    /// When something was taken from one.
     heard: Mutex<Option<Instant>>,
 }
 
 impl Pulse {
+    pub(crate) fn call(&self) {
+        *self.called.lock() = Some(Instant::now());
+    }
+
     pub(crate) fn beat(&self) {
         *self.heard.lock() = Some(Instant::now());
     }
 
-    /// How long ago that was.
+    /// How long ago something was taken from a leader.
     pub(crate) fn heard(&self) -> Option<Duration> {
         self.heard.lock().map(|heard| heard.elapsed())
     }
 
     fn silent(&self) -> bool {
-        self.heard().is_none_or(|heard| heard > SILENCE)
+        let called = *self.called.lock();
+        called.is_none_or(|called| called.elapsed() > SILENCE)
     }
 }
 

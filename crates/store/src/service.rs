@@ -41,9 +41,9 @@ impl proto::raft_server::Raft for RaftService {
         &self,
         request: Request<Streaming<proto::AppendRequest>>,
     ) -> Result<Response<Self::AppendStream>, Status> {
-        let newcomer = Arc::clone(&self.newcomer);
+        let (newcomer, pulse) = (Arc::clone(&self.newcomer), Arc::clone(&self.pulse));
         let requests = futures::stream::unfold(request.into_inner(), move |mut requests| {
-            let newcomer = Arc::clone(&newcomer);
+            let (newcomer, pulse) = (Arc::clone(&newcomer), Arc::clone(&pulse));
             async move {
                 let request = requests
                     .message()
@@ -52,6 +52,7 @@ impl proto::raft_server::Raft for RaftService {
                     .and_then(wire::read_append_request);
                 match request {
                     Ok(request) => {
+                        pulse.call();
                         newcomer.heard(&request.vote, request.prev_log_id, request.leader_commit);
                         Some((request, requests))
                     }
@@ -85,6 +86,7 @@ impl proto::raft_server::Raft for RaftService {
         request: Request<proto::AppendRequest>,
     ) -> Result<Response<proto::AppendResponse>, Status> {
         let request = wire::read_append_request(request.into_inner())?;
+        self.pulse.call();
         self.newcomer
             .heard(&request.vote, request.prev_log_id, request.leader_commit);
         let previous = request.prev_log_id;
@@ -131,7 +133,7 @@ impl proto::raft_server::Raft for RaftService {
     ) -> Result<Response<proto::SnapshotResponse>, Status> {
         let (vote, checkpoint) = transfer::assemble(request.into_inner()).await?;
         let vote = vote.ok_or_else(|| Status::invalid_argument("no vote"))?;
-        self.pulse.beat();
+        self.pulse.call();
         self.newcomer
             .heard(&vote, checkpoint.applied, checkpoint.applied);
         let meta = SnapshotMeta {

@@ -301,14 +301,14 @@ mod tests {
         tokio::time::sleep(std::time::Duration::from_secs(5)).await;
         print(&out, "o\nthree");
         drop((out, err));
-        assert_eq!(b.read(Options::default()).await, "one\noops\ntwo\nthree");
+        assert_eq!(b.read(Options::default()).await, "one\noops\ntwo\nthree\n");
         assert_eq!(
             b.read(Options {
                 tail: Some(2),
                 ..Options::default()
             })
             .await,
-            "two\nthree"
+            "two\nthree\n"
         );
         assert_eq!(
             b.read(Options {
@@ -324,7 +324,7 @@ mod tests {
                 ..Options::default()
             })
             .await,
-            "one\noops\ntwo\nthree"
+            "one\noops\ntwo\nthree\n"
         );
         assert_eq!(
             b.read(Options {
@@ -341,7 +341,7 @@ mod tests {
                 ..Options::default()
             })
             .await,
-            "two\nthree"
+            "two\nthree\n"
         );
         let stamped = b
             .read(Options {

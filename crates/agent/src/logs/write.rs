@@ -227,8 +227,7 @@ impl Drop for Writer {
         let rest = std::mem::take(&mut *self.partial.lock());
         if !rest.is_empty() {
             let mut out = Vec::new();
-            // Marked as a part, so that whoever prints it adds no newline that was never written.
-            encode(&mut out, self.log.clock.now(), self.stream, false, &rest);
+            encode(&mut out, self.log.clock.now(), self.stream, true, &rest);
             self.log.append(&out);
         }
         self.log.close_one();

@@ -9,6 +9,8 @@ use super::target::Target;
 
 /// As many entries of updates as are kept apart; the oldest are then put together.
 const MAX_UPDATES: usize = 10;
+/// More entries than this are no list that a client read here and changed: it is as one that cannot be read.
+const MAX_BROUGHT: usize = 500;
 /// Who owns what those set whose entries were put together.
 const ANCIENT: &str = "ancient-changes";
 
@@ -33,6 +35,9 @@ impl Managers {
     /// empty entry means that there are to be none.
     pub(super) fn brought(target: Target<'_>, given: &[Value]) -> Option<Self> {
         if !target.subresource.is_empty() || given.is_empty() {
+            return None;
+        }
+        if given.len() > MAX_BROUGHT {
             return None;
         }
         if let [Value::Object(entry)] = given

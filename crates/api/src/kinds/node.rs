@@ -130,8 +130,9 @@ fn one_block_a_family(node: &Value, path: &FieldPath, errors: &mut Vec<FieldErro
             "may specify no more than one CIDR for each IP family",
         ));
     }
+    let mut seen = BTreeSet::new();
     for (index, block) in blocks.iter().enumerate() {
-        if blocks[..index].contains(block) {
+        if !seen.insert(text(block, "")) {
             errors.push(FieldError::duplicate(&path.index(index), block.clone()));
         }
     }

@@ -10,7 +10,7 @@ use crate::dispatch::Call;
 
 /// What of its spec a node says itself, when it registers.
 const REGISTERED: [&str; 2] = ["taints", "providerID"];
-/// What of its metadata a node may change. The server keeps the last three.
+/// What of its metadata a node may change. The server keeps the last three: who wrote what is not a node's to say.
 const METADATA: [&str; 5] = [
     "labels",
     "annotations",

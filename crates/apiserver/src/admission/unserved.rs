@@ -95,7 +95,7 @@ const UNSERVED: &[(&str, &str, &str)] = &[
     (
         "policy",
         "poddisruptionbudgets",
-        "no eviction is held back by it",
+        "disruptions are not counted, and every eviction of a pod that it selects is refused",
     ),
     (
         "rbac.authorization.k8s.io",

@@ -170,7 +170,7 @@ impl Shaper {
             Media::Protobuf => codec::encode_event(kind, object).ok(),
             _ => None,
         };
-        // Every object that is made here has a form in protobuf.
+        // What is asked for in protobuf has a form in it, and so has its `Status`.
         framed.map_or_else(
             || format!("{}\n", json!({"type": kind, "object": object})).into(),
             Bytes::from,

@@ -111,6 +111,12 @@ pub(super) fn replace(
     context: &Context,
 ) -> Result<Next, Status> {
     engine::check_version(call.resource, &new, old.revision())?;
+    let mut new = new;
+    if call.identity.node().is_some()
+        && let Some(metadata) = new["metadata"].as_object_mut()
+    {
+        metadata.remove("managedFields");
+    }
     let before = tree(call.resource, old)?;
     admission::node_pod(call, &before)?;
     let part = call.path.subresource.as_deref();

@@ -34,11 +34,11 @@ impl Down {
         let dir = layout::cluster_dir(&self.name, self.data_dir.as_deref())?;
         let cluster = Cluster::load(&dir).ok().flatten();
         // An `up` that is at work would start again what ends here.
-        let _alone = match &cluster {
-            Some(_) => Some(layout::one_at_a_time(&dir).await?),
-            None => None,
+        let was_there = dir.is_dir();
+        let _alone = match was_there && (cluster.is_some() || dir.join(layout::UP_LOCK).exists()) {
+            true => Some(layout::one_at_a_time(&dir).await?),
+            false => None,
         };
-        let was_there = dir.exists();
         let ended = stop(&dir, &Role::ALL).await?;
         if self.purge {
             purge(&dir, cluster.as_ref()).await?;

@@ -4,6 +4,7 @@
 //! only when reads and writes work the shared address, the agent and, on the leader, scheduler and
 //! controllers. Ending: the same backwards, with the leadership handed over before the store closes.
 
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -122,7 +123,9 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
         async move { server.serve(api_listener, tls, ending).await }
     });
     tracing::info!(node = node.name, url = node.url(), "serving");
-    println!(
+    // For whoever looks on; nobody need.
+    let _ = writeln!(
+        std::io::stdout(),
         "{} serves {}; its log is in {}",
         node.name,
         node.url(),

@@ -318,7 +318,7 @@ pub async fn merge(
     .await
 }
 
-/// Finds out whether a kubeconfig can be changed, before what is to be merged is there. Its directory is made.
+/// Finds out whether a kubeconfig can be locked and read, before what is to be merged is there. Its directory is made.
 ///
 /// # Errors
 /// As [`merge`].

@@ -12,12 +12,21 @@ const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const BYTES: u32 = 2;
 
+/// The kind whose schemas Go writes in a way of their own.
+const DEFINITION: &str = "CustomResourceDefinition";
+
+/// Whether objects of this kind can be encoded.
+pub(in crate::codec) fn has_form(api_version: &str, kind: &str) -> bool {
+    kind != DEFINITION && schema::of_kind(api_version, kind).is_some()
+}
+
 /// An object in its envelope; nothing for what has no form in protobuf: a kind without a schema, and custom resources'
 /// definitions, whose schemas Go writes in a way of their own.
 pub(in crate::codec) fn encode(object: &Value) -> Option<Vec<u8>> {
     let api_version = object.get("apiVersion")?.as_str()?;
     let kind = object.get("kind")?.as_str()?;
-    if kind.starts_with("CustomResourceDefinition") || kind == "Table" {
+    let of = kind.strip_suffix("List").unwrap_or(kind);
+    if kind == "Table" || of == DEFINITION {
         return None;
     }
     let map = object.as_object()?;
@@ -132,12 +141,14 @@ fn one(out: &mut Vec<u8>, number: u32, shape: &Shape, value: &Value) {
 fn numeric(out: &mut Vec<u8>, number: u32, shape: &Shape, value: &serde_json::Number) {
     match shape {
         Shape::Int32 | Shape::Int64 => {
-            varint_field(out, number, value.as_i64().unwrap_or_default());
+            let Some(value) = value.as_i64() else { return };
+            varint_field(out, number, value);
         }
         Shape::IntOrString => {
+            let Some(value) = value.as_i64() else { return };
             let mut inner = Vec::new();
             varint_field(&mut inner, 1, 0);
-            varint_field(&mut inner, 2, value.as_i64().unwrap_or_default());
+            varint_field(&mut inner, 2, value);
             bytes(&mut inner, 3, b"");
             bytes(out, number, &inner);
         }

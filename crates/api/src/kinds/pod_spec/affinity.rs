@@ -1,5 +1,7 @@
 //! Rules of affinities, of the selectors of nodes in them, and of how pods are spread.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::kinds::field::{int, items, maybe_int, present, text};
 use crate::kinds::names;
 use crate::kinds::template::label_selector;
@@ -61,9 +63,10 @@ fn pod_term(term: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for field in ["matchLabelKeys", "mismatchLabelKeys"] {
         label_keys(term, field, path, errors);
     }
-    let unlike = items(term, "/mismatchLabelKeys");
+    let unlike = items(term, "/mismatchLabelKeys").iter();
+    let unlike: BTreeSet<_> = unlike.filter_map(Value::as_str).collect();
     for (index, key) in items(term, "/matchLabelKeys").iter().enumerate() {
-        if unlike.contains(key) {
+        if key.as_str().is_some_and(|key| unlike.contains(key)) {
             errors.push(FieldError::invalid(
                 &path.child("matchLabelKeys").index(index),
                 key.clone(),
@@ -187,6 +190,10 @@ fn not_an_operator(operator: &str, path: &FieldPath, errors: &mut Vec<FieldError
 /// Judges `topologySpreadConstraints`.
 pub(super) fn spread(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
     let constraints = items(spec, "/topologySpreadConstraints");
+    let mut left = BTreeMap::<_, usize>::new();
+    for constraint in constraints {
+        *left.entry(spread_key(constraint)).or_default() += 1;
+    }
     for (index, constraint) in constraints.iter().enumerate() {
         let path = list.index(index);
         let skew = int(constraint, "/maxSkew");
@@ -209,10 +216,10 @@ pub(super) fn spread(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError
             let path = path.child("whenUnsatisfiable");
             errors.push(FieldError::not_supported(&path, action, &actions));
         }
-        let again = constraints[index + 1..].iter().any(|other| {
-            text(other, "/topologyKey") == topology && text(other, "/whenUnsatisfiable") == action
-        });
-        if again {
+        // Told of each that has another behind it.
+        let behind = left.entry((topology, action)).or_default();
+        *behind -= 1;
+        if *behind > 0 {
             errors.push(FieldError::duplicate(
                 &path.child("{topologyKey, whenUnsatisfiable}"),
                 format!("{{{topology}, {action}}}"),
@@ -226,6 +233,14 @@ pub(super) fn spread(spec: &Value, list: &FieldPath, errors: &mut Vec<FieldError
         let selector = &constraint["labelSelector"];
         label_selector(selector, &path.child("labelSelector"), errors);
     }
+}
+
+/// What no two constraints may share.
+fn spread_key(constraint: &Value) -> (&str, &str) {
+    (
+        text(constraint, "/topologyKey"),
+        text(constraint, "/whenUnsatisfiable"),
+    )
 }
 
 fn min_domains(constraint: &Value, action: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {

@@ -102,7 +102,8 @@ pub(super) async fn follow(
                     return Ok(BROKEN_PIPE);
                 }
             }
-            for end in followed.values().filter_map(|f| f.end.as_ref()) {
+            let ends = followed.values().filter_map(|f| f.end.as_ref());
+            for end in ends.filter(|_| code != 0) {
                 if let Ended::Code(_, Some(why)) = end {
                     eprintln!("carob: {why}");
                 }
@@ -193,6 +194,9 @@ fn end_of(pod: &Pod) -> Option<Ended> {
 
 /// What an exit code does not say: a reason that is not merely "it failed", or the words of a trap.
 fn beyond_its_code(end: &ContainerStateTerminated) -> Option<String> {
+    if end.exit_code == 0 {
+        return None;
+    }
     let reason = end.reason.as_deref().unwrap_or_default();
     let named = !matches!(reason, "" | "Completed" | "Error");
     let message = end.message.as_deref().map(str::trim).unwrap_or_default();
@@ -320,7 +324,8 @@ mod tests {
     #[test]
     fn what_a_code_does_not_say_is_said() {
         let said = |end: Value| beyond_its_code(&serde_json::from_value(end).unwrap());
-        assert_eq!(said(json!({"exitCode": 0, "reason": "Completed"})), None);
+        let good = json!({"exitCode": 0, "reason": "Completed", "message": "all done"});
+        assert_eq!(said(good), None);
         assert_eq!(said(json!({"exitCode": 3, "reason": "Error"})), None);
         let oom = said(json!({"exitCode": 137, "reason": "OOMKilled"}));
         assert_eq!(oom.as_deref(), Some("the module was ended: OOMKilled"));
