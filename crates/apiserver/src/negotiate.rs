@@ -99,8 +99,13 @@ pub(crate) fn form(headers: &HeaderMap) -> Option<Form> {
         return Some(Form::JSON);
     }
     let forms = || ranges.iter().filter_map(range_form);
-    let stored = forms().find(|form| form.media == Media::Json);
-    stored.or_else(|| forms().next())
+    let first = forms().next()?;
+    match first.media {
+        Media::Protobuf => forms()
+            .find(|form| form.media == Media::Json)
+            .or(Some(first)),
+        _ => Some(first),
+    }
 }
 
 /// What a range asks for, if it can be had.
@@ -195,6 +200,10 @@ mod tests {
         assert_eq!(of(own), protobuf(Shape::Whole));
         assert_eq!(
             of(&format!("{own};type=Pod,text/html")),
+            protobuf(Shape::Whole)
+        );
+        assert_eq!(
+            of(&format!("{own}, application/yaml")),
             protobuf(Shape::Whole)
         );
         let partial = format!("{own};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");

@@ -98,7 +98,7 @@ impl Shaper {
     /// A watch's event about a cached object that was there when the watch began.
     pub(crate) fn event(&mut self, kind: EventType, object: &Object) -> Result<Bytes, Status> {
         let shown = match self.form.shape {
-            Shape::Table => self.row(object)?.into(),
+            Shape::Table => self.row(object)?,
             Shape::Whole | Shape::Metadata => self.bytes(object)?,
         };
         match self.form.media {
