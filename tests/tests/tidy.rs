@@ -71,9 +71,9 @@ const BANS: &[Bans] = &[
             ("dbg!", "tracing::debug!"),
             ("#[allow(", "#[expect(lint, reason = \"…\")]"),
             ("#![allow(", "#![expect(lint, reason = \"…\")]"),
+            ("#[ignore", "a test that runs, or none"),
         ],
     ),
-    (may_not_ignore, &[("#[ignore", "a test that runs, or none")]),
     (
         is_library,
         &[
@@ -147,11 +147,6 @@ fn is_decider(file: &str) -> bool {
 
 fn is_outside(owner: &str, file: &str) -> bool {
     crate_of(file).is_some_and(|name| name != owner)
-}
-
-/// A test that kills a process of its own program needs one that only that process runs.
-fn may_not_ignore(file: &str) -> bool {
-    file != "crates/store/tests/cluster/stops.rs"
 }
 
 fn root() -> PathBuf {

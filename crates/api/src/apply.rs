@@ -164,6 +164,18 @@ fn conflict(conflicts: &[Conflict<'_>]) -> Status {
     Status::apply_conflict(message, causes)
 }
 
+/// What the tests write as this manager.
+#[cfg(test)]
+fn by(manager: &str) -> Context {
+    Context {
+        now: time::parse("2026-11-21T10:00:00Z").expect("time"),
+        uid: "u".into(),
+        suffix: "abcde".into(),
+        user: crate::write::User::default(),
+        manager: manager.into(),
+    }
+}
+
 #[cfg(test)]
 mod migration_tests;
 #[cfg(test)]

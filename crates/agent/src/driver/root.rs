@@ -325,7 +325,7 @@ mod tests {
             ),
         ]);
         let pod = pod(
-            json!({"name": "m", "workingDir": "/work/here", "volumeMounts": [
+            json!({"name": "m", "workingDir": "/srv/here", "volumeMounts": [
                 {"name": "data", "mountPath": "/data", "subPath": "a/b"},
                 {"name": "data", "mountPath": "/all", "readOnly": true},
                 {"name": "config", "mountPath": "/etc/app/x.conf", "subPath": "x.conf"},
@@ -352,7 +352,7 @@ mod tests {
             ]
         );
         assert_eq!(fs::read(root.join("etc/app/x.conf")).unwrap(), b"x");
-        assert!(root.join("work/here").is_dir() && root.join("tmp").is_dir());
+        assert!(root.join("srv/here").is_dir() && root.join("tmp").is_dir());
         let hosts = fs::read_to_string(root.join("etc/hosts")).unwrap();
         assert!(
             hosts.contains("10.128.0.7\tweb\n") && hosts.contains("1.2.3.4\ta\tb\n"),

@@ -3,23 +3,12 @@
 use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::{Value, json};
 
-use super::managers;
+use super::{by, managers};
 use crate::resource::Resource;
 use crate::status::Status;
-use crate::time;
-use crate::write::{self, Context, User};
+use crate::write;
 
 const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-fn by(manager: &str) -> Context {
-    Context {
-        now: time::parse("2026-11-21T10:00:00Z").expect("time"),
-        uid: "u".into(),
-        suffix: "abcde".into(),
-        user: User::default(),
-        manager: manager.into(),
-    }
-}
 
 fn deployments() -> &'static Resource {
     Resource::of::<Deployment>()

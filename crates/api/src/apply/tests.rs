@@ -4,17 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::resource::Resource;
-use crate::write::{self, User};
-
-fn by(manager: &str) -> Context {
-    Context {
-        now: time::parse("2026-11-21T10:00:00Z").expect("time"),
-        uid: "u".into(),
-        suffix: "abcde".into(),
-        user: User::default(),
-        manager: manager.into(),
-    }
-}
+use crate::write;
 
 /// Applies, and makes what is stored.
 fn store(

@@ -104,22 +104,7 @@ pub(super) fn label_selector(selector: &Value, path: &FieldPath, errors: &mut Ve
     for (index, expression) in items(selector, "/matchExpressions").iter().enumerate() {
         let path = list.index(index);
         let values = items(expression, "/values");
-        match text(expression, "/operator") {
-            "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
-                &path.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            )),
-            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
-                &path.child("values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            other => errors.push(FieldError::invalid(
-                &path.child("operator"),
-                other,
-                "not a valid selector operator",
-            )),
-        }
+        values_of_operator(text(expression, "/operator"), values, &path, errors);
         names::check(
             errors,
             &path.child("key"),
@@ -131,6 +116,36 @@ pub(super) fn label_selector(selector: &Value, path: &FieldPath, errors: &mut Ve
             names::check(errors, &path, text(value, ""), names::label_value);
         }
     }
+}
+
+/// Judges how many values go with an operator that all selectors have; another one is a fault.
+pub(super) fn values_of_operator(
+    operator: &str,
+    values: &[Value],
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
+    match operator {
+        "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
+            &path.child("values"),
+            "must be specified when `operator` is 'In' or 'NotIn'",
+        )),
+        "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
+            &path.child("values"),
+            "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+        )),
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        other => not_an_operator(other, path, errors),
+    }
+}
+
+/// The fault of an operator that the selector does not have.
+pub(super) fn not_an_operator(operator: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    errors.push(FieldError::invalid(
+        &path.child("operator"),
+        operator,
+        "not a valid selector operator",
+    ));
 }
 
 /// A fault unless the selector takes the pods that the template makes. A selector that is missing

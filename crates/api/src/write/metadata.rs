@@ -82,22 +82,10 @@ fn name_rule(resource: &Resource) -> fn(&str) -> Vec<String> {
     match (resource.group, resource.plural) {
         ("", "namespaces") => names::dns_label,
         ("", "services") => names::dns_1035_label,
-        ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", _) => path_segment,
-        ("apiregistration.k8s.io", _) | ("networking.k8s.io", "ipaddresses") => path_segment,
+        ("rbac.authorization.k8s.io", _) | ("certificates.k8s.io", _) => names::path_segment,
+        ("apiregistration.k8s.io", _) | ("networking.k8s.io", "ipaddresses") => names::path_segment,
         _ => names::dns_subdomain,
     }
-}
-
-/// A name that may stand in a URL's path.
-fn path_segment(name: &str) -> Vec<String> {
-    if name == "." || name == ".." {
-        return vec![format!("may not be '{name}'")];
-    }
-    ["/", "%"]
-        .into_iter()
-        .filter(|bad| name.contains(bad))
-        .map(|bad| format!("may not contain '{bad}'"))
-        .collect()
 }
 
 fn labels(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {

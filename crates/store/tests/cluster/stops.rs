@@ -384,22 +384,18 @@ async fn a_damaged_log_is_refused_by_name_and_left_alone() {
     assert_eq!(node.get("/k"), Some("9".into()));
 }
 
-/// Not a test of its own: what [`a_process_killed_at_any_moment_loses_nothing_it_acknowledged`] starts and kills.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "started by the test that kills it"]
-async fn child() {
-    let Ok(dir) = std::env::var("STORE_TEST_CHILD") else {
-        return;
-    };
+/// Says to a process of this test which directory it is to write into until it is killed.
+const WRITER: &str = "STORE_TEST_WRITER";
+
+/// Writes for ever, and prints what is acknowledged.
+#[tokio::main(worker_threads = 2)]
+async fn write_until_killed(dir: &std::path::Path) {
     let cluster = Cluster {
         snapshot_after: 200,
         ..Cluster::new()
     };
     let address = ([127, 0, 0, 1], 0).into();
-    let node = cluster
-        .start_at(1, address, std::path::Path::new(&dir))
-        .await
-        .expect("open");
+    let node = cluster.start_at(1, address, dir).await.expect("open");
     node.run(|store| async move { store.bootstrap().await })
         .await
         .expect("bootstrap");
@@ -434,12 +430,20 @@ impl Drop for Child {
 #[test]
 fn a_process_killed_at_any_moment_loses_nothing_it_acknowledged() {
     use std::io::BufRead;
+    if let Some(dir) = std::env::var_os(WRITER) {
+        return write_until_killed(std::path::Path::new(&dir));
+    }
     let dir = tempfile::tempdir().expect("dir");
+    let itself = concat!(
+        module_path!(),
+        "::a_process_killed_at_any_moment_loses_nothing_it_acknowledged"
+    );
+    let (_, itself) = itself.split_once("::").expect("a module of this crate");
     let mut acknowledged = 0;
     for round in 0..12 {
         let child = std::process::Command::new(std::env::current_exe().expect("exe"))
-            .args(["--exact", "stops::child", "--nocapture", "--ignored"])
-            .env("STORE_TEST_CHILD", dir.path())
+            .args(["--exact", itself, "--nocapture"])
+            .env(WRITER, dir.path())
             .stdout(std::process::Stdio::piped())
             .spawn()
             .expect("child");

@@ -4,15 +4,12 @@ use serde_json::json;
 
 use super::*;
 use crate::resource::Resource;
-use crate::write::{self, User};
+use crate::write;
 
 fn at(manager: &str, second: u8) -> Context {
     Context {
         now: time::parse(&format!("2026-11-21T10:00:{second:02}Z")).expect("time"),
-        uid: "u".into(),
-        suffix: "abcde".into(),
-        user: User::default(),
-        manager: manager.into(),
+        ..crate::apply::by(manager)
     }
 }
 

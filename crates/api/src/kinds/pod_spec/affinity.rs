@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::kinds::field::{int, items, maybe_int, present, text};
 use crate::kinds::names;
-use crate::kinds::template::label_selector;
+use crate::kinds::template::{label_selector, not_an_operator, values_of_operator};
 use crate::status::{FieldError, FieldPath};
 use serde_json::Value;
 
@@ -125,20 +125,12 @@ fn node_selector_term(term: &Value, labels: bool, path: &FieldPath, errors: &mut
         let path = list.index(index);
         let values = items(expression, "/values");
         match text(expression, "/operator") {
-            "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
-                &path.child("values"),
-                "must be specified when `operator` is 'In' or 'NotIn'",
-            )),
-            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
-                &path.child("values"),
-                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
-            )),
             "Gt" | "Lt" if values.len() != 1 => errors.push(FieldError::required(
                 &path.child("values"),
                 "must be specified single value when `operator` is 'Lt' or 'Gt'",
             )),
-            "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
-            other => not_an_operator(other, &path, errors),
+            "Gt" | "Lt" => {}
+            other => values_of_operator(other, values, &path, errors),
         }
         let key = text(expression, "/key");
         names::check(errors, &path.child("key"), key, names::qualified_name);
@@ -177,14 +169,6 @@ fn node_field(field: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
         let path = path.child("values").index(index);
         names::check(errors, &path, text(value, ""), names::dns_subdomain);
     }
-}
-
-fn not_an_operator(operator: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    errors.push(FieldError::invalid(
-        &path.child("operator"),
-        operator,
-        "not a valid selector operator",
-    ));
 }
 
 /// Judges `topologySpreadConstraints`.
