@@ -124,14 +124,20 @@ impl ApiServer {
         response
     }
 
-    /// Follows impersonation headers, which only administrators may send.
-    fn identify(&self, identity: &Identity, headers: &HeaderMap) -> Result<Identity, Status> {
+    /// Who the connection or the request's token says it is.
+    fn authenticate(&self, identity: &Identity, headers: &HeaderMap) -> Result<Identity, Status> {
         // Only the join endpoint knows bearer tokens, and it does not come here.
         if headers.contains_key(http::header::AUTHORIZATION) && identity.is_anonymous() {
             return Err(Status::unauthorized("Unauthorized"));
         }
+        Ok(identity.clone())
+    }
+
+    /// Follows impersonation headers, which only administrators may send.
+    fn identify(&self, identity: &Identity, headers: &HeaderMap) -> Result<Identity, Status> {
+        let identity = self.authenticate(identity, headers)?;
         match Identity::impersonation(headers) {
-            Impersonation::None => Ok(identity.clone()),
+            Impersonation::None => Ok(identity),
             Impersonation::Incomplete => Err(Status::bad_request(
                 "requested impersonation without impersonating a user",
             )),
@@ -151,7 +157,7 @@ impl ApiServer {
                         name: "users",
                     },
                     &other.user,
-                    &authz::refusal(identity, &asked),
+                    &authz::refusal(&identity, &asked),
                 ))
             }
         }

@@ -1,5 +1,7 @@
 //! Who asks: from a client certificate, impersonation headers, or nobody.
 
+use std::collections::BTreeMap;
+
 use client::tls::Subject;
 use http::HeaderMap;
 
@@ -10,12 +12,16 @@ const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// The user behind a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The user name: a certificate's common name.
     pub user: String,
     /// The groups: a certificate's organisations and `system:authenticated`.
     pub groups: Vec<String>,
+    /// What tells apart users of one name; empty where the authenticator knows none.
+    pub uid: String,
+    /// What else the authenticator knows: values by key.
+    pub extra: BTreeMap<String, Vec<String>>,
 }
 
 /// Why impersonation headers are not followed.
@@ -44,6 +50,7 @@ impl Identity {
         Identity {
             user: user.into(),
             groups,
+            ..Identity::default()
         }
     }
 
@@ -52,6 +59,7 @@ impl Identity {
         Identity {
             user: ANONYMOUS.to_owned(),
             groups: vec![UNAUTHENTICATED.to_owned()],
+            ..Identity::default()
         }
     }
 

@@ -14,7 +14,6 @@ use store::When;
 use crate::authz::NODE_LEASES;
 use crate::dispatch::Call;
 
-pub(crate) use node::own_node;
 pub(crate) use priority::priority;
 pub(crate) use unserved::warning;
 
@@ -89,6 +88,15 @@ pub(crate) fn node_restriction(call: &Call, object: &Value) -> Result<(), Status
     Ok(())
 }
 
+/// Judges what is about to be stored by who writes it. `old` is what is stored, none for a create.
+pub(crate) fn judge(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
+    node::own_node(call, old, new)?;
+    if let Some(old) = old {
+        node_status(call, old, new)?;
+    }
+    Ok(())
+}
+
 /// The node that writes, where it is one and what it writes is a pod.
 fn node_at_a_pod(call: &Call) -> Option<&str> {
     let pods = call.resource.plural == "pods" && call.resource.group.is_empty();
@@ -111,7 +119,7 @@ pub(crate) fn node_pod(call: &Call, stored: &Value) -> Result<(), Status> {
 }
 
 /// Refuses a node's change of what its pod belongs to and how it is found: it reports a status.
-pub(crate) fn node_status(call: &Call, old: &Value, new: &Value) -> Result<(), Status> {
+fn node_status(call: &Call, old: &Value, new: &Value) -> Result<(), Status> {
     let Some(node) = node_at_a_pod(call) else {
         return Ok(());
     };

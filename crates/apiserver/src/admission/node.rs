@@ -37,7 +37,7 @@ const DOMAINS: [&str; 2] = ["kubelet.kubernetes.io", "node.kubernetes.io"];
 
 /// Refuses what a node would change of its Node beyond its own affairs. `old` is what is stored, none
 /// when it registers.
-pub(crate) fn own_node(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
+pub(super) fn own_node(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
     let nodes = call.resource.plural == "nodes" && call.resource.group.is_empty();
     let Some(node) = call
         .identity

@@ -74,7 +74,7 @@ async fn merge(
             admission::namespace(call, call.name())?;
             let wanted = wanted.clone();
             let mut new = engine::apply(call.resource, None, None, wanted, force, &context)?;
-            admission::own_node(call, None, &new)?;
+            admission::judge(call, None, &new)?;
             admission::priority(call, &mut new)?;
             let mut also = write::claims(call, None, Some(&mut new))?;
             also.when.extend(admission::namespace(call, call.name())?);
@@ -87,8 +87,7 @@ async fn merge(
         admission::node_pod(call, &before)?;
         let (resource, wanted) = (call.resource, wanted.clone());
         let new = engine::apply(resource, part, Some(&before), wanted, force, &context)?;
-        admission::own_node(call, Some(&before), &new)?;
-        admission::node_status(call, &before, &new)?;
+        admission::judge(call, Some(&before), &new)?;
         write::store(call, old, &before, new)
     };
     let result = call.server.write(&call.key(), options.dry_run, judge).await;

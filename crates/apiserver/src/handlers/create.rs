@@ -36,7 +36,7 @@ pub(super) async fn insert(
         admission::namespace(call, write::metadata(&object, "name")).map_err(|_| status)?;
     }
     admission::node_restriction(call, &object)?;
-    admission::own_node(call, None, &object)?;
+    admission::judge(call, None, &object)?;
     let generated = write::metadata(&object, "name").is_empty()
         && !write::metadata(&object, "generateName").is_empty();
     let draws = if generated { DRAWS } else { 1 };

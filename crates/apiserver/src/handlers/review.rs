@@ -66,6 +66,7 @@ fn subject(review: &Value) -> Identity {
     Identity {
         user: user.unwrap_or_default().to_owned(),
         groups,
+        ..Identity::default()
     }
 }
 

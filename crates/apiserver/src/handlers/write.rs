@@ -38,7 +38,7 @@ pub(super) fn context(call: &Call, options: &WriteOptions) -> Context {
         suffix,
         user: User {
             name: call.identity.user.clone(),
-            uid: String::new(),
+            uid: call.identity.uid.clone(),
             groups: call.identity.groups.clone(),
         },
         manager: options.manager.clone(),
@@ -121,8 +121,7 @@ pub(super) fn replace(
     admission::node_pod(call, &before)?;
     let part = call.path.subresource.as_deref();
     let new = engine::update(call.resource, part, &before, new, context)?;
-    admission::own_node(call, Some(&before), &new)?;
-    admission::node_status(call, &before, &new)?;
+    admission::judge(call, Some(&before), &new)?;
     store(call, old, &before, new)
 }
 
