@@ -20,7 +20,7 @@ use crate::metrics::Kind;
 use crate::negotiate::{self, Form, Media, Shape};
 use crate::payload::{BODY_LIMIT, JOIN_LIMIT, Payload};
 use crate::request::{Query, ResourcePath, Verb};
-use crate::{ApiServer, handlers, health, join, respond};
+use crate::{ApiServer, handlers, health, join, respond, tokens};
 
 /// How long a request may take at most, unless it is a stream.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -125,17 +125,32 @@ impl ApiServer {
     }
 
     /// Who the connection or the request's token says it is.
-    fn authenticate(&self, identity: &Identity, headers: &HeaderMap) -> Result<Identity, Status> {
-        // Only the join endpoint knows bearer tokens, and it does not come here.
-        if headers.contains_key(http::header::AUTHORIZATION) && identity.is_anonymous() {
-            return Err(Status::unauthorized("Unauthorized"));
+    async fn authenticate(
+        &self,
+        identity: &Identity,
+        headers: &HeaderMap,
+    ) -> Result<Identity, Status> {
+        // A certificate comes first, as in Kubernetes. Join tokens are shown elsewhere.
+        if !headers.contains_key(http::header::AUTHORIZATION) || !identity.is_anonymous() {
+            return Ok(identity.clone());
         }
-        Ok(identity.clone())
+        let unauthorized = || Status::unauthorized("Unauthorized");
+        let token = tokens::bearer(headers).ok_or_else(unauthorized)?;
+        match self.believe(token, &tokens::own_audiences()).await? {
+            Ok(bearer) => {
+                Span::current().record("user", &bearer.identity.user);
+                Ok(bearer.identity)
+            }
+            Err(fault) => {
+                debug!(%fault, "a token is not believed");
+                Err(unauthorized())
+            }
+        }
     }
 
     /// Follows impersonation headers, which only administrators may send.
-    fn identify(&self, identity: &Identity, headers: &HeaderMap) -> Result<Identity, Status> {
-        let identity = self.authenticate(identity, headers)?;
+    async fn identify(&self, identity: &Identity, headers: &HeaderMap) -> Result<Identity, Status> {
+        let identity = self.authenticate(identity, headers).await?;
         match Identity::impersonation(headers) {
             Impersonation::None => Ok(identity),
             Impersonation::Incomplete => Err(Status::bad_request(
@@ -211,7 +226,7 @@ impl ApiServer {
         resource: Option<&'static Resource>,
     ) -> Result<Call, Status> {
         let headers = head.headers;
-        let identity = self.identify(&connection.identity, &headers)?;
+        let identity = self.identify(&connection.identity, &headers).await?;
         self.authorize(&identity, verb, &path, &query, resource)
             .await?;
         let resource = resource.ok_or_else(Status::no_such_resource)?;
@@ -316,7 +331,7 @@ impl ApiServer {
             let body = body.read(&self.inner.room, JOIN_LIMIT).await?;
             return Box::pin(self.join_request(&connection.identity, head, body)).await;
         }
-        let identity = self.identify(&connection.identity, &head.headers)?;
+        let identity = self.identify(&connection.identity, &head.headers).await?;
         if !authz::allowed_path(&identity, &head.method, path) {
             return Err(respond::forbidden_path(&identity, &head.method, path));
         }

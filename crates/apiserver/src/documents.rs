@@ -25,6 +25,10 @@ impl ApiServer {
         if let Some(path) = path.strip_prefix("/openapi/") {
             return open_api(path.to_owned(), query, headers).await.map(Some);
         }
+        if let Some((document, content_type)) = self.issuer_document(path)? {
+            let body = client::full(document.to_string());
+            return Ok(Some(answer(StatusCode::OK, content_type, body)));
+        }
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let found = match parts.as_slice() {
             [""] => Some(root()),

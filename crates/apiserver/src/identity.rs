@@ -9,6 +9,8 @@ use crate::ca;
 
 const ANONYMOUS: &str = "system:anonymous";
 const AUTHENTICATED: &str = "system:authenticated";
+/// The group of all service accounts; that of a namespace's has its name after a colon.
+const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// The user behind a request.
@@ -52,6 +54,13 @@ impl Identity {
             groups,
             ..Identity::default()
         }
+    }
+
+    /// A service account.
+    pub fn service_account(namespace: &str, name: &str) -> Identity {
+        let user = format!("system:serviceaccount:{namespace}:{name}");
+        let of_namespace = format!("{SERVICE_ACCOUNTS}:{namespace}");
+        Identity::new(user, [SERVICE_ACCOUNTS, &of_namespace])
     }
 
     /// Somebody without a certificate.

@@ -21,8 +21,9 @@
 //! - Raft ids are never given twice: a server that joins again under its old name gets a new one, and
 //!   its store replaces the old member.
 //! - Who joins names its version in its `User-Agent` (`NAME/VERSION`); another version is refused.
-//! - Exec, attach, port-forward, proxies (but for a node's `metrics`) and service-account tokens are refused by
-//!   name (415, 501); RBAC objects are stored and not consulted.
+//! - Service-account tokens end when their life does: the year that Kubernetes adds for clients that read theirs once
+//!   is not given.
+//! - Exec, port-forward and proxies (but for a node's `metrics`) are refused by name (501), attach over SPDY too; RBAC objects are stored and not consulted.
 
 mod admission;
 mod authz;
@@ -49,6 +50,7 @@ mod respond;
 mod server;
 mod service_claims;
 pub mod tls;
+mod tokens;
 mod transport;
 mod versions;
 

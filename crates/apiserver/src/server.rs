@@ -47,6 +47,7 @@ pub(crate) struct Inner {
     pub(crate) room: Room,
     pub(crate) event_leases: registry::EventLeases,
     pub(crate) agents: crate::handlers::Agents,
+    pub(crate) tokens: crate::tokens::Tokens,
     ready: watch::Sender<bool>,
     /// Ends the tasks below when the server is dropped.
     _closing: DropGuard,
@@ -68,6 +69,7 @@ impl ApiServer {
                 room: Room::default(),
                 event_leases: registry::EventLeases::default(),
                 agents: crate::handlers::Agents::default(),
+                tokens: crate::tokens::Tokens::default(),
                 ready: watch::Sender::new(false),
                 _closing: closing.clone().drop_guard(),
             }),
@@ -109,10 +111,7 @@ async fn keep_ready(
         };
         let server_now = ApiServer { inner };
         if led && !prepared {
-            match bootstrap::run(&server_now).boxed().await {
-                Ok(()) => prepared = true,
-                Err(error) => warn!(%error, "the cluster's first objects are not there yet"),
-            }
+            prepared = prepare(&server_now).boxed().await;
         }
         let ready = led && prepared && server_now.caught_up().await;
         let changed = server_now
@@ -131,6 +130,19 @@ async fn keep_ready(
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// Has everything that must be there before a request is answered; false if it could not be had now.
+async fn prepare(server: &ApiServer) -> bool {
+    if let Err(status) = server.prepare_tokens().await {
+        warn!(error = %status.message, "tokens cannot be signed yet");
+        return false;
+    }
+    if let Err(error) = bootstrap::run(server).await {
+        warn!(%error, "the cluster's first objects are not there yet");
+        return false;
+    }
+    true
 }
 
 impl ApiServer {

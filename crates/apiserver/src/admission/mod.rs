@@ -1,6 +1,7 @@
 //! Judgements about a write that need more than the object: its namespace, its writer.
 
 mod node;
+mod node_token;
 mod priority;
 mod unserved;
 
@@ -14,6 +15,7 @@ use store::When;
 use crate::authz::NODE_LEASES;
 use crate::dispatch::Call;
 
+pub(crate) use node_token::{another_uid, node_token};
 pub(crate) use priority::priority;
 pub(crate) use unserved::warning;
 

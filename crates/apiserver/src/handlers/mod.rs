@@ -16,6 +16,7 @@ mod proxy;
 mod review;
 mod scale;
 mod shape;
+mod token;
 mod update;
 mod watch;
 mod write;
@@ -67,6 +68,7 @@ async fn serve_subresource(call: &Call, subresource: &str) -> Result<Response, S
         ("binding", Verb::Create) => binding::bind(call).await,
         ("eviction", Verb::Create) => eviction::evict(call).await,
         ("log", Verb::Get) => log::log(call).await,
+        ("token", Verb::Create) => token::request(call).await,
         ("attach", Verb::Get | Verb::Create) => attach::attach(call).await,
         ("proxy", _) if proxy::serves(call) => proxy::metrics(call).await,
         _ => not_yet(call, subresource).await,

@@ -6,7 +6,7 @@ use api::{Resource, Status};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::write;
+use super::{token, write};
 use crate::authz::{self, Attributes};
 use crate::body::Response;
 use crate::dispatch::Call;
@@ -37,10 +37,7 @@ pub(crate) async fn review(call: &Call) -> Result<Response, Status> {
             decide(call, &subject(&value), &value)
         }
         "selfsubjectrulesreviews" => rules(&call.identity),
-        "tokenreviews" => json!({
-            "user": {},
-            "error": "carob has no token authenticator yet",
-        }),
+        "tokenreviews" => token::review(call, &value).await?,
         other => {
             return Err(Status::internal(format!("no such review: {other}")));
         }
@@ -49,8 +46,16 @@ pub(crate) async fn review(call: &Call) -> Result<Response, Status> {
     Ok(respond::warn(response, &warnings))
 }
 
-fn user_info(identity: &Identity) -> Value {
-    json!({"username": identity.user, "groups": identity.groups})
+/// A user as reviews show it.
+pub(super) fn user_info(identity: &Identity) -> Value {
+    let mut user = json!({"username": identity.user, "groups": identity.groups});
+    if !identity.uid.is_empty() {
+        user["uid"] = identity.uid.as_str().into();
+    }
+    if !identity.extra.is_empty() {
+        user["extra"] = json!(identity.extra);
+    }
+    user
 }
 
 /// The user that a review is about.
