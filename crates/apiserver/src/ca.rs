@@ -65,24 +65,35 @@ pub enum Profile {
         /// The addresses that its `Node` service listens on.
         addresses: Vec<IpAddr>,
     },
+    /// A user: `OU=UNIT CN=NAME`. Groups are none of the certificate's affair.
+    User {
+        /// The user's name.
+        name: String,
+        /// What names the cluster's record of the user.
+        unit: String,
+    },
 }
 
 impl Profile {
     fn subject(&self) -> DistinguishedName {
-        let (organisation, common) = match self {
-            Profile::Admin => (MASTERS, "carob-admin".to_owned()),
-            Profile::Server { name, .. } => (SERVERS, format!("{SERVER_USER}{name}")),
-            Profile::Node { name, .. } => (NODES, format!("{NODE_USER}{name}")),
+        use DnType::{OrganizationName, OrganizationalUnitName};
+        let (of, what, common) = match self {
+            Profile::Admin => (OrganizationName, MASTERS, "carob-admin".to_owned()),
+            Profile::Server { name, .. } => {
+                (OrganizationName, SERVERS, format!("{SERVER_USER}{name}"))
+            }
+            Profile::Node { name, .. } => (OrganizationName, NODES, format!("{NODE_USER}{name}")),
+            Profile::User { name, unit } => (OrganizationalUnitName, unit.as_str(), name.clone()),
         };
         let mut subject = DistinguishedName::new();
-        subject.push(DnType::OrganizationName, organisation);
+        subject.push(of, what);
         subject.push(DnType::CommonName, common);
         subject
     }
 
     fn names(&self) -> Result<Vec<SanType>, CaError> {
         let (names, addresses): (Vec<String>, Vec<IpAddr>) = match self {
-            Profile::Admin => return Ok(Vec::new()),
+            Profile::Admin | Profile::User { .. } => return Ok(Vec::new()),
             Profile::Server { name, addresses } => (
                 SERVER_NAMES
                     .into_iter()

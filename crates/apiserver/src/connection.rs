@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::Status;
+use client::tls::Subject;
 use futures::future::BoxFuture;
 use http::Request;
 use hyper::body::Incoming;
@@ -21,6 +23,7 @@ use crate::body::{self, Response};
 use crate::identity::Identity;
 use crate::negotiate;
 use crate::payload::Payload;
+use crate::users::CertifiedUser;
 use crate::{ApiServer, health, mount, registry, respond};
 
 /// How long a client has for its TLS handshake and for a request's head.
@@ -32,6 +35,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) identity: Identity,
+    /// The user whose certificate was shown, where it is good only while the cluster keeps the user.
+    pub(crate) user: Option<CertifiedUser>,
     /// The other end is on this machine: compressing for it only burns the CPU that both share.
     pub(crate) local: bool,
     /// Fires when watches and other streams must end.
@@ -80,10 +85,14 @@ impl ApiServer {
             let watcher = graceful.watcher();
             let shutdown = shutdown.child_token();
             tokio::spawn(async move {
-                let Some((stream, connection)) = handshake(acceptor, stream, peer, shutdown).await
-                else {
+                let handshake = server.handshake(acceptor, stream, peer, shutdown);
+                let Some((stream, connection)) = handshake.await else {
                     return;
                 };
+                let (open, revoked) = (
+                    connection.shutdown.clone(),
+                    server.until_revoked(&connection),
+                );
                 let service = service_fn(move |request| {
                     let server = server.clone();
                     let connection = connection.clone();
@@ -91,8 +100,17 @@ impl ApiServer {
                 });
                 let builder = builder();
                 let served = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
-                if let Err(error) = watcher.watch(served.into_owned()).await {
-                    debug!(%peer, error = %error, "connection ended");
+                tokio::select! {
+                    served = watcher.watch(served.into_owned()) => {
+                        if let Err(error) = served {
+                            debug!(%peer, error = %error, "connection ended");
+                        }
+                    }
+                    () = revoked => {
+                        debug!(%peer, "the user is revoked");
+                        // Streams that left the connection for another protocol hear of it by this.
+                        open.cancel();
+                    }
                 }
             });
         }
@@ -111,6 +129,9 @@ impl ApiServer {
         // Copies of blobs are for the other servers, whatever the store's state.
         if !health::serves(path) && !mount::is_for_peers(path) && !*self.ready().borrow() {
             return respond::status(&registry::not_taken("this server is not ready yet"));
+        }
+        if connection.user.is_some() && connection.identity.is_anonymous() {
+            return respond::status(&Status::unauthorized("Unauthorized"));
         }
         let gzip = !connection.local && negotiate::accepts_gzip(request.headers());
         if let Some(mount) = self.mount(path) {
@@ -146,37 +167,60 @@ fn builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn handshake(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-    peer: SocketAddr,
-    shutdown: CancellationToken,
-) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Connection)> {
-    // Requests and events are small and each is waited for.
-    let _ = stream.set_nodelay(true);
-    let local =
-        stream.local_addr().is_ok_and(|own| own.ip() == peer.ip()) || peer.ip().is_loopback();
-    let stream = tokio::select! {
-        () = shutdown.cancelled() => return None,
-        done = tokio::time::timeout(PATIENCE, acceptor.accept(stream)) => match done {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
-                debug!(%peer, %error, "TLS handshake failed");
-                return None;
+impl ApiServer {
+    /// None: the other end is not a client of ours, or it cannot be said now who it is.
+    async fn handshake(
+        &self,
+        acceptor: TlsAcceptor,
+        stream: TcpStream,
+        peer: SocketAddr,
+        shutdown: CancellationToken,
+    ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Connection)> {
+        // Requests and events are small and each is waited for.
+        let _ = stream.set_nodelay(true);
+        let local =
+            stream.local_addr().is_ok_and(|own| own.ip() == peer.ip()) || peer.ip().is_loopback();
+        let stream = tokio::select! {
+            () = shutdown.cancelled() => return None,
+            done = tokio::time::timeout(PATIENCE, acceptor.accept(stream)) => match done {
+                Ok(Ok(stream)) => stream,
+                Ok(Err(error)) => {
+                    debug!(%peer, %error, "TLS handshake failed");
+                    return None;
+                }
+                Err(_) => return None,
+            },
+        };
+        let certificate = stream.get_ref().1.peer_certificates();
+        let subject = certificate
+            .and_then(|chain| chain.first())
+            .and_then(|der| Subject::of(der).ok());
+        let user = subject.as_ref().and_then(CertifiedUser::of);
+        let identity = match (&user, subject) {
+            (Some(user), _) => self.certified(user).await.ok()?,
+            (None, Some(subject)) => Identity::of_subject(subject),
+            (None, None) => Identity::anonymous(),
+        };
+        let connection = Connection {
+            identity,
+            user,
+            local,
+            shutdown,
+        };
+        Some((stream, connection))
+    }
+
+    /// Waits until the connection's user is revoked; for ever where it has none.
+    fn until_revoked(&self, connection: &Connection) -> impl Future<Output = ()> + use<> {
+        // One who is nobody already is refused at each request.
+        let user = connection.user.clone();
+        let user = user.filter(|_| !connection.identity.is_anonymous());
+        let server = self.clone();
+        async move {
+            match user {
+                Some(user) => server.revoked(&user).await,
+                None => std::future::pending().await,
             }
-            Err(_) => return None,
-        },
-    };
-    let identity = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(|chain| chain.first())
-        .map_or_else(Identity::anonymous, |der| Identity::from_certificate(der));
-    let connection = Connection {
-        identity,
-        local,
-        shutdown,
-    };
-    Some((stream, connection))
+        }
+    }
 }

@@ -20,7 +20,7 @@ use crate::metrics::Kind;
 use crate::negotiate::{self, Form, Media, Shape};
 use crate::payload::{BODY_LIMIT, JOIN_LIMIT, Payload};
 use crate::request::{Query, ResourcePath, Verb};
-use crate::{ApiServer, handlers, health, join, respond, tokens};
+use crate::{ApiServer, handlers, health, join, respond, tokens, users};
 
 /// How long a request may take at most, unless it is a stream.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -332,6 +332,10 @@ impl ApiServer {
             return Box::pin(self.join_request(&connection.identity, head, body)).await;
         }
         let identity = self.identify(&connection.identity, &head.headers).await?;
+        if users::serves(path) {
+            let body = body.read(&self.inner.room, JOIN_LIMIT).await?;
+            return Box::pin(self.user_request(&identity, head, body)).await;
+        }
         if !authz::allowed_path(&identity, &head.method, path) {
             return Err(respond::forbidden_path(&identity, &head.method, path));
         }

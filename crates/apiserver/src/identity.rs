@@ -74,13 +74,11 @@ impl Identity {
 
     /// The user that a verified client certificate names: CN is the user, each O a group. A
     /// certificate without a CN is nobody's.
-    pub fn from_certificate(der: &[u8]) -> Identity {
-        match Subject::of(der) {
-            Ok(subject) if !subject.common_name.is_empty() => {
-                Identity::new(subject.common_name, subject.organizations)
-            }
-            _ => Identity::anonymous(),
+    pub(crate) fn of_subject(subject: Subject) -> Identity {
+        if subject.common_name.is_empty() {
+            return Identity::anonymous();
         }
+        Identity::new(subject.common_name, subject.organizations)
     }
 
     /// Whether the user is of a group.
@@ -154,7 +152,7 @@ mod tests {
             })
             .unwrap();
         let chain = client::tls::certificates(&issued.certificate).unwrap();
-        let identity = Identity::from_certificate(&chain[0]);
+        let identity = Identity::of_subject(Subject::of(&chain[0]).unwrap());
         assert_eq!(identity.user, "system:node:n1");
         assert_eq!(identity.groups, ["system:nodes", "system:authenticated"]);
         assert_eq!(identity.node(), Some("n1"));

@@ -319,11 +319,13 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |d, (x, y)| d | (x ^ y)) == 0
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Status> {
+/// A JSON body.
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Status> {
     serde_json::from_slice(body).map_err(|e| Status::bad_request(e.to_string()))
 }
 
-fn answer(value: &impl Serialize) -> Result<body::Response, Status> {
+/// A JSON answer.
+pub(crate) fn answer(value: &impl Serialize) -> Result<body::Response, Status> {
     let json = serde_json::to_vec(value).map_err(|e| Status::internal(e.to_string()))?;
     Ok(body::answer(
         StatusCode::OK,

@@ -52,6 +52,7 @@ mod service_claims;
 pub mod tls;
 mod tokens;
 mod transport;
+mod users;
 mod versions;
 
 pub use body::Response;

@@ -38,6 +38,7 @@ impl Transport for InProcess {
     ) -> BoxFuture<'_, Result<http::Response<Body>, client::Error>> {
         let connection = Connection {
             identity: self.identity.clone(),
+            user: None,
             local: true,
             shutdown: CancellationToken::new(),
         };

@@ -5,7 +5,7 @@ mod server;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use apiserver::{Identity, tls};
+use apiserver::tls;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
@@ -28,7 +28,7 @@ async fn agent(server: &Server) -> u16 {
             let (stream, _) = listener.accept().await.unwrap();
             let stream = acceptor.accept(stream).await.unwrap();
             let chain = stream.get_ref().1.peer_certificates().unwrap();
-            let who = Arc::new(Identity::from_certificate(&chain[0]).user);
+            let who = Arc::new(client::tls::Subject::of(&chain[0]).unwrap().common_name);
             let page = service_fn(move |request: Request<Incoming>| {
                 let text = format!("{who} {} {}\n", request.method(), request.uri().path());
                 let answer = Response::builder()

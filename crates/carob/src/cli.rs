@@ -35,6 +35,8 @@ enum Command {
     Agent(worker::Args),
     /// Manage the tokens with which machines join
     Token(commands::token::Token),
+    /// Manage the users that have certificates of their own
+    User(commands::user::User),
     /// Run a module as a Job: its output here, its exit code as carob's own
     Run(commands::run::Run),
     /// Push a module into the cluster's registry
@@ -123,6 +125,7 @@ impl Command {
             Command::Down(c) => c.run().await.map(done),
             Command::Status(c) => c.run().await.map(done),
             Command::Token(c) => c.run().await.map(done),
+            Command::User(c) => c.run().await.map(done),
             Command::Run(c) => c.run().await,
             Command::Push(c) => c.run().await.map(done),
             Command::Images(c) => c.run().await.map(done),

@@ -19,8 +19,8 @@
 //!
 //! On top of it stand the three tools that every control loop is made of: the [`Informer`] (a
 //! local copy of a kind, kept up to date by a watch), the [`WorkQueue`] (which key to look at
-//! next) and the [`Recorder`] (Events for users). Around it: [`tls`] and [`join`] (identities and
-//! how a machine gets one), [`kubeconfig`], [`channels`] (a container's streams), and
+//! next) and the [`Recorder`] (Events for users). Around it: [`tls`], [`join`] and [`users`]
+//! (identities and how machines and people get one), [`kubeconfig`], [`channels`] (a container's streams), and
 //! [`node`], the protocol between servers and agents.
 
 mod access;
@@ -40,6 +40,7 @@ pub mod simulated;
 pub mod tls;
 pub mod token;
 mod transport;
+pub mod users;
 mod watch;
 mod work_queue;
 

@@ -212,6 +212,8 @@ pub struct Subject {
     pub common_name: String,
     /// O, in order: the user's groups.
     pub organizations: Vec<String>,
+    /// OU, in order.
+    pub units: Vec<String>,
     /// The addresses that it may be reached at.
     pub addresses: Vec<IpAddr>,
 }
@@ -237,6 +239,11 @@ impl Subject {
             .filter_map(|name| name.as_str().ok())
             .map(str::to_owned)
             .collect();
+        let units = subject
+            .iter_organizational_unit()
+            .filter_map(|name| name.as_str().ok())
+            .map(str::to_owned)
+            .collect();
         let names = certificate
             .subject_alternative_name()
             .map_err(|error| malformed(&error))?;
@@ -251,6 +258,7 @@ impl Subject {
         Ok(Subject {
             common_name,
             organizations,
+            units,
             addresses,
         })
     }

@@ -88,6 +88,7 @@ impl Cache {
             let objects = all.remove(prefix.as_bytes()).unwrap_or_default();
             shelf.reset(objects, state.revision());
         }
+        self.users.send_replace(());
         self.applied.send_replace(state.revision());
     }
 
@@ -96,6 +97,9 @@ impl Cache {
         let mut changes: BTreeMap<&[u8], (&Arc<Shelf>, Vec<Change>)> = BTreeMap::new();
         for event in batch {
             let Some(prefix) = prefix(&event.key) else {
+                if event.key.starts_with(crate::users::PREFIX.as_bytes()) {
+                    self.users.send_replace(());
+                }
                 continue;
             };
             let Some(shelf) = std::str::from_utf8(prefix)

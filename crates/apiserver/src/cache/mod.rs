@@ -33,6 +33,8 @@ pub(crate) struct Cache {
     applied: watch::Sender<u64>,
     /// What nodes may read.
     pub(crate) nodes: RwLock<NodeIndex>,
+    /// Says that some user was made or revoked.
+    pub(crate) users: watch::Sender<()>,
 }
 
 impl Cache {
@@ -44,6 +46,7 @@ impl Cache {
                 .collect(),
             applied: watch::Sender::new(0),
             nodes: RwLock::default(),
+            users: watch::Sender::new(()),
         }
     }
 

@@ -12,3 +12,4 @@ mod names;
 pub(crate) mod push;
 pub(crate) mod run;
 pub(crate) mod token;
+pub(crate) mod user;
