@@ -53,6 +53,17 @@ pub fn run(cases: &'static [Case]) -> ! {
     conclusion.exit();
 }
 
+/// Runs `cases` where there is a kubectl to run them with, and says that they are left out where there is none.
+pub fn run_with_kubectl(cases: &'static [Case]) {
+    if has_kubectl() {
+        run(cases);
+    }
+    println!(
+        "0 passed, 0 failed, {} skipped: kubectl is missing",
+        cases.len()
+    );
+}
+
 /// The binary under test.
 pub fn carob() -> PathBuf {
     match std::env::var_os("CAROB") {

@@ -20,14 +20,7 @@ const CASES: &[Case] = &[
 ];
 
 fn main() {
-    if !carob_tests::has_kubectl() {
-        println!(
-            "0 passed, 0 failed, {} skipped: kubectl is missing",
-            CASES.len()
-        );
-        return;
-    }
-    carob_tests::run(CASES);
+    carob_tests::run_with_kubectl(CASES);
 }
 
 const DEPLOYMENT: &str = "
