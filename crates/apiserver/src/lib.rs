@@ -22,7 +22,10 @@
 //!   its store replaces the old member.
 //! - Who joins names its version in its `User-Agent` (`NAME/VERSION`); another version is refused.
 //! - Exec, attach, port-forward, proxies (but for a node's `metrics`) and service-account tokens are refused by
-//!   name (415, 501); RBAC objects are stored and not consulted.
+//!   name (415, 501).
+//! - The cluster's own servers may do everything, as `system:masters` may. Health is everybody's to see.
+//! - A role of more than 10,000 single rights is refused to whoever does not hold its rules as they stand.
+//! - A role or binding counts at once on the server that wrote it, on others as soon as their cache has it.
 
 mod admission;
 mod authz;
@@ -43,6 +46,7 @@ mod negotiate;
 mod node_index;
 mod options;
 mod payload;
+mod rbac;
 mod registry;
 mod request;
 mod respond;

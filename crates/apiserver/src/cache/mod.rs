@@ -20,6 +20,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::node_index::NodeIndex;
+use crate::rbac;
 
 pub(crate) use change::{Change, EventType, line};
 pub(crate) use selection::Selection;
@@ -33,6 +34,8 @@ pub(crate) struct Cache {
     applied: watch::Sender<u64>,
     /// What nodes may read.
     pub(crate) nodes: RwLock<NodeIndex>,
+    /// What roles and bindings give to whom.
+    pub(crate) rights: RwLock<rbac::Index>,
 }
 
 impl Cache {
@@ -44,6 +47,7 @@ impl Cache {
                 .collect(),
             applied: watch::Sender::new(0),
             nodes: RwLock::default(),
+            rights: RwLock::default(),
         }
     }
 
