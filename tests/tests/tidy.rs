@@ -40,6 +40,7 @@ const LIBRARIES: &[&str] = &[
 const DECIDERS: &[&str] = &[
     "crates/agent/src/pod/",
     "crates/api/src/",
+    "crates/controllers/src/cluster_role",
     "crates/controllers/src/deployment",
     "crates/controllers/src/job",
     "crates/controllers/src/namespace",

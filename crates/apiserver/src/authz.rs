@@ -1,12 +1,16 @@
-//! Who may do what. A pure judgement over the request's attributes and an index of what pods mount.
+//! Who may do what. A pure judgement over the request's attributes and two indexes: what pods mount,
+//! and the roles and bindings.
 //!
-//! Administrators and the cluster's servers may do everything. A node may do what its agent must and no
-//! more; everyone may ask who they are and what they may do, and read what is served. RBAC objects are
-//! stored but not yet consulted: nobody else is let in.
+//! In Kubernetes' order: administrators and the cluster's servers may do everything; a node may do what
+//! its agent must (the Node authorizer); everything else is RBAC's to give, also to nodes and to users
+//! without a name.
+
+use std::collections::BTreeSet;
 
 use crate::identity::Identity;
 use crate::mount;
 use crate::node_index::{NodeIndex, Referent};
+use crate::rbac;
 use crate::request::Verb;
 
 /// The namespace of the nodes' heartbeats.
@@ -29,42 +33,87 @@ pub(crate) struct Attributes<'a> {
     pub(crate) absent: bool,
 }
 
-/// Whether the user may, given what the pods bound to each node refer to.
-pub(crate) fn allowed(identity: &Identity, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
-    if identity.is_superuser() {
-        return true;
-    }
-    if identity.is_anonymous() {
-        return false;
-    }
-    let about_self = matches!(
-        (asked.group, asked.resource),
-        (
-            "authorization.k8s.io",
-            "selfsubjectaccessreviews" | "selfsubjectrulesreviews"
-        ) | ("authentication.k8s.io", "selfsubjectreviews")
-    );
-    if about_self && asked.verb == "create" {
-        return true;
-    }
-    identity
-        .node()
-        .is_some_and(|node| node_may(node, asked, index))
+/// What was decided, and why, as far as there is something to say: what allowed it, or what stood in
+/// the way of finding out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) allowed: bool,
+    pub(crate) reason: String,
 }
 
-/// Whether the user may see a path that is no resource's.
-pub(crate) fn allowed_path(identity: &Identity, method: &http::Method, path: &str) -> bool {
-    if identity.is_superuser() {
-        return true;
+impl Decision {
+    const ALLOWED: Decision = Decision {
+        allowed: true,
+        reason: String::new(),
+    };
+
+    fn by_roles(found: Result<rbac::Source<'_>, BTreeSet<rbac::Missing>>) -> Decision {
+        match found {
+            Ok(source) => Decision {
+                allowed: true,
+                reason: format!("RBAC: allowed by {source}"),
+            },
+            Err(missing) => Decision {
+                allowed: false,
+                reason: unresolved(&missing),
+            },
+        }
     }
-    let reads = matches!(*method, http::Method::GET | http::Method::HEAD);
-    let open = ["/healthz", "/livez", "/readyz", "/version"]
-        .iter()
-        .any(|p| path == *p || (path.starts_with(p) && path[p.len()..].starts_with('/')));
-    let discovery = ["/api", "/apis", "/openapi"]
-        .iter()
-        .any(|p| path == *p || (path.starts_with(p) && path[p.len()..].starts_with('/')));
-    reads && (open || (discovery && !identity.is_anonymous()))
+
+    /// A refusal's sentence with the reason behind it, if there is one.
+    pub(crate) fn explain(&self, refusal: String) -> String {
+        if self.reason.is_empty() {
+            return refusal;
+        }
+        format!("{refusal}: {}", self.reason)
+    }
+}
+
+/// Roles that are bound and not there, as RBAC's reason; empty if there are none.
+pub(crate) fn unresolved(missing: &BTreeSet<rbac::Missing>) -> String {
+    let errors: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    match errors.as_slice() {
+        [] => String::new(),
+        [one] => format!("RBAC: {one}"),
+        many => format!("RBAC: [{}]", many.join(", ")),
+    }
+}
+
+/// Whether the user may, given what the pods bound to each node refer to and who was given what.
+pub(crate) fn decide(
+    identity: &Identity,
+    asked: &Attributes<'_>,
+    nodes: &NodeIndex,
+    rights: &rbac::Index,
+) -> Decision {
+    let node_may = |node| node_may(node, asked, nodes);
+    if identity.is_superuser() || identity.node().is_some_and(node_may) {
+        return Decision::ALLOWED;
+    }
+    Decision::by_roles(rights.grant(identity, asked))
+}
+
+/// Whether the user may see a path that is no resource's. The verb is the method in lower case.
+pub(crate) fn decide_path(
+    identity: &Identity,
+    verb: &str,
+    path: &str,
+    rights: &rbac::Index,
+) -> Decision {
+    if identity.is_superuser() || is_open(verb, path) {
+        return Decision::ALLOWED;
+    }
+    Decision::by_roles(rights.grant_path(identity, verb, path))
+}
+
+/// Whether everybody may see this, whatever roles there are: a server must be able to say how it is
+/// before it knows any.
+pub(crate) fn is_open(verb: &str, path: &str) -> bool {
+    let health = ["/healthz", "/livez", "/readyz"].iter().any(|open| {
+        path.strip_prefix(open)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    health && matches!(verb, "get" | "head")
 }
 
 /// The node's rules, one line a resource.
@@ -104,11 +153,25 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
         ("", "configmaps", "") => refers(Referent::ConfigMap),
         ("", "secrets", "") => refers(Referent::Secret),
         ("", "serviceaccounts", "") => refers(Referent::ServiceAccount),
+        // That the token is bound to one of these very pods is judged where it is made.
+        ("", "serviceaccounts", "token") => {
+            let account = Referent::ServiceAccount;
+            asked.verb == "create" && index.refers(node, account, asked.namespace, asked.name)
+        }
         ("", "persistentvolumeclaims", "") => refers(Referent::Claim),
         ("" | "events.k8s.io", "events", "") => {
             matches!(asked.verb, "create" | "patch" | "update")
         }
-        ("", "services" | "namespaces", "") | ("discovery.k8s.io", "endpointslices", "") => reads,
+        ("storage.k8s.io", "csinodes", "") => asked.verb == "get" && named_itself,
+        ("", "services" | "namespaces", "")
+        | ("discovery.k8s.io", "endpointslices", "")
+        | ("node.k8s.io", "runtimeclasses", "")
+        | ("storage.k8s.io", "csidrivers", "") => reads,
+        // By these a node asks who calls its own port, and whether they may.
+        ("authentication.k8s.io", "tokenreviews", "")
+        | ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "") => {
+            asked.verb == "create"
+        }
         _ => false,
     }
 }
@@ -190,6 +253,11 @@ mod tests {
         index
     }
 
+    /// What is allowed where no role is.
+    fn allowed(identity: &Identity, asked: &Attributes<'_>, nodes: &NodeIndex) -> bool {
+        decide(identity, asked, nodes, &rbac::Index::default()).allowed
+    }
+
     #[test]
     fn a_node_may_do_its_work_and_no_more() {
         let node = Identity::new("system:node:n1", [NODES]);
@@ -216,7 +284,12 @@ mod tests {
             "list /services /",
             "watch discovery.k8s.io/endpointslices /",
             "get /namespaces /ns",
-            "create authorization.k8s.io/selfsubjectaccessreviews /",
+            "create /serviceaccounts:token ns/sa",
+            "get storage.k8s.io/csinodes /n1",
+            "list storage.k8s.io/csidrivers /",
+            "watch node.k8s.io/runtimeclasses /",
+            "create authorization.k8s.io/subjectaccessreviews /",
+            "create authentication.k8s.io/tokenreviews /",
         ] {
             assert!(allowed(&node, &ask(line), &index), "{line}");
         }
@@ -243,6 +316,13 @@ mod tests {
             "get /secrets elsewhere/env",
             "update /secrets ns/env",
             "list /events ns/",
+            "create /serviceaccounts:token ns/other",
+            "create /serviceaccounts:token elsewhere/sa",
+            "create /serviceaccounts:token ns/",
+            "create /serviceaccounts ns/",
+            "get storage.k8s.io/csinodes /n2",
+            "list storage.k8s.io/csinodes /",
+            "create authorization.k8s.io/selfsubjectaccessreviews /",
             "create rbac.authorization.k8s.io/clusterrolebindings /",
             "list apps/deployments ns/",
         ] {
@@ -279,29 +359,56 @@ mod tests {
     }
 
     #[test]
-    fn paths() {
-        let get = http::Method::GET;
-        let anonymous = Identity::anonymous();
+    fn what_roles_give_and_how_it_is_said() {
+        let mut rights = rbac::Index::default();
+        let mut put = |kind, name: &str, json: &str| rights.put(kind, "", name, json.as_bytes());
+        put(
+            rbac::Kind::Role,
+            "reader",
+            r#"{"rules":[{"verbs":["list"],"apiGroups":["apps"],"resources":["deployments"]},
+                {"verbs":["get"],"nonResourceURLs":["/version"]}]}"#,
+        );
+        let to = |role: &str, group: &str| {
+            format!(
+                r#"{{"roleRef":{{"kind":"ClusterRole","name":"{role}"}},"subjects":[{{"kind":"Group","name":"{group}"}}]}}"#
+            )
+        };
+        put(rbac::Kind::Binding, "b", &to("reader", "system:nodes"));
+        put(
+            rbac::Kind::Binding,
+            "c",
+            &to("reader", "system:unauthenticated"),
+        );
+        put(rbac::Kind::Binding, "d", &to("gone", "dev"));
+        let nodes = index();
+        let decide = |who: &Identity, line| decide(who, &ask(line), &nodes, &rights);
+        let node = Identity::new("system:node:n1", [NODES]);
+        let list = "list apps/deployments ns/";
+        let reason = r#"RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "reader" to Group "system:nodes""#;
+        assert_eq!(decide(&node, list).reason, reason);
+        assert_eq!(decide(&node, "get /nodes /n1"), Decision::ALLOWED);
+        assert!(decide(&Identity::anonymous(), list).allowed);
         let jane = Identity::new("jane", ["dev"]);
-        for path in ["/version", "/livez", "/readyz", "/healthz", "/readyz/ping"] {
-            assert!(allowed_path(&anonymous, &get, path), "{path}");
+        let refused = decide(&jane, list);
+        let missing = r#"RBAC: clusterrole.rbac.authorization.k8s.io "gone" not found"#;
+        assert_eq!((refused.allowed, refused.reason.as_str()), (false, missing));
+        assert_eq!(refused.explain("no".to_owned()), format!("no: {missing}"));
+        let path = |who: &Identity, verb, path| decide_path(who, verb, path, &rights).allowed;
+        assert!(path(&Identity::anonymous(), "get", "/version"));
+        assert!(!path(&Identity::anonymous(), "head", "/version"));
+        assert!(!path(&jane, "get", "/version"));
+        assert!(path(&Identity::new("x", [MASTERS]), "get", "/metrics"));
+    }
+
+    #[test]
+    fn health_is_everybodys() {
+        for path in ["/livez", "/readyz", "/healthz", "/readyz/ping"] {
+            assert!(is_open("get", path), "{path}");
+            assert!(!is_open("post", path), "{path}");
         }
-        for path in [
-            "/api",
-            "/apis/apps/v1",
-            "/openapi/v3",
-            "/metrics",
-            "/versions",
-        ] {
-            assert!(!allowed_path(&anonymous, &get, path), "{path}");
+        for path in ["/version", "/api", "/readyzz", "/"] {
+            assert!(!is_open("get", path), "{path}");
         }
-        assert!(allowed_path(&jane, &get, "/openapi/v3"));
-        assert!(!allowed_path(&jane, &get, "/metrics"));
-        assert!(allowed_path(
-            &Identity::new("x", [MASTERS]),
-            &get,
-            "/metrics"
-        ));
     }
 
     #[test]

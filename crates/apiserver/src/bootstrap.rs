@@ -1,7 +1,10 @@
 //! The objects that every cluster has from its birth, and the list of its servers.
 
+mod rights;
+
 use api::Resource;
 use client::{Client, Patch};
+use futures::TryFutureExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use serde_json::{Value, json};
 
@@ -18,20 +21,26 @@ pub(crate) async fn run(server: &ApiServer) -> Result<(), client::Error> {
         server.transport("system:apiserver", [MASTERS]),
         "carob-apiserver",
     );
+    let rights = rights::restore(server).map_err(|status| client::Error::Status(Box::new(status)));
+    futures::try_join!(objects(server, &client), rights)?;
+    Ok(())
+}
+
+async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Error> {
     for name in NAMESPACES {
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-        create(&client, Resource::of::<Namespace>(), "", name, namespace).await?;
+        create(client, Resource::of::<Namespace>(), "", name, namespace).await?;
     }
     create(
-        &client,
+        client,
         Resource::of::<Service>(),
         "default",
         "kubernetes",
         kubernetes_service(),
     )
     .await?;
-    publish(server, &client).await
+    publish(server, client).await
 }
 
 /// The Service by which pods reach the API.

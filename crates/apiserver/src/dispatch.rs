@@ -1,10 +1,10 @@
 //! One request from its head to its answer: who asks, may they, what serves it.
 
+mod rights;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use api::selector::FieldSelector;
-use api::status::Subject;
 use api::{Resource, Status};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri};
@@ -12,15 +12,14 @@ use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, field, info, info_span};
 
-use crate::authz::{self, Attributes};
 use crate::body::Response;
 use crate::connection::Connection;
-use crate::identity::{Identity, Impersonation};
+use crate::identity::Identity;
 use crate::metrics::Kind;
 use crate::negotiate::{self, Form, Media, Shape};
 use crate::payload::{BODY_LIMIT, JOIN_LIMIT, Payload};
 use crate::request::{Query, ResourcePath, Verb};
-use crate::{ApiServer, handlers, health, join, respond, tokens, users};
+use crate::{ApiServer, handlers, health, join, rbac, respond, tokens, users};
 
 /// How long a request may take at most, unless it is a stream.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -125,7 +124,7 @@ impl ApiServer {
     }
 
     /// Who the connection or the request's token says it is.
-    async fn authenticate(
+    pub(super) async fn authenticate(
         &self,
         identity: &Identity,
         headers: &HeaderMap,
@@ -148,36 +147,6 @@ impl ApiServer {
         }
     }
 
-    /// Follows impersonation headers, which only administrators may send.
-    async fn identify(&self, identity: &Identity, headers: &HeaderMap) -> Result<Identity, Status> {
-        let identity = self.authenticate(identity, headers).await?;
-        match Identity::impersonation(headers) {
-            Impersonation::None => Ok(identity),
-            Impersonation::Incomplete => Err(Status::bad_request(
-                "requested impersonation without impersonating a user",
-            )),
-            Impersonation::Unsupported => Err(Status::bad_request(
-                "impersonation of uids and extra attributes is not supported",
-            )),
-            Impersonation::As(other) if identity.is_superuser() => Ok(other),
-            Impersonation::As(other) => {
-                let asked = Attributes {
-                    verb: "impersonate",
-                    resource: "users",
-                    ..Attributes::default()
-                };
-                Err(Status::forbidden(
-                    Subject {
-                        group: "",
-                        name: "users",
-                    },
-                    &other.user,
-                    &authz::refusal(&identity, &asked),
-                ))
-            }
-        }
-    }
-
     async fn resource_request(
         &self,
         connection: Connection,
@@ -194,7 +163,7 @@ impl ApiServer {
         let answer = match call.await {
             Ok(call) => {
                 let limit = timeout(&call.query);
-                let serve = Box::pin(handlers::serve(call));
+                let serve = Box::pin(self.serve_call(call));
                 match tokio::time::timeout(limit, serve).await {
                     Ok(answer) => answer,
                     Err(_) => Err(Status::timeout(
@@ -209,6 +178,17 @@ impl ApiServer {
             kind,
             answer.unwrap_or_else(|status| respond::error(&status, media)),
         )
+    }
+
+    /// Serves a call. What it changes of anybody's rights counts here before it is answered.
+    async fn serve_call(&self, call: Call) -> Result<Response, Status> {
+        let rights = call.resource.group == rbac::GROUP && call.verb.writes();
+        let answer = handlers::serve(call).await;
+        if rights {
+            let revision = self.inner.store.state().revision();
+            self.inner.cache.reach(revision, TIMEOUT).await;
+        }
+        answer
     }
 
     #[expect(
@@ -257,67 +237,6 @@ impl ApiServer {
         })
     }
 
-    async fn authorize(
-        &self,
-        identity: &Identity,
-        verb: Verb,
-        path: &ResourcePath,
-        query: &Query,
-        resource: Option<&'static Resource>,
-    ) -> Result<(), Status> {
-        if identity.is_superuser() {
-            return Ok(());
-        }
-        // Read as the handlers read it, so that nobody is let in by what they understand otherwise.
-        let selector = resource
-            .zip(query.text("fieldSelector"))
-            .and_then(|(resource, text)| FieldSelector::parse(resource, text).ok())
-            .unwrap_or_default();
-        let demands = |field: &str| selector.exact(field);
-        let name = match &path.name {
-            Some(name) => name.as_str(),
-            None if authz::takes_name_from_selector(verb) => {
-                demands("metadata.name").unwrap_or_default()
-            }
-            None => "",
-        };
-        let mut asked = Attributes {
-            verb: verb.as_str(),
-            group: &path.group,
-            resource: &path.plural,
-            subresource: path.subresource.as_deref().unwrap_or_default(),
-            namespace: path.namespace.as_deref().unwrap_or_default(),
-            name,
-            node_name: demands("spec.nodeName"),
-            absent: false,
-        };
-        if authz::allowed(identity, &asked, &self.inner.cache.nodes.read()) {
-            return Ok(());
-        }
-        if identity.node().is_some() {
-            // It may know of a binding through another server before this one does.
-            handlers::catch_up(self).await?;
-            let pods = Resource::of::<k8s_openapi::api::core::v1::Pod>();
-            let pod = self
-                .inner
-                .cache
-                .get(pods, path.namespace.as_deref(), asked.name);
-            asked.absent = pod.is_none();
-            if authz::allowed(identity, &asked, &self.inner.cache.nodes.read()) {
-                return Ok(());
-            }
-        }
-        let subject = Subject {
-            group: &path.group,
-            name: &path.plural,
-        };
-        Err(Status::forbidden(
-            subject,
-            path.name.as_deref().unwrap_or_default(),
-            &authz::refusal(identity, &asked),
-        ))
-    }
-
     /// A path that is no resource's: discovery, health, metrics, joining.
     async fn path_request(
         &self,
@@ -336,9 +255,7 @@ impl ApiServer {
             let body = body.read(&self.inner.room, JOIN_LIMIT).await?;
             return Box::pin(self.user_request(&identity, head, body)).await;
         }
-        if !authz::allowed_path(&identity, &head.method, path) {
-            return Err(respond::forbidden_path(&identity, &head.method, path));
-        }
+        self.authorize_path(&identity, &head.method, path).await?;
         if let Some(response) = self.health(path, query).await {
             return Ok(response);
         }

@@ -4,13 +4,19 @@ use std::collections::BTreeMap;
 
 use client::tls::Subject;
 use http::HeaderMap;
+use http::header::HeaderValue;
+use percent_encoding::percent_decode_str;
 
+use crate::authz::Attributes;
 use crate::ca;
+
+/// What the user name of a service account begins with; its namespace, a colon and its name follow.
+pub(crate) const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
+/// The group of all service accounts; with a colon and a namespace, of those there.
+pub(crate) const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
 const ANONYMOUS: &str = "system:anonymous";
 const AUTHENTICATED: &str = "system:authenticated";
-/// The group of all service accounts; that of a namespace's has its name after a colon.
-const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// The user behind a request.
@@ -26,17 +32,47 @@ pub struct Identity {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// Why impersonation headers are not followed.
+/// What impersonation headers ask for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Impersonation {
-    /// There are none.
-    None,
-    /// Act as this one.
-    As(Identity),
-    /// Groups without a user: Kubernetes calls that a server error's worth of nonsense.
+pub(crate) struct Impersonation {
+    /// As whom to act.
+    pub(crate) identity: Identity,
+    /// What the user must be allowed to impersonate for it.
+    pub(crate) asks: Vec<Ask>,
+}
+
+/// One thing to be impersonated.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ask {
+    group: &'static str,
+    resource: &'static str,
+    subresource: String,
+    namespace: String,
+    name: String,
+}
+
+/// Impersonation headers that mean nothing; nobody is asked for by them.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum BadImpersonation {
+    /// Groups, a uid or more without a user.
     Incomplete,
-    /// A uid or extra attributes, which no user has here: whoever asks would be taken for another.
-    Unsupported,
+    /// A value that is no text.
+    Unreadable,
+}
+
+impl Ask {
+    /// As what the authorizer judges it.
+    pub(crate) fn attributes(&self) -> Attributes<'_> {
+        Attributes {
+            verb: "impersonate",
+            group: self.group,
+            resource: self.resource,
+            subresource: &self.subresource,
+            namespace: &self.namespace,
+            name: &self.name,
+            ..Attributes::default()
+        }
+    }
 }
 
 impl Identity {
@@ -57,8 +93,8 @@ impl Identity {
     }
 
     /// A service account.
-    pub fn service_account(namespace: &str, name: &str) -> Identity {
-        let user = format!("system:serviceaccount:{namespace}:{name}");
+    pub(crate) fn of_service_account(namespace: &str, name: &str) -> Identity {
+        let user = format!("{SERVICE_ACCOUNT}{namespace}:{name}");
         let of_namespace = format!("{SERVICE_ACCOUNTS}:{namespace}");
         Identity::new(user, [SERVICE_ACCOUNTS, &of_namespace])
     }
@@ -110,31 +146,129 @@ impl Identity {
             .filter(|name| !name.is_empty())
     }
 
-    /// What the `Impersonate-*` headers ask for. Whether this user may is for the caller to judge.
-    pub(crate) fn impersonation(headers: &HeaderMap) -> Impersonation {
-        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-        let groups: Vec<&str> = headers
-            .get_all("impersonate-group")
-            .iter()
-            .filter_map(|v| v.to_str().ok())
-            .collect();
-        let more = headers
-            .keys()
-            .any(|k| k.as_str().starts_with("impersonate-extra-") || k == "impersonate-uid");
-        match text("impersonate-user") {
-            _ if more => Impersonation::Unsupported,
-            None if groups.is_empty() => Impersonation::None,
-            None => Impersonation::Incomplete,
-            Some(ANONYMOUS) => Impersonation::As(Identity::anonymous()),
-            Some(user) => Impersonation::As(Identity::new(
-                user,
-                groups
-                    .into_iter()
-                    .filter(|g| *g != AUTHENTICATED)
-                    .map(str::to_owned),
-            )),
-        }
+    /// The namespace and name of the service account that this is.
+    fn service_account(&self) -> Option<(&str, &str)> {
+        let (namespace, name) = self.user.strip_prefix(SERVICE_ACCOUNT)?.split_once(':')?;
+        let is_name = |text: &str| {
+            let letter = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+            text.starts_with(letter)
+                && text.ends_with(letter)
+                && text.chars().all(|c| letter(c) || c == '-' || c == '.')
+        };
+        (is_name(namespace) && is_name(name)).then_some((namespace, name))
     }
+
+    /// What the `Impersonate-*` headers ask for, if there are any. Whether this user may is for the
+    /// caller to judge.
+    ///
+    /// # Errors
+    ///
+    /// They say not whom to impersonate.
+    pub(crate) fn impersonation(
+        headers: &HeaderMap,
+    ) -> Result<Option<Impersonation>, BadImpersonation> {
+        let all = |name: &str| -> Result<Vec<String>, BadImpersonation> {
+            headers.get_all(name).iter().map(text).collect()
+        };
+        let user = all("impersonate-user")?.into_iter().next();
+        let mut identity = Identity {
+            user: user.unwrap_or_default(),
+            groups: all("impersonate-group")?,
+            uid: all("impersonate-uid")?
+                .into_iter()
+                .next()
+                .unwrap_or_default(),
+            extra: BTreeMap::new(),
+        };
+        for name in headers.keys() {
+            if let Some(key) = name.as_str().strip_prefix("impersonate-extra-") {
+                let key = percent_decode_str(key).decode_utf8();
+                let key = key.map_err(|_| BadImpersonation::Unreadable)?;
+                identity.extra.insert(key.into_owned(), all(name.as_str())?);
+            }
+        }
+        if identity.user.is_empty() {
+            return if identity == Identity::default() {
+                Ok(None)
+            } else {
+                Err(BadImpersonation::Incomplete)
+            };
+        }
+        let asks = identity.asks();
+        identity.complete();
+        Ok(Some(Impersonation { identity, asks }))
+    }
+
+    /// What must be allowed to whoever wants to be this one.
+    fn asks(&self) -> Vec<Ask> {
+        const GROUP: &str = "authentication.k8s.io";
+        let whom = match self.service_account() {
+            Some((namespace, name)) => Ask {
+                resource: "serviceaccounts",
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+                ..Ask::default()
+            },
+            None => Ask {
+                resource: "users",
+                name: self.user.clone(),
+                ..Ask::default()
+            },
+        };
+        let groups = self.groups.iter().map(|group| Ask {
+            resource: "groups",
+            name: group.clone(),
+            ..Ask::default()
+        });
+        let values = |(key, values): (&String, &Vec<String>)| -> Vec<Ask> {
+            let value = |name: &String| Ask {
+                group: GROUP,
+                resource: "userextras",
+                subresource: key.clone(),
+                name: name.clone(),
+                ..Ask::default()
+            };
+            values.iter().map(value).collect()
+        };
+        let uid = (!self.uid.is_empty()).then(|| Ask {
+            group: GROUP,
+            resource: "uids",
+            name: self.uid.clone(),
+            ..Ask::default()
+        });
+        let extra = self.extra.iter().flat_map(values);
+        std::iter::once(whom)
+            .chain(groups)
+            .chain(extra)
+            .chain(uid)
+            .collect()
+    }
+
+    /// Adds the groups that an impersonated user has without being asked for.
+    fn complete(&mut self) {
+        if self.groups.is_empty()
+            && let Some((namespace, _)) = self.service_account()
+        {
+            let own = format!("{SERVICE_ACCOUNTS}:{namespace}");
+            self.groups = vec![SERVICE_ACCOUNTS.to_owned(), own];
+        }
+        let known = self.is_in(AUTHENTICATED) && self.user != ANONYMOUS;
+        if known || self.is_in(UNAUTHENTICATED) {
+            return;
+        }
+        let group = if self.user == ANONYMOUS {
+            UNAUTHENTICATED
+        } else {
+            AUTHENTICATED
+        };
+        self.groups.push(group.to_owned());
+    }
+}
+
+fn text(value: &HeaderValue) -> Result<String, BadImpersonation> {
+    let text = std::str::from_utf8(value.as_bytes());
+    text.map(str::to_owned)
+        .map_err(|_| BadImpersonation::Unreadable)
 }
 
 #[cfg(test)]
@@ -159,21 +293,153 @@ mod tests {
         assert!(!identity.is_superuser());
     }
 
-    #[test]
-    fn impersonation_headers() {
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        assert_eq!(Identity::impersonation(&headers), Impersonation::None);
-        headers.append("impersonate-group", "dev".parse().unwrap());
-        assert_eq!(Identity::impersonation(&headers), Impersonation::Incomplete);
-        headers.append("impersonate-user", "jane".parse().unwrap());
+        for (name, value) in lines {
+            headers.append(*name, value.parse().unwrap());
+        }
+        headers
+    }
+
+    #[test]
+    fn whom_impersonation_headers_name() {
+        for (lines, user, groups) in [
+            (
+                &[("impersonate-user", "jane")][..],
+                "jane",
+                &["system:authenticated"][..],
+            ),
+            (
+                &[
+                    ("impersonate-user", "jane"),
+                    ("impersonate-group", "a"),
+                    ("impersonate-group", "b"),
+                ],
+                "jane",
+                &["a", "b", "system:authenticated"],
+            ),
+            (
+                &[
+                    ("impersonate-user", "jane"),
+                    ("impersonate-group", "system:authenticated"),
+                ],
+                "jane",
+                &["system:authenticated"],
+            ),
+            (
+                &[
+                    ("impersonate-user", "jane"),
+                    ("impersonate-group", "system:unauthenticated"),
+                ],
+                "jane",
+                &["system:unauthenticated"],
+            ),
+            (
+                &[("impersonate-user", "system:anonymous")],
+                "system:anonymous",
+                &["system:unauthenticated"],
+            ),
+            (
+                &[("impersonate-user", "system:serviceaccount:ns:sa")],
+                "system:serviceaccount:ns:sa",
+                &[
+                    "system:serviceaccounts",
+                    "system:serviceaccounts:ns",
+                    "system:authenticated",
+                ],
+            ),
+            (
+                &[
+                    ("impersonate-user", "system:serviceaccount:ns:sa"),
+                    ("impersonate-group", "a"),
+                ],
+                "system:serviceaccount:ns:sa",
+                &["a", "system:authenticated"],
+            ),
+            // Nobody's name, so that of a user like any other.
+            (
+                &[("impersonate-user", "system:serviceaccount:ns:a:b")],
+                "system:serviceaccount:ns:a:b",
+                &["system:authenticated"],
+            ),
+        ] {
+            let asked = Identity::impersonation(&headers(lines)).unwrap().unwrap();
+            assert_eq!(
+                (asked.identity.user.as_str(), asked.identity.groups),
+                (user, groups.iter().map(|g| (*g).to_owned()).collect()),
+                "{lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_must_be_allowed_for_it() {
+        let asked = Identity::impersonation(&headers(&[
+            ("impersonate-user", "system:serviceaccount:ns:sa"),
+            ("impersonate-group", "dev"),
+            ("impersonate-uid", "u1"),
+            ("impersonate-extra-acme.com%2fproject", "p"),
+            ("impersonate-extra-acme.com%2fproject", "q"),
+        ]));
+        let asked = asked.unwrap().unwrap();
+        let lines: Vec<String> = asked
+            .asks
+            .iter()
+            .map(|ask| {
+                let a = ask.attributes();
+                [
+                    a.verb,
+                    a.group,
+                    a.resource,
+                    a.subresource,
+                    a.namespace,
+                    a.name,
+                ]
+                .join(" ")
+            })
+            .collect();
         assert_eq!(
-            Identity::impersonation(&headers),
-            Impersonation::As(Identity::new("jane", ["dev"]))
+            lines,
+            [
+                "impersonate  serviceaccounts  ns sa",
+                "impersonate  groups   dev",
+                "impersonate authentication.k8s.io userextras acme.com/project  p",
+                "impersonate authentication.k8s.io userextras acme.com/project  q",
+                "impersonate authentication.k8s.io uids   u1",
+            ]
         );
-        headers.append("impersonate-extra-scopes", "x".parse().unwrap());
+        assert_eq!(asked.identity.uid, "u1");
+        assert_eq!(asked.identity.extra["acme.com/project"], ["p", "q"]);
+    }
+
+    #[test]
+    fn headers_that_name_nobody() {
+        let of = |lines: &[(&'static str, &str)]| Identity::impersonation(&headers(lines));
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&[("impersonate-user", "")]), Ok(None));
+        for header in [
+            "impersonate-group",
+            "impersonate-uid",
+            "impersonate-extra-x",
+        ] {
+            assert_eq!(
+                of(&[(header, "x")]),
+                Err(BadImpersonation::Incomplete),
+                "{header}"
+            );
+        }
+        assert_eq!(
+            of(&[("impersonate-user", "x"), ("impersonate-extra-%ff", "x")]),
+            Err(BadImpersonation::Unreadable)
+        );
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            "impersonate-user",
+            HeaderValue::from_bytes(b"\xff").unwrap(),
+        );
         assert_eq!(
             Identity::impersonation(&headers),
-            Impersonation::Unsupported
+            Err(BadImpersonation::Unreadable)
         );
     }
 }

@@ -34,6 +34,11 @@ impl Verb {
             Verb::Other => "other",
         }
     }
+
+    /// Whether it makes or changes something, or lets it go.
+    pub(crate) fn writes(self) -> bool {
+        !matches!(self, Verb::Get | Verb::List | Verb::Watch | Verb::Other)
+    }
 }
 
 /// A request for a resource of the API: `/api/v1/…` or `/apis/GROUP/VERSION/…`.

@@ -5,7 +5,9 @@ use jiff::Timestamp;
 
 use crate::plan::Plan;
 use crate::view::View;
-use crate::{deployment, job, namespace, node_ipam, node_lifecycle, pod_garbage, replica_set};
+use crate::{
+    cluster_role, deployment, job, namespace, node_ipam, node_lifecycle, pod_garbage, replica_set,
+};
 
 /// What the driver knows of a key that no view shows.
 #[derive(Clone, Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Refusal {
 /// One controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Controller {
+    /// [`cluster_role`]
+    ClusterRole,
     /// [`deployment`]
     Deployment,
     /// [`job`]
@@ -48,6 +52,7 @@ impl Controller {
     /// The kind whose objects the keys name, for events.
     pub(crate) fn kind(self) -> (&'static str, &'static str) {
         match self {
+            Controller::ClusterRole => ("rbac.authorization.k8s.io/v1", "ClusterRole"),
             Controller::Deployment => ("apps/v1", "Deployment"),
             Controller::Job => ("batch/v1", "Job"),
             Controller::Namespace => ("v1", "Namespace"),
@@ -60,6 +65,7 @@ impl Controller {
     /// The component name under which its events appear, as Kubernetes names it.
     pub(crate) fn component(self) -> &'static str {
         match self {
+            Controller::ClusterRole => "clusterrole-aggregation-controller",
             Controller::Deployment => "deployment-controller",
             Controller::Job => "job-controller",
             Controller::Namespace => "namespace-controller",
@@ -72,6 +78,7 @@ impl Controller {
     /// What is to be done about `key`.
     pub(crate) fn reconcile(self, key: &Key, view: &View, memory: &Memory, now: Timestamp) -> Plan {
         match self {
+            Controller::ClusterRole => cluster_role::reconcile(key, view),
             Controller::Deployment => deployment::reconcile(key, view, now),
             Controller::Job => job::reconcile(key, view, now),
             Controller::Namespace => namespace::reconcile(key, view),

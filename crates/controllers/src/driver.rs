@@ -312,6 +312,10 @@ impl Driver {
     fn reference(&self, controller: Controller, key: &Key, view: &crate::View) -> ObjectReference {
         let (api_version, kind) = controller.kind();
         let uid = match controller {
+            Controller::ClusterRole => view
+                .cluster_roles
+                .get(key)
+                .and_then(|o| o.metadata.uid.clone()),
             Controller::Deployment => view
                 .deployments
                 .get(key)

@@ -13,13 +13,14 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::controller::Controller;
 use crate::view::{Table, View};
 use crate::writer::{Mark, Writer};
-use crate::{job, node_lifecycle, owner, pods};
+use crate::{cluster_role, job, node_lifecycle, owner, pods};
 
 /// What a worker takes from the queue.
 pub(crate) type Work = (Controller, Key);
@@ -64,6 +65,7 @@ impl Feed {
                 ..View::default()
             }),
             progress: BTreeMap::from([
+                followed::<ClusterRole>(|v| &v.cluster_roles),
                 followed::<ConfigMap>(|v| &v.config_maps),
                 followed::<Deployment>(|v| &v.deployments),
                 followed::<Job>(|v| &v.jobs),
@@ -164,6 +166,15 @@ impl Feed {
             everything(),
             |v| &mut v.deployments,
             |c| c.each(|d| vec![(Controller::Deployment, owner::key_of(d))]),
+            queue,
+            &mut tasks,
+        )
+        .await;
+        feed.follow::<ClusterRole>(
+            client,
+            everything(),
+            |v| &mut v.cluster_roles,
+            on_cluster_role,
             queue,
             &mut tasks,
         )
@@ -336,6 +347,15 @@ impl<T: Kind> Change<'_, T> {
             .flat_map(work)
             .collect()
     }
+}
+
+/// A role itself, and all that gather: which of them chose or choose it, they say themselves.
+fn on_cluster_role(change: Change<'_, ClusterRole>) -> Vec<Work> {
+    let gathering = change.view.cluster_roles.iter();
+    let gathering = gathering.filter(|(_, role)| cluster_role::gathers(role));
+    gathering
+        .map(|(key, _)| (Controller::ClusterRole, key.clone()))
+        .collect()
 }
 
 fn on_namespace(change: Change<'_, Namespace>) -> Vec<Work> {

@@ -5,6 +5,7 @@
 //! missing. [`run`] is the driver that all of them share; it runs a key again only when its view
 //! shows that key's last writes, so that no reconciler ever acts twice on one cause.
 
+mod cluster_role;
 mod controller;
 mod deployment;
 mod driver;

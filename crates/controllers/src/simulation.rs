@@ -197,10 +197,12 @@ impl Simulation {
         let view = &self.view;
         let deployments = view.deployments.iter().map(|(k, _)| k.clone()).collect();
         let sets = view.replica_sets.iter().map(|(k, _)| k.clone()).collect();
+        let roles = view.cluster_roles.iter().map(|(k, _)| k.clone()).collect();
         let jobs = view.jobs.iter().map(|(k, _)| k.clone()).collect();
         keys(Controller::Deployment, deployments)
             .chain(keys(Controller::ReplicaSet, sets))
             .chain(keys(Controller::Job, jobs))
+            .chain(keys(Controller::ClusterRole, roles))
             .collect()
     }
 
@@ -246,6 +248,7 @@ impl Simulation {
             "ReplicaSet" => view.replica_sets.get(key).map(|o| owner::to_value(&**o)),
             "Deployment" => view.deployments.get(key).map(|o| owner::to_value(&**o)),
             "Job" => view.jobs.get(key).map(|o| owner::to_value(&**o)),
+            "ClusterRole" => view.cluster_roles.get(key).map(|o| owner::to_value(&**o)),
             "Node" => view.nodes.get(key).map(|o| owner::to_value(&**o)),
             "Namespace" => view.namespaces.get(key).map(|o| owner::to_value(&**o)),
             "ServiceAccount" => view
@@ -275,6 +278,7 @@ impl Simulation {
             "ReplicaSet" => view.replica_sets.set(key, typed(object)),
             "Deployment" => view.deployments.set(key, typed(object)),
             "Job" => view.jobs.set(key, typed(object)),
+            "ClusterRole" => view.cluster_roles.set(key, typed(object)),
             "Node" => view.nodes.set(key, typed(object)),
             "Namespace" => view.namespaces.set(key, typed(object)),
             "ServiceAccount" => view.service_accounts.set(key, typed(object)),

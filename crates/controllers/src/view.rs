@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::ClusterRole;
 
 use crate::{job, owner};
 
@@ -30,6 +31,8 @@ pub struct View {
     pub leases: Table<Lease>,
     /// All service accounts.
     pub service_accounts: Table<ServiceAccount>,
+    /// All cluster roles.
+    pub cluster_roles: Table<ClusterRole>,
     /// The `kube-root-ca.crt` of each namespace.
     pub config_maps: Table<ConfigMap>,
     /// The cluster's CA certificate, PEM.

@@ -14,6 +14,7 @@ use store::When;
 
 use crate::authz::NODE_LEASES;
 use crate::dispatch::Call;
+use crate::rbac;
 
 pub(crate) use node_token::{another_uid, node_token};
 pub(crate) use priority::priority;
@@ -93,6 +94,7 @@ pub(crate) fn node_restriction(call: &Call, object: &Value) -> Result<(), Status
 /// Judges what is about to be stored by who writes it. `old` is what is stored, none for a create.
 pub(crate) fn judge(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
     node::own_node(call, old, new)?;
+    rbac::escalation::judge(call, old, new)?;
     if let Some(old) = old {
         node_status(call, old, new)?;
     }

@@ -12,11 +12,28 @@ use tracing::{error, warn};
 
 use super::change::{Change, EventType};
 use super::{Cache, Shelf};
+use crate::rbac::{Index, Kind};
 
 /// What the keys of objects start with.
 const REGISTRY: &[u8] = b"/registry/";
 /// The shelf that the nodes' index is made from.
 const PODS: &[u8] = b"/registry/core/pods/";
+/// The shelves that the index of rights is made from.
+const RIGHTS: [(&[u8], Kind); 4] = [
+    (
+        b"/registry/rbac.authorization.k8s.io/clusterroles/",
+        Kind::Role,
+    ),
+    (b"/registry/rbac.authorization.k8s.io/roles/", Kind::Role),
+    (
+        b"/registry/rbac.authorization.k8s.io/clusterrolebindings/",
+        Kind::Binding,
+    ),
+    (
+        b"/registry/rbac.authorization.k8s.io/rolebindings/",
+        Kind::Binding,
+    ),
+];
 
 impl Cache {
     /// Keeps the cache up to date until told to stop or the store stops.
@@ -84,6 +101,15 @@ impl Cache {
             }
         }
         drop(nodes);
+        let mut rights = Index::default();
+        for (prefix, kind) in RIGHTS {
+            for (key, object) in all.get(prefix).into_iter().flatten() {
+                if let Some((namespace, name)) = scoped_name(prefix, key) {
+                    rights.put(kind, namespace, name, object.bytes());
+                }
+            }
+        }
+        *self.rights.write() = rights;
         for (prefix, shelf) in &self.shelves {
             let objects = all.remove(prefix.as_bytes()).unwrap_or_default();
             shelf.reset(objects, state.revision());
@@ -116,6 +142,11 @@ impl Cache {
         if let Some((_, pods)) = changes.get(PODS) {
             self.index(pods);
         }
+        for (prefix, kind) in RIGHTS {
+            if let Some((_, changes)) = changes.get(prefix) {
+                self.index_rights(prefix, kind, changes);
+            }
+        }
         for (shelf, changes) in changes.into_values() {
             shelf.apply(changes);
         }
@@ -140,6 +171,23 @@ impl Cache {
     }
 }
 
+impl Cache {
+    fn index_rights(&self, prefix: &[u8], kind: Kind, changes: &[Change]) {
+        let mut rights = self.rights.write();
+        for change in changes {
+            let Some((namespace, name)) = scoped_name(prefix, &change.key) else {
+                continue;
+            };
+            match change.kind {
+                EventType::Deleted => rights.remove(kind, namespace, name),
+                EventType::Added | EventType::Modified => {
+                    rights.put(kind, namespace, name, change.object.bytes());
+                }
+            }
+        }
+    }
+}
+
 /// `/registry/core/pods/` of `/registry/core/pods/default/web`.
 fn prefix(key: &[u8]) -> Option<&[u8]> {
     let rest = key.strip_prefix(REGISTRY)?;
@@ -152,6 +200,12 @@ fn pod_name(key: &[u8]) -> Option<(&str, &str)> {
     std::str::from_utf8(key.strip_prefix(PODS)?)
         .ok()?
         .split_once('/')
+}
+
+/// Namespace and name behind a resource's prefix; no namespace where there is only a name.
+fn scoped_name<'a>(prefix: &[u8], key: &'a [u8]) -> Option<(&'a str, &'a str)> {
+    let rest = std::str::from_utf8(key.strip_prefix(prefix)?).ok()?;
+    Some(rest.split_once('/').unwrap_or(("", rest)))
 }
 
 fn read(key: &[u8], value: &Bytes, revision: u64) -> Option<Object> {
@@ -226,5 +280,24 @@ mod tests {
             pod_name(b"/registry/core/pods/default/web"),
             Some(("default", "web"))
         );
+    }
+
+    #[test]
+    fn rights_come_from_the_keys_of_their_resources() {
+        for ((prefix, _), plural) in RIGHTS.into_iter().zip([
+            "clusterroles",
+            "roles",
+            "clusterrolebindings",
+            "rolebindings",
+        ]) {
+            let resource = api::resource::by_path(crate::rbac::GROUP, "v1", plural).unwrap();
+            assert_eq!(resource.prefix(None).as_bytes(), prefix);
+            let home = if resource.namespaced { "ns" } else { "" };
+            let key = resource.key(Some(home), "system:x");
+            assert_eq!(
+                scoped_name(prefix, key.as_bytes()),
+                Some((home, "system:x"))
+            );
+        }
     }
 }

@@ -20,6 +20,7 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use crate::node_index::NodeIndex;
+use crate::rbac;
 
 pub(crate) use change::{Change, EventType, line};
 pub(crate) use selection::Selection;
@@ -35,6 +36,8 @@ pub(crate) struct Cache {
     pub(crate) nodes: RwLock<NodeIndex>,
     /// Says that some user was made or revoked.
     pub(crate) users: watch::Sender<()>,
+    /// What roles and bindings give to whom.
+    pub(crate) rights: RwLock<rbac::Index>,
 }
 
 impl Cache {
@@ -47,6 +50,7 @@ impl Cache {
             applied: watch::Sender::new(0),
             nodes: RwLock::default(),
             users: watch::Sender::new(()),
+            rights: RwLock::default(),
         }
     }
 

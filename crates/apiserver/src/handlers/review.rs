@@ -1,17 +1,19 @@
 //! Reviews: who am I, and may I? Answered at once, stored never.
 
+mod access;
+
+use api::Status;
 use api::apply::{Target, track};
 use api::codec::{Decoded, Expected};
-use api::{Resource, Status};
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{token, write};
-use crate::authz::{self, Attributes};
 use crate::body::Response;
 use crate::dispatch::Call;
 use crate::identity::Identity;
 use crate::options::WriteOptions;
+use crate::rbac::Rule;
 use crate::respond;
 
 /// Answers the creation of a review.
@@ -32,11 +34,10 @@ pub(crate) async fn review(call: &Call) -> Result<Response, Status> {
             value["metadata"]["creationTimestamp"] = now.to_string().into();
             json!({"userInfo": user_info(&call.identity)})
         }
-        "selfsubjectaccessreviews" => decide(call, &call.identity, &value),
-        "subjectaccessreviews" | "localsubjectaccessreviews" => {
-            decide(call, &subject(&value), &value)
+        "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" => {
+            access::review(call, &mut value)?
         }
-        "selfsubjectrulesreviews" => rules(&call.identity),
+        "selfsubjectrulesreviews" => rules(call, &value)?,
         "tokenreviews" => token::review(call, &value).await?,
         other => {
             return Err(Status::internal(format!("no such review: {other}")));
@@ -48,87 +49,63 @@ pub(crate) async fn review(call: &Call) -> Result<Response, Status> {
 
 /// A user as reviews show it.
 pub(super) fn user_info(identity: &Identity) -> Value {
-    let mut user = json!({"username": identity.user, "groups": identity.groups});
+    let mut info = json!({"username": identity.user, "groups": identity.groups});
     if !identity.uid.is_empty() {
-        user["uid"] = identity.uid.as_str().into();
+        info["uid"] = json!(identity.uid);
     }
     if !identity.extra.is_empty() {
-        user["extra"] = json!(identity.extra);
+        info["extra"] = json!(identity.extra);
     }
-    user
+    info
 }
 
-/// The user that a review is about.
-fn subject(review: &Value) -> Identity {
-    let groups: Vec<String> = review
-        .pointer("/spec/groups")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(|g| Some(g.as_str()?.to_owned()))
-        .collect();
-    let user = review.pointer("/spec/user").and_then(Value::as_str);
-    Identity {
-        user: user.unwrap_or_default().to_owned(),
-        groups,
-        ..Identity::default()
+/// What the user may do in a namespace, as `kubectl auth can-i --list` shows it.
+fn rules(call: &Call, review: &Value) -> Result<Value, Status> {
+    let namespace = review.pointer("/spec/namespace").and_then(Value::as_str);
+    let Some(namespace) = namespace.filter(|ns| !ns.is_empty()) else {
+        return Err(Status::bad_request("no namespace on request"));
+    };
+    let identity = &call.identity;
+    let (mut resources, mut paths) = (Vec::new(), Vec::new());
+    let mut list = |rule: &Rule| {
+        let rule = rule.clone();
+        if !rule.resources.is_empty() {
+            let urls = Vec::new();
+            let of_resources = Rule {
+                non_resource_urls: urls,
+                ..rule.clone()
+            };
+            resources.push(of_resources);
+        }
+        if !rule.non_resource_urls.is_empty() {
+            paths.push(Rule {
+                verbs: rule.verbs,
+                non_resource_urls: rule.non_resource_urls,
+                ..Rule::default()
+            });
+        }
+    };
+    let mut errors = Vec::new();
+    if identity.is_superuser() {
+        Rule::everything().iter().for_each(&mut list);
     }
-}
-
-fn decide(call: &Call, identity: &Identity, review: &Value) -> Value {
-    let text = |path: &str| {
-        review
-            .pointer(path)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let allowed = if review.pointer("/spec/nonResourceAttributes").is_some() {
-        let verb = text("/spec/nonResourceAttributes/verb").to_uppercase();
-        let method = http::Method::from_bytes(verb.as_bytes()).unwrap_or(http::Method::OPTIONS);
-        authz::allowed_path(identity, &method, text("/spec/nonResourceAttributes/path"))
-    } else {
-        let asked = Attributes {
-            verb: text("/spec/resourceAttributes/verb"),
-            group: text("/spec/resourceAttributes/group"),
-            resource: text("/spec/resourceAttributes/resource"),
-            subresource: text("/spec/resourceAttributes/subresource"),
-            namespace: text("/spec/resourceAttributes/namespace"),
-            name: text("/spec/resourceAttributes/name"),
-            node_name: None,
-            absent: false,
-        };
-        authz::allowed(identity, &asked, &call.server.inner.cache.nodes.read())
-    };
-    json!({"allowed": allowed})
-}
-
-/// What a user may do, as `kubectl auth can-i --list` shows it.
-fn rules(identity: &Identity) -> Value {
-    let (resources, paths) = if identity.is_superuser() {
-        (
-            json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}]),
-            json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]),
-        )
-    } else {
-        let own = |group: &str| {
-            let plurals: Vec<&str> = api::resource::all()
-                .iter()
-                .filter(|r: &&Resource| r.group == group && r.plural.starts_with("selfsubject"))
-                .map(|r| r.plural)
-                .collect();
-            json!({"verbs": ["create"], "apiGroups": [group], "resources": plurals})
-        };
-        (
-            json!([own("authentication.k8s.io"), own("authorization.k8s.io")]),
-            json!([{"verbs": ["get"], "nonResourceURLs": [
-                "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez",
-                "/openapi", "/openapi/*", "/readyz", "/version", "/version/"]}]),
-        )
-    };
-    json!({
+    {
+        let rights = call.server.inner.cache.rights.read();
+        let (rules, missing) = rights.rules(identity, namespace);
+        rules.into_iter().for_each(list);
+        errors.extend(missing.iter().map(ToString::to_string));
+    }
+    if identity.node().is_some() {
+        errors.push("node authorizer does not support user rule resolution".to_owned());
+    }
+    let mut status = json!({
         "resourceRules": resources,
         "nonResourceRules": paths,
         // What a node may besides depends on its pods.
-        "incomplete": identity.node().is_some(),
-    })
+        "incomplete": !errors.is_empty(),
+    });
+    if !errors.is_empty() {
+        status["evaluationError"] = errors.join(", ").into();
+    }
+    Ok(status)
 }

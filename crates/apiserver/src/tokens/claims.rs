@@ -6,14 +6,13 @@ use k8s_openapi::api::core::v1::{Node, Pod, Secret, ServiceAccount};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::identity::Identity;
+use crate::identity::{Identity, SERVICE_ACCOUNT};
 
 /// Who signs: the name by which pods reach the API.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
 /// For how long the token of a pod or account that goes away is still good, as in Kubernetes: it may have
 /// something to say at its end.
 const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
-const SUBJECT: &str = "system:serviceaccount:";
 
 /// The claims, in the names of RFC 7519 and Kubernetes. Times are seconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,7 +67,7 @@ pub(crate) enum Fault {
 impl Claims {
     /// The subject of an account.
     pub(crate) fn subject(namespace: &str, account: &str) -> String {
-        format!("{SUBJECT}{namespace}:{account}")
+        format!("{SERVICE_ACCOUNT}{namespace}:{account}")
     }
 
     /// Those of `wanted` audiences that the token is for.
@@ -139,7 +138,8 @@ impl Claims {
     /// The user that the token speaks for.
     pub(crate) fn identity(&self) -> Identity {
         let bound = &self.bound;
-        let mut identity = Identity::service_account(&bound.namespace, &bound.serviceaccount.name);
+        let mut identity =
+            Identity::of_service_account(&bound.namespace, &bound.serviceaccount.name);
         identity.uid.clone_from(&bound.serviceaccount.uid);
         let mut extra = |key: &str, value: String| {
             identity

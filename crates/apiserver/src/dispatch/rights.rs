@@ -1,0 +1,165 @@
+//! As whom a request is judged, and whether that user may.
+
+use api::selector::FieldSelector;
+use api::status::Subject;
+use api::{Resource, Status};
+use http::{HeaderMap, Method};
+
+use crate::authz::{self, Attributes, Decision};
+use crate::identity::{BadImpersonation, Identity, Impersonation};
+use crate::request::{Query, ResourcePath, Verb};
+use crate::{ApiServer, handlers, rbac, respond};
+
+impl ApiServer {
+    /// Whom the request is to be judged as: who asks, or whom they may impersonate and want to.
+    pub(super) async fn identify(
+        &self,
+        identity: &Identity,
+        headers: &HeaderMap,
+    ) -> Result<Identity, Status> {
+        let identity = self.authenticate(identity, headers).await?;
+        let asked = Identity::impersonation(headers).map_err(|bad| match bad {
+            BadImpersonation::Incomplete => {
+                Status::bad_request("requested impersonation without impersonating a user")
+            }
+            BadImpersonation::Unreadable => {
+                Status::bad_request("impersonation headers must be UTF-8")
+            }
+        })?;
+        let Some(Impersonation {
+            identity: other,
+            asks,
+        }) = asked
+        else {
+            return Ok(identity);
+        };
+        if identity.is_superuser() {
+            return Ok(other);
+        }
+        self.knows_rights().await?;
+        for ask in &asks {
+            let asked = ask.attributes();
+            let decision = self.decide(&identity, &asked);
+            if !decision.allowed {
+                return Err(forbidden(&identity, &asked, asked.name, &decision));
+            }
+        }
+        Ok(other)
+    }
+
+    /// Whether the user may, as far as this server knows. Holds its locks only as long as it takes.
+    pub(crate) fn decide(&self, identity: &Identity, asked: &Attributes<'_>) -> Decision {
+        let cache = &self.inner.cache;
+        authz::decide(identity, asked, &cache.nodes.read(), &cache.rights.read())
+    }
+
+    /// The same of a path that is no resource's.
+    pub(crate) fn decide_path(&self, identity: &Identity, verb: &str, path: &str) -> Decision {
+        authz::decide_path(identity, verb, path, &self.inner.cache.rights.read())
+    }
+
+    /// Waits until roles and bindings were read once: before, nobody would have any rights.
+    async fn knows_rights(&self) -> Result<(), Status> {
+        if self.inner.cache.revision() > 0 {
+            return Ok(());
+        }
+        handlers::catch_up(self).await
+    }
+
+    /// Refuses what the user may not do.
+    pub(super) async fn authorize(
+        &self,
+        identity: &Identity,
+        verb: Verb,
+        path: &ResourcePath,
+        query: &Query,
+        resource: Option<&'static Resource>,
+    ) -> Result<(), Status> {
+        if identity.is_superuser() {
+            return Ok(());
+        }
+        // Read as the handlers read it, so that nobody is let in by what they understand otherwise.
+        let selector = resource
+            .zip(query.text("fieldSelector"))
+            .and_then(|(resource, text)| FieldSelector::parse(resource, text).ok())
+            .unwrap_or_default();
+        let demands = |field: &str| selector.exact(field);
+        let name = match &path.name {
+            Some(name) => name.as_str(),
+            None if authz::takes_name_from_selector(verb) => {
+                demands("metadata.name").unwrap_or_default()
+            }
+            None => "",
+        };
+        let mut asked = Attributes {
+            verb: verb.as_str(),
+            group: &path.group,
+            resource: &path.plural,
+            subresource: path.subresource.as_deref().unwrap_or_default(),
+            namespace: path.namespace.as_deref().unwrap_or_default(),
+            name,
+            node_name: demands("spec.nodeName"),
+            absent: false,
+        };
+        self.knows_rights().await?;
+        if identity.node().is_none() && path.group == rbac::GROUP && verb.writes() {
+            // Judged by what the writer and the role have now, wherever that was written.
+            handlers::catch_up(self).await?;
+        }
+        let mut decision = self.decide(identity, &asked);
+        if decision.allowed {
+            return Ok(());
+        }
+        if identity.node().is_some() {
+            // It may know of a binding through another server before this one does.
+            handlers::catch_up(self).await?;
+            let pods = Resource::of::<k8s_openapi::api::core::v1::Pod>();
+            let pod = self
+                .inner
+                .cache
+                .get(pods, path.namespace.as_deref(), asked.name);
+            asked.absent = pod.is_none();
+            decision = self.decide(identity, &asked);
+            if decision.allowed {
+                return Ok(());
+            }
+        }
+        let name = path.name.as_deref().unwrap_or_default();
+        Err(forbidden(identity, &asked, name, &decision))
+    }
+
+    /// Refuses a path that is no resource's to those who may not see it.
+    pub(super) async fn authorize_path(
+        &self,
+        identity: &Identity,
+        method: &Method,
+        path: &str,
+    ) -> Result<(), Status> {
+        let verb = authz::path_verb(method);
+        if !identity.is_superuser() && !authz::is_open(&verb, path) {
+            self.knows_rights().await?;
+        }
+        let decision = self.decide_path(identity, &verb, path);
+        if decision.allowed {
+            return Ok(());
+        }
+        let mut status = respond::forbidden_path(identity, method, path);
+        status.message = decision.explain(status.message);
+        Err(status)
+    }
+}
+
+/// 403 for a resource, in Kubernetes' words.
+fn forbidden(
+    identity: &Identity,
+    asked: &Attributes<'_>,
+    name: &str,
+    decision: &Decision,
+) -> Status {
+    let subject = Subject {
+        group: asked.group,
+        name: asked.resource,
+    };
+    let why = decision.explain(authz::refusal(identity, asked));
+    Status::forbidden(subject, name, &why)
+}

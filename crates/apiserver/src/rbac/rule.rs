@@ -1,0 +1,428 @@
+//! One rule of a role: what it allows, and whether rules cover others.
+//!
+//! The source of every comparison is Kubernetes' `component-helpers/auth/rbac/validation` and
+//! `pkg/apis/rbac/v1/evaluation_helpers.go`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::authz::Attributes;
+
+/// Into how many single rights rules are taken apart at most. A role that needs more is not compared.
+const MOST_RIGHTS: usize = 10_000;
+/// What stands for everything in any field.
+const ALL: &str = "*";
+
+/// A rule, as roles list them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Rule {
+    #[serde(deserialize_with = "list")]
+    pub(crate) verbs: Vec<String>,
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) api_groups: Vec<String>,
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) resources: Vec<String>,
+    #[serde(deserialize_with = "list", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) resource_names: Vec<String>,
+    #[serde(
+        rename = "nonResourceURLs",
+        deserialize_with = "list",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub(crate) non_resource_urls: Vec<String>,
+}
+
+/// A list that may be null.
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// Rules that would be taken apart into too many rights.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TooMany;
+
+impl Rule {
+    /// Everything, of resources and of other paths.
+    pub(crate) fn everything() -> [Rule; 2] {
+        let all = || vec![ALL.to_owned()];
+        let resources = Rule {
+            verbs: all(),
+            api_groups: all(),
+            resources: all(),
+            ..Rule::default()
+        };
+        let paths = Rule {
+            verbs: all(),
+            non_resource_urls: all(),
+            ..Rule::default()
+        };
+        [resources, paths]
+    }
+
+    /// Whether it allows a request for a resource.
+    pub(crate) fn allows(&self, asked: &Attributes<'_>) -> bool {
+        has(&self.verbs, asked.verb)
+            && has(&self.api_groups, asked.group)
+            && self
+                .resources
+                .iter()
+                .any(|r| matches_resource(r, asked.resource, asked.subresource))
+            && (self.resource_names.is_empty()
+                || self.resource_names.iter().any(|name| name == asked.name))
+    }
+
+    /// Whether it allows a request for a path that is no resource's.
+    pub(crate) fn allows_path(&self, verb: &str, path: &str) -> bool {
+        has(&self.verbs, verb) && self.non_resource_urls.iter().any(|url| under(url, path))
+    }
+
+    /// Whether it gives all that `other` gives.
+    fn covers(&self, other: &Rule) -> bool {
+        let names = if other.resource_names.is_empty() {
+            self.resource_names.is_empty()
+        } else {
+            self.resource_names.is_empty()
+                || other
+                    .resource_names
+                    .iter()
+                    .all(|name| self.resource_names.contains(name))
+        };
+        names
+            && other.verbs.iter().all(|verb| has(&self.verbs, verb))
+            && other
+                .api_groups
+                .iter()
+                .all(|group| has(&self.api_groups, group))
+            && other.resources.iter().all(|r| self.covers_resource(r))
+            && other
+                .non_resource_urls
+                .iter()
+                .all(|path| self.non_resource_urls.iter().any(|url| under(url, path)))
+    }
+
+    /// `*`, the same, or `*/SUBRESOURCE` for `RESOURCE/SUBRESOURCE`.
+    fn covers_resource(&self, wanted: &str) -> bool {
+        let any = wanted.split_once('/').map(|(_, sub)| sub);
+        self.resources.iter().any(|own| {
+            own == ALL || own == wanted || (any.is_some() && own.strip_prefix("*/") == any)
+        })
+    }
+
+    /// How many single rights it consists of.
+    fn count(&self) -> usize {
+        let names = self.resource_names.len().max(1);
+        let resources = [self.api_groups.len(), self.resources.len(), names];
+        let resources = resources.into_iter().fold(1, usize::saturating_mul);
+        let objects = resources.saturating_add(self.non_resource_urls.len());
+        objects.saturating_mul(self.verbs.len())
+    }
+
+    /// Its single rights: one group, resource, verb and name each, or one path and verb.
+    fn rights(&self) -> impl Iterator<Item = Rule> {
+        let one = |text: &String| vec![text.clone()];
+        let names: Vec<Vec<String>> = match self.resource_names.as_slice() {
+            [] => vec![Vec::new()],
+            names => names.iter().map(one).collect(),
+        };
+        let mut rights = Vec::new();
+        for group in &self.api_groups {
+            for resource in &self.resources {
+                for verb in &self.verbs {
+                    rights.extend(names.iter().map(|name| Rule {
+                        verbs: one(verb),
+                        api_groups: one(group),
+                        resources: one(resource),
+                        resource_names: name.clone(),
+                        ..Rule::default()
+                    }));
+                }
+            }
+        }
+        for url in &self.non_resource_urls {
+            rights.extend(self.verbs.iter().map(|verb| Rule {
+                verbs: one(verb),
+                non_resource_urls: one(url),
+                ..Rule::default()
+            }));
+        }
+        rights.into_iter()
+    }
+
+    /// Whether it is about one resource and at most one name, so that only its verbs can be many.
+    fn is_simple(&self) -> bool {
+        self.non_resource_urls.is_empty()
+            && self.api_groups.len() == 1
+            && self.resources.len() == 1
+            && self.resource_names.len() <= 1
+    }
+}
+
+/// Which single rights of `wanted` no rule of `held` covers.
+///
+/// # Errors
+///
+/// There are too many to compare them.
+pub(crate) fn missing<'a>(
+    held: &[&Rule],
+    wanted: impl IntoIterator<Item = &'a Rule>,
+) -> Result<Vec<Rule>, TooMany> {
+    let mut left = MOST_RIGHTS;
+    let mut missing = Vec::new();
+    for rule in wanted {
+        // Mostly a rule is held as it is.
+        if held.iter().any(|own| own.covers(rule)) {
+            continue;
+        }
+        left = left.checked_sub(rule.count()).ok_or(TooMany)?;
+        let lacking = |right: &Rule| !held.iter().any(|own| own.covers(right));
+        missing.extend(rule.rights().filter(lacking));
+    }
+    Ok(missing)
+}
+
+/// The same rights in fewer rules: verbs on the same resource become one rule.
+pub(crate) fn compact(rules: Vec<Rule>) -> Vec<Rule> {
+    let (simple, mut compacted): (Vec<Rule>, Vec<Rule>) =
+        rules.into_iter().partition(Rule::is_simple);
+    let mut by_resource: BTreeMap<_, Rule> = BTreeMap::new();
+    for rule in simple {
+        let key = (
+            rule.api_groups.clone(),
+            rule.resources.clone(),
+            rule.resource_names.clone(),
+        );
+        match by_resource.get_mut(&key) {
+            None => drop(by_resource.insert(key, rule)),
+            Some(there) => {
+                for verb in rule.verbs {
+                    if !there.verbs.contains(&verb) {
+                        there.verbs.push(verb);
+                    }
+                }
+            }
+        }
+    }
+    compacted.extend(by_resource.into_values());
+    compacted
+}
+
+/// Kubernetes' short form: `{APIGroups:[""], Resources:["pods"], Verbs:["get"]}`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields = [
+            ("APIGroups", &self.api_groups),
+            ("Resources", &self.resources),
+            ("NonResourceURLs", &self.non_resource_urls),
+            ("ResourceNames", &self.resource_names),
+            ("Verbs", &self.verbs),
+        ];
+        let parts: Vec<String> = fields
+            .into_iter()
+            .filter(|(_, values)| !values.is_empty())
+            .map(|(name, values)| format!("{name}:{}", quoted(values)))
+            .collect();
+        write!(f, "{{{}}}", parts.join(", "))
+    }
+}
+
+/// A list of texts as Go prints it: `["a" "b"]`.
+pub(super) fn quoted(values: &[String]) -> String {
+    let values: Vec<String> = values.iter().map(|value| format!("{value:?}")).collect();
+    format!("[{}]", values.join(" "))
+}
+
+fn has(list: &[String], wanted: &str) -> bool {
+    list.iter().any(|item| item == ALL || item == wanted)
+}
+
+fn matches_resource(own: &str, resource: &str, subresource: &str) -> bool {
+    if own == ALL {
+        return true;
+    }
+    if subresource.is_empty() {
+        return own == resource;
+    }
+    own.split_once('/')
+        .is_some_and(|(of, sub)| sub == subresource && (of == ALL || of == resource))
+}
+
+/// Whether a path is the one that a rule names, or begins as the rule says that ends in `*`.
+fn under(url: &str, path: &str) -> bool {
+    url == path || (url.ends_with('*') && path.starts_with(url.trim_end_matches('*')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `VERBS GROUPS RESOURCES [NAMES]`, or `VERBS - URLS`; lists by commas, `core` for the core group.
+    fn rule(line: &str) -> Rule {
+        super::super::defaults::rule(line)
+    }
+
+    fn asked(line: &str) -> Attributes<'_> {
+        // VERB GROUP/RESOURCE[:SUB] [NAME]
+        let mut words = line.split(' ');
+        let verb = words.next().unwrap();
+        let (group, resource) = words.next().unwrap().split_once('/').unwrap();
+        let (resource, subresource) = resource.split_once(':').unwrap_or((resource, ""));
+        Attributes {
+            verb,
+            group,
+            resource,
+            subresource,
+            name: words.next().unwrap_or_default(),
+            ..Attributes::default()
+        }
+    }
+
+    #[test]
+    fn what_a_rule_allows() {
+        for (allowed, line, request) in [
+            (true, "get core pods", "get /pods"),
+            (true, "get core pods", "get /pods p"),
+            (false, "get core pods", "list /pods"),
+            (false, "get core pods", "get apps/pods"),
+            (false, "get core pods", "get /pods:log p"),
+            (true, "get core pods/log", "get /pods:log p"),
+            (false, "get core pods/log", "get /pods p"),
+            (false, "get core pods/log", "get /pods:status p"),
+            (true, "* core pods", "fly /pods"),
+            (true, "get * pods", "get any/pods"),
+            (true, "get core *", "get /pods:log p"),
+            (true, "get core *", "get /secrets"),
+            (true, "get core */log", "get /pods:log p"),
+            (false, "get core */log", "get /pods p"),
+            (false, "get core */log", "get /pods:logs p"),
+            (false, "get core pods/*", "get /pods:log p"),
+            (false, "get core po*", "get /pods"),
+            (true, "get core pods a,b", "get /pods b"),
+            (false, "get core pods a,b", "get /pods c"),
+            // A list or creation has no name, so a rule with names says nothing of it.
+            (false, "list core pods a", "list /pods"),
+            (true, "get,list apps,core pods,nodes", "list apps/nodes"),
+            (false, "get - /api", "get /api"),
+            (false, "get core pods", "get /"),
+        ] {
+            assert_eq!(
+                rule(line).allows(&asked(request)),
+                allowed,
+                "{line}: {request}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_rule_allows_of_paths() {
+        for (allowed, line, path) in [
+            (true, "get - /healthz", "/healthz"),
+            (false, "get - /healthz", "/healthz/ping"),
+            (false, "get - /healthz/*", "/healthz"),
+            (true, "get - /healthz/*", "/healthz/ping/x"),
+            (true, "get - *", "/anything"),
+            (true, "* - /api*", "/apis"),
+            (false, "post - /api", "/api"),
+            (false, "get core *", "/api"),
+            (false, "get - /a*c", "/abc"),
+        ] {
+            assert_eq!(
+                rule(line).allows_path("get", path),
+                allowed,
+                "{line}: {path}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_rules_cover() {
+        for (held, wanted, lacking) in [
+            (&["get core pods"][..], "get core pods", &[][..]),
+            (
+                &["get core pods"],
+                "get,list core pods",
+                &["list core pods"],
+            ),
+            (
+                &["get core pods", "list core pods"],
+                "get,list core pods",
+                &[],
+            ),
+            (&["* * *"], "get,fly core,apps pods,x/y n", &[]),
+            (&["* * *"], "get - /api", &["get - /api"]),
+            (&["get - *"], "get - /api,/apis/*", &[]),
+            (&["get - /api/*"], "get - /api/*,/api", &["get - /api"]),
+            (&["get core pods a"], "get core pods", &["get core pods"]),
+            (&["get core pods"], "get core pods a", &[]),
+            (
+                &["get core pods a"],
+                "get core pods a,b",
+                &["get core pods b"],
+            ),
+            (&["get core */log"], "get core pods/log", &[]),
+            (&["get core */log"], "get core pods", &["get core pods"]),
+            (&["get core pods"], "get core *", &["get core *"]),
+            (&["get core pods"], "* core pods", &["* core pods"]),
+            (
+                &["get core pods/log"],
+                "get core */log",
+                &["get core */log"],
+            ),
+        ] {
+            let rules: Vec<Rule> = held.iter().map(|line| rule(line)).collect();
+            let held_rules: Vec<&Rule> = rules.iter().collect();
+            let found = missing(&held_rules, [&rule(wanted)]).unwrap();
+            let lacking: Vec<Rule> = lacking.iter().map(|line| rule(line)).collect();
+            assert_eq!(found, lacking, "{held:?} covers {wanted}");
+        }
+    }
+
+    #[test]
+    fn too_many_rights_are_not_taken_apart() {
+        let many = |prefix: &str| (0..200).map(|n| format!("{prefix}{n}")).collect();
+        let rule = Rule {
+            verbs: many("v"),
+            api_groups: many("g"),
+            resources: many("r"),
+            resource_names: many("n"),
+            ..Rule::default()
+        };
+        assert_eq!(missing(&[], [&rule]), Err(TooMany));
+        let [all, _] = Rule::everything();
+        assert_eq!(missing(&[&all], [&rule]), Ok(vec![]));
+    }
+
+    #[test]
+    fn rules_in_kubernetes_short_form() {
+        let shown = |lines: &[&str]| -> Vec<String> {
+            let rules = lines.iter().map(|line| rule(line)).collect();
+            compact(rules).iter().map(Rule::to_string).collect()
+        };
+        assert_eq!(
+            shown(&["get core pods", "list core pods", "get core pods a"]),
+            [
+                r#"{APIGroups:[""], Resources:["pods"], Verbs:["get" "list"]}"#,
+                r#"{APIGroups:[""], Resources:["pods"], ResourceNames:["a"], Verbs:["get"]}"#,
+            ]
+        );
+        assert_eq!(
+            shown(&["get - /a", "get - /b"]),
+            [
+                r#"{NonResourceURLs:["/a"], Verbs:["get"]}"#,
+                r#"{NonResourceURLs:["/b"], Verbs:["get"]}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn null_is_an_empty_list() {
+        let read: Rule = serde_json::from_str(r#"{"verbs":["get"],"resources":null}"#).unwrap();
+        assert_eq!((read.verbs.len(), read.resources.len()), (1, 0));
+        let written = serde_json::to_string(&rule("get - /a")).unwrap();
+        assert_eq!(written, r#"{"verbs":["get"],"nonResourceURLs":["/a"]}"#);
+    }
+}
