@@ -7,6 +7,7 @@
 //! | `volumes` | makes the directories that pods mount, a kind a file |
 //! | `image` | has modules and trees of files on this node |
 //! | `env` | a container's environment and command line |
+//! | `downward` | what pods may ask about themselves |
 //! | `logs` | what containers print: written, rotated, read, followed |
 //! | `node` | the Node object, its heartbeats, the service that servers ask for logs |
 //!
@@ -22,6 +23,7 @@ pub mod pod;
 
 mod blocking;
 mod clock;
+mod downward;
 mod driver;
 mod env;
 mod image;
