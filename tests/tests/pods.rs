@@ -222,8 +222,8 @@ fn unsupported(cluster: &Cluster) -> Outcome {
         ),
         (
             "claim",
-            "{containers: [{name: c, image: greeter}], volumes: [{name: v, downwardAPI: {items: [{path: l, fieldRef: {fieldPath: metadata.labels}}]}}]}",
-            "downwardAPI",
+            "{containers: [{name: c, image: greeter}], volumes: [{name: v, projected: {sources: [{clusterTrustBundle: {name: b, path: b}}]}}]}",
+            "clusterTrustBundle",
         ),
     ];
     for (name, spec, named) in cases {

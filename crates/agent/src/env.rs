@@ -4,11 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use client::Client;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector,
-    Secret,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod, Secret};
 
+use crate::downward;
 use crate::pod::PodView as _;
 use crate::resources;
 
@@ -221,10 +219,10 @@ fn value_from(
     from: &EnvVarSource,
 ) -> Result<Option<String>, String> {
     if let Some(r) = &from.field_ref {
-        return field(pod, facts, r).map(Some);
+        return field(pod, facts, &r.field_path).map(Some);
     }
     if let Some(r) = &from.resource_field_ref {
-        return resource(pod, container, facts, r).map(Some);
+        return downward::resource(pod, Some(container), r, &facts.node).map(Some);
     }
     let namespace = pod.namespace();
     let (data, name, key, optional, kind) = if let Some(r) = &from.config_map_key_ref {
@@ -255,8 +253,7 @@ fn value_from(
     })
 }
 
-fn field(pod: &Pod, facts: &Facts, r: &ObjectFieldSelector) -> Result<String, String> {
-    let path = r.field_path.as_str();
+fn field(pod: &Pod, facts: &Facts, path: &str) -> Result<String, String> {
     let spec = pod.pod_spec();
     let ips = || {
         facts
@@ -267,9 +264,6 @@ fn field(pod: &Pod, facts: &Facts, r: &ObjectFieldSelector) -> Result<String, St
     };
     let pod_ip = || facts.pod_ip.map(|ip| ip.to_string()).unwrap_or_default();
     Ok(match path {
-        "metadata.name" => pod.name().to_owned(),
-        "metadata.namespace" => pod.namespace().to_owned(),
-        "metadata.uid" => pod.uid().to_owned(),
         "spec.nodeName" => spec.and_then(|s| s.node_name.clone()).unwrap_or_default(),
         "spec.serviceAccountName" => spec
             .and_then(|s| s.service_account_name.clone())
@@ -277,44 +271,8 @@ fn field(pod: &Pod, facts: &Facts, r: &ObjectFieldSelector) -> Result<String, St
         "status.hostIP" => ips().first().cloned().unwrap_or_default(),
         "status.hostIPs" => ips().join(","),
         "status.podIP" | "status.podIPs" => pod_ip(),
-        _ => {
-            let of = |prefix: &str, map: &Option<BTreeMap<String, String>>| {
-                let key = path
-                    .strip_prefix(prefix)?
-                    .strip_prefix("['")?
-                    .strip_suffix("']")?;
-                Some(
-                    map.as_ref()
-                        .and_then(|m| m.get(key))
-                        .cloned()
-                        .unwrap_or_default(),
-                )
-            };
-            return of("metadata.labels", &pod.metadata.labels)
-                .or_else(|| of("metadata.annotations", &pod.metadata.annotations))
-                .ok_or_else(|| format!("unsupported fieldPath: {path}"));
-        }
+        _ => return downward::field(pod, path),
     })
-}
-
-fn resource(
-    pod: &Pod,
-    container: &Container,
-    facts: &Facts,
-    r: &ResourceFieldSelector,
-) -> Result<String, String> {
-    let of = match r.container_name.as_deref().filter(|n| !n.is_empty()) {
-        None => container,
-        Some(name) => pod
-            .container(name)
-            .ok_or_else(|| format!("container {name} not found"))?,
-    };
-    resources::field(
-        of,
-        &r.resource,
-        r.divisor.as_ref().map(|d| d.0.as_str()),
-        &facts.node,
-    )
 }
 
 /// Replaces each `$(NAME)` that is set; `$$` stands for a `$`; all else stays as it is.

@@ -7,6 +7,7 @@
 //! | `volumes` | makes the directories that pods mount, a kind a file |
 //! | `image` | has modules and trees of files on this node |
 //! | `env` | a container's environment and command line |
+//! | `downward` | what pods may ask about themselves |
 //! | `logs` | what containers print: written, rotated, read, followed |
 //! | `node` | the Node object, its heartbeats, the service that servers ask for logs |
 //!
@@ -16,12 +17,14 @@
 //! Choices where Kubernetes leaves one, or carob differs: init containers that have succeeded are not run again after
 //! the agent's restart, since the pod's volumes outlive it; what ran when an agent was killed is reported as containerd
 //! reports it after a node's crash (`Unknown`, 255); a pod's address stays its own over the agent's restarts; mounted
-//! ConfigMaps and Secrets are not yet refreshed while the pod runs.
+//! ConfigMaps and Secrets are not refreshed while the pod runs, except those that lie in a `projected` volume beside a
+//! token or labels, whenever these are.
 
 pub mod pod;
 
 mod blocking;
 mod clock;
+mod downward;
 mod driver;
 mod env;
 mod image;

@@ -1,8 +1,8 @@
 //! A small API server in memory, for tests of what stands on a [`Client`].
 //!
 //! It keeps objects of any kind without looking into them: revisions, conflicts, lists in pages,
-//! watches with bookmarks, label and field selectors for equality, merge patches, `status` and
-//! `binding`. It neither defaults nor validates. Faults are injected by its methods.
+//! watches with bookmarks, label and field selectors for equality, merge patches, `status`,
+//! `binding` and service accounts' `token`s. It neither defaults nor validates. Faults are injected by its methods.
 
 mod objects;
 mod request;
@@ -203,6 +203,7 @@ impl Simulated {
             ("GET", None | Some("status")) => Outcome::Same(objects.get(target)?),
             ("POST", None) => objects.create(target, body()?)?,
             ("POST", Some("binding")) => objects.bind(target, &body()?)?,
+            ("POST", Some("token")) => objects.token(target, body()?)?,
             ("PUT", None | Some("status")) => objects.update(target, body()?)?,
             ("PATCH", None | Some("status")) => objects.patch(target, body()?)?,
             ("DELETE", None) => objects.delete(target, &body().unwrap_or_default())?,
@@ -216,7 +217,9 @@ impl Simulated {
             changed
         });
         Ok(match outcome {
-            Outcome::Created(object) => success(StatusCode::CREATED, &object),
+            Outcome::Created(object) | Outcome::Issued(object) => {
+                success(StatusCode::CREATED, &object)
+            }
             Outcome::Changed(object) | Outcome::Same(object) => success(StatusCode::OK, &object),
             Outcome::Bound => success(StatusCode::CREATED, &Status::created()),
         })

@@ -2,7 +2,8 @@
 //!
 //! A pod is looked at when its object changed, when something was learned about it, or when its plan asked for a time.
 //! Looking is quick and never waits; whatever takes time is a task of its own that ends in an [`Observation`]. A pod at
-//! rest has neither a task nor a timer, except the one that awaits each running guest's end.
+//! rest has no task, except the one that awaits each running guest's end, and no timer of its own: a time at which its
+//! plan wants to be made again (a token's renewal, say) is a line in the queue that all pods share.
 
 mod cell;
 mod log;

@@ -1,9 +1,12 @@
 //! One action of a plan, performed.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -13,6 +16,7 @@ use crate::blocking::blocking;
 use crate::image;
 use crate::pod::{Action, EventKind, Observation, PodView as _};
 use crate::remove::remove_tree;
+use crate::volumes::Made;
 use crate::{logs, volumes};
 
 /// Does what is quick at once, and sets off what is not.
@@ -85,6 +89,13 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
             cell.state.lock().mounting = ended.clone();
             spawn(driver, cell, |d, c| async move {
                 mount_volumes(&d, &c, &ended).await
+            });
+        }
+        Action::RenewVolumes => {
+            let ended = CancellationToken::new();
+            cell.state.lock().mounting = ended.clone();
+            spawn(driver, cell, |d, c| async move {
+                renew_volumes(&d, &c, &ended).await
             });
         }
         Action::EnsureImage { container } => {
@@ -160,18 +171,31 @@ async fn prepare_sandbox(driver: &Driver, cell: &Arc<Cell>) {
     }
 }
 
-async fn mount_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
-    let pod = cell.state.lock().pod.clone();
+fn volumes_context<'a>(
+    driver: &'a Driver,
+    pod: &'a Pod,
+    dir: &'a Path,
+    ended: &'a CancellationToken,
+) -> volumes::Context<'a> {
     let tools = &driver.0.tools;
-    let dir = cell.volumes_dir();
-    let made = volumes::set_up(&pod, &tools.client, &tools.images, &dir, ended).await;
+    volumes::Context {
+        pod,
+        client: &tools.client,
+        images: &tools.images,
+        clock: tools.clock,
+        machine: &tools.machine,
+        dir,
+        ended,
+    }
+}
+
+async fn mount_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
+    let (pod, dir) = (cell.state.lock().pod.clone(), cell.volumes_dir());
+    let made = volumes::set_up(&volumes_context(driver, &pod, &dir, ended)).await;
     let warn =
         |reason, message: String| driver.event(cell, None, EventKind::Warning, reason, message);
     let learned = match made {
-        Ok(made) => {
-            cell.state.lock().volumes = made;
-            Observation::VolumesReady
-        }
+        Ok(made) => have_volumes(cell, made),
         Err(volumes::Failure::Mount(message)) => {
             warn("FailedMount", message.clone());
             Observation::VolumesFailed(message)
@@ -183,6 +207,31 @@ async fn mount_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationTo
         Err(volumes::Failure::Ended) => Observation::VolumesFailed("the pod has ended".to_owned()),
     };
     driver.learned(cell, learned).await;
+}
+
+/// The guests go on with what they have meanwhile, and hear of no failure: there is time for more tries.
+async fn renew_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
+    let (pod, made) = {
+        let state = cell.state.lock();
+        (state.pod.clone(), state.volumes.clone())
+    };
+    let dir = cell.volumes_dir();
+    let renewed = volumes::renew(&volumes_context(driver, &pod, &dir, ended), &made).await;
+    let learned = match renewed {
+        Ok(made) => have_volumes(cell, made),
+        Err(why) => {
+            tracing::warn!(%why, "volumes cannot be renewed");
+            Observation::VolumesNotRenewed
+        }
+    };
+    driver.learned(cell, learned).await;
+}
+
+fn have_volumes(cell: &Cell, made: BTreeMap<String, Made>) -> Observation {
+    let mut state = cell.state.lock();
+    state.volumes.extend(made);
+    let due = state.volumes.values().filter_map(|made| made.renew_at);
+    Observation::VolumesReady(due.min())
 }
 
 async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String) {

@@ -309,20 +309,8 @@ mod tests {
         fs::create_dir_all(&config).unwrap();
         fs::write(config.join("x.conf"), "x").unwrap();
         let volumes = BTreeMap::from([
-            (
-                "data".to_owned(),
-                Made {
-                    path: data.clone(),
-                    read_only: false,
-                },
-            ),
-            (
-                "config".to_owned(),
-                Made {
-                    path: config.clone(),
-                    read_only: true,
-                },
-            ),
+            ("data".to_owned(), Made::new(&data, false)),
+            ("config".to_owned(), Made::new(&config, true)),
         ]);
         let pod = pod(
             json!({"name": "m", "workingDir": "/srv/here", "volumeMounts": [
@@ -372,10 +360,7 @@ mod tests {
         fs::write(dir.path().join("secret"), "s").unwrap();
         std::os::unix::fs::symlink("..", volume.join("up")).unwrap();
         for read_only in [false, true] {
-            let made = Made {
-                path: volume.clone(),
-                read_only,
-            };
+            let made = Made::new(&volume, read_only);
             for sub in ["..", "a/../..", "/etc", "up", "up/secret"] {
                 let mount = VolumeMount {
                     sub_path: Some(sub.to_owned()),
@@ -404,10 +389,7 @@ mod tests {
         let (root, data) = (dir.path().join("root"), dir.path().join("data"));
         fs::create_dir_all(&data).unwrap();
         fs::write(data.join("f"), "f").unwrap();
-        let made = |read_only| Made {
-            path: data.clone(),
-            read_only,
-        };
+        let made = |read_only| Made::new(&data, read_only);
         let volumes = BTreeMap::from([
             ("rw".to_owned(), made(false)),
             ("ro".to_owned(), made(true)),
@@ -438,10 +420,7 @@ mod tests {
         let data = dir.path().join("data");
         fs::create_dir_all(data.join("sub/deep")).unwrap();
         fs::write(data.join("sub/deep/end"), "bye").unwrap();
-        let made = Made {
-            path: data.clone(),
-            read_only: false,
-        };
+        let made = Made::new(&data, false);
         let volumes = BTreeMap::from([("data".to_owned(), made)]);
         let pod = pod(
             json!({"name": "m", "terminationMessagePath": "/out/deep/end", "volumeMounts": [

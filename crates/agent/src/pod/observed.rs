@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::PodView as _;
 use super::backoff::{Backoff, missing_delay, pull_delay};
 use super::container::{Container, Image, Live};
+use super::renewal::Renewal;
 use super::sync::Action;
 
 /// All that the node knows of one pod.
@@ -25,6 +26,9 @@ pub struct Observed {
     /// The volumes, all together.
     #[serde(skip)]
     pub volumes: Step,
+    /// When what they show is to be made anew.
+    #[serde(skip)]
+    pub renewal: Renewal,
     /// Each container of which anything is known, by name.
     pub containers: BTreeMap<String, Container>,
     /// Why the pod as a whole has failed, if it has.
@@ -147,8 +151,10 @@ pub enum Observation {
     SandboxReady(IpAddr),
     /// The sandbox could not be made.
     SandboxFailed(String),
-    /// All volumes are there.
-    VolumesReady,
+    /// All volumes are there, and none of them has to be made anew before then.
+    VolumesReady(Option<Timestamp>),
+    /// What was due could not be made anew; what was there stays.
+    VolumesNotRenewed,
     /// A volume could not be made.
     VolumesFailed(String),
     /// The image that a volume is made of cannot be had: reason and message.
@@ -205,11 +211,13 @@ impl Observed {
                 };
             }
             Action::MountVolumes => {
+                self.renewal.begin(false);
                 self.volumes = match std::mem::take(&mut self.volumes) {
                     Step::Failed(problem) => Step::Doing(Some(problem)),
                     _ => Step::Doing(None),
                 };
             }
+            Action::RenewVolumes => self.renewal.begin(true),
             Action::EnsureImage { container } => {
                 let c = self.container(container);
                 c.image = match std::mem::take(&mut c.image) {
@@ -275,6 +283,7 @@ impl Observed {
 
     /// Takes in the pod's object as it is at `now`; says whether that has to be remembered over a restart.
     pub fn sees(&mut self, pod: &Pod, now: Timestamp) -> bool {
+        self.renewal.sees(pod);
         let Some(grace) = pod.deletion_grace() else {
             return false;
         };
@@ -301,7 +310,11 @@ impl Observed {
                     now,
                 ));
             }
-            Observation::VolumesReady => self.volumes = Step::Ready,
+            Observation::VolumesReady(due) => {
+                self.volumes = Step::Ready;
+                self.renewal.done(due);
+            }
+            Observation::VolumesNotRenewed => self.renewal.failed(now),
             Observation::VolumesFailed(message) => {
                 self.volumes_failed("FailedMount", message, missing_delay, now)
             }
@@ -332,7 +345,7 @@ impl Observed {
             Observation::Released => {
                 self.released = true;
                 self.sandbox = Sandbox::Released(self.sandbox.ip());
-                self.volumes = Step::Absent;
+                self.no_volumes();
             }
             Observation::DeleteFailed => self.deleting = false,
             Observation::AgentRestarted => self.agent_restarted(now),
@@ -392,6 +405,11 @@ impl Observed {
         self.volumes = Step::Failed(failed(before, reason, message, delay, now));
     }
 
+    fn no_volumes(&mut self) {
+        self.volumes = Step::Absent;
+        self.renewal.over();
+    }
+
     fn container(&mut self, name: &str) -> &mut Container {
         self.containers.entry(name.to_owned()).or_default()
     }
@@ -444,7 +462,7 @@ impl Observed {
         if matches!(self.sandbox, Sandbox::Preparing(_) | Sandbox::Failed(_)) {
             self.sandbox = Sandbox::Absent;
         }
-        self.volumes = Step::Absent;
+        self.no_volumes();
         self.deleting = false;
         for c in self.containers.values_mut() {
             match &c.live {

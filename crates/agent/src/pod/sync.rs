@@ -34,6 +34,8 @@ pub enum Action {
     PrepareSandbox,
     /// Make all its volumes.
     MountVolumes,
+    /// Make anew what of its volumes is due, or shows what the pod was.
+    RenewVolumes,
     /// Have a container's module on this node, as its pull policy says.
     EnsureImage {
         /// The container's name.
@@ -263,7 +265,14 @@ impl Plan<'_> {
 
     fn volumes(&mut self) -> bool {
         match &self.observed.volumes {
-            Step::Ready => return true,
+            Step::Ready => {
+                match self.observed.renewal.at(self.now) {
+                    Some(at) if at <= self.now => self.push(Action::RenewVolumes),
+                    Some(at) => self.again_at(at),
+                    None => {}
+                }
+                return true;
+            }
             Step::Doing(_) => {}
             Step::Failed(p) if p.retry_at > self.now => {
                 self.again_at(p.retry_at);
@@ -421,6 +430,7 @@ impl Plan<'_> {
     fn at_rest(&self) -> bool {
         !self.observed.any_live()
             && !matches!(self.observed.volumes, Step::Doing(_))
+            && !self.observed.renewal.is_doing()
             && !matches!(self.observed.sandbox, Sandbox::Preparing(_))
     }
 

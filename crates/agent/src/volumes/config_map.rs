@@ -1,10 +1,10 @@
 //! `configMap`: an object's data as read-only files.
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{ConfigMap as Object, Volume};
+use k8s_openapi::api::core::v1::{ConfigMap as Object, ConfigMapProjection, Volume};
 
-use super::{Context, Error, Kind, Made, payload};
-use crate::blocking::blocking;
+use super::payload::{self, Files};
+use super::{Context, Error, Kind, Made};
 use crate::pod::PodView as _;
 
 pub(super) struct ConfigMap;
@@ -21,42 +21,47 @@ impl Kind for ConfigMap {
 
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
         let source = volume.config_map.clone().unwrap_or_default();
-        let optional = source.optional == Some(true);
-        let name = &source.name;
-        let objects = cx.client.of::<Object>();
-        let found = cx
-            .while_wanted(objects.find(cx.pod.namespace(), name))
-            .await??;
-        let object = match found {
-            Some(object) => object,
-            None if optional => Object::default(),
-            None => return Err(Error::Missing(format!("configmap \"{name}\" not found"))),
+        let what = ConfigMapProjection {
+            name: source.name,
+            items: source.items,
+            optional: source.optional,
         };
-        let text = object
-            .data
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(k, v)| (k, v.into_bytes()));
-        let binary = object
-            .binary_data
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(k, v)| (k, v.0));
-        let data = text.chain(binary).collect();
-        let files = payload::project(
-            &data,
-            source.items.as_deref(),
-            source.default_mode,
-            optional,
-        )
-        .map_err(|key| Error::Missing(format!("references non-existent config key: {key}")))?;
-        let dir = cx.dir.to_owned();
-        blocking(move || payload::write(&dir, &files))
-            .await
-            .map_err(Error::io(format!("writing configmap \"{name}\"")))?;
-        Ok(Made {
-            path: cx.dir.to_owned(),
-            read_only: true,
-        })
+        let files = files(&what, source.default_mode, cx).await?;
+        cx.write(files).await
     }
+}
+
+/// What becomes of an object's data.
+pub(super) async fn files(
+    source: &ConfigMapProjection,
+    default_mode: Option<i32>,
+    cx: &Context<'_>,
+) -> Result<Files, Error> {
+    let optional = source.optional == Some(true);
+    let name = &source.name;
+    let objects = cx.client.of::<Object>();
+    let found = cx
+        .while_wanted(objects.find(cx.pod.namespace(), name))
+        .await??;
+    let object = match found {
+        Some(object) => object,
+        None if optional => Object::default(),
+        None => return Err(Error::Missing(format!("configmap \"{name}\" not found"))),
+    };
+    let text = object
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(k, v)| (k, v.into_bytes()));
+    let binary = object
+        .binary_data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(k, v)| (k, v.0));
+    let data = text.chain(binary).collect();
+    payload::project(&data, source.items.as_deref(), default_mode, optional).map_err(|key| {
+        Error::Missing(format!(
+            "configmap references non-existent config key: {key}"
+        ))
+    })
 }

@@ -4,18 +4,44 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use client::{Body, BoxFuture, Client, Transport};
 use k8s_openapi::api::core::v1::{Pod, Volume};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, Made, kind_of, payload, set_up, tear_down};
+use super::{Context, Failure, Made, kind_of, payload, set_up, tear_down};
+use crate::clock::Clock;
 use crate::image::Images;
+use crate::resources::Amounts;
 
-/// An API server of two objects.
-struct Objects;
+mod projections;
+
+/// An API server of two objects, which gives tokens to one service account. Every answer takes it [`ANSWER`].
+#[derive(Default)]
+struct Objects {
+    tokens: AtomicU32,
+    /// Refuses them all.
+    down: AtomicBool,
+    /// The bodies of all requests for tokens.
+    asked: Mutex<Vec<Value>>,
+}
+
+const ANSWER: Duration = Duration::from_millis(7);
+
+impl Objects {
+    fn token(&self, body: &[u8]) -> Value {
+        let mut request: Value = serde_json::from_slice(body).unwrap();
+        self.asked.lock().push(request.clone());
+        let number = self.tokens.fetch_add(1, Ordering::Relaxed);
+        request["status"] = json!({"token": format!("t-{number}")});
+        request
+    }
+}
 
 impl Transport for Objects {
     fn send(
@@ -23,7 +49,7 @@ impl Transport for Objects {
         request: http::Request<Bytes>,
     ) -> BoxFuture<'_, Result<http::Response<Body>, client::Error>> {
         let path = request.uri().path();
-        if path.ends_with("/stalls") || path.contains("/v2/") {
+        if path.contains("/stalls") || path.contains("/v2/") {
             return Box::pin(std::future::pending());
         }
         let found = match path {
@@ -35,51 +61,78 @@ impl Transport for Objects {
                 "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": "shop"},
                 "data": {"password": "aHVudGVyMg=="},
             })),
+            "/api/v1/namespaces/shop/serviceaccounts/sa/token" => Some(self.token(request.body())),
             _ => None,
         };
+        let failure = |code: u16, reason, message| {
+            let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
+            (code, status)
+        };
         let (code, body) = match found {
+            _ if self.down.load(Ordering::Relaxed) => failure(503, "ServiceUnavailable", "not now"),
             Some(object) => (200, object),
-            None => (
-                404,
-                json!({"kind": "Status", "status": "Failure", "code": 404, "reason": "NotFound", "message": "not found"}),
-            ),
+            None => failure(404, "NotFound", "not found"),
         };
         let response = http::Response::builder()
             .status(code)
             .body(client::full(body.to_string()));
-        Box::pin(async move { response.map_err(|e| client::Error::Invalid(e.to_string())) })
+        Box::pin(async move {
+            tokio::time::sleep(ANSWER).await;
+            response.map_err(|e| client::Error::Invalid(e.to_string()))
+        })
     }
 }
 
 struct Bench {
     dir: tempfile::TempDir,
+    server: Arc<Objects>,
     client: Client,
     images: Images,
+    clock: Clock,
+    ended: CancellationToken,
 }
+
+/// What a missing limit stands for.
+const MACHINE: Amounts = Amounts {
+    milli_cpu: 4000,
+    memory: 1 << 30,
+    ephemeral: 1 << 40,
+};
 
 impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let client = Client::new(Arc::new(Objects), "test");
+        let server = Arc::<Objects>::default();
+        let client = Client::new(server.clone(), "test");
         let runtime = Arc::new(runtime::Scripted::new());
         let images =
             Images::open(dir.path().join("images"), client.clone(), runtime, false).unwrap();
         Self {
             dir,
+            server,
             client,
             images,
+            clock: Clock::simulated("2026-11-21T10:00:00Z".parse().unwrap()),
+            ended: CancellationToken::new(),
         }
     }
 
-    async fn make(&self, volume: &Value) -> Result<Made, String> {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
-            "spec": {"containers": [], "volumes": [volume]},
-        }))
-        .unwrap();
-        let ended = CancellationToken::new();
+    async fn with<T>(&self, pod: &Pod, work: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
         let dir = self.volumes();
-        match set_up(&pod, &self.client, &self.images, &dir, &ended).await {
+        let cx = Context {
+            pod,
+            client: &self.client,
+            images: &self.images,
+            clock: self.clock,
+            machine: &MACHINE,
+            dir: &dir,
+            ended: &self.ended,
+        };
+        work(&cx).await
+    }
+
+    async fn make(&self, volume: &Value) -> Result<Made, String> {
+        match self.with(&pod(volume), set_up).await {
             Ok(all) => Ok(all["v"].clone()),
             Err(Failure::Mount(message)) => Err(message),
             Err(other) => Err(format!("{other:?}")),
@@ -91,6 +144,22 @@ impl Bench {
     }
 }
 
+/// A pod with this volume.
+fn pod(volume: &Value) -> Pod {
+    let limits = json!({"limits": {"cpu": "1500m", "memory": "64Mi"}});
+    serde_json::from_value(json!({
+        "metadata": {
+            "name": "web", "namespace": "shop", "uid": "u",
+            "labels": {"app": "web", "tier": "front"}, "annotations": {"why": "a \"b\"\nc"},
+        },
+        "spec": {
+            "serviceAccountName": "sa", "volumes": [volume],
+            "containers": [{"name": "main", "resources": limits}],
+        },
+    }))
+    .unwrap()
+}
+
 fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir)
         .unwrap()
@@ -100,12 +169,15 @@ fn names(dir: &Path) -> Vec<String> {
     all
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_kind_is_made_twice_without_harm_and_leaves_nothing() {
     let b = Bench::new();
     let host = b.dir.path().join("host");
+    let token = json!({"serviceAccountToken": {"path": "token"}});
     let volumes = [
         json!({"name": "v", "configMap": {"name": "c"}}),
+        json!({"name": "v", "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}}),
+        json!({"name": "v", "projected": {"sources": [token, {"secret": {"name": "s"}}]}}),
         json!({"name": "v", "secret": {"secretName": "s"}}),
         json!({"name": "v", "emptyDir": {}}),
         json!({"name": "v", "hostPath": {"path": host, "type": "DirectoryOrCreate"}}),
@@ -117,7 +189,16 @@ async fn every_kind_is_made_twice_without_harm_and_leaves_nothing() {
         if !made.read_only {
             fs::write(made.path.join("mine"), "x").unwrap();
         }
-        assert_eq!(b.make(&volume).await.unwrap(), made, "{volume}");
+        let again = b.make(&volume).await.unwrap();
+        // Made later, a token is due later.
+        assert_eq!(
+            Made {
+                renew_at: made.renew_at,
+                ..again
+            },
+            made,
+            "{volume}"
+        );
         let after = names(&made.path);
         assert!(before.iter().all(|n| after.contains(n)), "{volume}");
         assert_eq!(
@@ -132,7 +213,7 @@ async fn every_kind_is_made_twice_without_harm_and_leaves_nothing() {
     assert!(host.join("mine").exists(), "what belongs to the host stays");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn objects_become_files_with_their_modes() {
     let b = Bench::new();
     let made = b
@@ -175,7 +256,7 @@ async fn objects_become_files_with_their_modes() {
     assert_eq!(fs::read(made.path.join("password")).unwrap(), b"hunter2");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_missing_is_said_in_the_kubelets_words() {
     let b = Bench::new();
     let table = [
@@ -189,7 +270,7 @@ async fn what_is_missing_is_said_in_the_kubelets_words() {
         ),
         (
             json!({"name": "v", "configMap": {"name": "c", "items": [{"key": "no", "path": "x"}]}}),
-            "references non-existent config key: no",
+            "configmap references non-existent config key: no",
         ),
         (
             json!({"name": "v", "secret": {"secretName": "s", "items": [{"key": "no", "path": "x"}]}}),
@@ -216,25 +297,20 @@ async fn what_is_missing_is_said_in_the_kubelets_words() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nothing_is_waited_for_when_the_pod_has_ended() {
-    let b = Bench::new();
     let table = [
         json!({"name": "v", "configMap": {"name": "stalls"}}),
         json!({"name": "v", "secret": {"secretName": "stalls"}}),
         json!({"name": "v", "image": {"reference": "stalls:v1"}}),
+        json!({"name": "v", "projected": {"sources": [{"configMap": {"name": "no"}}, {"secret": {"name": "stalls"}}]}}),
+        json!({"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),
     ];
     for volume in table {
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "web", "namespace": "shop", "uid": "u"},
-            "spec": {"containers": [], "volumes": [volume]},
-        }))
-        .unwrap();
-        let ended = CancellationToken::new();
-        let dir = b.volumes();
-        let (made, ()) = tokio::join!(set_up(&pod, &b.client, &b.images, &dir, &ended), async {
-            ended.cancel()
-        });
+        let b = Bench::new();
+        let mut pod = pod(&volume);
+        pod.spec.as_mut().unwrap().service_account_name = Some("stalls".to_owned());
+        let (made, ()) = tokio::join!(b.with(&pod, set_up), async { b.ended.cancel() });
         assert!(matches!(made, Err(Failure::Ended)), "{volume}");
     }
 }
@@ -244,12 +320,9 @@ fn no_file_leads_outside() {
     let dir = tempfile::tempdir().unwrap();
     let volume = dir.path().join("v");
     for path in ["../x", "/x", "a/../../x", "..data", "", "a/./../../../x"] {
-        let file = payload::File {
-            bytes: b"x".to_vec(),
-            mode: 0o644,
-        };
+        let file = payload::File::new(b"x".to_vec(), None, None);
         let files = payload::Files::from([(path.to_owned(), file)]);
-        assert!(payload::write(&volume, &files).is_err(), "{path}");
+        assert!(payload::write(&volume, files).is_err(), "{path}");
     }
     assert!(!dir.path().join("x").exists());
 }
@@ -259,9 +332,8 @@ fn the_table_is_sorted_and_each_kind_knows_its_own() {
     let fields: Vec<_> = super::KINDS.iter().map(|k| k.field()).collect();
     assert!(fields.is_sorted(), "{fields:?}");
     for field in fields {
-        let volume: Volume =
-            serde_json::from_value(json!({"name": "v", field: {"name": "x", "path": "/x"}}))
-                .unwrap();
+        let source = json!({"name": "x", "path": "/x", "sources": [], "items": []});
+        let volume: Volume = serde_json::from_value(json!({"name": "v", field: source})).unwrap();
         assert_eq!(kind_of(&volume).unwrap().field(), field);
     }
 }

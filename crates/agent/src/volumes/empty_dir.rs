@@ -43,9 +43,6 @@ impl Kind for EmptyDir {
         blocking(make)
             .await
             .map_err(Error::io("creating the directory"))?;
-        Ok(Made {
-            path: cx.dir.to_owned(),
-            read_only: false,
-        })
+        Ok(Made::new(cx.dir, false))
     }
 }

@@ -51,10 +51,7 @@ impl Kind for HostPath {
             fs::metadata(&of)
         });
         match found.await {
-            Ok(m) if m.is_dir() => Ok(Made {
-                path,
-                read_only: false,
-            }),
+            Ok(m) if m.is_dir() => Ok(Made::new(path, false)),
             Ok(_) => Err(Error::HostPath(format!(
                 "{} is not a directory",
                 path.display()

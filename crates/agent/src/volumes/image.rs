@@ -43,9 +43,6 @@ impl Kind for Image {
             let message = format!("failed to pull image \"{reference}\": {error}");
             Error::Image(image::Error { message, ..error })
         })?;
-        Ok(Made {
-            path,
-            read_only: true,
-        })
+        Ok(Made::new(path, true))
     }
 }

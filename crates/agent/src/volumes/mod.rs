@@ -4,39 +4,59 @@
 //! first container starts and torn down when the pod has ended; containers' restarts leave it alone.
 
 mod config_map;
+mod downward_api;
 mod empty_dir;
 mod host_path;
 mod image;
 mod payload;
+mod projected;
 mod secret;
+mod token;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use client::Client;
+use futures::future::join_all;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
+use crate::clock::Clock;
 use crate::image::{Error as ImageError, Images};
 use crate::pod::{Host, PodView as _};
 use crate::remove::remove_tree;
+use crate::resources::Amounts;
+use payload::Files;
 
 /// Every kind of volume, sorted by its field's name in `spec.volumes`.
 static KINDS: &[&dyn Kind] = &[
     &config_map::ConfigMap,
+    &downward_api::DownwardApi,
     &empty_dir::EmptyDir,
     &host_path::HostPath,
     &image::Image,
+    &projected::Projected,
     &secret::Secret,
 ];
+
+/// What was being done when files could not be written.
+const WRITING: &str = "writing its files";
 
 /// Why a volume cannot be had. Trying again may help.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// An object or a key that it is made from does not exist; Kubernetes' words.
+    /// An object, a key or a field that it is made from does not exist; Kubernetes' words.
     #[error("{0}")]
     Missing(String),
+    /// No token for the pod's service account; Kubernetes' words.
+    #[error("failed to fetch token: {0}")]
+    Token(client::Error),
+    /// Several, told as Kubernetes tells them.
+    #[error("[{}]", told(.0))]
+    Several(Vec<Self>),
     /// The API server did not answer, or refused.
     #[error("{0}")]
     Api(#[from] client::Error),
@@ -60,18 +80,49 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// All of them as one; that the pod has ended is all there is to say, if it has.
+    fn all(errors: Vec<Self>) -> Option<Self> {
+        let mut flat = Vec::new();
+        for error in errors {
+            match error {
+                Self::Ended => return Some(error),
+                Self::Several(more) => flat.extend(more),
+                error => flat.push(error),
+            }
+        }
+        match flat.len() {
+            0 | 1 => flat.pop(),
+            _ => Some(Self::Several(flat)),
+        }
+    }
+
     fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
 }
 
-/// What a kind may use to make a volume.
+/// Each message once.
+fn told(errors: &[Error]) -> String {
+    let mut told: Vec<String> = Vec::new();
+    for error in errors.iter().map(ToString::to_string) {
+        if !told.contains(&error) {
+            told.push(error);
+        }
+    }
+    told.join(", ")
+}
+
+/// What volumes are made with.
+#[derive(Clone, Copy)]
 pub(crate) struct Context<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) client: &'a Client,
     pub(crate) images: &'a Images,
-    /// The volume's own directory, which may exist from before the agent's last restart.
+    pub(crate) clock: Clock,
+    /// What a missing limit stands for.
+    pub(crate) machine: &'a Amounts,
+    /// A kind's: the volume's own directory, which may exist from before the agent's last restart. Else that of all.
     pub(crate) dir: &'a Path,
     /// Cancelled when the pod ends.
     pub(crate) ended: &'a CancellationToken,
@@ -83,6 +134,14 @@ impl Context<'_> {
         let answer = self.ended.run_until_cancelled(answer).await;
         answer.ok_or(Error::Ended)
     }
+
+    /// Makes `files` the volume's content.
+    async fn write(&self, files: Files) -> Result<Made, Error> {
+        let dir = self.dir.to_owned();
+        let written = blocking(move || payload::write(&dir, files)).await;
+        written.map_err(Error::io(WRITING))?;
+        Ok(Made::new(self.dir, true))
+    }
 }
 
 /// A volume that is there.
@@ -92,6 +151,19 @@ pub(crate) struct Made {
     pub(crate) path: PathBuf,
     /// Nobody may write to it, whatever the mount says.
     pub(crate) read_only: bool,
+    /// When its content is to be made anew, if it does not last.
+    pub(crate) renew_at: Option<Timestamp>,
+}
+
+impl Made {
+    /// A volume whose content lasts.
+    pub(crate) fn new(path: impl Into<PathBuf>, read_only: bool) -> Self {
+        Self {
+            path: path.into(),
+            read_only,
+            renew_at: None,
+        }
+    }
 }
 
 /// One kind of volume.
@@ -105,7 +177,11 @@ pub(crate) trait Kind: Send + Sync {
     fn refusal(&self, _volume: &Volume, _host: &Host) -> Option<String> {
         None
     }
-    /// Makes the volume, or takes up the one that is there. Done twice it does no harm.
+    /// Whether its content follows the pod's labels or annotations.
+    fn follows_metadata(&self, _volume: &Volume) -> bool {
+        false
+    }
+    /// Makes the volume, or takes up the one that is there. Done twice it does no harm, also while guests use it.
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error>;
 }
 
@@ -139,13 +215,16 @@ pub(crate) fn refusal(volumes: &[Volume], host: &Host) -> Option<String> {
 }
 
 /// Why a pod's volumes cannot be had.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// Worded as the kubelet's `FailedMount` event.
+    #[error("{0}")]
     Mount(String),
     /// An image is missing, which is told as that of a container is.
+    #[error("{0}")]
     Image(ImageError),
     /// The pod has ended meanwhile.
+    #[error("the pod has ended")]
     Ended,
 }
 
@@ -165,39 +244,57 @@ impl Failure {
     }
 }
 
-/// Makes all volumes of a pod.
+/// Whether the content of any of the volumes follows the pod's labels or annotations.
+pub(crate) fn follow_metadata(volumes: &[Volume]) -> bool {
+    volumes.iter().any(follows_metadata)
+}
+
+fn follows_metadata(volume: &Volume) -> bool {
+    kind_of(volume).is_some_and(|kind| kind.follows_metadata(volume))
+}
+
+/// Makes all volumes of a pod, at the same time.
 ///
 /// # Errors
-/// The first that cannot be made.
-pub(crate) async fn set_up(
-    pod: &Pod,
-    client: &Client,
-    images: &Images,
-    dir: &Path,
-    ended: &CancellationToken,
+/// That of the first in the pod's order that cannot be made.
+pub(crate) async fn set_up(cx: &Context<'_>) -> Result<BTreeMap<String, Made>, Failure> {
+    make(cx, cx.pod.volumes()).await
+}
+
+/// Makes anew what of a pod's volumes is due, and what follows its labels and annotations. All others stay as they are.
+///
+/// # Errors
+/// That of the first in the pod's order that cannot be made; its old content stays.
+pub(crate) async fn renew(
+    cx: &Context<'_>,
+    made: &BTreeMap<String, Made>,
 ) -> Result<BTreeMap<String, Made>, Failure> {
-    let mut all = BTreeMap::new();
-    for volume in pod.volumes() {
+    let now = cx.clock.now();
+    let is_due = |volume: &Volume| {
+        let at = made.get(&volume.name).and_then(|made| made.renew_at);
+        at.is_some_and(|at| at <= now)
+    };
+    let volumes = cx.pod.volumes().iter();
+    make(cx, volumes.filter(|v| is_due(v) || follows_metadata(v))).await
+}
+
+async fn make(
+    cx: &Context<'_>,
+    volumes: impl IntoIterator<Item = &Volume>,
+) -> Result<BTreeMap<String, Made>, Failure> {
+    let all = volumes.into_iter().map(async |volume| {
         let Some(kind) = kind_of(volume) else {
-            continue;
+            return Ok(None);
         };
-        let dir = dir.join(kind.field()).join(&volume.name);
-        let made = kind
-            .set_up(
-                volume,
-                &Context {
-                    pod,
-                    client,
-                    images,
-                    dir: &dir,
-                    ended,
-                },
-            )
-            .await
-            .map_err(|e| Failure::of(volume, e))?;
-        all.insert(volume.name.clone(), made);
-    }
-    Ok(all)
+        let dir = &cx.dir.join(kind.field()).join(&volume.name);
+        let made = kind.set_up(volume, &Context { dir, ..*cx }).await;
+        let made = made.map_err(|error| Failure::of(volume, error))?;
+        Ok(Some((volume.name.clone(), made)))
+    });
+    // Each to its end, whatever becomes of the others: what writes to a disk cannot be called off, and must not be met
+    // there by the next try.
+    let all: Result<Vec<_>, _> = join_all(all).await.into_iter().collect();
+    Ok(all?.into_iter().flatten().collect())
 }
 
 /// Removes all that was made for a pod's volumes. What a `hostPath` or an image points to is not below `dir`.

@@ -13,10 +13,30 @@ use std::path::{Component, Path};
 use k8s_openapi::api::core::v1::KeyToPath;
 
 /// One file's bytes and mode.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct File {
-    pub(super) bytes: Vec<u8>,
-    pub(super) mode: u32,
+    bytes: Vec<u8>,
+    mode: u32,
+}
+
+impl File {
+    /// A file with this mode, else the volume's `default`, else Kubernetes' own.
+    pub(super) fn new(bytes: Vec<u8>, mode: Option<i32>, default: Option<i32>) -> Self {
+        let mode = mode.or(default).unwrap_or(DEFAULT_MODE);
+        let mode = u32::try_from(mode).unwrap_or(DEFAULT_MODE as u32) & 0o777;
+        Self {
+            bytes,
+            // The agent itself has to read it: it is no root that may read everything.
+            mode: mode | 0o400,
+        }
+    }
+}
+
+/// Nobody prints what may be a secret.
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes, {:o}", self.bytes.len(), self.mode)
+    }
 }
 
 /// Files by their path below the volume.
@@ -35,12 +55,7 @@ pub(super) fn project(
     default_mode: Option<i32>,
     optional: bool,
 ) -> Result<Files, String> {
-    let default = default_mode.unwrap_or(DEFAULT_MODE);
-    let file = |bytes: &[u8], mode: Option<i32>| File {
-        bytes: bytes.to_vec(),
-        // The agent itself has to read it: it is no root that may read everything.
-        mode: (u32::try_from(mode.unwrap_or(default)).unwrap_or(0o644) & 0o777) | 0o400,
-    };
+    let file = |bytes: &[u8], mode| File::new(bytes.to_vec(), mode, default_mode);
     let Some(items) = items.filter(|i| !i.is_empty()) else {
         return Ok(data
             .iter()
@@ -61,19 +76,9 @@ pub(super) fn project(
 /// Writes `files` as the content of `dir`, replacing what was there.
 ///
 /// # Errors
-/// When the file system says no, or a path would lead outside.
-pub(super) fn write(dir: &Path, files: &Files) -> io::Result<()> {
-    for path in files.keys() {
-        let inside = Path::new(path)
-            .components()
-            .all(|c| matches!(c, Component::Normal(_)));
-        if path.is_empty() || !inside || path.starts_with("..") {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                format!("invalid path {path:?}"),
-            ));
-        }
-    }
+/// When the file system says no, a path would lead outside, or one file lies below another.
+pub(super) fn write(dir: &Path, files: Files) -> io::Result<()> {
+    let files = &checked(files)?;
     fs::create_dir_all(dir)?;
     if current(dir, files) {
         return Ok(());
@@ -104,6 +109,49 @@ pub(super) fn write(dir: &Path, files: &Files) -> io::Result<()> {
         remove(&dir.join(old))?;
     }
     Ok(())
+}
+
+/// The files by paths that can be compared: of two that are the same the last counts.
+///
+/// # Errors
+/// When a path would lead outside.
+pub(super) fn cleaned(files: Files) -> io::Result<Files> {
+    let clean = |(path, file): (String, File)| match clean(&path) {
+        Some(path) => Ok((path, file)),
+        None => Err(invalid(format!("invalid path {path:?}"))),
+    };
+    files.into_iter().map(clean).collect()
+}
+
+fn checked(files: Files) -> io::Result<Files> {
+    let files = cleaned(files)?;
+    for path in files.keys() {
+        let mut above = path.rmatch_indices('/').map(|(at, _)| &path[..at]);
+        if let Some(file) = above.find(|above| files.contains_key(*above)) {
+            return Err(invalid(format!(
+                "invalid path {path:?}: {file:?} is a file"
+            )));
+        }
+    }
+    Ok(files)
+}
+
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+/// A path without what means nothing in it; `None` if it would lead outside, or into what is not for users.
+fn clean(path: &str) -> Option<String> {
+    let mut parts = Vec::new();
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(part) => parts.push(part.to_str()?),
+            Component::CurDir => {}
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    let first = parts.first()?;
+    (!first.starts_with("..")).then(|| parts.join("/"))
 }
 
 /// Makes the links that users see, and removes those of files that are no more.

@@ -1,10 +1,10 @@
 //! `secret`: an object's data as read-only files.
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Secret as Object, Volume};
+use k8s_openapi::api::core::v1::{Secret as Object, SecretProjection, Volume};
 
-use super::{Context, Error, Kind, Made, payload};
-use crate::blocking::blocking;
+use super::payload::{self, Files};
+use super::{Context, Error, Kind, Made};
 use crate::pod::PodView as _;
 
 pub(super) struct Secret;
@@ -21,37 +21,39 @@ impl Kind for Secret {
 
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
         let source = volume.secret.clone().unwrap_or_default();
-        let optional = source.optional == Some(true);
-        let name = source.secret_name.unwrap_or_default();
-        let objects = cx.client.of::<Object>();
-        let found = cx
-            .while_wanted(objects.find(cx.pod.namespace(), &name))
-            .await??;
-        let object = match found {
-            Some(object) => object,
-            None if optional => Object::default(),
-            None => return Err(Error::Missing(format!("secret \"{name}\" not found"))),
+        let what = SecretProjection {
+            name: source.secret_name.unwrap_or_default(),
+            items: source.items,
+            optional: source.optional,
         };
-        let data = object
-            .data
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(k, v)| (k, v.0))
-            .collect();
-        let files = payload::project(
-            &data,
-            source.items.as_deref(),
-            source.default_mode,
-            optional,
-        )
-        .map_err(|key| Error::Missing(format!("references non-existent secret key: {key}")))?;
-        let dir = cx.dir.to_owned();
-        blocking(move || payload::write(&dir, &files))
-            .await
-            .map_err(Error::io(format!("writing secret \"{name}\"")))?;
-        Ok(Made {
-            path: cx.dir.to_owned(),
-            read_only: true,
-        })
+        let files = files(&what, source.default_mode, cx).await?;
+        cx.write(files).await
     }
+}
+
+/// What becomes of an object's data.
+pub(super) async fn files(
+    source: &SecretProjection,
+    default_mode: Option<i32>,
+    cx: &Context<'_>,
+) -> Result<Files, Error> {
+    let optional = source.optional == Some(true);
+    let name = &source.name;
+    let objects = cx.client.of::<Object>();
+    let found = cx
+        .while_wanted(objects.find(cx.pod.namespace(), name))
+        .await??;
+    let object = match found {
+        Some(object) => object,
+        None if optional => Object::default(),
+        None => return Err(Error::Missing(format!("secret \"{name}\" not found"))),
+    };
+    let data = object
+        .data
+        .unwrap_or_default()
+        .into_iter()
+        .map(|(k, v)| (k, v.0))
+        .collect();
+    payload::project(&data, source.items.as_deref(), default_mode, optional)
+        .map_err(|key| Error::Missing(format!("references non-existent secret key: {key}")))
 }

@@ -1,6 +1,7 @@
 //! A whole agent against a simulated API server, running scripts instead of guests, on tokio's paused clock.
 
 mod bench;
+mod tokens;
 
 use std::time::Duration;
 

@@ -89,6 +89,10 @@ impl Bench {
         self.observed.observe(observation, self.now);
     }
 
+    pub(crate) fn in_seconds(&self, secs: i64) -> Timestamp {
+        self.now + SignedDuration::from_secs(secs)
+    }
+
     pub(crate) fn wait(&mut self, secs: i64) {
         self.now += SignedDuration::from_secs(secs);
     }
@@ -106,7 +110,7 @@ impl Bench {
     pub(crate) fn ready(&mut self) {
         self.plan();
         self.see(Observation::SandboxReady("10.128.0.7".parse().unwrap()));
-        self.see(Observation::VolumesReady);
+        self.see(Observation::VolumesReady(None));
     }
 
     pub(crate) fn start(&mut self, container: &str) {

@@ -2,5 +2,6 @@
 
 mod bench;
 mod ending;
+mod renewing;
 mod restarting;
 mod starting;

@@ -11,7 +11,7 @@ use crate::bench::{Bench, check};
 fn a_pod_comes_up_step_by_step() {
     let mut b = Bench::new(json!({"containers": [{"name": "main", "image": "hello:v1"}]}));
     let mut log = b.plan() + &b.summary();
-    b.see(Observation::VolumesReady);
+    b.see(Observation::VolumesReady(None));
     log += &b.plan();
     b.see(Observation::SandboxReady("10.128.0.7".parse().unwrap()));
     log += &b.plan();
@@ -367,7 +367,7 @@ fn missing_objects_are_looked_for_again() {
     log += &b.plan();
     b.wait(1);
     b.plan();
-    b.see(Observation::VolumesReady);
+    b.see(Observation::VolumesReady(None));
     b.plan();
     b.see(Observation::ImageReady("main".into(), "x@sha256:aa".into()));
     b.plan();
@@ -441,7 +441,12 @@ fn what_is_not_supported_is_named() {
         with(json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]})),
         with(json!({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]})),
         with(json!({"volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]})),
-        with(json!({"volumes": [{"name": "kube-api-access-x", "projected": {"sources": []}}]})),
+        with(json!({"volumes": [{"name": "v", "projected": {"sources": [
+            {"configMap": {"name": "c"}}, {"clusterTrustBundle": {"name": "b", "path": "b"}},
+        ]}}]})),
+        with(json!({"volumes": [{"name": "v", "projected": {"sources": [
+            {"podCertificate": {"signerName": "example.com/s", "keyType": "ED25519"}},
+        ]}}]})),
     ];
     let mut log = String::new();
     for spec in specs {
@@ -470,7 +475,8 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.volumes[0].persistentVolumeClaim is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].hostPath: this node's operator does not allow host paths" }
             Refuse { message: "spec.volumes[0].emptyDir: medium Memory is not supported by carob yet" }
-            Refuse { message: "spec.volumes[0].projected is not supported by carob yet" }
+            Refuse { message: "spec.volumes[0].projected: sources[1].clusterTrustBundle is not supported by carob yet" }
+            Refuse { message: "spec.volumes[0].projected: sources[0].podCertificate is not supported by carob yet" }
             Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
             Pending
               PodReadyToStartContainers=False

@@ -36,6 +36,8 @@ pub(super) enum Outcome {
     Changed(Value),
     Same(Value),
     Bound,
+    /// Answered as created, but kept nowhere.
+    Issued(Value),
 }
 
 impl Default for Objects {
@@ -177,6 +179,22 @@ impl Objects {
         merge(&mut pod, json!({ "status": { "conditions": [scheduled] } }));
         self.put(target.key(), pod);
         Ok(Outcome::Bound)
+    }
+
+    /// A token that says in plain text which one it is: its number, whose, and for which pod.
+    pub(super) fn token(&mut self, target: &Target, mut request: Value) -> Result<Outcome, Status> {
+        self.get(target)?;
+        self.counter += 1;
+        let pod = request["spec"]["boundObjectRef"]["name"].as_str();
+        let token = format!(
+            "token-{} of {} for {}",
+            self.counter,
+            name(target),
+            pod.unwrap_or("anyone")
+        );
+        request["status"] =
+            json!({ "token": token, "expirationTimestamp": "2026-01-01T01:00:00Z" });
+        Ok(Outcome::Issued(request))
     }
 
     pub(super) fn delete(&mut self, target: &Target, options: &Value) -> Result<Outcome, Status> {
