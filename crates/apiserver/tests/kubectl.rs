@@ -252,6 +252,72 @@ async fn kubectl_goes_over_to_server_side_apply() {
     cluster.stop.cancel();
 }
 
+const RIGHTS: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: default}
+rules:
+- {apiGroups: [''], resources: [pods], verbs: [get, list]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: readers, namespace: default}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects:
+- {apiGroup: rbac.authorization.k8s.io, kind: User, name: bob}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_gives_rights_and_asks_for_them() {
+    let Some(cluster) = Cluster::start().await else {
+        return;
+    };
+    let k = |line: &'static str| cluster.kubectl(line);
+    let can = async |line: &'static str| {
+        let args: Vec<&str> = line.split_whitespace().collect();
+        let output = cluster.run("admin", &args, "").await;
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(can("auth can-i list pods --as bob").await, "no");
+    let made = cluster.kubectl_with("auth reconcile -f -", RIGHTS).await;
+    assert!(
+        made.contains("role.rbac.authorization.k8s.io/reader reconciled"),
+        "{made}"
+    );
+    assert_eq!(can("auth can-i list pods --as bob").await, "yes");
+    assert_eq!(can("auth can-i list pods -A --as bob").await, "no");
+    assert_eq!(can("auth can-i get /version --as bob").await, "yes");
+    let listed = k("auth can-i --list --as bob").await;
+    for expected in [
+        "pods",
+        "[get list]",
+        "selfsubjectreviews.authentication.k8s.io",
+        "[/api/*]",
+    ] {
+        assert!(listed.contains(expected), "{expected}: {listed}");
+    }
+    let all = k("auth can-i --list").await;
+    assert!(all.contains("*.*"), "{all}");
+    // A second time it adds what is missing, and keeps what is there.
+    let more = RIGHTS.replace("[get, list]", "[get, watch]");
+    cluster.kubectl_with("auth reconcile -f -", &more).await;
+    assert_eq!(can("auth can-i watch pods --as bob").await, "yes");
+    assert_eq!(can("auth can-i list pods --as bob").await, "yes");
+    k("create clusterrolebinding eves --clusterrole=view --user=eve --serviceaccount=default:robot").await;
+    assert_eq!(can("auth can-i list deployments --as eve").await, "yes");
+    assert_eq!(can("auth can-i get secrets --as eve").await, "no");
+    let robot = "auth can-i list pods --as system:serviceaccount:default:robot";
+    assert_eq!(can(robot).await, "yes");
+    let who = k("auth whoami --as eve --as-group dev --as-uid u1").await;
+    for expected in ["eve", "u1", "dev"] {
+        assert!(who.contains(expected), "{who}");
+    }
+    k("get pods --as eve --as-uid u1").await;
+    let described = k("describe clusterrole view").await;
+    assert!(described.contains("deployments.apps"), "{described}");
+    cluster.stop.cancel();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_is_kept_to_its_own() {
     let Some(cluster) = Cluster::start().await else {

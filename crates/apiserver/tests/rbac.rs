@@ -3,6 +3,7 @@
 mod server;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::Transport;
 use serde_json::{Value, json};
@@ -83,6 +84,8 @@ async fn a_binding_counts_at_once_and_until_it_goes() {
     );
     let roles = within("default", "roles");
     let bindings = within("default", "rolebindings");
+    let other = server.restarted().await;
+    let bob_there = User::new(&other, "bob", &["dev"]);
     for _ in 0..5 {
         made(
             &server,
@@ -97,6 +100,14 @@ async fn a_binding_counts_at_once_and_until_it_goes() {
         )
         .await;
         assert_eq!(bob.get(pods).await, 200);
+        let seen = async {
+            while bob_there.get(pods).await != 200 {
+                tokio::task::yield_now().await;
+            }
+        };
+        let within = Duration::from_secs(10);
+        let seen = tokio::time::timeout(within, seen).await;
+        seen.expect("it counts on another server too");
         assert_eq!(bob.get("/api/v1/pods").await, 403);
         assert_eq!(bob.get("/api/v1/namespaces/kube-system/pods").await, 403);
         let change = json!({"subjects": [{"kind": "Group", "name": "dev"}]});

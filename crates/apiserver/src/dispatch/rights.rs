@@ -5,7 +5,7 @@ use api::status::Subject;
 use api::{Resource, Status};
 use http::{HeaderMap, Method};
 
-use crate::authz::{self, Attributes, Decision};
+use crate::authz::{self, Allowed, Attributes, Decision};
 use crate::identity::{BadImpersonation, Identity, Impersonation};
 use crate::request::{Query, ResourcePath, Verb};
 use crate::{ApiServer, handlers, rbac, respond};
@@ -39,7 +39,7 @@ impl ApiServer {
         self.knows_rights().await?;
         for ask in &asks {
             let asked = ask.attributes();
-            let decision = self.decide(&identity, &asked);
+            let decision = self.decide(&identity, &asked, Allowed::Bare);
             if !decision.allowed {
                 return Err(forbidden(&identity, &asked, asked.name, &decision));
             }
@@ -48,14 +48,32 @@ impl ApiServer {
     }
 
     /// Whether the user may, as far as this server knows. Holds its locks only as long as it takes.
-    pub(crate) fn decide(&self, identity: &Identity, asked: &Attributes<'_>) -> Decision {
+    pub(crate) fn decide(
+        &self,
+        identity: &Identity,
+        asked: &Attributes<'_>,
+        allowed: Allowed,
+    ) -> Decision {
         let cache = &self.inner.cache;
-        authz::decide(identity, asked, &cache.nodes.read(), &cache.rights.read())
+        let (nodes, rights) = (cache.nodes.read(), cache.rights.read());
+        authz::decide(identity, asked, &nodes, &rights, allowed)
     }
 
     /// The same of a path that is no resource's.
-    pub(crate) fn decide_path(&self, identity: &Identity, verb: &str, path: &str) -> Decision {
-        authz::decide_path(identity, verb, path, &self.inner.cache.rights.read())
+    pub(crate) fn decide_path(
+        &self,
+        identity: &Identity,
+        verb: &str,
+        path: &str,
+        allowed: Allowed,
+    ) -> Decision {
+        authz::decide_path(
+            identity,
+            verb,
+            path,
+            &self.inner.cache.rights.read(),
+            allowed,
+        )
     }
 
     /// Waits until roles and bindings were read once: before, nobody would have any rights.
@@ -102,11 +120,11 @@ impl ApiServer {
             absent: false,
         };
         self.knows_rights().await?;
-        if identity.node().is_none() && path.group == rbac::GROUP && verb.writes() {
+        if path.group == rbac::GROUP && verb.writes() {
             // Judged by what the writer and the role have now, wherever that was written.
             handlers::catch_up(self).await?;
         }
-        let mut decision = self.decide(identity, &asked);
+        let mut decision = self.decide(identity, &asked, Allowed::Bare);
         if decision.allowed {
             return Ok(());
         }
@@ -119,7 +137,7 @@ impl ApiServer {
                 .cache
                 .get(pods, path.namespace.as_deref(), asked.name);
             asked.absent = pod.is_none();
-            decision = self.decide(identity, &asked);
+            decision = self.decide(identity, &asked, Allowed::Bare);
             if decision.allowed {
                 return Ok(());
             }
@@ -139,7 +157,7 @@ impl ApiServer {
         if !identity.is_superuser() && !authz::is_open(&verb, path) {
             self.knows_rights().await?;
         }
-        let decision = self.decide_path(identity, &verb, path);
+        let decision = self.decide_path(identity, &verb, path, Allowed::Bare);
         if decision.allowed {
             return Ok(());
         }

@@ -378,7 +378,7 @@ mod tests {
             let rule = rule(line);
             let resources = !rule.api_groups.is_empty() && !rule.resources.is_empty();
             assert!(!rule.verbs.is_empty(), "{line}");
-            assert!(resources != !rule.non_resource_urls.is_empty(), "{line}");
+            assert_eq!(resources, rule.non_resource_urls.is_empty(), "{line}");
         }
         let objects = objects();
         let key = |o: &Value, kind: &str, name: &Value| {

@@ -9,7 +9,7 @@ use api::status::{FieldError, FieldPath};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::authz::Attributes;
+use crate::authz::{Allowed, Attributes};
 use crate::dispatch::Call;
 use crate::identity::Identity;
 
@@ -100,10 +100,13 @@ pub(super) fn review(call: &Call, review: &mut Value) -> Result<Value, Status> {
         &other
     };
     let decision = match (&spec.resource_attributes, &spec.non_resource_attributes) {
-        (Some(asked), _) => call.server.decide(identity, &asked.attributes()),
+        (Some(asked), _) => call
+            .server
+            .decide(identity, &asked.attributes(), Allowed::Explained),
         (None, asked) => {
             let asked = asked.as_ref().map_or(("", ""), |a| (&a.verb, &a.path));
-            call.server.decide_path(identity, asked.0, asked.1)
+            call.server
+                .decide_path(identity, asked.0, asked.1, Allowed::Explained)
         }
     };
     let mut status = json!({"allowed": decision.allowed});
