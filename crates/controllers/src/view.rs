@@ -7,7 +7,9 @@ use imbl::{OrdMap, OrdSet};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount,
+};
 
 use crate::{job, owner};
 
@@ -32,6 +34,10 @@ pub struct View {
     pub service_accounts: Table<ServiceAccount>,
     /// The `kube-root-ca.crt` of each namespace.
     pub config_maps: Table<ConfigMap>,
+    /// All claims of storage.
+    pub claims: Table<PersistentVolumeClaim>,
+    /// All storage that can be claimed.
+    pub volumes: Table<PersistentVolume>,
     /// The cluster's CA certificate, PEM.
     pub root_ca: Arc<str>,
 }
