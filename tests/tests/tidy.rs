@@ -47,6 +47,7 @@ const DECIDERS: &[&str] = &[
     "crates/controllers/src/node_ipam.rs",
     "crates/controllers/src/node_lifecycle",
     "crates/controllers/src/replica_set",
+    "crates/controllers/src/storage_protection",
     "crates/scheduler/src/decide.rs",
     "crates/scheduler/src/plugins",
     "crates/scheduler/src/snapshot.rs",

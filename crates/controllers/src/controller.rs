@@ -7,6 +7,7 @@ use crate::plan::Plan;
 use crate::view::View;
 use crate::{
     cluster_role, deployment, job, namespace, node_ipam, node_lifecycle, pod_garbage, replica_set,
+    storage_protection,
 };
 
 /// What the driver knows of a key that no view shows.
@@ -30,6 +31,8 @@ pub(crate) struct Refusal {
 /// One controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Controller {
+    /// Claims: [`storage_protection`].
+    ClaimProtection,
     /// [`cluster_role`]
     ClusterRole,
     /// [`deployment`]
@@ -46,12 +49,15 @@ pub(crate) enum Controller {
     PodGarbage,
     /// [`replica_set`]
     ReplicaSet,
+    /// Volumes: [`storage_protection`].
+    VolumeProtection,
 }
 
 impl Controller {
     /// The kind whose objects the keys name, for events.
     pub(crate) fn kind(self) -> (&'static str, &'static str) {
         match self {
+            Controller::ClaimProtection => ("v1", "PersistentVolumeClaim"),
             Controller::ClusterRole => ("rbac.authorization.k8s.io/v1", "ClusterRole"),
             Controller::Deployment => ("apps/v1", "Deployment"),
             Controller::Job => ("batch/v1", "Job"),
@@ -59,12 +65,14 @@ impl Controller {
             Controller::NodeIpam | Controller::NodeLifecycle => ("v1", "Node"),
             Controller::PodGarbage => ("v1", "Pod"),
             Controller::ReplicaSet => ("apps/v1", "ReplicaSet"),
+            Controller::VolumeProtection => ("v1", "PersistentVolume"),
         }
     }
 
     /// The component name under which its events appear, as Kubernetes names it.
     pub(crate) fn component(self) -> &'static str {
         match self {
+            Controller::ClaimProtection => "pvc-protection-controller",
             Controller::ClusterRole => "clusterrole-aggregation-controller",
             Controller::Deployment => "deployment-controller",
             Controller::Job => "job-controller",
@@ -72,12 +80,14 @@ impl Controller {
             Controller::NodeIpam | Controller::NodeLifecycle => "node-controller",
             Controller::PodGarbage => "pod-garbage-collector",
             Controller::ReplicaSet => "replicaset-controller",
+            Controller::VolumeProtection => "pv-protection-controller",
         }
     }
 
     /// What is to be done about `key`.
     pub(crate) fn reconcile(self, key: &Key, view: &View, memory: &Memory, now: Timestamp) -> Plan {
         match self {
+            Controller::ClaimProtection => storage_protection::reconcile_claim(key, view),
             Controller::ClusterRole => cluster_role::reconcile(key, view),
             Controller::Deployment => deployment::reconcile(key, view, now),
             Controller::Job => job::reconcile(key, view, now),
@@ -90,6 +100,7 @@ impl Controller {
             Controller::ReplicaSet => {
                 replica_set::reconcile(key, view, memory.refused.as_ref(), now)
             }
+            Controller::VolumeProtection => storage_protection::reconcile_volume(key, view),
         }
     }
 }

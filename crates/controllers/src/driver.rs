@@ -126,7 +126,7 @@ fn refusal(write: &Write, error: &client::Error) -> Option<Refusal> {
     let (reason, doing) = match write {
         Write::Create { .. } => ("FailedCreate", "creating"),
         Write::Delete { .. } => ("FailedDelete", "deleting"),
-        Write::Status { .. } | Write::Patch { .. } => return None,
+        Write::Status { .. } | Write::Patch { .. } | Write::LetGo { .. } => return None,
     };
     let code = error.status()?.code;
     (code < 500 && code != 409).then(|| Refusal {
@@ -312,6 +312,12 @@ impl Driver {
     fn reference(&self, controller: Controller, key: &Key, view: &crate::View) -> ObjectReference {
         let (api_version, kind) = controller.kind();
         let uid = match controller {
+            Controller::ClaimProtection => {
+                view.claims.get(key).and_then(|o| o.metadata.uid.clone())
+            }
+            Controller::VolumeProtection => {
+                view.volumes.get(key).and_then(|o| o.metadata.uid.clone())
+            }
             Controller::ClusterRole => view
                 .cluster_roles
                 .get(key)

@@ -12,7 +12,9 @@ use imbl::ordmap::DiffItem;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -20,7 +22,7 @@ use tokio::sync::watch;
 use crate::controller::Controller;
 use crate::view::{Table, View};
 use crate::writer::{Mark, Writer};
-use crate::{cluster_role, job, node_lifecycle, owner, pods};
+use crate::{cluster_role, job, node_lifecycle, owner, pods, storage_protection};
 
 /// What a worker takes from the queue.
 pub(crate) type Work = (Controller, Key);
@@ -72,6 +74,8 @@ impl Feed {
                 followed::<Lease>(|v| &v.leases),
                 followed::<Namespace>(|v| &v.namespaces),
                 followed::<Node>(|v| &v.nodes),
+                followed::<PersistentVolume>(|v| &v.volumes),
+                followed::<PersistentVolumeClaim>(|v| &v.claims),
                 followed::<Pod>(|v| &v.pods),
                 followed::<ReplicaSet>(|v| &v.replica_sets),
                 followed::<ServiceAccount>(|v| &v.service_accounts),
@@ -139,6 +143,25 @@ impl Feed {
             everything(),
             |v| &mut v.pods,
             on_pod,
+            queue,
+            &mut tasks,
+        )
+        .await;
+        // After the pods, so that no claim ever looks as if nobody used it.
+        feed.follow::<PersistentVolumeClaim>(
+            client,
+            everything(),
+            |v| &mut v.claims,
+            |c| c.each(|claim| vec![(Controller::ClaimProtection, owner::key_of(claim))]),
+            queue,
+            &mut tasks,
+        )
+        .await;
+        feed.follow::<PersistentVolume>(
+            client,
+            everything(),
+            |v| &mut v.volumes,
+            |c| c.each(|volume| vec![(Controller::VolumeProtection, owner::key_of(volume))]),
             queue,
             &mut tasks,
         )
@@ -392,6 +415,8 @@ fn on_pod(change: Change<'_, Pod>) -> Vec<Work> {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let mut work = Vec::new();
         let within = |name: &str| Key::new(namespace.clone(), name);
+        let claims = storage_protection::claims(pod);
+        work.extend(claims.map(|claim| (Controller::ClaimProtection, claim)));
         // Whoever controls it now.
         let job = job::counted_for(&pod.metadata);
         work.extend(job.map(|name| (Controller::Job, within(name))));

@@ -23,6 +23,7 @@ mod pods;
 mod replica_set;
 #[cfg(test)]
 mod simulation;
+mod storage_protection;
 mod view;
 mod writer;
 

@@ -1,8 +1,10 @@
 //! What a reconciler wants done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{Key, Kind};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -63,6 +65,14 @@ pub enum Write {
     Patch {
         /// What to patch.
         target: Target,
+        /// The patch.
+        patch: Value,
+    },
+    /// A JSON merge patch that lets a claim of storage go, unless a pod uses it after all: asked of
+    /// the API, for a view may not have seen that pod yet.
+    LetGo {
+        /// The claim, as it was seen.
+        claim: Arc<PersistentVolumeClaim>,
         /// The patch.
         patch: Value,
     },

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::controller::{Controller, Memory};
 use crate::owner;
 use crate::plan::{Plan, Target, Write};
+use crate::storage_protection;
 use crate::view::View;
 
 /// The time at which every simulation begins.
@@ -160,6 +161,15 @@ impl Simulation {
 
     fn write(&mut self, write: &Write) {
         match write {
+            Write::LetGo { claim, patch } => {
+                let used = self
+                    .pods()
+                    .iter()
+                    .any(|(_, pod)| storage_protection::uses(pod, claim));
+                assert!(!used, "the view shows who uses it");
+                let (target, patch) = (owner::target(&**claim), patch.clone());
+                self.write(&Write::Patch { target, patch });
+            }
             Write::Create { object, .. } => drop(self.create(object.clone())),
             Write::Status { target, patch } | Write::Patch { target, patch } => {
                 let Target { kind, key, uid, .. } = target;
@@ -199,7 +209,11 @@ impl Simulation {
         let sets = view.replica_sets.iter().map(|(k, _)| k.clone()).collect();
         let roles = view.cluster_roles.iter().map(|(k, _)| k.clone()).collect();
         let jobs = view.jobs.iter().map(|(k, _)| k.clone()).collect();
-        keys(Controller::Deployment, deployments)
+        let claims = view.claims.iter().map(|(k, _)| k.clone()).collect();
+        let volumes = view.volumes.iter().map(|(k, _)| k.clone()).collect();
+        keys(Controller::ClaimProtection, claims)
+            .chain(keys(Controller::VolumeProtection, volumes))
+            .chain(keys(Controller::Deployment, deployments))
             .chain(keys(Controller::ReplicaSet, sets))
             .chain(keys(Controller::Job, jobs))
             .chain(keys(Controller::ClusterRole, roles))
@@ -256,6 +270,8 @@ impl Simulation {
                 .get(key)
                 .map(|o| owner::to_value(&**o)),
             "ConfigMap" => view.config_maps.get(key).map(|o| owner::to_value(&**o)),
+            "PersistentVolume" => view.volumes.get(key).map(|o| owner::to_value(&**o)),
+            "PersistentVolumeClaim" => view.claims.get(key).map(|o| owner::to_value(&**o)),
             other => panic!("no table of {other}"),
         }
     }
@@ -283,6 +299,8 @@ impl Simulation {
             "Namespace" => view.namespaces.set(key, typed(object)),
             "ServiceAccount" => view.service_accounts.set(key, typed(object)),
             "ConfigMap" => view.config_maps.set(key, typed(object)),
+            "PersistentVolume" => view.volumes.set(key, typed(object)),
+            "PersistentVolumeClaim" => view.claims.set(key, typed(object)),
             other => panic!("no table of {other}"),
         }
     }

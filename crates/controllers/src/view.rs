@@ -7,7 +7,9 @@ use imbl::{OrdMap, OrdSet};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount,
+};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 
 use crate::{job, owner};
@@ -35,6 +37,10 @@ pub struct View {
     pub cluster_roles: Table<ClusterRole>,
     /// The `kube-root-ca.crt` of each namespace.
     pub config_maps: Table<ConfigMap>,
+    /// All claims of storage.
+    pub claims: Table<PersistentVolumeClaim>,
+    /// All storage that can be claimed.
+    pub volumes: Table<PersistentVolume>,
     /// The cluster's CA certificate, PEM.
     pub root_ca: Arc<str>,
 }

@@ -1,10 +1,13 @@
 //! Carries out single writes through the client.
 
 use api::resource::{self, Resource};
-use client::{Client, DeleteOptions, Error, Key, Patch, Propagation, Untyped};
+use client::{Client, DeleteOptions, Error, Key, ListOptions, Patch, Propagation, Untyped};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
+use crate::owner::target;
 use crate::plan::{Target, Write};
+use crate::storage_protection;
 
 /// Which object a write left behind, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +57,16 @@ impl Writer {
             }
             Write::Status { target, patch } => self.patch(target, patch, Some("status")).await,
             Write::Patch { target, patch } => self.patch(target, patch, None).await,
+            Write::LetGo { claim, patch } => {
+                let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+                let pods = self.client.of::<Pod>();
+                let pods = pods.list(&ListOptions::namespace(namespace)).await?.items;
+                match pods.iter().any(|pod| storage_protection::uses(pod, claim)) {
+                    // It comes into view, and so does its end.
+                    true => Ok(Outcome::Nothing),
+                    false => self.patch(&target(&**claim), patch, None).await,
+                }
+            }
             Write::Delete {
                 target,
                 force,
