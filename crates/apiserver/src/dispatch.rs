@@ -242,7 +242,7 @@ impl ApiServer {
         })
     }
 
-    async fn authorize(
+    pub(crate) async fn authorize(
         &self,
         identity: &Identity,
         verb: Verb,

@@ -28,6 +28,7 @@ use crate::request::Verb;
 
 pub(crate) use agents::Agents;
 pub(crate) use list::catch_up;
+pub(crate) use write::letters;
 
 /// Serves a call that is authorised and whose verb goes with its resource.
 pub(crate) async fn serve(call: Call) -> Result<Response, Status> {
