@@ -1,8 +1,8 @@
 //! The write path: from what a client sent to what is stored.
 //!
-//! Every write goes the same way: metadata → schema defaults → the kind's defaults → fields that
-//! the server sets → validation. Nothing here reads a clock or draws a random number: the caller
-//! puts both into the [`Context`]. Whether the stored object changed meanwhile is judged by the
+//! Every write goes the same way: metadata → schema defaults → the kind's defaults → the record of
+//! who set which field → the caller's admission → fields that the server sets → validation. Nothing
+//! here reads a clock or draws a random number: the caller puts both into the [`Context`]. Whether the stored object changed meanwhile is judged by the
 //! store; [`check_version`] compares what the client named.
 
 mod binding;
@@ -10,7 +10,9 @@ mod default;
 mod delete;
 mod metadata;
 mod scale;
+mod select;
 mod validate;
+mod warnings;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -18,6 +20,7 @@ use serde_json::{Map, Value};
 pub use binding::bind;
 pub use delete::{DeleteOptions, Deletion, Propagation, delete, returns_deleted, should_delete};
 pub use scale::{apply_scale, scale, update_scale};
+pub use warnings::warnings;
 
 use crate::apply::{self as record, Target};
 use crate::codec::{self, Expected, FieldValidation};
@@ -39,6 +42,25 @@ pub struct Context {
     pub user: User,
     /// `fieldManager`, or the first part of the user agent.
     pub manager: String,
+}
+
+/// What a caller changes in, or refuses of, what is about to be written: given are the stored object,
+/// none for a create, and the next one, with its defaults and before its validation.
+///
+/// It stands after the record of fields, as in Kubernetes: what it sets belongs to no manager.
+pub type Admit<'a> = &'a dyn Fn(Option<&Value>, &mut Value) -> Result<(), Status>;
+
+/// One write of an object, with the caller's admission.
+#[derive(Clone, Copy)]
+pub struct Write<'a> {
+    /// What is written.
+    pub resource: &'a Resource,
+    /// By which of its subresources; [`Write::create`] knows none.
+    pub subresource: Option<&'a str>,
+    /// Everything about it that is not in its body.
+    pub context: &'a Context,
+    /// The caller's admission.
+    pub admit: Admit<'a>,
 }
 
 /// Who sent a request.
@@ -100,69 +122,20 @@ pub fn place(
     }
 }
 
-/// Makes a new object of a decoded body that was [placed](place).
+/// [`Write::create`] where nothing else is to be said.
 ///
 /// # Errors
 ///
-/// 422 when fields are not valid, 500 (as Kubernetes) when the body has a resourceVersion.
+/// As there.
 pub fn create(resource: &Resource, body: Value, context: &Context) -> Result<Value, Status> {
-    make(resource, body, Record::Update, context)
+    Write::plain(resource, None, context).create(body)
 }
 
-fn make(
-    resource: &Resource,
-    body: Value,
-    record: Record,
-    context: &Context,
-) -> Result<Value, Status> {
-    let mut object = body;
-    let metadata = metadata_mut(&mut object);
-    if !text(metadata, "resourceVersion").is_empty() {
-        return Err(Status::plain_error(
-            "resourceVersion should not be set on objects to be created",
-        ));
-    }
-    for field in ["resourceVersion", "selfLink", "generation"] {
-        metadata.remove(field);
-    }
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
-        metadata.remove(field);
-    }
-    let base = text(metadata, "generateName").to_owned();
-    if text(metadata, "name").is_empty() && !base.is_empty() {
-        let end = base.floor_char_boundary(MAX_GENERATED_BASE);
-        let name = format!("{}{}", &base[..end], context.suffix);
-        metadata.insert("name".into(), name.into());
-    }
-    metadata.insert("uid".into(), context.uid.as_str().into());
-    metadata.insert("creationTimestamp".into(), time::format(context.now).into());
-    if has_generation(resource) {
-        metadata.insert("generation".into(), 1.into());
-    }
-    // Nodes are created by their agents, which know their status.
-    if resource.subresource("status").is_some() && resource.plural != "nodes" {
-        remove(&mut object, "status");
-    }
-    complete(resource, &mut object);
-    if record == Record::Update {
-        record::track(Target::new(resource, None), None, &mut object, context);
-    }
-    (kinds::hooks(resource).prepare)(&mut object, None, context);
-    let mut errors = metadata::validate(resource, &object);
-    validate::object(resource, &object, None, &mut errors);
-    accept(resource, object, errors)
-}
-
-/// Makes the next state of an object: `new` is a decoded body that was [placed](place), or what a
-/// patch made of `old`.
-///
-/// Without a subresource everything but the status is taken from `new`; with `status`, the status
-/// (and metadata). What else may be given: `finalize`, `approval`, `ephemeralcontainers`, `resize`.
+/// [`Write::update`] where nothing else is to be said.
 ///
 /// # Errors
 ///
-/// 404 for a subresource that is not written like that, 409 when the uid is another, 422 when
-/// fields are not valid.
+/// As there.
 pub fn update(
     resource: &Resource,
     subresource: Option<&str>,
@@ -170,16 +143,14 @@ pub fn update(
     new: Value,
     context: &Context,
 ) -> Result<Value, Status> {
-    advance(resource, subresource, old, new, Record::Update, context)
+    Write::plain(resource, subresource, context).update(old, new)
 }
 
-/// Makes the next state of an object, or a new one, from what `context.manager` wants of it
-/// ([`apply`](mod@crate::apply)); `wanted` was [placed](place), but not decoded by a type.
+/// [`Write::apply`] where nothing else is to be said.
 ///
 /// # Errors
 ///
-/// 400 when `wanted` is not of the kind or has unknown fields, 409 when it would take other
-/// managers' fields and `force` is not set, else those of [`create`] and [`update`].
+/// As there.
 pub fn apply(
     resource: &Resource,
     subresource: Option<&str>,
@@ -188,12 +159,134 @@ pub fn apply(
     force: bool,
     context: &Context,
 ) -> Result<Value, Status> {
-    let target = Target::new(resource, subresource);
-    let expected = Expected::from(resource);
-    let merged = merge(target, expected, old, wanted, force, context)?;
-    match old {
-        None => make(resource, merged, Record::Apply, context),
-        Some(old) => advance(resource, subresource, old, merged, Record::Apply, context),
+    Write::plain(resource, subresource, context).apply(old, wanted, force)
+}
+
+impl<'a> Write<'a> {
+    /// A write that is admitted as it is.
+    fn plain(resource: &'a Resource, subresource: Option<&'a str>, context: &'a Context) -> Self {
+        Self {
+            resource,
+            subresource,
+            context,
+            admit: &|_, _| Ok(()),
+        }
+    }
+
+    /// Makes a new object of a decoded body that was [placed](place).
+    ///
+    /// # Errors
+    ///
+    /// 422 when fields are not valid, 500 (as Kubernetes) when the body has a resourceVersion, and
+    /// what admission refuses.
+    pub fn create(self, body: Value) -> Result<Value, Status> {
+        self.make(body, Record::Update)
+    }
+
+    /// Makes the next state of an object: `new` is a decoded body that was [placed](place), or what
+    /// a patch made of `old`.
+    ///
+    /// Without a subresource everything but the status is taken from `new`; with `status`, the
+    /// status (and metadata). What else may be given: `finalize`, `approval`, `ephemeralcontainers`,
+    /// `resize`.
+    ///
+    /// # Errors
+    ///
+    /// 404 for a subresource that is not written like that, 409 when the uid is another, 422 when
+    /// fields are not valid, and what admission refuses.
+    pub fn update(self, old: &Value, new: Value) -> Result<Value, Status> {
+        self.advance(old, new, Record::Update)
+    }
+
+    /// Makes the next state of an object, or a new one, from what `context.manager` wants of it
+    /// ([`apply`](mod@crate::apply)); `wanted` was [placed](place), but not decoded by a type.
+    ///
+    /// # Errors
+    ///
+    /// 400 when `wanted` is not of the kind or has unknown fields, 409 when it would take other
+    /// managers' fields and `force` is not set, else those of [`Write::create`] and [`Write::update`].
+    pub fn apply(self, old: Option<&Value>, wanted: Value, force: bool) -> Result<Value, Status> {
+        let target = Target::new(self.resource, self.subresource);
+        let expected = Expected::from(self.resource);
+        let merged = merge(target, expected, old, wanted, force, self.context)?;
+        match old {
+            None => self.make(merged, Record::Apply),
+            Some(old) => self.advance(old, merged, Record::Apply),
+        }
+    }
+
+    fn make(self, body: Value, record: Record) -> Result<Value, Status> {
+        let (resource, context) = (self.resource, self.context);
+        let mut object = body;
+        let metadata = metadata_mut(&mut object);
+        if !text(metadata, "resourceVersion").is_empty() {
+            return Err(Status::plain_error(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
+        for field in ["resourceVersion", "selfLink", "generation"] {
+            metadata.remove(field);
+        }
+        for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+            metadata.remove(field);
+        }
+        metadata.insert("uid".into(), context.uid.as_str().into());
+        metadata.insert("creationTimestamp".into(), time::format(context.now).into());
+        if has_generation(resource) {
+            metadata.insert("generation".into(), 1.into());
+        }
+        // Nodes are created by their agents, which know their status.
+        if resource.subresource("status").is_some() && resource.plural != "nodes" {
+            remove(&mut object, "status");
+        }
+        complete(resource, &mut object);
+        if record == Record::Update {
+            record::track(Target::new(resource, None), None, &mut object, context);
+        }
+        (self.admit)(None, &mut object)?;
+        generate_name(&mut object, context);
+        (kinds::hooks(resource).prepare)(&mut object, None, context);
+        let mut errors = metadata::validate(resource, &object);
+        validate::object(resource, &object, None, &mut errors);
+        accept(resource, object, errors)
+    }
+
+    fn advance(self, old: &Value, new: Value, record: Record) -> Result<Value, Status> {
+        let (resource, subresource, context) = (self.resource, self.subresource, self.context);
+        let mut object = select::select(resource, subresource, old, new)?;
+        let mut errors = metadata::carry_over(resource, old, &mut object)?;
+        complete(resource, &mut object);
+        // Before the server changes anything by itself: that is nobody's.
+        if record == Record::Update {
+            let target = Target::new(resource, subresource);
+            record::track(target, Some(old), &mut object, context);
+        }
+        (self.admit)(Some(old), &mut object)?;
+        // The kinds' rules know updates of the whole; who finalizes takes what they keep.
+        if subresource != Some("finalize") {
+            (kinds::hooks(resource).prepare)(&mut object, Some(old), context);
+        }
+        if has_generation(resource)
+            && subresource != Some("status")
+            && content_differs(old, &object)
+        {
+            bump_generation(&mut object);
+        }
+        record::ignore_times(old, &mut object);
+        errors.extend(metadata::validate(resource, &object));
+        validate::object(resource, &object, Some(old), &mut errors);
+        accept(resource, object, errors)
+    }
+}
+
+/// Draws the name that `generateName` asks for: after admission, which speaks of what was given.
+fn generate_name(object: &mut Value, context: &Context) {
+    let metadata = metadata_mut(object);
+    let base = text(metadata, "generateName");
+    if text(metadata, "name").is_empty() && !base.is_empty() {
+        let end = base.floor_char_boundary(MAX_GENERATED_BASE);
+        let name = format!("{}{}", &base[..end], context.suffix);
+        metadata.insert("name".into(), name.into());
     }
 }
 
@@ -224,35 +317,6 @@ enum Record {
     Update,
     /// An apply, or a write of a scale, which has done it.
     Apply,
-}
-
-fn advance(
-    resource: &Resource,
-    subresource: Option<&str>,
-    old: &Value,
-    new: Value,
-    record: Record,
-    context: &Context,
-) -> Result<Value, Status> {
-    let mut object = select(resource, subresource, old, new)?;
-    let mut errors = metadata::carry_over(resource, old, &mut object)?;
-    complete(resource, &mut object);
-    // Before the server changes anything by itself: that is nobody's.
-    if record == Record::Update {
-        let target = Target::new(resource, subresource);
-        record::track(target, Some(old), &mut object, context);
-    }
-    // The kinds' rules know updates of the whole; who finalizes takes what they keep.
-    if subresource != Some("finalize") {
-        (kinds::hooks(resource).prepare)(&mut object, Some(old), context);
-    }
-    if has_generation(resource) && subresource != Some("status") && content_differs(old, &object) {
-        bump_generation(&mut object);
-    }
-    record::ignore_times(old, &mut object);
-    errors.extend(metadata::validate(resource, &object));
-    validate::object(resource, &object, Some(old), &mut errors);
-    accept(resource, object, errors)
 }
 
 /// Compares the resourceVersion in a body with the stored object's; none given fits any.
@@ -294,75 +358,6 @@ pub fn encode(object: Value) -> Result<Vec<u8>, Status> {
     Ok(bytes)
 }
 
-/// What of `new` an update through this subresource takes; all else is `old`'s.
-fn select(
-    resource: &Resource,
-    subresource: Option<&str>,
-    old: &Value,
-    mut new: Value,
-) -> Result<Value, Status> {
-    let Some(subresource) = subresource else {
-        if resource.subresource("status").is_some() {
-            take_field(&mut new, old, "status");
-        }
-        if resource.plural == "namespaces" {
-            take_field(&mut new, old, "spec");
-        }
-        return Ok(new);
-    };
-    if resource.subresource(subresource).is_none() {
-        return Err(Status::no_such_resource());
-    }
-    let mut object = old.clone();
-    take_field(&mut object, &new, "metadata");
-    match subresource {
-        "status" => {
-            take_field(&mut object, &new, "status");
-            keep_metadata_of_spec(resource, old, &mut object);
-        }
-        "finalize" => take_field(&mut object, &new, "spec"),
-        "approval" => take_path(&mut object, &new, "status", "conditions"),
-        "ephemeralcontainers" => take_path(&mut object, &new, "spec", "ephemeralContainers"),
-        "resize" => take_field(&mut object, &new, "spec"),
-        _ => return Err(Status::no_such_resource()),
-    }
-    Ok(object)
-}
-
-/// Who writes a status may not change what the object belongs to, nor (for workloads) its labels.
-fn keep_metadata_of_spec(resource: &Resource, old: &Value, object: &mut Value) {
-    take_path(object, old, "metadata", "ownerReferences");
-    if matches!(resource.group, "apps" | "batch") {
-        take_path(object, old, "metadata", "labels");
-    }
-}
-
-fn take_field(into: &mut Value, from: &Value, field: &str) {
-    let Value::Object(map) = into else { return };
-    match from.get(field) {
-        Some(value) => map.insert(field.to_owned(), value.clone()),
-        None => map.remove(field),
-    };
-}
-
-fn take_path(into: &mut Value, from: &Value, parent: &str, field: &str) {
-    let value = from.get(parent).and_then(|p| p.get(field));
-    let Value::Object(map) = into else { return };
-    match (map.get_mut(parent), value) {
-        (Some(Value::Object(parent)), Some(value)) => {
-            parent.insert(field.to_owned(), value.clone());
-        }
-        (Some(Value::Object(parent)), None) => {
-            parent.remove(field);
-        }
-        (_, Some(value)) => {
-            let entry = Map::from_iter([(field.to_owned(), value.clone())]);
-            map.insert(parent.to_owned(), Value::Object(entry));
-        }
-        (_, None) => {}
-    }
-}
-
 /// Fills in the schema's defaults, then the kind's.
 fn complete(resource: &Resource, object: &mut Value) {
     default::fill(resource.schema(), object);
@@ -399,6 +394,20 @@ pub fn has_generation(resource: &Resource) -> bool {
             "pods" | "replicationcontrollers" | "podtemplates"
         ),
         "resource.k8s.io" => matches!(resource.plural, "resourceslices" | "deviceclasses"),
+        _ => false,
+    }
+}
+
+/// Whether the update of an object that is not there makes it, as Kubernetes' registry of the kind says.
+pub fn creates_on_update(resource: &Resource) -> bool {
+    match resource.group {
+        "" => matches!(
+            resource.plural,
+            "endpoints" | "events" | "limitranges" | "services"
+        ),
+        "coordination.k8s.io" => resource.plural == "leases",
+        "events.k8s.io" => true,
+        "rbac.authorization.k8s.io" => true,
         _ => false,
     }
 }

@@ -1,14 +1,8 @@
-//! Pods.
-//!
-//! Different from a stock API server: no `kube-api-access` volume is added, because agents do not
-//! mount projected volumes; and a `priorityClassName` other than the two of the system is resolved
-//! by the caller, who can read PriorityClasses.
+//! Pods. What needs more than the pod (its account, its priority) is admission's, which the caller brings.
 
 mod update;
 
-use super::field::{
-    absent, child, children, default, default_text, entry, int, items, present, root, spec, text,
-};
+use super::field::{child, default, entry, int, items, present, root, spec, text};
 use super::{Hooks, pod_spec};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
@@ -63,62 +57,11 @@ fn prepare(pod: &mut Value, old: Option<&Value>, _context: &Context) {
         return;
     }
     if let Some(pod_spec) = spec(pod) {
-        default_text(pod_spec, "serviceAccountName", "default");
+        // Admission has named it by now.
         pod_spec::service_account(pod_spec);
-        tolerate_lost_nodes(pod_spec);
-        priority(pod_spec);
     }
     let class = pod_spec::qos_class(&pod["spec"]);
     pod["status"] = json!({"phase": "Pending", "qosClass": class});
-}
-
-/// A pod that says nothing else stays five minutes on a node that is lost.
-fn tolerate_lost_nodes(pod_spec: &mut Map<String, Value>) {
-    for taint in [
-        "node.kubernetes.io/not-ready",
-        "node.kubernetes.io/unreachable",
-    ] {
-        let tolerated = children(pod_spec, "tolerations").any(|toleration| {
-            let field = |name: &str| {
-                toleration
-                    .get(name)
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-            };
-            matches!(field("effect"), "" | "NoExecute")
-                && (field("key").is_empty() || field("key") == taint)
-        });
-        if tolerated {
-            continue;
-        }
-        if absent(pod_spec, "tolerations") {
-            pod_spec.insert("tolerations".to_owned(), json!([]));
-        }
-        if let Some(list) = pod_spec
-            .get_mut("tolerations")
-            .and_then(Value::as_array_mut)
-        {
-            list.push(
-                json!({"key": taint, "operator": "Exists", "effect": "NoExecute",
-                "tolerationSeconds": 300}),
-            );
-        }
-    }
-}
-
-fn priority(pod_spec: &mut Map<String, Value>) {
-    let class = pod_spec
-        .get("priorityClassName")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let value = match class {
-        "" => 0,
-        "system-cluster-critical" => 2_000_000_000,
-        "system-node-critical" => 2_000_001_000,
-        _ => return,
-    };
-    default(pod_spec, "priority", value);
-    default_text(pod_spec, "preemptionPolicy", "PreemptLowerPriority");
 }
 
 fn validate(pod: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{Context, bump_generation, child_mut, metadata_mut, text};
 use crate::resource::Resource;
-use crate::status::{Status, Subject};
+use crate::status::{FieldError, FieldPath, Status, Subject};
 use crate::time;
 
 /// `metav1.DeleteOptions`.
@@ -39,27 +39,31 @@ impl DeleteOptions {
     ///
     /// # Errors
     ///
-    /// 400 when a value is none of those allowed.
+    /// 422 when a value is none of those allowed, or two say what happens to dependents.
     pub fn from_value(body: &Value) -> Result<Self, Status> {
         let get = |value: &Value, field: &str| {
             value.get(field).and_then(Value::as_str).map(str::to_owned)
         };
-        let mut propagation = match body.get("propagationPolicy").and_then(Value::as_str) {
-            None | Some("") => None,
-            Some(text) => Some(Propagation::parse(text)?),
-        };
-        if let Some(orphan) = body.get("orphanDependents").and_then(Value::as_bool) {
-            let implied = if orphan {
-                Propagation::Orphan
-            } else {
-                Propagation::Background
-            };
-            propagation.get_or_insert(implied);
+        let policy = body.get("propagationPolicy").and_then(Value::as_str);
+        let policy = policy.filter(|text| !text.is_empty());
+        let orphan = body.get("orphanDependents").and_then(Value::as_bool);
+        let faults = propagation_faults(policy, orphan);
+        if !faults.is_empty() {
+            return Err(Status::invalid_kind(
+                "meta.k8s.io",
+                "DeleteOptions",
+                "",
+                faults,
+            ));
         }
+        let implied = orphan.map(|orphan| match orphan {
+            true => Propagation::Orphan,
+            false => Propagation::Background,
+        });
         let preconditions = &body["preconditions"];
         Ok(Self {
             grace_period_seconds: body.get("gracePeriodSeconds").and_then(Value::as_i64),
-            propagation,
+            propagation: policy.and_then(Propagation::parse).or(implied),
             uid: get(preconditions, "uid"),
             resource_version: get(preconditions, "resourceVersion"),
             dry_run: body["dryRun"].as_array().is_some_and(|d| !d.is_empty()),
@@ -67,20 +71,29 @@ impl DeleteOptions {
     }
 }
 
+fn propagation_faults(policy: Option<&str>, orphan: Option<bool>) -> Vec<FieldError> {
+    let path = FieldPath::new("propagationPolicy");
+    let mut faults = Vec::new();
+    let Some(policy) = policy else { return faults };
+    if orphan.is_some() {
+        let why = "orphanDependents and deletionPropagation cannot be both set";
+        faults.push(FieldError::invalid(&path, policy, why));
+    }
+    if Propagation::parse(policy).is_none() {
+        let known = ["Foreground", "Background", "Orphan", "nil"];
+        faults.push(FieldError::not_supported(&path, policy, &known));
+    }
+    faults
+}
+
 impl Propagation {
     /// Reads `Background`, `Foreground` or `Orphan`.
-    ///
-    /// # Errors
-    ///
-    /// 400 for anything else.
-    pub fn parse(text: &str) -> Result<Self, Status> {
+    pub fn parse(text: &str) -> Option<Self> {
         match text {
-            "Background" => Ok(Self::Background),
-            "Foreground" => Ok(Self::Foreground),
-            "Orphan" => Ok(Self::Orphan),
-            other => Err(Status::bad_request(format!(
-                "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-            ))),
+            "Background" => Some(Self::Background),
+            "Foreground" => Some(Self::Foreground),
+            "Orphan" => Some(Self::Orphan),
+            _ => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Context, Record, child_mut, text};
+use super::{Context, Record, Write, child_mut, text};
 use crate::apply::{self as record, Target};
 use crate::codec::Expected;
 use crate::resource::Resource;
@@ -131,7 +131,7 @@ fn set_replicas(
     let mut new = old.clone();
     child_mut(&mut new, "spec").insert("replicas".into(), replicas.into());
     record::entries_from_scale(resource, &mut new, scale);
-    super::advance(resource, None, old, new, Record::Apply, context)
+    Write::plain(resource, None, context).advance(old, new, Record::Apply)
 }
 
 fn check_identity(resource: &Resource, old: &Value, scale: &Value) -> Result<(), Status> {

@@ -342,12 +342,29 @@ fn preconditions_and_propagation() {
             dry_run: true
         }
     );
-    assert_eq!(
-        DeleteOptions::from_value(&json!({"propagationPolicy": "Never"}))
-            .expect_err("refused")
-            .code,
-        400
-    );
+    let refused = "DeleteOptions.meta.k8s.io \"\" is invalid: ";
+    let unknown = "propagationPolicy: Unsupported value: \"Never\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"";
+    let both = "propagationPolicy: Invalid value: \"Orphan\": orphanDependents and deletionPropagation cannot be both set";
+    for (body, why) in [
+        (json!({"propagationPolicy": "Never"}), unknown),
+        (
+            json!({"propagationPolicy": "Orphan", "orphanDependents": true}),
+            both,
+        ),
+    ] {
+        let status = DeleteOptions::from_value(&body).expect_err("refused");
+        assert_eq!(
+            (status.code, status.message),
+            (422, format!("{refused}{why}"))
+        );
+    }
+    for (orphan, propagation) in [
+        (true, Propagation::Orphan),
+        (false, Propagation::Background),
+    ] {
+        let options = DeleteOptions::from_value(&json!({"orphanDependents": orphan}));
+        assert_eq!(options.expect("options").propagation, Some(propagation));
+    }
 }
 
 fn pod(node: &str, phase: &str) -> Value {

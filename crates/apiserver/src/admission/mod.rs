@@ -1,8 +1,17 @@
-//! Judgements about a write that need more than the object: its namespace, its writer.
+//! Judgements about a write that need more than the object: its namespace, its writer, what else there is.
+//!
+//! In Kubernetes' order: [`namespace`], then [`admit`] with the mutating plugins, between an object's
+//! defaults and its validation, then [`judge`] on what is valid.
 
+mod admit;
+mod limit_ranger;
 mod node;
 mod node_token;
 mod priority;
+mod protection;
+mod service_account;
+mod storage_class;
+mod tolerations;
 mod unserved;
 
 use api::status::Cause;
@@ -16,8 +25,8 @@ use crate::authz::NODE_LEASES;
 use crate::dispatch::Call;
 use crate::rbac;
 
+pub(crate) use admit::{admit, settle};
 pub(crate) use node_token::{another_uid, node_token};
-pub(crate) use priority::priority;
 pub(crate) use unserved::warning;
 
 /// What a namespace that is going away carries. Looked for in the bytes before they are parsed: this
@@ -67,7 +76,7 @@ fn terminating(call: &Call, namespace: &str, name: &str) -> Status {
 
 /// Refuses what a node's identity may not write although its verb and resource are allowed: another
 /// node's Node or Lease, found out only from the body.
-pub(crate) fn node_restriction(call: &Call, object: &Value) -> Result<(), Status> {
+fn node_restriction(call: &Call, _old: Option<&Value>, object: &mut Value) -> Result<(), Status> {
     let Some(node) = call
         .identity
         .node()
@@ -91,8 +100,11 @@ pub(crate) fn node_restriction(call: &Call, object: &Value) -> Result<(), Status
     Ok(())
 }
 
-/// Judges what is about to be stored by who writes it. `old` is what is stored, none for a create.
+/// Judges what is about to be stored, which is valid: by what else there is, and by who writes it.
+/// `old` is what is stored, none for a create.
 pub(crate) fn judge(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
+    limit_ranger::judge(call, old, new)?;
+    priority::judge(call, new)?;
     node::own_node(call, old, new)?;
     rbac::escalation::judge(call, old, new)?;
     if let Some(old) = old {

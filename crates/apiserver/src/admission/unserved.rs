@@ -5,7 +5,6 @@ use api::Resource;
 /// Group and plural of each, sorted, with what is not done for it.
 const UNSERVED: &[(&str, &str, &str)] = &[
     ("", "endpoints", NO_ROUTES),
-    ("", "limitranges", "its limits are not applied"),
     ("", "persistentvolumeclaims", NO_VOLUMES),
     ("", "persistentvolumes", NO_VOLUMES),
     ("", "replicationcontrollers", NO_PODS),

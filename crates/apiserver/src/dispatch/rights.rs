@@ -85,7 +85,7 @@ impl ApiServer {
     }
 
     /// Refuses what the user may not do.
-    pub(super) async fn authorize(
+    pub(crate) async fn authorize(
         &self,
         identity: &Identity,
         verb: Verb,

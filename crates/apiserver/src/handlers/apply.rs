@@ -12,18 +12,35 @@ use crate::body::Response;
 use crate::dispatch::Call;
 use crate::options::{self, WriteOptions};
 use crate::registry::{Done, Next};
+use crate::request::Verb;
 
 /// Answers a patch of the type `application/apply-patch+yaml`.
 pub(super) async fn apply(call: &Call, options: &WriteOptions) -> Result<Response, Status> {
     let wanted = wanted(call, options, call.resource.api_version())?;
-    admission::node_restriction(call, &wanted)?;
-    let (result, was_there) = merge(call, options, &wanted).await;
+    let may_create = may_create(call, &wanted).await?;
+    let mut warnings = Vec::new();
+    let merged = merge(call, options, &wanted, may_create, &mut warnings);
+    let (result, was_there) = merged.await;
     let code = if was_there {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
-    write::answer(call, code, &result?, &[])
+    write::answer(call, code, &result?, &warnings)
+}
+
+/// Whether the manager may make what is not there; and waits for what that asks for. That it may
+/// change what is there has been judged.
+async fn may_create(call: &Call, wanted: &Value) -> Result<Result<(), Status>, Status> {
+    let by = (&call.identity, &call.path, &call.query);
+    let (server, resource) = (&call.server, Some(call.resource));
+    let may = server
+        .authorize(by.0, Verb::Create, by.1, by.2, resource)
+        .await;
+    if may.is_ok() && server.local(call.key().as_bytes()).is_none() {
+        admission::settle(call, wanted).await?;
+    }
+    Ok(may)
 }
 
 /// What the manager wants, which must be of this version.
@@ -60,6 +77,8 @@ async fn merge(
     call: &Call,
     options: &WriteOptions,
     wanted: &Value,
+    may_create: Result<(), Status>,
+    warnings: &mut Vec<String>,
 ) -> (Result<Done, Status>, bool) {
     let context = write::context(call, options);
     let force = call.query.flag("force");
@@ -71,11 +90,12 @@ async fn merge(
                 return Err(call.not_found());
             }
             was_there = false;
+            may_create.clone()?;
             admission::namespace(call, call.name())?;
             let wanted = wanted.clone();
-            let mut new = engine::apply(call.resource, None, None, wanted, force, &context)?;
+            let mut new = write::with(call, &context, |write| write.apply(None, wanted, force))?;
             admission::judge(call, None, &new)?;
-            admission::priority(call, &mut new)?;
+            *warnings = engine::warnings(call.resource, None, &new);
             let mut also = write::claims(call, None, Some(&mut new))?;
             also.when.extend(admission::namespace(call, call.name())?);
             let value = write::encode(call, new, None)?;
@@ -85,9 +105,12 @@ async fn merge(
         engine::check_version(call.resource, wanted, old.revision())?;
         let before = write::tree(call.resource, old)?;
         admission::node_pod(call, &before)?;
-        let (resource, wanted) = (call.resource, wanted.clone());
-        let new = engine::apply(resource, part, Some(&before), wanted, force, &context)?;
+        let wanted = wanted.clone();
+        let new = write::with(call, &context, |write| {
+            write.apply(Some(&before), wanted, force)
+        })?;
         admission::judge(call, Some(&before), &new)?;
+        *warnings = engine::warnings(call.resource, Some(&before), &new);
         write::store(call, old, &before, new)
     };
     let result = call.server.write(&call.key(), options.dry_run, judge).await;

@@ -19,24 +19,21 @@ const DRAWS: usize = 8;
 pub(crate) async fn create(call: &Call) -> Result<Response, Status> {
     let options = WriteOptions::read("CreateOptions", &call.query, &call.headers)?;
     let decoded = write::decode(call, Expected::from(call.resource))?;
-    let done = insert(call, &options, decoded.value).await?;
-    write::answer(call, StatusCode::CREATED, &done, &decoded.warnings)
+    let mut warnings = decoded.warnings;
+    let done = insert(call, &options, decoded.value, &mut warnings).await?;
+    write::answer(call, StatusCode::CREATED, &done, &warnings)
 }
 
-/// Puts an object there that is not there yet.
+/// Puts an object there that is not there yet, and says of what its writer is warned.
 pub(super) async fn insert(
     call: &Call,
     options: &WriteOptions,
     mut object: Value,
+    warnings: &mut Vec<String>,
 ) -> Result<Done, Status> {
     write::place(call, &mut object)?;
-    if let Err(status) = admission::namespace(call, write::metadata(&object, "name")) {
-        // Made a moment ago through another server, or not at all.
-        call.server.fresh().await?;
-        admission::namespace(call, write::metadata(&object, "name")).map_err(|_| status)?;
-    }
-    admission::node_restriction(call, &object)?;
-    admission::judge(call, None, &object)?;
+    admission::settle(call, &object).await?;
+    admission::namespace(call, write::metadata(&object, "name"))?;
     let generated = write::metadata(&object, "name").is_empty()
         && !write::metadata(&object, "generateName").is_empty();
     let draws = if generated { DRAWS } else { 1 };
@@ -47,10 +44,10 @@ pub(super) async fn insert(
             0 => std::mem::take(&mut object),
             _ => object.clone(),
         };
-        let mut new = engine::create(call.resource, body, &context)?;
-        if admission::priority(call, &mut new).is_err() {
-            call.server.fresh().await?;
-            admission::priority(call, &mut new)?;
+        let new = write::with(call, &context, |write| write.create(body))?;
+        admission::judge(call, None, &new)?;
+        if taken.is_none() {
+            warnings.extend(engine::warnings(call.resource, None, &new));
         }
         match insert_prepared(call, options, new).await {
             Err(status) if status.is_already_exists() => taken = Some(status),

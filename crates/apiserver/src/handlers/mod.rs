@@ -29,7 +29,7 @@ use crate::request::Verb;
 
 pub(crate) use agents::Agents;
 pub(crate) use list::catch_up;
-pub(crate) use write::now;
+pub(crate) use write::{letters, now};
 
 /// Serves a call that is authorised and whose verb goes with its resource.
 pub(crate) async fn serve(call: Call) -> Result<Response, Status> {

@@ -7,7 +7,6 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::{apply, write};
-use crate::admission;
 use crate::body::Response;
 use crate::dispatch::Call;
 use crate::negotiate;
@@ -23,7 +22,7 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
     apply::refuse_force(call)?;
     let patch = codec::decode_untyped(&call.body, Format::Json)?;
     let context = write::context(call, &options);
-    let mut warnings = Vec::new();
+    let (mut warnings, mut told) = (Vec::new(), Vec::new());
     let done = call
         .server
         .write(&call.key(), options.dry_run, |old| {
@@ -32,10 +31,10 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
             warnings = decoded.warnings;
             let mut new = decoded.value;
             write::place(call, &mut new)?;
-            admission::node_restriction(call, &new)?;
-            write::replace(call, old, new, &context)
+            write::replace(call, old, new, &context, &mut told)
         })
         .await?;
+    warnings.append(&mut told);
     write::answer(call, StatusCode::OK, &done, &warnings)
 }
 

@@ -20,6 +20,14 @@ use crate::{admission, respond, service_claims, versions};
 /// The letters of generated names, as Kubernetes draws them: nothing that spells words.
 const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
+/// The end of a generated name.
+pub(crate) fn letters() -> String {
+    let mut rng = rand::rng();
+    (0..5)
+        .map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())]))
+        .collect()
+}
+
 /// The time that objects carry: whole seconds.
 pub(crate) fn now() -> Timestamp {
     let now = Timestamp::now();
@@ -28,14 +36,10 @@ pub(crate) fn now() -> Timestamp {
 
 /// Everything about a write that is not in its body.
 pub(super) fn context(call: &Call, options: &WriteOptions) -> Context {
-    let mut rng = rand::rng();
-    let suffix = (0..5)
-        .map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())]))
-        .collect();
     Context {
         now: now(),
         uid: uuid::Uuid::new_v4().to_string(),
-        suffix,
+        suffix: letters(),
         user: User {
             name: call.identity.user.clone(),
             uid: call.identity.uid.clone(),
@@ -102,13 +106,28 @@ pub(super) fn place(call: &Call, object: &mut Value) -> Result<(), Status> {
     engine::place(call.resource, call.namespace(), name, object)
 }
 
-/// What stores `new` in place of `old`, as far as the call's subresource goes. The body's uid is
-/// judged by the engine, its version here.
+/// Hands a write of what the call names to the engine, with this server's admission.
+pub(super) fn with(
+    call: &Call,
+    context: &Context,
+    write: impl FnOnce(engine::Write<'_>) -> Result<Value, Status>,
+) -> Result<Value, Status> {
+    write(engine::Write {
+        resource: call.resource,
+        subresource: call.path.subresource.as_deref(),
+        context,
+        admit: &|old, new| admission::admit(call, old, new),
+    })
+}
+
+/// What stores `new` in place of `old`, as far as the call's subresource goes, and of what its writer
+/// is warned. The body's uid is judged by the engine, its version here.
 pub(super) fn replace(
     call: &Call,
     old: &Object,
     new: Value,
     context: &Context,
+    warnings: &mut Vec<String>,
 ) -> Result<Next, Status> {
     engine::check_version(call.resource, &new, old.revision())?;
     let mut new = new;
@@ -119,9 +138,9 @@ pub(super) fn replace(
     }
     let before = tree(call.resource, old)?;
     admission::node_pod(call, &before)?;
-    let part = call.path.subresource.as_deref();
-    let new = engine::update(call.resource, part, &before, new, context)?;
+    let new = with(call, context, |write| write.update(&before, new))?;
     admission::judge(call, Some(&before), &new)?;
+    *warnings = engine::warnings(call.resource, Some(&before), &new);
     store(call, old, &before, new)
 }
 

@@ -8,11 +8,13 @@ use std::time::Duration;
 use apiserver::ca::{Ca, Profile};
 use apiserver::{ApiServer, Config};
 use bytes::Bytes;
-use client::Transport;
+use client::{Client, Informer, ListOptions, Transport};
 use http_body_util::BodyExt;
+use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use serde_json::Value;
 use store::Store;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// A running server. Its directory goes with it.
@@ -22,6 +24,8 @@ pub(crate) struct Server {
     pub(crate) identity: client::tls::Identity,
     pub(crate) store: Store,
     admin: Arc<dyn Transport>,
+    /// What controllers do in a whole cluster; it ends with this.
+    controllers: JoinSet<()>,
     dir: Arc<tempfile::TempDir>,
 }
 
@@ -101,8 +105,12 @@ impl Server {
             .await
             .expect("the server becomes ready")
             .unwrap();
+        let admin = server.transport("admin", ["system:masters"]);
+        let mut controllers = JoinSet::new();
+        controllers.spawn(make_accounts(Arc::clone(&admin)));
         Server {
-            admin: server.transport("admin", ["system:masters"]),
+            admin,
+            controllers,
             server,
             ca,
             identity,
@@ -157,6 +165,22 @@ impl Server {
         body: Value,
     ) -> Answer {
         call(&self.admin, method, path, content_type, body).await
+    }
+}
+
+/// Gives every namespace its default account, as the controller of namespaces does.
+async fn make_accounts(admin: Arc<dyn Transport>) {
+    let client = Client::new(admin, "accounts");
+    let namespaces = Informer::start(client.of::<Namespace>(), ListOptions::default());
+    let mut changes = namespaces.subscribe();
+    loop {
+        for key in changes.next().await {
+            let mut account = ServiceAccount::default();
+            account.metadata.namespace = Some(key.name.clone());
+            account.metadata.name = Some("default".to_owned());
+            // One that is there already, or whose namespace is gone, is refused.
+            let _ = client.of::<ServiceAccount>().create(&account).await;
+        }
     }
 }
 

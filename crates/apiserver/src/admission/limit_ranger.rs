@@ -1,0 +1,95 @@
+//! What LimitRanges say of the pods and claims of their namespace: what they get where they say
+//! nothing, and between which bounds they may ask.
+
+mod rules;
+
+use api::{Resource, Status};
+use k8s_openapi::api::core::v1::LimitRange;
+use serde_json::Value;
+
+use super::admit::refused;
+use crate::dispatch::Call;
+
+/// What is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subject {
+    Pod,
+    Claim,
+}
+
+/// The plugin's first look: what is not said gets the defaults.
+pub(super) fn admit(call: &Call, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
+    if subject(call, old) == Some(Subject::Pod) {
+        for range in ranges(call) {
+            rules::fill(new, &range);
+        }
+    }
+    Ok(())
+}
+
+/// The plugin's second look, at what is valid.
+pub(super) fn judge(call: &Call, old: Option<&Value>, new: &Value) -> Result<(), Status> {
+    let Some(subject) = subject(call, old) else {
+        return Ok(());
+    };
+    for range in ranges(call) {
+        let faults = match subject {
+            Subject::Pod => rules::pod_faults(new, &range),
+            Subject::Claim => rules::claim_faults(new, &range),
+        };
+        if let Some(why) = told(faults) {
+            return Err(refused(call, new, &why));
+        }
+    }
+    Ok(())
+}
+
+/// Many faults are told as Kubernetes tells them: each once, between brackets.
+fn told(mut faults: Vec<String>) -> Option<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    faults.retain(|fault| seen.insert(fault.clone()));
+    match faults.len() {
+        0 | 1 => faults.pop(),
+        _ => Some(format!("[{}]", faults.join(", "))),
+    }
+}
+
+/// What of this write LimitRanges speak of. The resources of a pod change by `resize` alone, and what
+/// is being deleted is left.
+fn subject(call: &Call, old: Option<&Value>) -> Option<Subject> {
+    if !call.resource.group.is_empty()
+        || old.is_some_and(|old| old["metadata"]["deletionTimestamp"].is_string())
+    {
+        return None;
+    }
+    let part = call.path.subresource.as_deref();
+    match (call.resource.plural, part, old.is_some()) {
+        ("pods", None, false) | ("pods", Some("resize"), true) => Some(Subject::Pod),
+        ("persistentvolumeclaims", None, _) => Some(Subject::Claim),
+        _ => None,
+    }
+}
+
+/// The namespace's, in the order of their names. Most namespaces have none: then nothing is read.
+fn ranges(call: &Call) -> Vec<LimitRange> {
+    let state = call.server.inner.store.state();
+    let prefix = Resource::of::<LimitRange>().prefix(call.namespace());
+    state
+        .range(prefix.as_bytes())
+        .filter_map(|(_, entry)| serde_json::from_slice(&entry.value).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn how_faults_are_told() {
+        let faults = |list: &[&str]| told(list.iter().map(|f| (*f).to_owned()).collect());
+        assert_eq!(faults(&[]), None);
+        assert_eq!(faults(&["a"]).as_deref(), Some("a"));
+        assert_eq!(faults(&["a", "a"]).as_deref(), Some("a"));
+        assert_eq!(faults(&["a", "b", "a"]).as_deref(), Some("[a, b]"));
+    }
+}
