@@ -164,6 +164,8 @@ impl Status {
 
     /// 422 for a kind that is not a resource of its own (`Scale`, `PatchOptions`).
     pub fn invalid_kind(group: &str, kind: &str, name: &str, errors: Vec<FieldError>) -> Self {
+        // A body may have as many faults as fields; nobody reads more than these.
+        let errors = &errors[..errors.len().min(1_000)];
         let mut told = BTreeSet::new();
         let texts = errors.iter().map(FieldError::to_string);
         let texts: Vec<String> = texts.filter(|text| told.insert(text.clone())).collect();

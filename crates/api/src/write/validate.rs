@@ -46,6 +46,9 @@ fn is_told(told: &BTreeSet<String>, path: &FieldPath) -> bool {
     told.contains(path) || around.any(|known| told.contains(known))
 }
 
+/// Faults that are looked for: a body may have as many as fields.
+const MOST: usize = 1_000;
+
 #[derive(Clone, Copy)]
 enum Step<'a> {
     Field(&'a str),
@@ -63,6 +66,9 @@ struct Faults<'a> {
 
 impl<'a> Faults<'a> {
     fn judge(&mut self, shape: &'a Shape, value: Option<&'a Value>, required: bool) {
+        if self.found.len() >= MOST {
+            return;
+        }
         match (shape, value) {
             (Shape::Struct(ty), Some(Value::Object(map))) => self.fields(ty, Some(map)),
             // Go makes an empty one; what is required inside it is then missing.
