@@ -5,7 +5,6 @@ use api::Resource;
 /// Group and plural of each, sorted, with what is not done for it.
 const UNSERVED: &[(&str, &str, &str)] = &[
     ("", "endpoints", NO_ROUTES),
-    ("", "limitranges", "its limits are not applied"),
     ("", "persistentvolumeclaims", NO_VOLUMES),
     ("", "persistentvolumes", NO_VOLUMES),
     ("", "replicationcontrollers", NO_PODS),
@@ -97,14 +96,6 @@ const UNSERVED: &[(&str, &str, &str)] = &[
         "poddisruptionbudgets",
         "disruptions are not counted, and every eviction of a pod that it selects is refused",
     ),
-    (
-        "rbac.authorization.k8s.io",
-        "clusterrolebindings",
-        NO_RIGHTS,
-    ),
-    ("rbac.authorization.k8s.io", "clusterroles", NO_RIGHTS),
-    ("rbac.authorization.k8s.io", "rolebindings", NO_RIGHTS),
-    ("rbac.authorization.k8s.io", "roles", NO_RIGHTS),
     ("resource.k8s.io", "deviceclasses", NO_DEVICES),
     ("resource.k8s.io", "resourceclaims", NO_DEVICES),
     ("resource.k8s.io", "resourceclaimtemplates", NO_DEVICES),
@@ -121,7 +112,6 @@ const NO_ADMISSION: &str = "no request is judged by it";
 const NO_DEVICES: &str = "no devices are handed out";
 const NO_FLOWS: &str = "no request is held back by it";
 const NO_PODS: &str = "no pods are made for it";
-const NO_RIGHTS: &str = "it gives no rights";
 const NO_ROUTES: &str = "nothing is routed by it";
 const NO_VOLUMES: &str = "no volumes come from it";
 
