@@ -236,9 +236,10 @@ impl fmt::Display for Quantity {
         if self.nanos == 0 {
             return f.write_str("0");
         }
-        let small = self.nanos.abs() < 1024 * NANO;
+        // What binary suffixes cannot say exactly is said by decimal ones.
+        let binary = self.nanos.abs() >= 1024 * NANO && self.nanos % NANO == 0;
         match self.notation {
-            Notation::BinarySi if !small => {
+            Notation::BinarySi if binary => {
                 let mut value = i128::from(self.value());
                 let mut power = 0;
                 while value % 1024 == 0 && power < 6 {
@@ -313,6 +314,7 @@ mod tests {
             ("2000", "2k"),
             ("1024", "1024"),
             ("1.5Gi", "1536Mi"),
+            (".4Mi", "419430400m"),
             ("1024Mi", "1Gi"),
             ("1Ki", "1Ki"),
             ("512Ki", "512Ki"),

@@ -124,9 +124,9 @@ impl Resource {
         format!("{}List", self.kind)
     }
 
-    /// The schema of its objects. A resource without one takes any fields.
+    /// The schema of its objects. A resource without one takes any fields beside the metadata.
     pub fn schema(&self) -> &'static Type {
-        schema::lookup(self.type_name).unwrap_or_else(schema::open)
+        schema::lookup(self.type_name).unwrap_or_else(schema::open_object)
     }
 
     /// Whether the resource itself takes this verb.

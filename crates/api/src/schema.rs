@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Something that is either part of the program or counted.
 #[derive(Debug)]
@@ -229,6 +229,32 @@ pub fn open() -> &'static Type {
         object: true,
         preserve_unknown: true,
     };
+    &OPEN
+}
+
+/// The type of objects of which only the metadata is known.
+pub fn open_object() -> &'static Type {
+    static OPEN: LazyLock<Type> = LazyLock::new(|| {
+        let metadata = lookup("meta.v1.ObjectMeta").unwrap_or_else(open);
+        let metadata = Field {
+            name: Shared::Static("metadata"),
+            shape: Shared::Counted(Arc::new(Shape::Struct(Shared::Static(metadata)))),
+            proto: 0,
+            inherited: false,
+            required: false,
+            default: None,
+            list: ListType::Atomic,
+            map_atomic: false,
+            struct_granular: false,
+            patch: PatchStrategy::Unset,
+            retain_keys: false,
+            merge_key: None,
+        };
+        Type {
+            fields: Shared::Counted(Arc::new([metadata])),
+            ..open().clone()
+        }
+    });
     &OPEN
 }
 

@@ -4,6 +4,7 @@
 
 mod field;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
@@ -163,13 +164,11 @@ impl Status {
 
     /// 422 for a kind that is not a resource of its own (`Scale`, `PatchOptions`).
     pub fn invalid_kind(group: &str, kind: &str, name: &str, errors: Vec<FieldError>) -> Self {
-        let mut texts: Vec<String> = Vec::new();
-        for error in &errors {
-            let text = error.to_string();
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
+        // A body may have as many faults as fields; nobody reads more than these.
+        let errors = &errors[..errors.len().min(1_000)];
+        let mut told = BTreeSet::new();
+        let texts = errors.iter().map(FieldError::to_string);
+        let texts: Vec<String> = texts.filter(|text| told.insert(text.clone())).collect();
         let all = match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),

@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod fuzz;
 mod guests;
 mod kubectl;
 mod packages;
@@ -31,6 +32,8 @@ enum Command {
     Packages,
     /// Run the whole test suite
     Test(test::Arguments),
+    /// Run the proofs of the API with random objects and hostile bodies, each for so many seconds
+    Fuzz(fuzz::Arguments),
     /// Run the benchmarks: all of them, or those that are named
     Bench(bench::Arguments),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Guests => guests::run(),
         Command::Packages => packages::run(),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };
     match result {

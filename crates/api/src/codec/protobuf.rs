@@ -113,11 +113,8 @@ fn put(field: &Field, wire: Wire<'_>, out: &mut Map<String, Value>, depth: usize
         }
         shape => {
             let value = scalar_value(shape, wire)?;
-            // Go writes every text that is no pointer, empty ones too. Of the pointers only these
-            // mean something when they are empty.
-            let meant = matches!(name, "storageClassName" | "volumeAttributesClassName");
-            let absent = !field.required && !meant && value.as_str() == Some("");
-            if !absent && !value.is_null() {
+            // Go writes every text that is no pointer, empty ones too: the walk takes them out.
+            if !value.is_null() {
                 out.insert(name.to_owned(), value);
             }
             Ok(())

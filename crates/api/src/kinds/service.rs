@@ -117,7 +117,8 @@ fn give_back(spec: &mut Map<String, Value>, old: &Value) {
     let kind = spec.get("type").and_then(Value::as_str).unwrap_or_default();
     let has_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
     let (external, keeps_ports) = (kind == "ExternalName", has_ports(kind));
-    if external && spec.get("clusterIP") == before.get("clusterIP") {
+    let was_external = text(before, "/type") == "ExternalName";
+    if external && !was_external && spec.get("clusterIP") == before.get("clusterIP") {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             if spec.get(field) == before.get(field) {
                 spec.remove(field);

@@ -295,11 +295,15 @@ fn merge_list(
     let Some(key) = meta.key else {
         return Err(unmergeable(format!("{name} has no merge key")));
     };
-    let missing =
-        |item: &Value| item.is_object() && item.get(key).is_none() && item.get(PATCH).is_none();
+    let directive = |item: &Value| item.get(PATCH).cloned();
+    // A list that takes the old one's place is not merged into anything: it may be of any objects.
+    let replaced = changes
+        .iter()
+        .any(|item| directive(item) == Some("replace".into()));
+    let keyless = |item: &Value| item.get(key).is_none() && directive(item).is_none();
     if changes
         .iter()
-        .any(|item| missing(item) || !item.is_object())
+        .any(|item| !item.is_object() || (!replaced && keyless(item)))
     {
         return Err(unmergeable(format!(
             "an element of {name} does not contain declared merge key: {key}"
@@ -307,6 +311,9 @@ fn merge_list(
     }
     let before = old.clone();
     let (mut merged, changes) = special_elements(old, changes, key)?;
+    if replaced {
+        return Ok(changes.into_iter().filter_map(plain_item).collect());
+    }
     let order = changes.clone();
     let mut there = Places::of(&merged, Some(key));
     for change in changes {
@@ -327,14 +334,13 @@ fn merge_list(
     Ok(arrange(merged, &order, &before, Some(key)))
 }
 
-/// Carries out `$patch` in elements; returns what stays of the list, and the other elements.
+/// Carries out `$patch: delete` in elements; returns what stays of the list, and the other elements.
 fn special_elements(
     mut old: Vec<Value>,
     changes: Vec<Value>,
     key: &str,
 ) -> Result<(Vec<Value>, Vec<Value>), Status> {
     let mut rest = Vec::with_capacity(changes.len());
-    let mut replace = false;
     let mut gone = HashSet::new();
     for change in changes {
         match change.get(PATCH).map(Value::as_str) {
@@ -348,7 +354,6 @@ fn special_elements(
                 gone.extend(change.get(key).cloned());
             }
             Some(Some("replace")) => {
-                replace = true;
                 if change.get(key).is_some() {
                     rest.push(change);
                 }
@@ -358,9 +363,6 @@ fn special_elements(
             }
             Some(_) => return Err(malformed("unknown $patch in a list")),
         }
-    }
-    if replace {
-        old.clear();
     }
     old.retain(|item| item.get(key).is_none_or(|key| !gone.contains(key)));
     Ok((old, rest))

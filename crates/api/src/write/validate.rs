@@ -1,5 +1,7 @@
 //! What the schema and the kind say about an object.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::kinds;
@@ -28,19 +30,24 @@ pub(super) fn object(
         faults.judge(&field.shape, map.get(&*field.name), field.required);
         faults.path.pop();
     }
-    let told: Vec<FieldPath> = errors.iter().map(|e| e.field.clone()).collect();
+    if faults.found.is_empty() {
+        return;
+    }
+    // A body may have as many faults as fields.
+    let told: BTreeSet<String> = errors.iter().map(|e| e.field.as_str().to_owned()).collect();
     let untold = |fault: &FieldError| !is_told(&told, &fault.field);
     errors.extend(faults.found.into_iter().filter(untold));
 }
 
 /// Whether the kind has found a fault at this place already, or at what it lies in.
-fn is_told(told: &[FieldPath], path: &FieldPath) -> bool {
-    told.iter().any(|known| {
-        path.as_str()
-            .strip_prefix(known.as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
-    })
+fn is_told(told: &BTreeSet<String>, path: &FieldPath) -> bool {
+    let path = path.as_str();
+    let mut around = path.match_indices(['.', '[']).map(|(end, _)| &path[..end]);
+    told.contains(path) || around.any(|known| told.contains(known))
 }
+
+/// Faults that are looked for: a body may have as many as fields.
+const MOST: usize = 1_000;
 
 #[derive(Clone, Copy)]
 enum Step<'a> {
@@ -59,6 +66,9 @@ struct Faults<'a> {
 
 impl<'a> Faults<'a> {
     fn judge(&mut self, shape: &'a Shape, value: Option<&'a Value>, required: bool) {
+        if self.found.len() >= MOST {
+            return;
+        }
         match (shape, value) {
             (Shape::Struct(ty), Some(Value::Object(map))) => self.fields(ty, Some(map)),
             // Go makes an empty one; what is required inside it is then missing.

@@ -44,6 +44,12 @@ fn elements_are_deleted_and_lists_replaced_on_demand() {
         pod_spec(old(), patch),
         json!({"containers": [{"name": "new"}]})
     );
+    // The new elements are not merged: they need no key, nor do they have to differ.
+    let patch = json!({"containers": [{"$patch": "replace"}, {}, {"name": "a"}, {"name": "a"}]});
+    assert_eq!(
+        pod_spec(old(), patch),
+        json!({"containers": [{}, {"name": "a"}, {"name": "a"}]})
+    );
     let patch = json!({"containers": null});
     assert_eq!(pod_spec(old(), patch), json!({}));
     let patch = json!({"volumes": [{"$patch": "delete", "name": "x"}]});
