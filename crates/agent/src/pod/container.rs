@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
-use super::observed::Problem;
+use super::problem::Problem;
 
 /// One container, over all its instances.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

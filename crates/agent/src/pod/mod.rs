@@ -9,6 +9,7 @@ mod conditions;
 mod container;
 mod observed;
 mod phase;
+mod problem;
 mod qos;
 mod renewal;
 mod spec;
@@ -18,8 +19,9 @@ mod sync;
 
 pub use backoff::{Backoff, go_duration};
 pub use container::{Container, Ended, Image, Live};
-pub use observed::{Deletion, Observation, Observed, Problem, Sandbox, Step, Verdict};
+pub use observed::{Deletion, Observation, Observed, Sandbox, Verdict};
 pub use phase::phase;
+pub use problem::{Problem, Step};
 pub use renewal::Renewal;
 pub use spec::{PodView, container_id};
 pub use status::status;

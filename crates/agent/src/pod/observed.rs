@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::PodView as _;
 use super::backoff::{Backoff, missing_delay, pull_delay};
 use super::container::{Container, Image, Live};
+use super::problem::{Problem, Step, failed, missing};
 use super::renewal::Renewal;
 use super::sync::Action;
 
@@ -94,45 +95,6 @@ impl Sandbox {
             Self::Absent | Self::Preparing(_) | Self::Failed(_) => None,
         }
     }
-}
-
-impl Step {
-    /// Why the last try failed, until one succeeds.
-    pub fn problem(&self) -> Option<&Problem> {
-        match self {
-            Self::Failed(problem) | Self::Doing(Some(problem)) => Some(problem),
-            Self::Absent | Self::Doing(None) | Self::Ready => None,
-        }
-    }
-}
-
-/// Something that has to be made once.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Step {
-    /// Not begun.
-    #[default]
-    Absent,
-    /// Begun; what went wrong before, if anything.
-    Doing(Option<Problem>),
-    /// Done.
-    Ready,
-    /// The last try failed.
-    Failed(Problem),
-}
-
-/// A failed try, and when the next one is due.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Problem {
-    /// Kubernetes' CamelCase reason.
-    pub reason: String,
-    /// What went wrong, for people.
-    pub message: String,
-    /// How many tries in a row failed.
-    pub failures: u32,
-    /// When it failed last.
-    pub at: Timestamp,
-    /// When to try again.
-    pub retry_at: Timestamp,
 }
 
 /// Why a pod failed as a whole.
@@ -482,30 +444,6 @@ impl Observed {
     }
 }
 
-fn missing(before: Option<&Problem>, reason: &str, message: String, now: Timestamp) -> Problem {
-    failed(before, reason, message, missing_delay, now)
-}
-
-fn failed(
-    before: Option<&Problem>,
-    reason: &str,
-    message: String,
-    delay: fn(u32) -> SignedDuration,
-    now: Timestamp,
-) -> Problem {
-    let failures = before
-        .filter(|p| p.reason == reason)
-        .map_or(1, |p| p.failures.saturating_add(1));
-    let retry_at = later(now, delay(failures));
-    Problem {
-        reason: reason.to_owned(),
-        message,
-        failures,
-        at: now,
-        retry_at,
-    }
-}
-
-fn later(now: Timestamp, delay: SignedDuration) -> Timestamp {
+pub(super) fn later(now: Timestamp, delay: SignedDuration) -> Timestamp {
     now.checked_add(delay).unwrap_or(Timestamp::MAX)
 }

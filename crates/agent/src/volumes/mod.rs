@@ -1,7 +1,8 @@
 //! A pod's volumes: each kind is one file here and one line in [`KINDS`].
 //!
 //! A volume is a directory of the node that the runtime shows to guests at `mountPath`. It is made before the pod's
-//! first container starts and torn down when the pod has ended; containers' restarts leave it alone.
+//! first container starts and torn down when the pod has ended; containers' restarts leave it alone. What does not last
+//! ([`Made::renew_at`]) or follows the pod's labels is made anew meanwhile, in one step for those who read it.
 
 mod config_map;
 mod downward_api;
@@ -253,7 +254,8 @@ fn follows_metadata(volume: &Volume) -> bool {
     kind_of(volume).is_some_and(|kind| kind.follows_metadata(volume))
 }
 
-/// Makes all volumes of a pod, at the same time.
+/// Makes all volumes of a pod, at the same time. Objects are read from the API for every pod, also one that many share
+/// (the cluster's CA): a pod sees what was written before it was created, and waits for its token as long anyway.
 ///
 /// # Errors
 /// That of the first in the pod's order that cannot be made.
