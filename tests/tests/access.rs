@@ -54,9 +54,8 @@ fn users(cluster: &Cluster) -> Outcome {
     cluster.carob("user revoke jane")?;
     // Another server learns of it a moment later.
     until("jane is refused", Duration::from_secs(5), || {
-        Ok(cluster
-            .kubectl_fails(&format!("{jane} auth whoami"))
-            .is_ok())
+        let whoami = cluster.kubectl_fails(&format!("{jane} auth whoami"));
+        Ok(whoami.is_ok_and(|refused| refused.contains("Unauthorized")))
     })?;
     let listed = cluster.carob("user ls -o name")?;
     check(!listed.contains("jane"), listed)

@@ -226,5 +226,5 @@ pub(crate) fn path_verb(method: &http::Method) -> String {
 
 /// Kubernetes authorises a watch or list of one named object as one with that name.
 pub(crate) fn takes_name_from_selector(verb: Verb) -> bool {
-    matches!(verb, Verb::List | Verb::Watch | Verb::DeleteCollection)
+    matches!(verb, Verb::List | Verb::Watch)
 }

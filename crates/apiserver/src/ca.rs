@@ -28,8 +28,8 @@ pub const SERVER_USER: &str = "system:carob:server:";
 
 /// How long the CA itself is valid.
 const CA_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// How long a leaf is valid. Rotation comes with service-account tokens; until then a leaf must not
-/// end before the cluster that nobody restarts for a year.
+/// How long a leaf is valid. Nothing renews them yet: a leaf must not end before the cluster that
+/// nobody restarts for a year.
 const LEAF_VALIDITY: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
 /// How far back validity starts, so that a machine whose clock is a little behind accepts it.
 const BACKDATE: Duration = Duration::from_secs(3600);

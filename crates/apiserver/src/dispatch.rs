@@ -159,21 +159,19 @@ impl ApiServer {
         let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
         let kind = Kind::of_resource(verb, &path, resource);
         let media = negotiate::form(&head.headers).map_or(Media::Json, |form| form.media);
-        let call = self.call(connection, path, query, head, body, verb, resource);
-        let answer = match call.await {
-            Ok(call) => {
-                let limit = timeout(&call.query);
-                let serve = Box::pin(self.serve_call(call));
-                match tokio::time::timeout(limit, serve).await {
-                    Ok(answer) => answer,
-                    Err(_) => Err(Status::timeout(
-                        "request did not complete within the allotted timeout",
-                        0,
-                    )),
-                }
-            }
-            Err(status) => Err(status),
-        };
+        let limit = timeout(&query);
+        let served = Box::pin(async {
+            let call = self.call(connection, path, query, head, body, verb, resource);
+            self.serve_call(call.await?).await
+        });
+        let answer = tokio::time::timeout(limit, served)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Status::timeout(
+                    "request did not complete within the allotted timeout",
+                    0,
+                ))
+            });
         (
             kind,
             answer.unwrap_or_else(|status| respond::error(&status, media)),
@@ -368,6 +366,8 @@ fn span(method: &Method, uri: &Uri, path: Option<&ResourcePath>, identity: &Iden
         name,
         subresource,
         user = identity.user.as_str(),
+        // Whom the user impersonates.
+        r#as = field::Empty,
         uid = field::Empty,
         code = field::Empty,
     )

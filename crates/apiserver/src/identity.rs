@@ -1,4 +1,4 @@
-//! Who asks: from a client certificate, impersonation headers, or nobody.
+//! Who asks: the user of a certificate or a token, whom impersonation headers name, or nobody.
 
 #[cfg(test)]
 mod tests;
@@ -25,9 +25,10 @@ const UNAUTHENTICATED: &str = "system:unauthenticated";
 /// The user behind a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The user name: a certificate's common name.
+    /// The user name: a certificate's common name, or a service account's.
     pub user: String,
-    /// The groups: a certificate's organisations and `system:authenticated`.
+    /// The groups: a certificate's organisations, what the cluster keeps of a user, or an account's; and
+    /// `system:authenticated`.
     pub groups: Vec<String>,
     /// What tells apart users of one name; empty where the authenticator knows none.
     pub uid: String,

@@ -102,7 +102,10 @@ async fn a_token_speaks_for_its_account_until_the_account_is_gone() {
         true
     );
 
-    let forged = format!("{}A", &token[..token.len() - 1]);
+    // In the middle of the signature: the last letter has bits that mean nothing.
+    let (head, tail) = token.split_at(token.len() - 40);
+    let other = if tail.starts_with('A') { 'B' } else { 'A' };
+    let forged = format!("{head}{other}{}", &tail[1..]);
     for bad in ["nonsense", "a.b.c", &forged] {
         assert_eq!(whoami(&nobody, bad).await.code, 401, "{bad}");
     }

@@ -216,10 +216,12 @@ async fn renew_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationTo
         (state.pod.clone(), state.volumes.clone())
     };
     let dir = cell.volumes_dir();
-    let renewed = volumes::renew(&volumes_context(driver, &pod, &dir, ended), &made).await;
-    let learned = match renewed {
-        Ok(made) => have_volumes(cell, made),
-        Err(why) => {
+    let (made, failure) = volumes::renew(&volumes_context(driver, &pod, &dir, ended), &made).await;
+    // One that fails is no reason to ask again for what the others have now.
+    let learned = have_volumes(cell, made);
+    let learned = match failure {
+        None => learned,
+        Some(why) => {
             tracing::warn!(%why, "volumes cannot be renewed");
             Observation::VolumesNotRenewed
         }

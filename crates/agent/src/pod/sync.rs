@@ -150,6 +150,10 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
         }
     } else if let Some(grace) = pod.deletion_grace() {
         plan.end(grace, observed.deletion.map(|d| d.deadline()));
+        if observed.any_live() {
+            // What guests do at their end may need the API.
+            plan.renew();
+        }
         if plan.at_rest() {
             plan.release();
             // Whoever waits for the object to be gone may take what the pod had.
@@ -263,14 +267,18 @@ impl Plan<'_> {
         false
     }
 
+    fn renew(&mut self) {
+        match self.observed.renewal.at(self.now) {
+            Some(at) if at <= self.now => self.push(Action::RenewVolumes),
+            Some(at) => self.again_at(at),
+            None => {}
+        }
+    }
+
     fn volumes(&mut self) -> bool {
         match &self.observed.volumes {
             Step::Ready => {
-                match self.observed.renewal.at(self.now) {
-                    Some(at) if at <= self.now => self.push(Action::RenewVolumes),
-                    Some(at) => self.again_at(at),
-                    None => {}
-                }
+                self.renew();
                 return true;
             }
             Step::Doing(_) => {}

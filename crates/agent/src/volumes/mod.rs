@@ -260,17 +260,17 @@ fn follows_metadata(volume: &Volume) -> bool {
 /// # Errors
 /// That of the first in the pod's order that cannot be made.
 pub(crate) async fn set_up(cx: &Context<'_>) -> Result<BTreeMap<String, Made>, Failure> {
-    make(cx, cx.pod.volumes()).await
+    let (made, failure) = make(cx, cx.pod.volumes()).await;
+    failure.map_or(Ok(made), Err)
 }
 
 /// Makes anew what of a pod's volumes is due, and what follows its labels and annotations. All others stay as they are.
 ///
-/// # Errors
-/// That of the first in the pod's order that cannot be made; its old content stays.
+/// Also says why the first in the pod's order that cannot be made anew cannot; its old content stays.
 pub(crate) async fn renew(
     cx: &Context<'_>,
     made: &BTreeMap<String, Made>,
-) -> Result<BTreeMap<String, Made>, Failure> {
+) -> (BTreeMap<String, Made>, Option<Failure>) {
     let now = cx.clock.now();
     let is_due = |volume: &Volume| {
         let at = made.get(&volume.name).and_then(|made| made.renew_at);
@@ -283,7 +283,7 @@ pub(crate) async fn renew(
 async fn make(
     cx: &Context<'_>,
     volumes: impl IntoIterator<Item = &Volume>,
-) -> Result<BTreeMap<String, Made>, Failure> {
+) -> (BTreeMap<String, Made>, Option<Failure>) {
     let all = volumes.into_iter().map(async |volume| {
         let Some(kind) = kind_of(volume) else {
             return Ok(None);
@@ -295,8 +295,14 @@ async fn make(
     });
     // Each to its end, whatever becomes of the others: what writes to a disk cannot be called off, and must not be met
     // there by the next try.
-    let all: Result<Vec<_>, _> = join_all(all).await.into_iter().collect();
-    Ok(all?.into_iter().flatten().collect())
+    let (mut made, mut failure) = (BTreeMap::new(), None);
+    for volume in join_all(all).await {
+        match volume {
+            Ok(volume) => made.extend(volume),
+            Err(why) => drop(failure.get_or_insert(why)),
+        }
+    }
+    (made, failure)
 }
 
 /// Removes all that was made for a pod's volumes. What a `hostPath` or an image points to is not below `dir`.

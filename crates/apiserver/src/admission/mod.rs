@@ -24,6 +24,7 @@ use store::When;
 use crate::authz::NODE_LEASES;
 use crate::dispatch::Call;
 use crate::rbac;
+use crate::request::Verb;
 
 pub(crate) use admit::{admit, settle};
 pub(crate) use node_token::{another_uid, node_token};
@@ -85,6 +86,18 @@ fn node_restriction(call: &Call, _old: Option<&Value>, object: &mut Value) -> Re
         return Ok(());
     };
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if node_at_a_pod(call).is_some() && call.verb == Verb::Create && call.path.subresource.is_none()
+    {
+        let why = format!(
+            "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+        );
+        return Err(Status::forbidden(call.resource, name, &why));
+    }
+    own_name(call, node, name)
+}
+
+/// Refuses a node another node's Node and Lease.
+fn own_name(call: &Call, node: &str, name: &str) -> Result<(), Status> {
     let own_name_only = match (call.resource.group, call.resource.plural) {
         ("", "nodes") => true,
         ("coordination.k8s.io", "leases") => call.namespace() == Some(NODE_LEASES),
@@ -149,7 +162,7 @@ fn node_status(call: &Call, old: &Value, new: &Value) -> Result<(), Status> {
     Err(Status::forbidden(call.resource, name, &why))
 }
 
-/// Refuses a deletion that would take the cluster's floor away.
+/// Refuses a deletion that would take the cluster's floor away, or what is another node's.
 pub(crate) fn deletion(call: &Call, name: &str) -> Result<(), Status> {
     let immortal = ["default", "kube-system", "kube-public"];
     let namespace = call.resource.plural == "namespaces" && call.resource.group.is_empty();
@@ -160,5 +173,8 @@ pub(crate) fn deletion(call: &Call, name: &str) -> Result<(), Status> {
             "this namespace may not be deleted",
         ));
     }
-    Ok(())
+    match call.identity.node() {
+        Some(node) if !call.identity.is_superuser() => own_name(call, node, name),
+        _ => Ok(()),
+    }
 }

@@ -49,6 +49,18 @@ type Outputs = SelectAll<BoxStream<'static, (u8, Result<LogsChunk, tonic::Status
 
 /// Answers a request for `…/pods/NAME/attach`.
 pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
+    if call.verb != Verb::Create {
+        // Who may only get would else be given a way to write, as in Kubernetes since 1.35.
+        let (server, resource) = (&call.server, Some(call.resource));
+        let judged = server.authorize(
+            &call.identity,
+            Verb::Create,
+            &call.path,
+            &call.query,
+            resource,
+        );
+        judged.await?;
+    }
     let pod = PodContainer::read(call).await?;
     let wanted = Wanted::read(&call.query)?;
     let handshake = Handshake::read(call)?;

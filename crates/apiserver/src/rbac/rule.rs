@@ -15,6 +15,8 @@ use crate::authz::Attributes;
 
 /// Into how many single rights rules are taken apart at most. A role that needs more is not compared.
 const MOST_RIGHTS: usize = 10_000;
+/// How many bytes of text these may have at most: what comes of a small body must be small too.
+const MOST_BYTES: usize = 1 << 20;
 /// What stands for everything in any field.
 const ALL: &str = "*";
 
@@ -125,6 +127,19 @@ impl Rule {
         objects.saturating_mul(self.verbs.len())
     }
 
+    /// How many bytes of text a single right has at most.
+    fn width(&self) -> usize {
+        let fields = [
+            &self.verbs,
+            &self.api_groups,
+            &self.resources,
+            &self.resource_names,
+            &self.non_resource_urls,
+        ];
+        let longest = |list: &Vec<String>| list.iter().map(String::len).max().unwrap_or(0);
+        fields.into_iter().map(longest).sum()
+    }
+
     /// Its single rights: one group, resource, verb and name each, or one path and verb.
     fn rights(&self) -> impl Iterator<Item = Rule> {
         let one = |text: &String| vec![text.clone()];
@@ -174,14 +189,17 @@ pub(crate) fn missing<'a>(
     held: &[&Rule],
     wanted: impl IntoIterator<Item = &'a Rule>,
 ) -> Result<Vec<Rule>, TooMany> {
-    let mut left = MOST_RIGHTS;
+    let (mut rights, mut bytes) = (MOST_RIGHTS, MOST_BYTES);
     let mut missing = Vec::new();
     for rule in wanted {
         // Mostly a rule is held as it is.
         if held.iter().any(|own| own.covers(rule)) {
             continue;
         }
-        left = left.checked_sub(rule.count()).ok_or(TooMany)?;
+        let count = rule.count();
+        rights = rights.checked_sub(count).ok_or(TooMany)?;
+        let size = count.saturating_mul(rule.width());
+        bytes = bytes.checked_sub(size).ok_or(TooMany)?;
         let lacking = |right: &Rule| !held.iter().any(|own| own.covers(right));
         missing.extend(rule.rights().filter(lacking));
     }

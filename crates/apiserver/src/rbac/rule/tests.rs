@@ -134,6 +134,14 @@ fn too_many_rights_are_not_taken_apart() {
         ..Rule::default()
     };
     assert_eq!(missing(&[], [&rule]), Err(TooMany));
+    // Few rights, but of a long text each.
+    let long = Rule {
+        verbs: many("v"),
+        api_groups: vec!["x".repeat(1 << 20)],
+        resources: vec!["r".to_owned()],
+        ..Rule::default()
+    };
+    assert_eq!(missing(&[], [&long]), Err(TooMany));
     let [all, _] = Rule::everything();
     assert_eq!(missing(&[&all], [&rule]), Ok(vec![]));
 }
