@@ -283,7 +283,8 @@ impl Driver {
             for action in &actions {
                 state.observed.begin(action, now);
             }
-            if state.is_over() {
+            // Guests that still run may need what is made anew.
+            if state.is_over() && !state.observed.any_live() {
                 state.mounting.cancel();
             }
             (actions, keep)

@@ -30,7 +30,7 @@ use tracing::debug;
 use super::container::{Agent, PodContainer};
 use crate::body::Response;
 use crate::dispatch::Call;
-use crate::request::Query;
+use crate::request::{Query, Verb};
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
