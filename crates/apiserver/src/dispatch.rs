@@ -24,6 +24,9 @@ use crate::{ApiServer, handlers, health, join, rbac, respond, tokens, users};
 /// How long a request may take at most, unless it is a stream.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long an answer waits at most until what it changed of rights counts here: mostly a millisecond.
+const IN_FORCE_WITHIN: Duration = Duration::from_secs(5);
+
 /// A request for a resource, with everything that a handler needs.
 pub(crate) struct Call {
     pub(crate) server: ApiServer,
@@ -184,7 +187,7 @@ impl ApiServer {
         let answer = handlers::serve(call).await;
         if rights {
             let revision = self.inner.store.state().revision();
-            self.inner.cache.reach(revision, TIMEOUT).await;
+            self.inner.cache.reach(revision, IN_FORCE_WITHIN).await;
         }
         answer
     }
