@@ -9,10 +9,12 @@ mod cell;
 mod cluster;
 mod network;
 mod pod;
+mod scale;
 mod storage;
 mod workload;
 
 pub use age::human_duration;
+pub use scale::scale;
 
 use crate::object::{Object, ObjectError};
 use crate::resource::{Column, Resource};

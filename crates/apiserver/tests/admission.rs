@@ -1,4 +1,5 @@
-//! Admission on a server: accounts, limits, classes of storage, priorities.
+//! Admission on a server: accounts, limits, classes of storage, priorities; what an update may make and
+//! a deletion may say, and of what writers are warned.
 
 mod server;
 
@@ -256,4 +257,126 @@ async fn priorities_follow_from_classes() {
         .await
         .expect(200);
     assert_eq!(kept["spec"], *spec);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_makes_what_is_claimed_by_updates() {
+    let server = Server::start().await;
+    let json = "application/json";
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = |version: &str| {
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "l", "resourceVersion": version}, "spec": {"holderIdentity": "a"}})
+    };
+    let path = format!("{leases}/l");
+    // Who names a version means what is there.
+    server
+        .call("PUT", &path, json, lease("7"))
+        .await
+        .expect(404);
+    let made = server.call("PUT", &path, json, lease("")).await.expect(201);
+    assert_eq!(made["spec"]["holderIdentity"], "a");
+    let again = server.call("PUT", &path, json, lease("")).await.expect(200);
+    assert_eq!(again, made);
+    for (group, kind, plural, body, code) in [
+        (
+            "rbac.authorization.k8s.io/v1",
+            "Role",
+            "roles",
+            json!({"rules": []}),
+            201,
+        ),
+        ("apps/v1", "Deployment", "deployments", json!({}), 404),
+    ] {
+        let mut body = body;
+        body["apiVersion"] = group.into();
+        body["kind"] = kind.into();
+        body["metadata"] = json!({"name": "x"});
+        let path = format!("/apis/{group}/namespaces/default/{plural}/x");
+        server.call("PUT", &path, json, body).await.expect(code);
+    }
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}});
+    let path = format!("{DEFAULT}/configmaps/m");
+    server.call("PUT", &path, json, map).await.expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writers_are_told_what_they_hardly_mean() {
+    let server = Server::start().await;
+    let warned = |answer: &server::Answer| -> Vec<String> {
+        let texts = answer.headers.get_all("warning").iter();
+        texts
+            .map(|text| text.to_str().unwrap().to_owned())
+            .collect()
+    };
+    let pod = json!({"metadata": {"name": "p"}, "spec": {
+        "nodeSelector": {"beta.kubernetes.io/os": "linux"},
+        "containers": [{"name": "c", "image": "i"}]}});
+    let old = "deprecated since v1.14; use \\\"kubernetes.io/os\\\" instead";
+    let made = server.post(&format!("{DEFAULT}/pods"), pod.clone()).await;
+    let told = format!("299 - \"spec.nodeSelector[beta.kubernetes.io/os]: {old}\"");
+    assert_eq!(warned(&made), [told]);
+    let mut template = pod;
+    template["metadata"] = json!({"labels": {"a": "b"}});
+    let selector = json!({"matchLabels": {"a": "b"}});
+    let web = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {"selector": selector, "template": template}});
+    let path = "/apis/apps/v1/namespaces/default/deployments";
+    let told = [format!(
+        "299 - \"spec.template.spec.nodeSelector[beta.kubernetes.io/os]: {old}\""
+    )];
+    let applied = format!("{path}/web?fieldManager=m");
+    let apply = "application/apply-patch+yaml";
+    let made = server.call("PATCH", &applied, apply, web).await;
+    assert_eq!((made.code, warned(&made)), (201, told.to_vec()));
+    let merge = "application/merge-patch+json";
+    for (change, want) in [
+        (json!({"spec": {"replicas": 3}}), told.to_vec()),
+        (json!({"metadata": {"labels": {"a": "b"}}}), Vec::new()),
+    ] {
+        let made = server
+            .call("PATCH", &format!("{path}/web"), merge, change)
+            .await;
+        assert_eq!((made.code, warned(&made)), (200, want));
+    }
+    let listed = server.get(&format!("{DEFAULT}/endpoints")).await;
+    let told =
+        "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
+    assert_eq!(warned(&listed), [told]);
+    // How many there are of how many, as a table.
+    let table = http::Request::get(format!("{path}/web/scale"))
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    let table = server.send(table.body(bytes::Bytes::new()).unwrap()).await;
+    let row = table.expect(200)["rows"][0]["cells"].clone();
+    assert_eq!(
+        row.as_array().unwrap()[..3],
+        [json!("web"), json!(3), json!(0)]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn options_of_a_deletion_are_judged() {
+    let server = Server::start().await;
+    let path = format!("{DEFAULT}/configmaps/none");
+    let refused = "DeleteOptions.meta.k8s.io \"\" is invalid: propagationPolicy: ";
+    for (options, why) in [
+        (
+            json!({"propagationPolicy": "Never"}),
+            "Unsupported value: \"Never\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\"",
+        ),
+        (
+            json!({"propagationPolicy": "Orphan", "orphanDependents": true}),
+            "Invalid value: \"Orphan\": orphanDependents and deletionPropagation cannot be both set",
+        ),
+    ] {
+        let answer = server
+            .call("DELETE", &path, "application/json", options)
+            .await;
+        assert_eq!(answer.expect(422)["message"], format!("{refused}{why}"));
+    }
+    let query = format!("{path}?propagationPolicy=Never");
+    server
+        .call("DELETE", &query, "", Value::Null)
+        .await
+        .expect(422);
 }

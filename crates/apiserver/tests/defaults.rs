@@ -39,6 +39,7 @@ fn mask_texts(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(mask_texts),
         Value::Object(fields) => fields.values_mut().for_each(mask_texts),
         Value::String(text) if text.parse::<jiff::Timestamp>().is_ok() => *text = "<time>".into(),
+        Value::String(text) if uuid::Uuid::parse_str(text).is_ok() => *text = "<uid>".into(),
         Value::String(text) if text.starts_with("kube-api-access-") => {
             text.replace_range(text.len() - 5.., "<letters>");
         }

@@ -103,8 +103,6 @@ static KINDS: &[(&str, &str)] = &[
     ("Volume", "A directory that a pod's containers can mount."),
 ];
 
-/// `Type.field`, sorted.
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -272,9 +272,12 @@ fn environment(container: &Value, at: &FieldPath, told: &mut Vec<String>) {
     }
 }
 
+/// Where a port is declared, with its address and port on the host.
+type Declared<'a> = (FieldPath, &'a str, i64);
+
 /// The ports of the containers looked at so far, by number and protocol.
 #[derive(Default)]
-struct Ports<'a>(BTreeMap<(i64, &'a str), Vec<(FieldPath, &'a str, i64)>>);
+struct Ports<'a>(BTreeMap<(i64, &'a str), Vec<Declared<'a>>>);
 
 impl<'a> Ports<'a> {
     fn of(&mut self, container: &'a Value, at: &FieldPath, told: &mut Vec<String>) {

@@ -21,19 +21,39 @@ mod update;
 mod watch;
 mod write;
 
-use api::Status;
+use api::{Resource, Status};
 
 use crate::body::Response;
 use crate::dispatch::Call;
 use crate::request::Verb;
+use crate::respond;
 
 pub(crate) use agents::Agents;
 pub(crate) use list::catch_up;
 pub(crate) use write::{letters, now};
 
-/// Serves a call that is authorised and whose verb goes with its resource.
+/// Serves a call that is authorised and whose verb goes with its resource. Whatever is asked of a
+/// deprecated kind, the client is told.
 pub(crate) async fn serve(call: Call) -> Result<Response, Status> {
-    let call = &call;
+    let response = serve_any(&call).await?;
+    Ok(match deprecated(call.resource) {
+        Some(warning) => respond::warn(response, &[warning.to_owned()]),
+        None => response,
+    })
+}
+
+/// What Kubernetes says of kinds that others have taken the place of.
+fn deprecated(resource: &Resource) -> Option<&'static str> {
+    match (resource.group, resource.plural) {
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        ("", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        _ => None,
+    }
+}
+
+async fn serve_any(call: &Call) -> Result<Response, Status> {
     if let Some(subresource) = call.path.subresource.as_deref() {
         return Box::pin(serve_subresource(call, subresource)).await;
     }

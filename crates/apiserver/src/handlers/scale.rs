@@ -2,15 +2,17 @@
 
 use api::codec::{self, Decoded, Expected, Format};
 use api::patch::PatchType;
+use api::table::{self, Include};
 use api::write::{self as engine, Context};
 use api::{Object, Status, patch as patches};
 use http::StatusCode;
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{apply, write};
 use crate::body::Response;
 use crate::dispatch::{Call, record_uid};
-use crate::negotiate;
+use crate::negotiate::{self, Shape};
 use crate::options::WriteOptions;
 use crate::respond;
 
@@ -19,7 +21,20 @@ pub(crate) async fn get(call: &Call) -> Result<Response, Status> {
     let object = call.server.read(call.key().as_bytes()).await?;
     let object = object.ok_or_else(|| call.not_found())?;
     record_uid(object.uid());
-    respond::value(StatusCode::OK, call.form.media, &scale(&object)?)
+    show(call, scale(&object)?)
+}
+
+/// Answers with a scale in the form that is asked for.
+fn show(call: &Call, scale: Value) -> Result<Response, Status> {
+    let shown = match call.form.shape {
+        Shape::Whole => scale,
+        Shape::Metadata => table::partial_object_metadata(scale),
+        Shape::Table => {
+            let include = call.query.text("includeObject").and_then(Include::parse);
+            table::scale(scale, Timestamp::now(), include.unwrap_or_default())
+        }
+    };
+    respond::value(StatusCode::OK, call.form.media, &shown)
 }
 
 /// Answers an update of the scale.
@@ -102,7 +117,7 @@ async fn set(
         })
         .await?;
     record_uid(done.object.uid());
-    let response = respond::value(StatusCode::OK, call.form.media, &scale(&done.object)?)?;
+    let response = show(call, scale(&done.object)?)?;
     Ok(respond::warn(response, &warnings))
 }
 
