@@ -55,13 +55,15 @@ pub fn run(cases: &'static [Case]) -> ! {
 
 /// Runs `cases` where there is a kubectl to run them with, and says that they are left out where there is none.
 pub fn run_with_kubectl(cases: &'static [Case]) {
-    if has_kubectl() {
+    run_if(has_kubectl(), "kubectl is missing", cases);
+}
+
+/// Runs `cases` if what they need is `there`, else says why they are left out.
+pub fn run_if(there: bool, why_not: &str, cases: &'static [Case]) {
+    if there {
         run(cases);
     }
-    println!(
-        "0 passed, 0 failed, {} skipped: kubectl is missing",
-        cases.len()
-    );
+    println!("0 passed, 0 failed, {} skipped: {why_not}", cases.len());
 }
 
 /// The binary under test.

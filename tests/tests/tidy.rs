@@ -17,7 +17,6 @@ const SLACK: usize = 60;
 /// get smaller, or go; a file that wants to grow is split.
 const LARGE: &[(&str, usize)] = &[
     ("crates/api/src/codec/tree.rs", 519),
-    ("crates/api/src/kinds/tests.rs", 523),
     ("crates/api/src/status.rs", 544),
     ("crates/images/src/registry/tests.rs", 712),
 ];

@@ -6,12 +6,18 @@ use api::Resource;
 use client::{Client, Patch};
 use futures::TryFutureExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::{Value, json};
 
 use crate::ApiServer;
 use crate::ca::MASTERS;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// What pods of the system name, with the values that Kubernetes gives them.
+const PRIORITY_CLASSES: [(&str, i64); 2] = [
+    ("system-cluster-critical", 2_000_000_000),
+    ("system-node-critical", 2_000_001_000),
+];
 /// The ConfigMap in which each server keeps its URL under its name.
 pub(crate) const SERVERS: (&str, &str) = ("kube-system", "carob-servers");
 
@@ -31,6 +37,15 @@ async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Erro
         let namespace =
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(client, Resource::of::<Namespace>(), "", name, namespace).await?;
+    }
+    for (name, value) in PRIORITY_CLASSES {
+        let class = json!({
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": value,
+        });
+        create(client, Resource::of::<PriorityClass>(), "", name, class).await?;
     }
     create(
         client,

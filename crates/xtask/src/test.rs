@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -24,6 +25,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
         Err(reason) => left_out.push(format!("EVERYTHING THAT NEEDS KUBECTL: {reason}")),
     }
+    if !has_python() {
+        left_out.push("the Python client: there is no python3 with venv".to_owned());
+    }
     guests::build()?;
     for package in packages::fetch()? {
         left_out.push(format!(
@@ -44,6 +48,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let result = step::stream(&mut tests);
     warn(&left_out);
     result
+}
+
+/// Whether the Python client can be installed; in CI its test runs and says why it cannot.
+fn has_python() -> bool {
+    let asked = Command::new("python3")
+        .args(["-c", "import ensurepip, venv"])
+        .output();
+    asked.is_ok_and(|output| output.status.success())
 }
 
 fn warn(left_out: &[String]) {

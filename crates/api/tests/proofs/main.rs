@@ -13,4 +13,5 @@ mod memory;
 mod mutate;
 mod objects;
 mod strategic_diff;
+mod texts;
 mod writes;

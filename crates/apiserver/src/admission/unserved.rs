@@ -1,6 +1,6 @@
 //! Kinds that are stored while nothing acts on them: whoever creates one is told.
 
-use api::Resource;
+use api::{Object, Resource};
 
 /// Group and plural of each, sorted, with what is not done for it.
 const UNSERVED: &[(&str, &str, &str)] = &[
@@ -115,8 +115,26 @@ const NO_PODS: &str = "no pods are made for it";
 const NO_ROUTES: &str = "nothing is routed by it";
 const NO_VOLUMES: &str = "no volumes come from it";
 
-/// What the creator of such an object is told.
-pub(crate) fn warning(resource: &Resource) -> Option<String> {
+/// The type of secrets that Kubernetes fills with a token of an account.
+const ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
+
+/// What the creator of an object is told that nothing, or less than expected, comes of.
+pub(crate) fn warning(resource: &Resource, object: &Object) -> Option<String> {
+    if (resource.group, resource.plural) == ("", "secrets") {
+        return unfilled(object);
+    }
+    of_kind(resource)
+}
+
+/// Tokens that never end are not made.
+fn unfilled(secret: &Object) -> Option<String> {
+    let secret = secret.value().ok()?;
+    (secret["type"] == ACCOUNT_TOKEN).then(|| {
+        format!("carob stores Secrets of type {ACCOUNT_TOKEN} and does not fill them: tokens are asked for (kubectl create token)")
+    })
+}
+
+fn of_kind(resource: &Resource) -> Option<String> {
     let wanted = (resource.group, resource.plural);
     let at = UNSERVED.binary_search_by(|(group, plural, _)| (*group, *plural).cmp(&wanted));
     let (.., missing) = UNSERVED[at.ok()?];
@@ -137,7 +155,7 @@ mod tests {
             let known = api::resource::all()
                 .iter()
                 .find(|known| (known.group, known.plural) == (*group, *plural));
-            assert!(warning(known.expect(plural)).is_some(), "{plural}");
+            assert!(of_kind(known.expect(plural)).is_some(), "{plural}");
         }
     }
 
@@ -145,12 +163,26 @@ mod tests {
     fn what_works_is_not_warned_of() {
         for kind in ["Pod", "ConfigMap", "Secret", "Namespace", "Node"] {
             let resource = api::resource::by_kind("v1", kind).expect(kind);
-            assert_eq!(warning(resource), None);
+            assert_eq!(of_kind(resource), None);
         }
         let set = api::resource::by_kind("apps/v1", "StatefulSet").expect("StatefulSet");
         assert_eq!(
-            warning(set).as_deref(),
+            of_kind(set).as_deref(),
             Some("carob stores StatefulSet and does not act on it yet: no pods are made for it")
         );
+    }
+
+    #[test]
+    fn of_secrets_only_those_that_wait_for_a_token() {
+        let secrets = api::resource::by_kind("v1", "Secret").expect("Secret");
+        let told = |kind: &str| {
+            let secret = format!(r#"{{"metadata":{{"name":"s"}},"type":"{kind}"}}"#);
+            warning(
+                secrets,
+                &Object::from_stored(secret.as_bytes(), 1).expect("a secret"),
+            )
+        };
+        assert_eq!(told("Opaque"), None);
+        assert!(told(ACCOUNT_TOKEN).is_some_and(|w| w.contains("does not fill")));
     }
 }

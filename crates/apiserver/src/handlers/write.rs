@@ -72,7 +72,9 @@ pub(super) fn answer(
         }
         _ => Shaper::new(call).object(code, &done.object)?,
     };
-    let unserved = admission::warning(call.resource).filter(|_| code == StatusCode::CREATED);
+    let created = code == StatusCode::CREATED;
+    let unserved = created.then(|| admission::warning(call.resource, &done.object));
+    let unserved = unserved.flatten();
     let warnings: Vec<_> = warnings.iter().cloned().chain(unserved).collect();
     Ok(respond::warn(response, &warnings))
 }
