@@ -46,7 +46,11 @@ fn users(cluster: &Cluster) -> Outcome {
     cluster.kubectl(&format!("{jane} get pods"))?;
     let allowed = cluster.kubectl(&format!("{jane} auth can-i list pods"))?;
     check(allowed.trim() == "yes", allowed)?;
-    for hidden in ["get secrets", "get pods -A", "delete pods --all"] {
+    for hidden in [
+        "get secrets",
+        "get pods -A",
+        "delete configmap kube-root-ca.crt",
+    ] {
         let refused = cluster.kubectl_fails(&format!("{jane} {hidden}"))?;
         check(refused.contains("Forbidden"), refused)?;
     }
@@ -73,7 +77,7 @@ fn tokens(cluster: &Cluster) -> Outcome {
     let refused = cluster.kubectl_fails(&format!("{builder} get deployments"))?;
     check(refused.contains("Forbidden"), refused)?;
     cluster.kubectl(
-        "create rolebinding builder --clusterrole edit --serviceaccount default:builder",
+        "create rolebinding builder --clusterrole admin --serviceaccount default:builder",
     )?;
     cluster.kubectl(&format!(
         "{builder} create configmap built --from-literal=by=token"
@@ -82,7 +86,10 @@ fn tokens(cluster: &Cluster) -> Outcome {
     let escalated = cluster.kubectl_fails(&format!(
         "{builder} create rolebinding more --clusterrole cluster-admin --serviceaccount default:builder"
     ))?;
-    check(escalated.contains("Forbidden"), escalated)?;
+    check(
+        escalated.contains("is attempting to grant RBAC permissions not currently held"),
+        escalated,
+    )?;
     cluster.kubectl("delete serviceaccount builder")?;
     let gone = cluster.kubectl_fails(&format!("{builder} get configmaps"))?;
     check(gone.contains("Unauthorized"), gone)

@@ -368,7 +368,8 @@ fn span(method: &Method, uri: &Uri, path: Option<&ResourcePath>, identity: &Iden
         namespace,
         name,
         subresource,
-        user = identity.user.as_str(),
+        // A token says who it is later.
+        user = (!identity.is_anonymous()).then_some(identity.user.as_str()),
         // Whom the user impersonates.
         r#as = field::Empty,
         uid = field::Empty,

@@ -40,6 +40,7 @@ fn what_is_due_is_renewed_once_and_retried_ever_later() {
             RenewVolumes
             requeue +600000ms
             stop main 30s (Stopping container main)
+            RenewVolumes
             requeue +30000ms
         "#]],
     );

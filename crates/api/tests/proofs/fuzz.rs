@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use api::codec::{self, Expected, FieldValidation, Format};
 use api::write::{self, DeleteOptions};
-use api::{Object, Resource, Status, patch, resource, time};
+use api::{Object, Resource, Status, patch, resource};
 use serde_json::{Value, json};
 
 use crate::codecs::resource_of;
