@@ -94,13 +94,10 @@ impl ApiServer {
     async fn users(&self) -> Result<Users, Status> {
         self.fresh().await?;
         let state = self.inner.store.state();
-        let users = state
-            .range(PREFIX.as_bytes())
-            .take_while(|(key, _)| key.starts_with(PREFIX.as_bytes()))
-            .map(|(key, entry)| {
-                let name = String::from_utf8_lossy(&key[PREFIX.len()..]).into_owned();
-                Ok(shown(&name, read(&entry.value)?))
-            });
+        let users = state.range(PREFIX.as_bytes()).map(|(key, entry)| {
+            let name = String::from_utf8_lossy(&key[PREFIX.len()..]).into_owned();
+            Ok(shown(&name, read(&entry.value)?))
+        });
         Ok(Users {
             users: users.collect::<Result<_, Status>>()?,
         })

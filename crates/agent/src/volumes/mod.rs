@@ -130,6 +130,21 @@ pub(crate) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// The object of the pod's namespace that a source names; one without anything in it where it is optional and
+    /// not there.
+    async fn object<K>(&self, what: &str, name: &str, optional: bool) -> Result<K, Error>
+    where
+        K: client::Kind + Default,
+    {
+        let objects = self.client.of::<K>();
+        let found = self.while_wanted(objects.find(self.pod.namespace(), name));
+        match found.await?? {
+            Some(object) => Ok(object),
+            None if optional => Ok(K::default()),
+            None => Err(Error::Missing(format!("{what} \"{name}\" not found"))),
+        }
+    }
+
     /// Awaits somebody else's answer, but not beyond the pod's end: nothing of an ended pod may wait for ever.
     async fn while_wanted<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
         let answer = self.ended.run_until_cancelled(answer).await;

@@ -5,7 +5,6 @@ use k8s_openapi::api::core::v1::{Secret as Object, SecretProjection, Volume};
 
 use super::payload::{self, Files};
 use super::{Context, Error, Kind, Made};
-use crate::pod::PodView as _;
 
 pub(super) struct Secret;
 
@@ -38,16 +37,7 @@ pub(super) async fn files(
     cx: &Context<'_>,
 ) -> Result<Files, Error> {
     let optional = source.optional == Some(true);
-    let name = &source.name;
-    let objects = cx.client.of::<Object>();
-    let found = cx
-        .while_wanted(objects.find(cx.pod.namespace(), name))
-        .await??;
-    let object = match found {
-        Some(object) => object,
-        None if optional => Object::default(),
-        None => return Err(Error::Missing(format!("secret \"{name}\" not found"))),
-    };
+    let object: Object = cx.object("secret", &source.name, optional).await?;
     let data = object
         .data
         .unwrap_or_default()

@@ -75,6 +75,19 @@ pub(super) fn find<T: DeserializeOwned>(
     serde_json::from_slice(&entry.value).ok()
 }
 
+/// All objects of a resource, or of a namespace's, as far as this server knows. Where there are none nothing is read.
+pub(super) fn all<T: DeserializeOwned>(
+    call: &Call,
+    resource: &Resource,
+    namespace: Option<&str>,
+) -> Vec<T> {
+    let state = call.server.inner.store.state();
+    state
+        .range(resource.prefix(namespace).as_bytes())
+        .filter_map(|(_, entry)| serde_json::from_slice(&entry.value).ok())
+        .collect()
+}
+
 /// Waits until this server knows what the admission of a new object asks for, if it is anywhere:
 /// it may have been made a moment ago through another server.
 ///

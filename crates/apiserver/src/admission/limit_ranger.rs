@@ -7,7 +7,7 @@ use api::{Resource, Status};
 use k8s_openapi::api::core::v1::LimitRange;
 use serde_json::Value;
 
-use super::admit::refused;
+use super::admit::{all, refused};
 use crate::dispatch::Call;
 
 /// What is judged.
@@ -72,12 +72,7 @@ fn subject(call: &Call, old: Option<&Value>) -> Option<Subject> {
 
 /// The namespace's, in the order of their names. Most namespaces have none: then nothing is read.
 fn ranges(call: &Call) -> Vec<LimitRange> {
-    let state = call.server.inner.store.state();
-    let prefix = Resource::of::<LimitRange>().prefix(call.namespace());
-    state
-        .range(prefix.as_bytes())
-        .filter_map(|(_, entry)| serde_json::from_slice(&entry.value).ok())
-        .collect()
+    all(call, Resource::of::<LimitRange>(), call.namespace())
 }
 
 #[cfg(test)]

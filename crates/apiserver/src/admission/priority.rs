@@ -5,7 +5,7 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::admit::{find, refused, writes};
+use super::admit::{all, find, refused, writes};
 use crate::dispatch::Call;
 
 /// The classes that are always there.
@@ -81,11 +81,9 @@ fn class_of(call: &Call, spec: &Value) -> Result<Class, String> {
 
 /// Of several the one of the lowest value, as in Kubernetes.
 fn default_class(call: &Call) -> Option<Class> {
-    let state = call.server.inner.store.state();
-    let prefix = Resource::of::<PriorityClass>().prefix(None);
-    state
-        .range(prefix.as_bytes())
-        .filter_map(|(_, entry)| serde_json::from_slice::<Class>(&entry.value).ok())
+    let classes: Vec<Class> = all(call, Resource::of::<PriorityClass>(), None);
+    classes
+        .into_iter()
         .filter(|class| class.global_default)
         .min_by_key(|class| class.value)
 }

@@ -153,6 +153,22 @@ fn volume(name: &str) -> Value {
     })
 }
 
+fn items(value: &Value, list: &str) -> Vec<Value> {
+    value[list].as_array().cloned().unwrap_or_default()
+}
+
+/// The secrets that a container's environment comes from, each with what refers to it.
+fn uses(container: &Value) -> Vec<(String, String)> {
+    let name = |reference: &Value| reference["name"].as_str().map(str::to_owned);
+    let env = items(container, "env").into_iter().filter_map(|env| {
+        let secret = name(&env["valueFrom"]["secretKeyRef"])?;
+        Some((format!("envVar {}", name(&env).unwrap_or_default()), secret))
+    });
+    let from = items(container, "envFrom").into_iter();
+    let from = from.filter_map(|from| Some(("envFrom".to_owned(), name(&from["secretRef"])?)));
+    env.chain(from).collect()
+}
+
 /// Refuses secrets that the account does not list, where the account says so.
 fn judge(spec: &Value, name: &str, account: &Account) -> Result<(), String> {
     let enforced = account.metadata.annotations.get(ENFORCE);
@@ -163,7 +179,6 @@ fn judge(spec: &Value, name: &str, account: &Account) -> Result<(), String> {
         list.iter().map(|secret| secret.name.clone()).collect()
     };
     let (secrets, pulling) = (names(&account.secrets), names(&account.image_pull_secrets));
-    let items = |value: &Value, list: &str| value[list].as_array().cloned().unwrap_or_default();
     let why = format!("is not allowed because service account {name} does not reference that");
     for volume in items(spec, "volumes") {
         let secret = volume["secret"]["secretName"].as_str();
@@ -178,15 +193,11 @@ fn judge(spec: &Value, name: &str, account: &Account) -> Result<(), String> {
         ("containers", "container"),
     ] {
         for container in items(spec, list) {
-            for env in items(&container, "env") {
-                let secret = env["valueFrom"]["secretKeyRef"]["name"].as_str();
-                if let Some(secret) = secret.filter(|secret| !secrets.contains(*secret)) {
-                    let text =
-                        |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
+            for (used, secret) in uses(&container) {
+                if !secrets.contains(&secret) {
+                    let container = container["name"].as_str().unwrap_or_default();
                     return Err(format!(
-                        "{called} {} with envVar {} referencing secret.secretName={secret:?} {why} secret",
-                        text(&container),
-                        text(&env)
+                        "{called} {container} with {used} referencing secret.secretName={secret:?} {why} secret"
                     ));
                 }
             }
@@ -337,6 +348,13 @@ mod tests {
                 json!({"containers": [{"name": "c", "env": env("t")}]}),
                 Some(format!(
                     "container c with envVar E referencing secret.secretName=\"t\" {because} secret"
+                )),
+            ),
+            (
+                json!({"containers": [{"name": "c", "envFrom": [
+                    {"configMapRef": {"name": "t"}}, {"secretRef": {"name": "s"}}, {"secretRef": {"name": "t"}}]}]}),
+                Some(format!(
+                    "container c with envFrom referencing secret.secretName=\"t\" {because} secret"
                 )),
             ),
             (

@@ -5,7 +5,7 @@ use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::Value;
 use std::cmp::Reverse;
 
-use super::admit::writes;
+use super::admit::{all, writes};
 use crate::dispatch::Call;
 
 /// Either says that a class is the default.
@@ -21,12 +21,8 @@ pub(super) fn admit(call: &Call, old: Option<&Value>, new: &mut Value) -> Result
     if old.is_some() || !writes(call, "", "persistentvolumeclaims") || has_class(new) {
         return Ok(());
     }
-    let state = call.server.inner.store.state();
-    let prefix = Resource::of::<StorageClass>().prefix(None);
-    let classes = state
-        .range(prefix.as_bytes())
-        .filter_map(|(_, entry)| serde_json::from_slice(&entry.value).ok());
-    if let Some(name) = default_of(classes) {
+    let classes: Vec<StorageClass> = all(call, Resource::of::<StorageClass>(), None);
+    if let Some(name) = default_of(classes.into_iter()) {
         new["spec"]["storageClassName"] = name.into();
     }
     Ok(())
