@@ -85,7 +85,7 @@ async fn revoking_ends_what_is_open_and_outlives_the_name() {
     let client = Client::new(Arc::clone(&root), "test");
     let maps = client.of::<ConfigMap>();
     let listed = maps.list(&ListOptions::default()).await.unwrap();
-    let request = || watch_request(&listed.revision);
+    let request = || watch_request(listed.revision);
     let mut watching = root.send(request()).await.unwrap().into_body();
     let others = over_https(&url, &other);
     let mut unharmed = others.send(request()).await.unwrap().into_body();
