@@ -95,5 +95,5 @@ async fn create(client: &Client, at: usize) -> Result<()> {
 
 /// What brings a pod to the size of the reference's.
 const fn padding() -> usize {
-    EACH.saturating_sub(1_730)
+    EACH.saturating_sub(2_200)
 }
