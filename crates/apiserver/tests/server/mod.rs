@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use serde_json::Value;
 use store::Store;
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -107,7 +108,10 @@ impl Server {
             .unwrap();
         let admin = server.transport("admin", ["system:masters"]);
         let mut controllers = JoinSet::new();
-        controllers.spawn(make_accounts(Arc::clone(&admin)));
+        let (made, accounts) = oneshot::channel();
+        controllers.spawn(make_accounts(Arc::clone(&admin), made));
+        // From here on the store's revision moves by what the test does alone.
+        accounts.await.expect("the namespaces have their accounts");
         Server {
             admin,
             controllers,
@@ -169,10 +173,11 @@ impl Server {
 }
 
 /// Gives every namespace its default account, as the controller of namespaces does.
-async fn make_accounts(admin: Arc<dyn Transport>) {
+async fn make_accounts(admin: Arc<dyn Transport>, made: oneshot::Sender<()>) {
     let client = Client::new(admin, "accounts");
     let namespaces = Informer::start(client.of::<Namespace>(), ListOptions::default());
     let mut changes = namespaces.subscribe();
+    let mut made = Some(made);
     loop {
         for key in changes.next().await {
             let mut account = ServiceAccount::default();
@@ -180,6 +185,10 @@ async fn make_accounts(admin: Arc<dyn Transport>) {
             account.metadata.name = Some("default".to_owned());
             // One that is there already, or whose namespace is gone, is refused.
             let _ = client.of::<ServiceAccount>().create(&account).await;
+        }
+        if let Some(made) = made.take() {
+            // Nobody waits any more where the test has ended.
+            let _ = made.send(());
         }
     }
 }
