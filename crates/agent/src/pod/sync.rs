@@ -150,10 +150,6 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
         }
     } else if let Some(grace) = pod.deletion_grace() {
         plan.end(grace, observed.deletion.map(|d| d.deadline()));
-        if observed.any_live() {
-            // What guests do at their end may need the API.
-            plan.renew();
-        }
         if plan.at_rest() {
             plan.release();
             // Whoever waits for the object to be gone may take what the pod had.
@@ -369,12 +365,15 @@ impl Plan<'_> {
         }
     }
 
-    /// Tells everything that runs to end.
+    /// Tells everything that runs to end. What guests do then may need the API: they keep what is renewed for them.
     fn end(&mut self, grace: SignedDuration, deadline: Option<Timestamp>) {
         let names: Vec<String> = self.observed.containers.keys().cloned().collect();
         for name in names {
             let why = format!("Stopping container {name}");
             self.stop(&name, grace, deadline, why, false);
+        }
+        if self.observed.any_live() && !self.observed.gone {
+            self.renew();
         }
     }
 
