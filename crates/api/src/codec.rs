@@ -191,7 +191,7 @@ pub struct Decoded {
 /// # Errors
 ///
 /// 400 when it cannot be read, is of another kind, has a field of the wrong type or, under
-/// [`FieldValidation::Strict`], an unknown or repeated one.
+/// [`FieldValidation::Strict`], an unknown or repeated one; 415 for protobuf of a kind that has no form in it here.
 pub fn decode(
     body: &[u8],
     expected: Expected<'_>,
@@ -205,6 +205,11 @@ pub fn decode(
     let result = match format {
         Format::Json => read_json(body, expected.ty, &mut walk),
         Format::Yaml => read_yaml(body, expected.ty, &mut walk),
+        Format::Protobuf if !protobuf::is_readable(expected.kind, expected.ty) => {
+            return Err(Status::unsupported_media_type(
+                "application/json, application/yaml",
+            ));
+        }
         Format::Protobuf => {
             return conform(protobuf::decode(body, expected)?, expected, validation);
         }

@@ -6,7 +6,7 @@
 
 mod write;
 
-pub(super) use write::{encode, has_form, watch_event};
+pub(super) use write::{encode, has_form, is_readable, watch_event};
 
 use serde_json::{Map, Number, Value};
 

@@ -20,6 +20,11 @@ pub(in crate::codec) fn has_form(api_version: &str, kind: &str) -> bool {
     kind != DEFINITION && schema::of_kind(api_version, kind).is_some()
 }
 
+/// Whether bodies of this kind can be read: not those whose fields nobody here knows, which would be lost.
+pub(in crate::codec) fn is_readable(kind: &str, ty: &Type) -> bool {
+    kind != DEFINITION && !ty.preserve_unknown
+}
+
 /// An object in its envelope; nothing for what has no form in protobuf: a kind without a schema, and custom resources'
 /// definitions, whose schemas Go writes in a way of their own.
 pub(in crate::codec) fn encode(object: &Value) -> Option<Vec<u8>> {

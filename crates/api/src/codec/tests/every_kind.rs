@@ -98,6 +98,13 @@ fn all_formats_say_the_same() {
                 encode(&made, Format::Protobuf).map_err(|e| e.code),
                 Err(406)
             );
+            let body = decode(
+                b"k8s\0",
+                resource.into(),
+                Format::Protobuf,
+                FieldValidation::Strict,
+            );
+            assert_eq!(body.err().map(|e| e.code), Some(415));
             continue;
         }
         let body = encode(&made, Format::Protobuf).expect("protobuf");
