@@ -17,6 +17,9 @@ use crate::authz::Attributes;
 const MOST_RIGHTS: usize = 10_000;
 /// How many bytes of text these may have at most: what comes of a small body must be small too.
 const MOST_BYTES: usize = 1 << 20;
+/// How many comparisons of texts they may cost at most: some tens of milliseconds, during which other
+/// requests wait.
+const MOST_COMPARISONS: usize = 20_000_000;
 /// What stands for everything in any field.
 const ALL: &str = "*";
 
@@ -88,17 +91,7 @@ impl Rule {
 
     /// Whether it gives all that `other` gives.
     fn covers(&self, other: &Rule) -> bool {
-        let names = if other.resource_names.is_empty() {
-            self.resource_names.is_empty()
-        } else {
-            self.resource_names.is_empty()
-                || other
-                    .resource_names
-                    .iter()
-                    .all(|name| self.resource_names.contains(name))
-        };
-        names
-            && other.verbs.iter().all(|verb| has(&self.verbs, verb))
+        other.verbs.iter().all(|verb| has(&self.verbs, verb))
             && other
                 .api_groups
                 .iter()
@@ -108,6 +101,16 @@ impl Rule {
                 .non_resource_urls
                 .iter()
                 .all(|path| self.non_resource_urls.iter().any(|url| under(url, path)))
+            && self.covers_names(other)
+    }
+
+    /// Looked at last: names may be many, and mostly a verb or a resource decides.
+    fn covers_names(&self, other: &Rule) -> bool {
+        if self.resource_names.is_empty() || other.resource_names.is_empty() {
+            return self.resource_names.is_empty();
+        }
+        let names = &mut other.resource_names.iter();
+        names.all(|name| self.resource_names.contains(name))
     }
 
     /// `*`, the same, or `*/SUBRESOURCE` for `RESOURCE/SUBRESOURCE`.
@@ -127,17 +130,25 @@ impl Rule {
         objects.saturating_mul(self.verbs.len())
     }
 
-    /// How many bytes of text a single right has at most.
-    fn width(&self) -> usize {
-        let fields = [
+    fn fields(&self) -> [&Vec<String>; 5] {
+        [
             &self.verbs,
             &self.api_groups,
             &self.resources,
             &self.resource_names,
             &self.non_resource_urls,
-        ];
+        ]
+    }
+
+    /// How many texts it consists of.
+    fn entries(&self) -> usize {
+        self.fields().into_iter().map(Vec::len).sum()
+    }
+
+    /// How many bytes of text a single right has at most.
+    fn width(&self) -> usize {
         let longest = |list: &Vec<String>| list.iter().map(String::len).max().unwrap_or(0);
-        fields.into_iter().map(longest).sum()
+        self.fields().into_iter().map(longest).sum()
     }
 
     /// Its single rights: one group, resource, verb and name each, or one path and verb.
@@ -190,6 +201,8 @@ pub(crate) fn missing<'a>(
     wanted: impl IntoIterator<Item = &'a Rule>,
 ) -> Result<Vec<Rule>, TooMany> {
     let (mut rights, mut bytes) = (MOST_RIGHTS, MOST_BYTES);
+    let entries: usize = held.iter().map(|rule| rule.entries()).sum();
+    let mut comparisons = MOST_COMPARISONS;
     let mut missing = Vec::new();
     for rule in wanted {
         // Mostly a rule is held as it is.
@@ -200,6 +213,8 @@ pub(crate) fn missing<'a>(
         rights = rights.checked_sub(count).ok_or(TooMany)?;
         let size = count.saturating_mul(rule.width());
         bytes = bytes.checked_sub(size).ok_or(TooMany)?;
+        let compared = count.saturating_mul(entries);
+        comparisons = comparisons.checked_sub(compared).ok_or(TooMany)?;
         let lacking = |right: &Rule| !held.iter().any(|own| own.covers(right));
         missing.extend(rule.rights().filter(lacking));
     }

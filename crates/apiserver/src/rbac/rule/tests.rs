@@ -142,6 +142,19 @@ fn too_many_rights_are_not_taken_apart() {
         ..Rule::default()
     };
     assert_eq!(missing(&[], [&long]), Err(TooMany));
+    // Few rights, held by who has rules without number.
+    let names = (0..500_000).map(|n| n.to_string()).collect();
+    let held = Rule {
+        resource_names: names,
+        ..Rule::default()
+    };
+    let wanted = Rule {
+        verbs: many("v"),
+        api_groups: vec!["g".to_owned()],
+        resources: vec!["r".to_owned()],
+        ..Rule::default()
+    };
+    assert_eq!(missing(&[&held], [&wanted]), Err(TooMany));
     let [all, _] = Rule::everything();
     assert_eq!(missing(&[&all], [&rule]), Ok(vec![]));
 }
