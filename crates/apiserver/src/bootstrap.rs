@@ -10,14 +10,10 @@ use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::{Value, json};
 
 use crate::ApiServer;
+use crate::admission::SYSTEM_PRIORITY_CLASSES;
 use crate::ca::MASTERS;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
-/// What pods of the system name, with the values that Kubernetes gives them.
-const PRIORITY_CLASSES: [(&str, i64); 2] = [
-    ("system-cluster-critical", 2_000_000_000),
-    ("system-node-critical", 2_000_001_000),
-];
 /// The ConfigMap in which each server keeps its URL under its name.
 pub(crate) const SERVERS: (&str, &str) = ("kube-system", "carob-servers");
 
@@ -38,7 +34,7 @@ async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Erro
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(client, Resource::of::<Namespace>(), "", name, namespace).await?;
     }
-    for (name, value) in PRIORITY_CLASSES {
+    for (name, value) in SYSTEM_PRIORITY_CLASSES {
         let class = json!({
             "apiVersion": "scheduling.k8s.io/v1",
             "kind": "PriorityClass",

@@ -106,11 +106,10 @@ impl ResourcePath {
             Method::PATCH => Verb::Patch,
             Method::DELETE if self.name.is_some() => Verb::Delete,
             Method::DELETE => Verb::DeleteCollection,
-            Method::GET | Method::HEAD => match (query.flag("watch"), &self.name) {
-                (true, _) if self.subresource.is_none() => Verb::Watch,
-                (_, Some(_)) => Verb::Get,
-                (_, None) => Verb::List,
-            },
+            // Of one object there is nothing to watch by its path: as in Kubernetes it is got.
+            Method::GET | Method::HEAD if self.name.is_some() => Verb::Get,
+            Method::GET | Method::HEAD if query.flag("watch") => Verb::Watch,
+            Method::GET | Method::HEAD => Verb::List,
             _ => Verb::Other,
         }
     }
@@ -237,7 +236,7 @@ mod tests {
         assert_eq!(verb(Method::GET, "/api/v1/pods", "watch=1"), "watch");
         assert_eq!(verb(Method::GET, "/api/v1/pods", "watch=false"), "list");
         assert_eq!(verb(Method::GET, "/api/v1/nodes/n", ""), "get");
-        assert_eq!(verb(Method::GET, "/api/v1/nodes/n", "watch=true"), "watch");
+        assert_eq!(verb(Method::GET, "/api/v1/nodes/n", "watch=true"), "get");
         assert_eq!(
             verb(Method::DELETE, "/api/v1/nodes", ""),
             "deletecollection"

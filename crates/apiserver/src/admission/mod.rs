@@ -28,6 +28,7 @@ use crate::request::Verb;
 
 pub(crate) use admit::{admit, settle};
 pub(crate) use node_token::{another_uid, node_token};
+pub(crate) use priority::SYSTEM as SYSTEM_PRIORITY_CLASSES;
 pub(crate) use unserved::warning;
 
 /// What a namespace that is going away carries. Looked for in the bytes before they are parsed: this
@@ -172,6 +173,15 @@ pub(crate) fn deletion(call: &Call, name: &str) -> Result<(), Status> {
             name,
             "this namespace may not be deleted",
         ));
+    }
+    let class = call.resource.plural == "priorityclasses";
+    if class
+        && SYSTEM_PRIORITY_CLASSES
+            .iter()
+            .any(|(system, _)| *system == name)
+    {
+        let why = "this is a system priority class and cannot be deleted";
+        return Err(Status::forbidden(call.resource, name, why));
     }
     match call.identity.node() {
         Some(node) if !call.identity.is_superuser() => own_name(call, node, name),

@@ -9,7 +9,7 @@ use super::admit::{all, find, refused, writes};
 use crate::dispatch::Call;
 
 /// The classes that are always there.
-const SYSTEM: [(&str, i64); 2] = [
+pub(crate) const SYSTEM: [(&str, i64); 2] = [
     ("system-cluster-critical", 2_000_000_000),
     ("system-node-critical", 2_000_001_000),
 ];

@@ -18,15 +18,22 @@ use crate::{admission, negotiate, respond};
 /// How many objects of a collection are deleted at a time.
 const AT_ONCE: usize = 16;
 
-/// Reads the body, and the query where the body says nothing.
+/// Reads the body; the query where there is none, as in Kubernetes. A dry run may be asked for in either.
 fn options(call: &Call) -> Result<DeleteOptions, Status> {
-    let mut value = if call.body.is_empty() {
-        Value::Object(Map::new())
+    let value = if call.body.is_empty() {
+        from_query(call)?
     } else {
         let format = Format::of_content_type(negotiate::content_type(&call.headers))?;
         let expected = Expected::delete_options();
         codec::decode(&call.body, expected, format, FieldValidation::Ignore)?.value
     };
+    let mut options = from_value(&value)?;
+    options.dry_run |= options::dry_run("DeleteOptions", call.query.all("dryRun"))?;
+    Ok(options)
+}
+
+fn from_query(call: &Call) -> Result<Value, Status> {
+    let mut value = Value::Object(Map::new());
     let grace = call.query.integer("gracePeriodSeconds");
     if let Some(seconds) = grace.map_err(Status::bad_request)? {
         value["gracePeriodSeconds"] = seconds.into();
@@ -37,9 +44,7 @@ fn options(call: &Call) -> Result<DeleteOptions, Status> {
     if call.query.get("orphanDependents").is_some() {
         value["orphanDependents"] = call.query.flag("orphanDependents").into();
     }
-    let mut options = from_value(&value)?;
-    options.dry_run |= options::dry_run("DeleteOptions", call.query.all("dryRun"))?;
-    Ok(options)
+    Ok(value)
 }
 
 /// Reads `metav1.DeleteOptions`; null gives the defaults.

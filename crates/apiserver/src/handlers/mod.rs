@@ -35,11 +35,12 @@ pub(crate) use write::{letters, now};
 /// Serves a call that is authorised and whose verb goes with its resource. Whatever is asked of a
 /// deprecated kind, the client is told.
 pub(crate) async fn serve(call: Call) -> Result<Response, Status> {
-    let response = serve_any(&call).await?;
-    Ok(match deprecated(call.resource) {
-        Some(warning) => respond::warn(response, &[warning.to_owned()]),
-        None => response,
-    })
+    let answer = serve_any(&call).await;
+    let Some(warning) = deprecated(call.resource) else {
+        return answer;
+    };
+    let answer = answer.unwrap_or_else(|status| respond::error(&status, call.form.media));
+    Ok(respond::warn(answer, &[warning.to_owned()]))
 }
 
 /// What Kubernetes says of kinds that others have taken the place of.

@@ -165,3 +165,74 @@ async fn nodes_have_rights_by_roles_too() {
         "{rules}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_roles_give_a_node_stays_within_its_own_affairs() {
+    let server = Server::start().await;
+    let node = User::new(&server, "system:node:n1", &["system:nodes"]);
+    let everything = binding(
+        "ClusterRoleBinding",
+        "nodes",
+        ("ClusterRole", "cluster-admin"),
+        &["group:system:nodes"],
+    );
+    made(&server, &format!("{RBAC}/clusterrolebindings"), everything).await;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}});
+    let refused = node.post(pods, pod).await.expect(403);
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("node \"n1\" can only create mirror pods"),
+        "{message}"
+    );
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    let lease = json!({"metadata": {"name": "n2"}});
+    for (path, object) in [
+        ("/api/v1/nodes", json!({"metadata": {"name": "n2"}})),
+        (leases, lease),
+    ] {
+        made(&server, path, object).await;
+        let other = format!("{path}/n2");
+        let refused = node
+            .send("DELETE", &other, "", Value::Null)
+            .await
+            .expect(403);
+        let message = refused["message"].as_str().unwrap();
+        assert!(
+            message.contains("node \"n1\" is not allowed to write"),
+            "{message}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_get_an_attachment_may_not_write_by_it() {
+    let server = Server::start().await;
+    let rbac = within("default", "roles");
+    made(
+        &server,
+        &rbac,
+        role("Role", "looks", &["get"], &["pods/attach"]),
+    )
+    .await;
+    let bound = binding("RoleBinding", "looks", ("Role", "looks"), &["jane"]);
+    made(&server, &within("default", "rolebindings"), bound).await;
+    let jane = User::new(&server, "jane", &["dev"]);
+    let path = "/api/v1/namespaces/default/pods/p/attach?stdin=true";
+    let refused = jane.send("GET", path, "", Value::Null).await.expect(403);
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        message.contains("cannot create resource \"pods/attach\""),
+        "{message}"
+    );
+    made(
+        &server,
+        &rbac,
+        role("Role", "types", &["create"], &["pods/attach"]),
+    )
+    .await;
+    let bound = binding("RoleBinding", "types", ("Role", "types"), &["jane"]);
+    made(&server, &within("default", "rolebindings"), bound).await;
+    // There is no such pod, which is the next thing that is looked at.
+    assert_eq!(jane.get(path).await, 404);
+}
