@@ -171,7 +171,8 @@ impl Cluster {
         with_input(self.kubectl_command(args), &format!("# YAML\n{input}"))
     }
 
-    fn kubectl_command(&self, args: &str) -> Command {
+    /// A kubectl command on this cluster.
+    pub fn kubectl_command(&self, args: &str) -> Command {
         let mut command = Command::new("kubectl");
         command
             .arg("--kubeconfig")
