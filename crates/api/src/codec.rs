@@ -191,7 +191,7 @@ pub struct Decoded {
 /// # Errors
 ///
 /// 400 when it cannot be read, is of another kind, has a field of the wrong type or, under
-/// [`FieldValidation::Strict`], an unknown or repeated one; 415 for protobuf of a kind that has no form in it here.
+/// [`FieldValidation::Strict`], an unknown or repeated one.
 pub fn decode(
     body: &[u8],
     expected: Expected<'_>,
@@ -205,11 +205,6 @@ pub fn decode(
     let result = match format {
         Format::Json => read_json(body, expected.ty, &mut walk),
         Format::Yaml => read_yaml(body, expected.ty, &mut walk),
-        Format::Protobuf if !protobuf::is_readable(expected.kind, expected.ty) => {
-            return Err(Status::unsupported_media_type(
-                "application/json, application/yaml",
-            ));
-        }
         Format::Protobuf => {
             return conform(protobuf::decode(body, expected)?, expected, validation);
         }
@@ -302,7 +297,7 @@ pub fn decode_untyped(body: &[u8], format: Format) -> Result<Value, Status> {
 ///
 /// # Errors
 ///
-/// 406 for what has no form in protobuf: kinds without a schema, tables, definitions of custom resources.
+/// 406 for what has no form in protobuf: tables, and kinds without a schema.
 pub fn encode(value: &Value, format: Format) -> Result<Vec<u8>, Status> {
     match format {
         Format::Json => Ok(value.to_string().into_bytes()),
@@ -311,11 +306,6 @@ pub fn encode(value: &Value, format: Format) -> Result<Vec<u8>, Status> {
             .map_err(|e| Status::internal(format!("encoding YAML: {e}"))),
         Format::Protobuf => protobuf::encode(value).ok_or_else(no_protobuf),
     }
-}
-
-/// Whether objects of this resource have a form in protobuf.
-pub fn has_protobuf(resource: &Resource) -> bool {
-    protobuf::has_form(resource.api_version, resource.kind)
 }
 
 /// An event of a watch in protobuf, framed: its length in four bytes, the highest first, before it.

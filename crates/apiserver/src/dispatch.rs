@@ -217,11 +217,6 @@ impl ApiServer {
                 "application/json, application/yaml, application/vnd.kubernetes.protobuf",
             )
         })?;
-        let whole = form.media == Media::Protobuf && form.shape == Shape::Whole;
-        if whole && !api::codec::has_protobuf(resource) {
-            // Before anything is written: an answer that cannot be given must not hide a write.
-            return Err(Status::not_acceptable("application/json, application/yaml"));
-        }
         let body = body.read(&self.inner.room, BODY_LIMIT).await?;
         Ok(Call {
             server: self.clone(),

@@ -82,8 +82,6 @@ async fn what_has_no_form_in_protobuf_is_refused() {
     let server = with_a_map().await;
     let table = format!("{PROTOBUF};as=Table;g=meta.k8s.io;v=v1");
     assert_eq!(server.send(request(MAPS, &table)).await.code, 406);
-    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    assert_eq!(server.send(request(definitions, PROTOBUF)).await.code, 406);
 }
 
 /// The events that are framed in `body`: each behind its length.

@@ -4,12 +4,14 @@
 //! own message, 3: content encoding, 4: content type}. What comes out is a tree like the one that
 //! JSON gives; the schema walk then checks it in the same way.
 
+mod union;
 mod write;
 
-pub(super) use write::{encode, has_form, is_readable, watch_event};
+pub(super) use write::{encode, watch_event};
 
 use serde_json::{Map, Number, Value};
 
+use super::omitted::is_omitted;
 use super::{Expected, scalar};
 use crate::schema::{Field, Shape, Type};
 use crate::status::Status;
@@ -77,11 +79,16 @@ fn struct_into(
     while let Some((number, wire)) = reader.next()? {
         let own = |field: &&Field| field.proto == number && !field.inherited;
         if let Some(field) = ty.fields.iter().find(own) {
-            put(field, wire, out, depth)?;
+            match union::of(ty, field) {
+                Some(union) => union.read(field, wire, out, depth)?,
+                None => put(field, wire, out, depth)?,
+            }
         } else if let Some(inline) = ty.inlines.iter().find(|i| i.proto == number) {
             struct_into(wire.bytes()?, &inline.ty, out, depth + 1)?;
         }
     }
+    // Go writes zeros too. The walk takes them out where it knows the types, but not below a union.
+    out.retain(|name, value| ty.field(name).is_none_or(|field| !is_omitted(field, value)));
     Ok(())
 }
 

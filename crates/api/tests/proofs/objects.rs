@@ -152,11 +152,37 @@ fn fields(ty: &Type, taste: Taste, random: &mut Random) -> Map<String, Value> {
     let mut map = Map::new();
     for field in ty.fields.iter() {
         let wanted = random.percent(if field.required { 90 } else { taste.fields });
-        if wanted && let Some(value) = field_value(field, inside, random) {
+        let mut drawn = || match union(ty, field, random) {
+            Some(value) => Some(value),
+            None => field_value(field, inside, random),
+        };
+        if wanted && let Some(value) = drawn() {
             map.insert(field.name.to_string(), value);
         }
     }
     map
+}
+
+/// What a JSON schema holds where it may be a schema or something plainer: free in the tables, but protobuf knows no
+/// other values.
+fn union(ty: &Type, field: &Field, random: &mut Random) -> Option<Value> {
+    if *ty.name != *"apiextensions.v1.JSONSchemaProps" {
+        return None;
+    }
+    let schemas = [
+        json!({"type": "string", "maxLength": 5}),
+        json!({"type": "array", "items": {"type": "object", "additionalProperties": {"x-kubernetes-int-or-string": true}}}),
+        json!({"not": {"enum": [1, "a"]}, "items": [{"type": "integer"}, {"default": {"a": ""}}]}),
+    ];
+    let schema = schemas[random.below(schemas.len())].clone();
+    let plain = random.percent(50);
+    Some(match &*field.name {
+        "additionalItems" | "additionalProperties" if plain => random.percent(50).into(),
+        "items" if plain => json!([schema, {"nullable": true}]),
+        "dependencies" => json!({"a": schema, "b": ["c", "d"]}),
+        "additionalItems" | "additionalProperties" | "items" => schema,
+        _ => return None,
+    })
 }
 
 /// A value for a field; a list's items are told apart as the field says.

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
-use super::MAGIC;
+use super::{MAGIC, union};
 use crate::schema::{self, Field, Shape, Type};
 use crate::time;
 
@@ -12,26 +12,11 @@ const VARINT: u32 = 0;
 const FIXED64: u32 = 1;
 const BYTES: u32 = 2;
 
-/// The kind whose schemas Go writes in a way of their own.
-const DEFINITION: &str = "CustomResourceDefinition";
-
-/// Whether objects of this kind can be encoded.
-pub(in crate::codec) fn has_form(api_version: &str, kind: &str) -> bool {
-    kind != DEFINITION && schema::of_kind(api_version, kind).is_some()
-}
-
-/// Whether bodies of this kind can be read: not those whose fields nobody here knows, which would be lost.
-pub(in crate::codec) fn is_readable(kind: &str, ty: &Type) -> bool {
-    kind != DEFINITION && !ty.preserve_unknown
-}
-
-/// An object in its envelope; nothing for what has no form in protobuf: a kind without a schema, and custom resources'
-/// definitions, whose schemas Go writes in a way of their own.
+/// An object in its envelope; nothing for what has no form in protobuf: tables, and kinds without a schema.
 pub(in crate::codec) fn encode(object: &Value) -> Option<Vec<u8>> {
     let api_version = object.get("apiVersion")?.as_str()?;
     let kind = object.get("kind")?.as_str()?;
-    let of = kind.strip_suffix("List").unwrap_or(kind);
-    if kind == "Table" || of == DEFINITION {
+    if kind == "Table" {
         return None;
     }
     let map = object.as_object()?;
@@ -82,11 +67,14 @@ fn list(map: &Map<String, Value>, item: &Type) -> Vec<u8> {
     out
 }
 
-fn message(map: &Map<String, Value>, ty: &Type) -> Vec<u8> {
+pub(super) fn message(map: &Map<String, Value>, ty: &Type) -> Vec<u8> {
     let mut out = Vec::new();
     for field in ty.fields.iter().filter(|field| !field.inherited) {
         if let Some(value) = map.get(&*field.name) {
-            put(&mut out, field, value);
+            match union::of(ty, field) {
+                Some(union) => union.write(&mut out, field, value),
+                None => put(&mut out, field, value),
+            }
         }
     }
     for inline in ty.inlines.iter() {
@@ -200,12 +188,12 @@ fn textual(out: &mut Vec<u8>, number: u32, shape: &Shape, text: &str) {
     }
 }
 
-fn varint_field(out: &mut Vec<u8>, number: u32, value: i64) {
+pub(super) fn varint_field(out: &mut Vec<u8>, number: u32, value: i64) {
     tag(out, number, VARINT);
     varint(out, u64::from_ne_bytes(value.to_ne_bytes()));
 }
 
-fn bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+pub(super) fn bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     tag(out, number, BYTES);
     varint(out, value.len() as u64);
     out.extend_from_slice(value);
