@@ -239,9 +239,7 @@ fn files(cluster: &Cluster) -> Outcome {
     fs::create_dir_all(&dir)?;
     let file = dir.join("map.yaml");
     let map = |value: &str| {
-        format!(
-            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: map}}, data: {{a: {value}}}}}\n"
-        )
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: map}}\ndata: {{a: {value}}}\n")
     };
     fs::write(&file, map("one"))?;
     fs::write(
@@ -315,7 +313,7 @@ fn show(cluster: &Cluster) -> Outcome {
         &[
             ("auth can-i create pods", "yes"),
             (
-                "auth can-i list --as jane --list",
+                "auth can-i --list --as jane",
                 "selfsubjectreviews.authentication.k8s.io",
             ),
             ("auth can-i get pods --as jane", "yes"),

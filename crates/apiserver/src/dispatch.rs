@@ -16,7 +16,7 @@ use crate::body::Response;
 use crate::connection::Connection;
 use crate::identity::Identity;
 use crate::metrics::Kind;
-use crate::negotiate::{self, Form, Media, Shape};
+use crate::negotiate::{self, Form, Media};
 use crate::payload::{BODY_LIMIT, JOIN_LIMIT, Payload};
 use crate::request::{Query, ResourcePath, Verb};
 use crate::{ApiServer, handlers, health, join, rbac, respond, tokens, users};

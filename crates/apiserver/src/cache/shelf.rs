@@ -210,6 +210,11 @@ impl Shelf {
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
+
+    /// How many are told of changes.
+    pub(crate) fn watchers(&self) -> u32 {
+        u32::try_from(self.changed.receiver_count()).unwrap_or(u32::MAX)
+    }
 }
 
 impl Inner {

@@ -1,16 +1,18 @@
 //! WATCH: a stream of lines, each an event.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use api::{Resource, Status};
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt;
 use http::StatusCode;
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::list;
 use super::shape::Shaper;
@@ -31,6 +33,12 @@ const LONGEST: u64 = 24 * 3600;
 const BATCH: usize = 512;
 /// … and about this many bytes of them.
 const BATCH_BYTES: usize = 1 << 20;
+/// How long a watcher rests after a send, for each that watches the same resource: with a thousand watchers under steady
+/// changes each sends a hundred times a second, several events at a time, and sending takes a share of the machine
+/// that is bounded whatever the rate. A few watchers don't rest, and who has rested sends at once.
+const REST: Duration = Duration::from_micros(10);
+/// Shorter rests are none: timers are no finer.
+const SHORTEST_REST: Duration = Duration::from_millis(1);
 /// How much of the state that is there already is written at once.
 const CHUNK: usize = 128 << 10;
 
@@ -83,9 +91,9 @@ pub(crate) async fn watch(call: &Call) -> Result<Response, Status> {
         }),
         bookmarks: options.bookmarks,
         end_of_initial: options.initial_events == Some(true),
-        next_bookmark: Instant::now() + BOOKMARKS,
-        end: Instant::now() + Duration::from_secs(length),
-        shutdown: call.connection.shutdown.clone(),
+        times: Times::new(Duration::from_secs(length), options.bookmarks),
+        rested: Instant::now(),
+        closing: Box::pin(call.connection.shutdown.clone().cancelled_owned()),
         over: false,
         open: Open::new(&call.server),
     };
@@ -172,6 +180,43 @@ struct Initial {
     sent: Option<Bytes>,
 }
 
+/// When a watch ends, and when it is due to say how far it has come.
+struct Times {
+    end: Instant,
+    bookmark: Option<Instant>,
+    /// Ready at the earlier of the two.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Times {
+    fn new(length: Duration, bookmarks: bool) -> Times {
+        let now = Instant::now();
+        let (end, bookmark) = (now + length, bookmarks.then_some(now + BOOKMARKS));
+        let first = bookmark.map_or(end, |bookmark| bookmark.min(end));
+        Times {
+            end,
+            bookmark,
+            alarm: Box::pin(sleep_until(first)),
+        }
+    }
+
+    fn ended(&self) -> bool {
+        Instant::now() >= self.end
+    }
+
+    /// Whether a bookmark is due; the next one is, a while later.
+    fn bookmark_due(&mut self) -> bool {
+        let now = Instant::now();
+        if self.bookmark.is_none_or(|due| now < due) {
+            return false;
+        }
+        let next = now + BOOKMARKS;
+        self.bookmark = Some(next);
+        self.alarm.as_mut().reset(next.min(self.end));
+        true
+    }
+}
+
 /// One open watch.
 struct Watcher {
     shelf: Arc<Shelf>,
@@ -187,9 +232,11 @@ struct Watcher {
     bookmarks: bool,
     /// Whether the end of the initial events is to be marked.
     end_of_initial: bool,
-    next_bookmark: Instant,
-    end: Instant,
-    shutdown: CancellationToken,
+    times: Times,
+    /// When the next lines may be sent.
+    rested: Instant,
+    /// Made once, as what waits for the times is: this is on the way of every event to every watcher.
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
     over: bool,
     #[expect(dead_code, reason = "counts the watch until it is dropped")]
     open: Open,
@@ -204,6 +251,7 @@ impl Watcher {
         if let Some(lines) = self.initial_lines() {
             return Some(lines);
         }
+        self.rest().await?;
         loop {
             // Looked at here too: changes may come without a pause.
             if self.is_over() {
@@ -225,11 +273,13 @@ impl Watcher {
                 Err(status) => return Some(self.fail(&status)),
             };
             // Where a batch ends, its last revision may not.
-            if !batch.more && self.bookmarks && Instant::now() >= self.next_bookmark {
-                self.next_bookmark = Instant::now() + BOOKMARKS;
+            if !batch.more && self.times.bookmark_due() {
                 lines = [lines, self.bookmark(false)].concat().into();
             }
             if !lines.is_empty() {
+                if !batch.more {
+                    self.rested = Instant::now() + self.shelf.watchers() * REST;
+                }
                 return Some(lines);
             }
             if batch.more {
@@ -242,15 +292,27 @@ impl Watcher {
                         return None;
                     }
                 }
-                () = tokio::time::sleep_until(self.next_bookmark), if self.bookmarks => {}
-                () = tokio::time::sleep_until(self.end) => return None,
-                () = self.shutdown.cancelled() => return None,
+                () = self.times.alarm.as_mut() => {}
+                () = self.closing.as_mut() => return None,
             }
         }
     }
 
-    fn is_over(&self) -> bool {
-        self.over || self.shutdown.is_cancelled() || Instant::now() >= self.end
+    /// Lets events gather after a send. None: the watch is over.
+    async fn rest(&mut self) -> Option<()> {
+        if self.rested < Instant::now() + SHORTEST_REST {
+            return Some(());
+        }
+        tokio::select! {
+            () = sleep_until(self.rested) => Some(()),
+            () = self.closing.as_mut() => None,
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.over =
+            self.over || self.times.ended() || self.closing.as_mut().now_or_never().is_some();
+        self.over
     }
 
     /// The lines of the changes that the watcher sees.
