@@ -18,6 +18,7 @@ use api::status::Cause;
 use api::{Resource, Status};
 use bytes::Bytes;
 use k8s_openapi::api::core::v1::Namespace;
+use memchr::memmem;
 use serde_json::Value;
 use store::When;
 
@@ -31,9 +32,11 @@ pub(crate) use node_token::{another_uid, node_token};
 pub(crate) use priority::SYSTEM as SYSTEM_PRIORITY_CLASSES;
 pub(crate) use unserved::warning;
 
-/// What a namespace that is going away carries. Looked for in the bytes before they are parsed: this
-/// is on the way of every create.
-const GOING: &[u8] = b"\"deletionTimestamp\"";
+/// Whether a stored object may be on its way out. Asked of the bytes before they are parsed: hardly any is, and this is
+/// on the way of every create.
+pub(crate) fn may_be_going(object: &[u8]) -> bool {
+    memmem::find(object, b"\"deletionTimestamp\"").is_some()
+}
 
 /// Refuses a create in a namespace that is not there, or is going away, as far as this server knows.
 /// Returns on what condition the create is right: that nothing has happened to the namespace since.
@@ -47,7 +50,7 @@ pub(crate) fn namespace(call: &Call, name: &str) -> Result<Option<When>, Status>
         .server
         .local(&key)
         .ok_or_else(|| Status::not_found(namespaces, namespace))?;
-    let going = entry.value.windows(GOING.len()).any(|w| w == GOING)
+    let going = may_be_going(&entry.value)
         && serde_json::from_slice::<Value>(&entry.value).is_ok_and(|v| {
             v.pointer("/metadata/deletionTimestamp")
                 .is_some_and(Value::is_string)

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::{Node, Pod, Secret, ServiceAccount};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::admission::may_be_going;
 use crate::identity::{Identity, SERVICE_ACCOUNT};
 
 /// Who signs: the name by which pods reach the API.
@@ -161,10 +162,7 @@ impl Claims {
 
 /// Whether an object was to be gone a while ago.
 fn is_over(object: &Object, now: Timestamp) -> bool {
-    let bytes: &[u8] = object.bytes();
-    let mark = b"\"deletionTimestamp\"";
-    // Hardly any is going away: parsing is for those.
-    if !bytes.windows(mark.len()).any(|w| w == mark) {
+    if !may_be_going(object.bytes()) {
         return false;
     }
     let value = object.value().unwrap_or_default();
