@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::resource::{Resource, Subresource};
 use crate::schema::{self, Type};
-use crate::status::Status;
+use crate::status::{FieldError, FieldPath, Status};
 
 /// An encoding of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +210,7 @@ pub fn decode(
         }
     };
     match result {
-        Ok(value) => finish(value, expected, walk, validation),
+        Ok(value) => finish(value, expected, walk.faults, validation),
         Err(syntax) => Err(match walk.failure.take() {
             Some(why) => expected.cannot_handle(expected.api_version, expected.kind, &why),
             None => expected.unrecognized(&syntax, body),
@@ -218,24 +218,103 @@ pub fn decode(
     }
 }
 
-/// Brings a tree that a patch made into the schema's types, as if it had been decoded.
+/// Brings a tree into the schema's types, as if it had been decoded.
+///
+/// # Errors
+///
+/// As for [`decode`].
 pub fn conform(
     value: Value,
     expected: Expected<'_>,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
+    let (value, faults) = typed(value, expected)
+        .map_err(|why| expected.cannot_handle(expected.api_version, expected.kind, &why))?;
+    finish(value, expected, faults, validation)
+}
+
+/// The same for what a patch has made, with the unknown fields for the caller to judge.
+///
+/// # Errors
+///
+/// 422 when a field has the wrong type, 400 when it is of another kind now; `patch` is how the patch is shown.
+pub fn conform_patched(
+    value: Value,
+    expected: Expected<'_>,
+    mut faults: Vec<String>,
+    validation: FieldValidation,
+    patch: impl FnOnce() -> String,
+) -> Result<Decoded, Status> {
+    let (mut value, unknown) = match typed(value, expected) {
+        Ok(typed) => typed,
+        Err(why) => return Err(patch_invalid(patch(), &why)),
+    };
+    expected.check_kind(&mut value)?;
+    faults.extend(unknown);
+    let warnings = match validation {
+        FieldValidation::Strict if !faults.is_empty() => {
+            let why = format!("strict decoding error: {}", faults.join(", "));
+            return Err(patch_invalid(patch(), &why));
+        }
+        FieldValidation::Ignore => Vec::new(),
+        _ => faults,
+    };
+    Ok(Decoded { value, warnings })
+}
+
+/// Checks what a manager applies: every field must be known and of its type.
+///
+/// # Errors
+///
+/// 500 without a reason, as Kubernetes answers what its merging library says.
+pub fn conform_applied(wanted: Value, expected: Expected<'_>) -> Result<(), Status> {
+    let metadata = &wanted["metadata"];
+    let named = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
+    let (namespace, name) = (named("namespace"), named("name"));
+    let why = match typed(wanted, expected) {
+        Ok((_, faults)) if faults.is_empty() => return Ok(()),
+        Ok((_, faults)) => undeclared(&faults),
+        Err(why) => why,
+    };
+    let Expected {
+        api_version, kind, ..
+    } = expected;
+    // The core group is none before the slash.
+    let slash = if api_version.contains('/') { "" } else { "/" };
+    Err(Status::plain_error(format!(
+        "failed to create typed patch object ({namespace}/{name}; {slash}{api_version}, Kind={kind}): {why}"
+    )))
+}
+
+/// Unknown fields in the words of the library that merges.
+fn undeclared(faults: &[String]) -> String {
+    let told: Vec<String> = faults
+        .iter()
+        .map(|fault| match fault.strip_prefix("unknown field ") {
+            Some(path) => format!(".{}: field not declared in schema", path.trim_matches('"')),
+            None => fault.clone(),
+        })
+        .collect();
+    match told.as_slice() {
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    }
+}
+
+fn patch_invalid(patch: String, why: &str) -> Status {
+    let error = FieldError::invalid(&FieldPath::new("patch"), patch, why);
+    Status::invalid_kind("", "", "", vec![error])
+}
+
+fn typed(value: Value, expected: Expected<'_>) -> Result<(Value, Vec<String>), String> {
     let mut walk = tree::Walk::plain();
-    let result = tree::Root {
+    let root = tree::Root {
         ty: expected.ty,
         walk: &mut walk,
-    }
-    .deserialize(value);
-    match result {
-        Ok(value) => finish(value, expected, walk, validation),
-        Err(error) => {
-            let why = walk.failure.take().unwrap_or_else(|| error.to_string());
-            Err(expected.cannot_handle(expected.api_version, expected.kind, &why))
-        }
+    };
+    match root.deserialize(value) {
+        Ok(value) => Ok((value, walk.faults)),
+        Err(error) => Err(walk.failure.take().unwrap_or_else(|| error.to_string())),
     }
 }
 
@@ -260,11 +339,10 @@ fn read_yaml<'t>(body: &[u8], ty: &'t Type, walk: &mut tree::Walk<'t>) -> Result
 fn finish(
     mut value: Value,
     expected: Expected<'_>,
-    walk: tree::Walk<'_>,
+    warnings: Vec<String>,
     validation: FieldValidation,
 ) -> Result<Decoded, Status> {
     expected.check_kind(&mut value)?;
-    let warnings = walk.faults;
     match validation {
         FieldValidation::Strict if !warnings.is_empty() => {
             let why = format!("strict decoding error: {}", warnings.join(", "));
@@ -278,19 +356,49 @@ fn finish(
     }
 }
 
-/// Reads a patch: a tree without a type. YAML is read for server-side apply.
-pub fn decode_untyped(body: &[u8], format: Format) -> Result<Value, Status> {
-    match format {
-        Format::Json => serde_json::from_slice(body)
-            .map_err(|e| Status::bad_request(format!("error decoding patch: {e}"))),
-        Format::Yaml => {
-            let open = schema::open();
-            let mut walk = tree::Walk::yaml(body.len());
-            read_yaml(body, open, &mut walk)
-                .map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))
+/// Reads a patch: a tree without a type, and the fields in it that are given twice. YAML is read for server-side apply.
+///
+/// # Errors
+///
+/// 400 when it cannot be read.
+pub fn decode_untyped(body: &[u8], format: Format) -> Result<Decoded, Status> {
+    let bad = |why: String| Status::bad_request(why);
+    let (value, walk) = match format {
+        Format::Json => {
+            let mut walk = tree::Walk::plain();
+            let value = read_any_json(body, &mut walk);
+            (
+                value.map_err(|e| bad(format!("error decoding patch: {e}")))?,
+                walk,
+            )
         }
-        Format::Protobuf => Err(Status::unsupported_patch_type()),
-    }
+        Format::Yaml => {
+            let mut walk = tree::Walk::yaml(body.len());
+            let value = read_yaml(body, schema::open(), &mut walk);
+            (
+                value.map_err(|e| bad(format!("error decoding YAML: {e}")))?,
+                walk,
+            )
+        }
+        Format::Protobuf => return Err(Status::unsupported_patch_type()),
+    };
+    Ok(Decoded {
+        value,
+        warnings: walk.faults,
+    })
+}
+
+fn read_any_json(body: &[u8], walk: &mut tree::Walk<'_>) -> Result<Value, String> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = tree::any(walk)
+        .deserialize(&mut reader)
+        .and_then(|value| reader.end().map(|()| value));
+    value.map_err(|error| syntax::fault(body).unwrap_or_else(|| error.to_string()))
+}
+
+/// What Go says of a text that is no JSON; none where it is.
+pub fn json_fault(text: &[u8]) -> Option<String> {
+    syntax::fault(text)
 }
 
 /// Writes an object.

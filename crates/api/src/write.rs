@@ -219,7 +219,7 @@ impl<'a> Write<'a> {
         let (resource, context) = (self.resource, self.context);
         let mut object = body;
         let metadata = metadata_mut(&mut object);
-        if !text(metadata, "resourceVersion").is_empty() {
+        if !matches!(text(metadata, "resourceVersion"), "" | "0") {
             return Err(Status::plain_error(
                 "resourceVersion should not be set on objects to be created",
             ));
@@ -299,13 +299,7 @@ fn merge(
     force: bool,
     context: &Context,
 ) -> Result<Value, Status> {
-    let faults = codec::conform(wanted.clone(), expected, FieldValidation::Warn)?.warnings;
-    if !faults.is_empty() {
-        return Err(Status::bad_request(format!(
-            "failed to create typed patch object: {}",
-            faults.join(", ")
-        )));
-    }
+    codec::conform_applied(wanted.clone(), expected)?;
     let merged = record::apply(target, old, wanted, force, context)?;
     Ok(codec::conform(merged, expected, FieldValidation::Ignore)?.value)
 }
@@ -327,7 +321,8 @@ enum Record {
 pub fn check_version(resource: &Resource, body: &Value, revision: u64) -> Result<(), Status> {
     let metadata = &body["metadata"];
     let version = metadata["resourceVersion"].as_str().unwrap_or_default();
-    if version.is_empty() || version.parse() == Ok(revision) {
+    // No object has version 0: it stands for none.
+    if matches!(version, "" | "0") || version.parse() == Ok(revision) {
         return Ok(());
     }
     Err(Status::modified(

@@ -24,6 +24,9 @@ pub type Response = http::Response<Body>;
 const CHUNK: usize = 128 * 1024;
 /// Bodies below this are not worth gzip's time; the same bound as Kubernetes'.
 const GZIP_FROM: u64 = 128 * 1024;
+/// Documents up to this are indented for those who ask.
+const INDENT_UP_TO: u64 = 4 << 20;
+const JSON: &str = "application/json";
 
 /// Pieces that are joined while they are sent. The pieces are shared with the cache, so a list of
 /// 10,000 objects costs 10,000 reference counts, not a copy of them all.
@@ -97,6 +100,38 @@ pub(crate) fn answer(code: http::StatusCode, content_type: &'static str, body: B
 /// A plain text answer.
 pub(crate) fn text(code: http::StatusCode, text: impl Into<Bytes>) -> Response {
     answer(code, "text/plain; charset=utf-8", client::full(text))
+}
+
+/// An answer to HEAD: the length of a body, and none. HTTP/2 takes a body there for a breach of protocol.
+pub(crate) fn bodiless(response: Response) -> Response {
+    let length = response.body().size_hint().exact();
+    let mut response = response.map(|_| client::empty());
+    if let Some(length) = length {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    response
+}
+
+/// A JSON document in lines, for people. Streams and what is too large to be read by them pass as they are.
+pub(crate) async fn indented(response: Response) -> Response {
+    let json = response.headers().get(CONTENT_TYPE) == Some(&HeaderValue::from_static(JSON));
+    let length = response.body().size_hint().exact();
+    if !json || length.is_none_or(|length| length > INDENT_UP_TO) {
+        return response;
+    }
+    let (mut head, body) = response.into_parts();
+    let Ok(body) = body.collect().await.map(|body| body.to_bytes()) else {
+        return http::Response::from_parts(head, client::empty());
+    };
+    let mut lines = Vec::with_capacity(body.len() * 2);
+    let mut from = serde_json::Deserializer::from_slice(&body);
+    let mut to = serde_json::Serializer::pretty(&mut lines);
+    let body = match serde_transcode::transcode(&mut from, &mut to) {
+        Ok(()) => lines.into(),
+        Err(_) => body,
+    };
+    head.headers.remove(CONTENT_LENGTH);
+    http::Response::from_parts(head, client::full(body))
 }
 
 /// Compresses a large body of known length; others (streams, small ones) pass as they are.

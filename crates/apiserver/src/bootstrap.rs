@@ -2,18 +2,26 @@
 
 mod rights;
 
+use std::sync::Weak;
+use std::time::Duration;
+
 use api::Resource;
 use client::{Client, Patch};
 use futures::TryFutureExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::{Value, json};
+use tokio::sync::watch;
+use tracing::warn;
 
 use crate::ApiServer;
 use crate::admission::SYSTEM_PRIORITY_CLASSES;
 use crate::ca::MASTERS;
+use crate::server::Inner;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+/// How long until what could not be restored is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 /// The ConfigMap in which each server keeps its URL under its name.
 pub(crate) const SERVERS: (&str, &str) = ("kube-system", "carob-servers");
 
@@ -26,6 +34,60 @@ pub(crate) async fn run(server: &ApiServer) -> Result<(), client::Error> {
     let rights = rights::restore(server).map_err(|status| client::Error::Status(Box::new(status)));
     futures::try_join!(objects(server, &client), rights)?;
     Ok(())
+}
+
+/// Puts a first object there again when it goes: `kubectl delete all --all` takes the Service with it by which pods
+/// reach the API.
+pub(crate) async fn keep(server: Weak<Inner>, mut ready: watch::Receiver<bool>) {
+    let watched = {
+        let Some(inner) = server.upgrade() else {
+            return;
+        };
+        let shelf = |resource| inner.cache.shelf(resource).map(|shelf| shelf.subscribe());
+        let services = shelf(Resource::of::<Service>());
+        services.zip(shelf(Resource::of::<Namespace>()))
+    };
+    let Some((mut services, mut namespaces)) = watched else {
+        return;
+    };
+    loop {
+        if ready.wait_for(|ready| *ready).await.is_err() {
+            return;
+        }
+        // Marked as seen before looking: what comes after is noticed.
+        services.borrow_and_update();
+        namespaces.borrow_and_update();
+        let Some(inner) = server.upgrade() else {
+            return;
+        };
+        if let Err(error) = complete(&ApiServer { inner }).await {
+            warn!(%error, "one of the cluster's first objects is gone and could not be restored yet");
+            tokio::time::sleep(RETRY).await;
+            continue;
+        }
+        let changed = tokio::select! {
+            changed = services.changed() => changed,
+            changed = namespaces.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+async fn complete(server: &ApiServer) -> Result<(), client::Error> {
+    let cache = &server.inner.cache;
+    let there = |resource, namespace, name| cache.get(resource, namespace, name).is_some();
+    let namespaces = NAMESPACES.iter();
+    if there(Resource::of::<Service>(), Some("default"), "kubernetes")
+        && namespaces
+            .copied()
+            .all(|name| there(Resource::of::<Namespace>(), None, name))
+    {
+        return Ok(());
+    }
+    let transport = server.transport("system:apiserver", [MASTERS]);
+    objects(server, &Client::new(transport, "carob-apiserver")).await
 }
 
 async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Error> {

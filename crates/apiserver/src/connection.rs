@@ -8,7 +8,8 @@ use std::time::Duration;
 use api::Status;
 use client::tls::Subject;
 use futures::future::BoxFuture;
-use http::Request;
+use http::header::CACHE_CONTROL;
+use http::{HeaderValue, Method, Request};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -137,12 +138,21 @@ impl ApiServer {
         if let Some(mount) = self.mount(path) {
             return Box::pin(self.serve_mount(mount, &connection.identity, request)).await;
         }
+        let head = request.method() == Method::HEAD;
+        let pretty = negotiate::pretty(request.uri(), request.headers());
         let request = request.map(Payload::Wire);
-        let response = Box::pin(self.handle(connection, request)).await;
-        if gzip {
-            body::compress(response)
-        } else {
-            response
+        let mut response = Box::pin(self.handle(connection, request)).await;
+        response
+            .headers_mut()
+            .entry(CACHE_CONTROL)
+            .or_insert(const { HeaderValue::from_static("no-cache, private") });
+        if pretty {
+            response = body::indented(response).await;
+        }
+        match (head, gzip) {
+            (true, _) => body::bodiless(response),
+            (false, true) => body::compress(response),
+            (false, false) => response,
         }
     }
 }

@@ -169,12 +169,7 @@ impl ApiServer {
         });
         let answer = tokio::time::timeout(limit, served)
             .await
-            .unwrap_or_else(|_| {
-                Err(Status::timeout(
-                    "request did not complete within the allotted timeout",
-                    0,
-                ))
-            });
+            .unwrap_or_else(|_| Ok(respond::overdue()));
         (
             kind,
             answer.unwrap_or_else(|status| respond::error(&status, media)),

@@ -2,9 +2,11 @@
 
 use api::discovery::{self, Aggregated};
 use api::{Status, openapi};
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::ApiServer;
 use crate::body::{Response, answer};
@@ -33,7 +35,7 @@ impl ApiServer {
         let found = match parts.as_slice() {
             [""] => Some(root()),
             ["api" | "apis"] if let Some(form) = aggregated(headers) => {
-                return Ok(Some(aggregate(parts == ["api"], form)));
+                return Ok(Some(aggregate(parts == ["api"], form, headers)));
             }
             ["api"] => Some(discovery::api_versions(self.authority())),
             ["apis"] => Some(discovery::api_group_list()),
@@ -84,23 +86,16 @@ fn aggregated(headers: &HeaderMap) -> Option<Aggregated> {
     None
 }
 
-fn aggregate(core: bool, form: Aggregated) -> Response {
+fn aggregate(core: bool, form: Aggregated, headers: &HeaderMap) -> Response {
     let content_type = match form {
         Aggregated::V2 => "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
         Aggregated::V2Beta1 => {
             "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
         }
     };
-    let document = discovery::aggregated(core, form);
-    let mut response = answer(
-        StatusCode::OK,
-        content_type,
-        client::full(document.to_string()),
-    );
-    response
-        .headers_mut()
-        .append(VARY, HeaderValue::from_static("Accept"));
-    response
+    let body = discovery::aggregated(core, form).to_string();
+    let hash = hex::encode_upper(Sha256::digest(&body));
+    tagged(content_type, body, &hash, "public", headers)
 }
 
 /// Whether the client wants `/openapi/v2` in protobuf, as client-go does, more than in JSON.
@@ -140,7 +135,30 @@ async fn open_api(path: String, query: &Query, headers: &HeaderMap) -> Result<Re
         .await
         .map_err(|e| Status::internal(format!("making the OpenAPI document: {e}")))?
         .ok_or_else(Status::no_such_resource)?;
-    let tag = format!("\"{}\"", document.hash);
+    // What is asked for by its hash never changes.
+    let cached = if query.text("hash") == Some(&document.hash) {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-cache, private"
+    };
+    Ok(tagged(
+        media,
+        document.body,
+        &document.hash,
+        cached,
+        headers,
+    ))
+}
+
+/// A document with its hash as tag; 304 to those who have it.
+fn tagged(
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+    hash: &str,
+    cached: &'static str,
+    headers: &HeaderMap,
+) -> Response {
+    let tag = format!("\"{hash}\"");
     let known = headers
         .get_all(IF_NONE_MATCH)
         .iter()
@@ -148,15 +166,9 @@ async fn open_api(path: String, query: &Query, headers: &HeaderMap) -> Result<Re
         .flat_map(|v| v.split(','))
         .any(|t| t.trim() == "*" || t.trim().trim_start_matches("W/") == tag);
     let mut response = if known {
-        answer(StatusCode::NOT_MODIFIED, media, client::empty())
+        answer(StatusCode::NOT_MODIFIED, content_type, client::empty())
     } else {
-        answer(StatusCode::OK, media, client::full(document.body))
-    };
-    // What is asked for by its hash never changes.
-    let cached = if query.text("hash") == Some(&document.hash) {
-        "public, max-age=31536000, immutable"
-    } else {
-        "no-cache, private"
+        answer(StatusCode::OK, content_type, client::full(body))
     };
     let head = response.headers_mut();
     head.append(VARY, HeaderValue::from_static("Accept"));
@@ -164,7 +176,7 @@ async fn open_api(path: String, query: &Query, headers: &HeaderMap) -> Result<Re
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         head.insert(ETAG, tag);
     }
-    Ok(response)
+    response
 }
 
 /// `/`: what paths there are.

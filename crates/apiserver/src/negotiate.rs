@@ -1,7 +1,9 @@
 //! Content negotiation: which form an answer takes, and which form a body came in.
 
-use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, Uri};
+
+use crate::request::Query;
 
 /// How an answer is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,21 @@ impl Form {
         media: Media::Json,
         shape: Shape::Whole,
     };
+}
+
+/// Whether a document is for people's eyes: `pretty` says so, else the programs by which people look.
+pub(crate) fn pretty(uri: &Uri, headers: &HeaderMap) -> bool {
+    let asked = uri.query().filter(|query| query.contains("pretty"));
+    match Query::parse(asked).text("pretty") {
+        Some(given) => matches!(given, "1" | "true"),
+        None => {
+            let agent = headers
+                .get(USER_AGENT)
+                .and_then(|agent| agent.to_str().ok());
+            let people = ["curl", "Wget", "Mozilla/5.0"];
+            agent.is_some_and(|agent| people.iter().any(|name| agent.starts_with(name)))
+        }
+    }
 }
 
 /// One media range of an Accept header: type and parameters, both in lower case where case is moot.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 
-use crate::body::{Response, answer};
+use crate::body::{self, Response, answer};
 use crate::identity::Identity;
 use crate::negotiate::Media;
 
@@ -40,6 +40,16 @@ pub(crate) fn error(status: &Status, media: Media) -> Response {
             .insert(http::header::RETRY_AFTER, retry.into());
     }
     response
+}
+
+/// 504 for a request whose time is over: as text, and without a kind, as Kubernetes' own guard of requests answers.
+pub(crate) fn overdue() -> Response {
+    let status = Status::timeout("request did not complete within the allotted timeout", 0);
+    let mut value = status.to_value();
+    for known in ["kind", "apiVersion"] {
+        value.as_object_mut().map(|map| map.remove(known));
+    }
+    body::text(StatusCode::GATEWAY_TIMEOUT, value.to_string())
 }
 
 /// 413.

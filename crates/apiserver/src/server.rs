@@ -77,10 +77,14 @@ impl ApiServer {
         // The task holds the server weakly between its steps, or it would keep it alive for ever.
         let weak = Arc::downgrade(&server.inner);
         let leadership = server.inner.store.leadership();
+        let ready = server.ready();
         tokio::spawn(async move {
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = keep_ready(weak, leadership) => {}
+                _ = futures::future::join(
+                    keep_ready(weak.clone(), leadership),
+                    bootstrap::keep(weak, ready),
+                ) => {}
             }
         });
         server

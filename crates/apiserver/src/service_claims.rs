@@ -36,6 +36,16 @@ fn has_node_ports(service: &Value) -> bool {
         != Some(false)
 }
 
+fn kubernetes_address() -> String {
+    Ipv4Addr::from(crate::ca::KUBERNETES_SERVICE_IP).to_string()
+}
+
+/// Whether it is the Service by which pods reach the API.
+fn is_kubernetes(service: &Value) -> bool {
+    let metadata = &service["metadata"];
+    metadata["namespace"] == "default" && metadata["name"] == "kubernetes"
+}
+
 /// The keys that a Service holds.
 fn claims(service: &Value) -> BTreeSet<Bytes> {
     let mut keys = BTreeSet::new();
@@ -99,7 +109,11 @@ pub(crate) fn allocate(
     mut draw: impl FnMut(u32) -> u32,
 ) -> Result<(), Vec<FieldError>> {
     let held = old.map(claims).unwrap_or_default();
-    let free = |key: &Bytes| held.contains(key) || state.get(key).is_none();
+    // Kept for its Service also while that is away.
+    let reserved = (!is_kubernetes(service)).then(|| address_key(&kubernetes_address()));
+    let free = |key: &Bytes| {
+        held.contains(key) || (state.get(key).is_none() && reserved.as_ref() != Some(key))
+    };
     if has_cluster_ip(service) {
         cluster_ip(service, &free, &mut draw)?;
     }

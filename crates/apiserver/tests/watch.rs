@@ -139,6 +139,13 @@ async fn a_watch_list_ends_its_initial_events_with_a_bookmark() {
         mark["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
         "true"
     );
+    // One that ends soon gets a last one before.
+    let short = format!(
+        "{MAPS}?watch=1&allowWatchBookmarks=true&resourceVersion={}&timeoutSeconds=3",
+        version(&mark["object"])
+    );
+    let mut ending = Watch::open(&server, &short).await;
+    assert_eq!(ending.short().await, "BOOKMARK -");
     let later = server.post(MAPS, map("c")).await.expect(201);
     assert!(version(&later) > version(&mark["object"]));
     assert_eq!(watch.short().await, "ADDED c");

@@ -5,8 +5,9 @@ mod server;
 use std::collections::BTreeSet;
 
 use apiserver::tls;
-use client::Client;
 use client::https::HttpsTransport;
+use client::{Client, Informer, ListOptions};
+use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 use server::{Server, call};
 use std::sync::Arc;
@@ -63,6 +64,41 @@ async fn no_two_services_have_one_address() {
     server.post(&path, again).await.expect(201);
     let kubernetes = server.get(&format!("{path}/kubernetes")).await.expect(200);
     assert_eq!(kubernetes["spec"]["clusterIP"], "10.96.0.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_way_to_the_api_comes_back() {
+    let server = Server::start().await;
+    let services =
+        Client::new(server.server.transport("admin", ["system:masters"]), "test").of::<Service>();
+    let seen = Informer::start(services, ListOptions::default());
+    let mut changes = seen.subscribe();
+    let path = format!("{DEFAULT}/services");
+    let own = server.get(&format!("{path}/kubernetes")).await.expect(200);
+    server
+        .call("DELETE", &format!("{path}/kubernetes"), "", Value::Null)
+        .await
+        .expect(200);
+    // Nobody else gets its address meanwhile.
+    let spec = json!({"clusterIP": "10.96.0.1", "ports": [{"port": 80}]});
+    server.post(&path, service("thief", spec)).await.expect(422);
+    let back = async {
+        loop {
+            changes.next().await;
+            let view = seen.view();
+            let found = view
+                .values()
+                .find(|s| s.metadata.name.as_deref() == Some("kubernetes"));
+            if found.is_some_and(|s| s.metadata.uid.as_deref() != own["metadata"]["uid"].as_str()) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), back)
+        .await
+        .expect("the Service is back");
+    let again = server.get(&format!("{path}/kubernetes")).await.expect(200);
+    assert_eq!(again["spec"], own["spec"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -200,7 +200,15 @@ impl<'de> DeserializeSeed<'de> for Root<'_, '_> {
     }
 }
 
-struct Node<'a, 't> {
+/// Reads a value of any shape.
+pub(super) fn any<'a, 't>(walk: &'a mut Walk<'t>) -> Node<'a, 't> {
+    Node {
+        shape: &Shape::Any,
+        walk,
+    }
+}
+
+pub(super) struct Node<'a, 't> {
     shape: &'t Shape,
     walk: &'a mut Walk<'t>,
 }
@@ -316,10 +324,8 @@ impl<'de> Visitor<'de> for Node<'_, '_> {
         let mut out = Vec::new();
         let length = self.walk.path.len();
         loop {
-            if !untyped {
-                // Only reported paths need it, but those are written from here.
-                let _ = write!(self.walk.path, "[{}]", out.len());
-            }
+            // Only reported paths need it, but those are written from here.
+            let _ = write!(self.walk.path, "[{}]", out.len());
             let next = items.next_element_seed(Node {
                 shape: item,
                 walk: self.walk,

@@ -8,6 +8,8 @@ use crate::status::Status;
 const MAX_OPERATIONS: usize = 10_000;
 /// What `copy` may add in all, in nodes: it could otherwise double an object again and again.
 const MAX_COPIED: usize = 200_000;
+/// As many unknown members as are reported.
+const MAX_REPORTED: usize = 100;
 /// Levels below which nothing is put: operations together could otherwise dig without end.
 const MAX_DEPTH: usize = 128;
 
@@ -34,11 +36,29 @@ pub fn json(mut old: Value, patch: &Value) -> Result<Value, Status> {
     Ok(old)
 }
 
+/// The members of operations that mean nothing, as strict validation reports them.
+pub fn unknown_members(patch: &Value) -> Vec<String> {
+    let operations = patch.as_array().into_iter().flatten().take(MAX_OPERATIONS);
+    let members = operations.enumerate().flat_map(|(at, operation)| {
+        let members = operation.as_object().into_iter().flatten();
+        members.map(move |(name, _)| (at, name))
+    });
+    members
+        .filter(|(_, name)| !matches!(name.as_str(), "op" | "path" | "from" | "value"))
+        .map(|(at, name)| format!("unknown field \"[{at}].{name}\""))
+        .take(MAX_REPORTED)
+        .collect()
+}
+
 fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<(), Status> {
     let text = |key: &str| operation.get(key).and_then(Value::as_str);
-    let malformed = |what: &str| Status::bad_request(format!("error decoding patch: {what}"));
-    let name = text("op").ok_or_else(|| malformed("an operation has no op"))?;
-    let path = text("path").ok_or_else(|| malformed("an operation has no path"))?;
+    if !operation.is_object() {
+        return Err(Status::bad_request(
+            "error decoding patch: an operation is an object",
+        ));
+    }
+    let name = text("op").ok_or_else(Status::unprocessable)?;
+    let path = text("path").ok_or_else(Status::unprocessable)?;
     let path = pointer(path).ok_or_else(Status::unprocessable)?;
     let value = || {
         let value = operation.get("value").cloned();
@@ -84,7 +104,7 @@ fn apply(document: &mut Value, operation: &Value, copied: &mut usize) -> Result<
                 None => wanted.is_null().then_some(()),
             }
         }
-        other => return Err(malformed(&format!("unknown op {other:?}"))),
+        _ => return Err(Status::unprocessable()),
     };
     done.ok_or_else(Status::unprocessable)
 }
@@ -130,9 +150,14 @@ fn pointer(text: &str) -> Option<Vec<String>> {
     )
 }
 
+/// A place in a list. Negative ones count from its end, as in the library that Kubernetes uses.
 fn index(part: &str, length: usize) -> Option<usize> {
-    let plain = part == "0" || !part.starts_with(['0', '+', '-']);
-    let index: usize = part.parse().ok().filter(|_| plain)?;
+    let digits = part.strip_prefix('-').unwrap_or(part);
+    let plain = digits == "0" || !digits.starts_with(['0', '+', '-']);
+    let index: usize = digits.parse().ok().filter(|_| plain)?;
+    if part.len() > digits.len() {
+        return length.checked_sub(index).filter(|at| *at < length);
+    }
     (index < length).then_some(index)
 }
 
@@ -225,6 +250,10 @@ mod tests {
                 tree!({"a": [1, 2], "m~/": 1}),
             ),
             (
+                tree!([{"op": "remove", "path": "/a/-2"}, {"op": "add", "path": "/a/-1", "value": 3}]),
+                tree!({"a": [2, 3], "m~/": 1}),
+            ),
+            (
                 tree!([{"op": "replace", "path": "", "value": {"x": 1}}]),
                 tree!({"x": 1}),
             ),
@@ -248,8 +277,10 @@ mod tests {
             (tree!([{"op": "move", "from": "/a", "path": "/a/b"}]), 422),
             (tree!([{"op": "replace", "path": "/nope", "value": 1}]), 422),
             (tree!([{"op": "copy", "path": "/x"}]), 422),
-            (tree!([{"op": "dance", "path": "/a"}]), 400),
-            (tree!([{"path": "/a"}]), 400),
+            (tree!([{"op": "dance", "path": "/a"}]), 422),
+            (tree!([{"path": "/a"}]), 422),
+            (tree!([{"op": "remove", "path": "/a/-3"}]), 422),
+            (tree!([{"op": "remove", "path": "/a/-0"}]), 422),
             (tree!([1]), 400),
             (tree!({}), 400),
         ];

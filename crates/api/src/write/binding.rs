@@ -7,7 +7,7 @@ use crate::resource::Resource;
 use crate::status::{FieldError, FieldPath, Status, Subject};
 use crate::time;
 
-/// The pod's next state for a written `Binding`.
+/// The pod's next state for a written `Binding`. The pod is at `revision`.
 ///
 /// # Errors
 ///
@@ -16,6 +16,7 @@ use crate::time;
 pub fn bind(
     resource: &Resource,
     pod: &Value,
+    revision: u64,
     binding: &Value,
     context: &Context,
 ) -> Result<Value, Status> {
@@ -32,6 +33,15 @@ pub fn bind(
     if !wanted.is_empty() && wanted != uid {
         let why = format!(
             "Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}"
+        );
+        return conflict(&why);
+    }
+    let wanted = binding["metadata"]["resourceVersion"].as_str();
+    if let Some(wanted) =
+        wanted.filter(|wanted| !wanted.is_empty() && wanted.parse() != Ok(revision))
+    {
+        let why = format!(
+            "Precondition failed: ResourceVersion in precondition: {wanted}, ResourceVersion in object meta: {revision}"
         );
         return conflict(&why);
     }

@@ -123,7 +123,8 @@ pub fn delete(
     check_preconditions(resource, old, revision, options)?;
     let mut object = old.clone();
     let pod = (resource.group, resource.plural) == ("", "pods");
-    set_propagation(&mut object, options.propagation);
+    let propagation = options.propagation.or_else(|| implied(resource, old));
+    set_propagation(&mut object, propagation);
     if (resource.group, resource.plural) == ("", "namespaces") {
         return Ok(namespace(object, context));
     }
@@ -146,6 +147,23 @@ pub fn delete(
     } else {
         Deletion::Now(object)
     })
+}
+
+/// Whether dependents stay where nobody says what becomes of them: so it was with the first version of these kinds, and
+/// clients rely on it.
+fn orphans_by_default(resource: &Resource) -> bool {
+    matches!(
+        (resource.group, resource.plural),
+        ("batch", "jobs") | ("", "replicationcontrollers")
+    )
+}
+
+/// What becomes of dependents where the request does not say. A finalizer that says it is stronger than the kind's default.
+fn implied(resource: &Resource, old: &Value) -> Option<Propagation> {
+    let finalizers = old["metadata"]["finalizers"].as_array();
+    let mut said = finalizers.into_iter().flatten().filter_map(Value::as_str);
+    let decided = said.any(|f| matches!(f, "orphan" | "foregroundDeletion"));
+    (orphans_by_default(resource) && !decided).then_some(Propagation::Orphan)
 }
 
 fn check_preconditions(

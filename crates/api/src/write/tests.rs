@@ -442,9 +442,29 @@ fn namespaces_wait_for_their_contents() {
 }
 
 #[test]
+fn pods_of_jobs_stay_where_nobody_says_otherwise() {
+    let jobs = crate::resource::by_kind("batch/v1", "Job").expect("jobs");
+    let finalizers = |old: Value, propagation| {
+        let options = DeleteOptions {
+            propagation,
+            ..DeleteOptions::default()
+        };
+        match delete(jobs, &old, 1, &options, &context()).expect("deleted") {
+            Deletion::Mark(new) => new["metadata"]["finalizers"].clone(),
+            Deletion::Now(_) => Value::Null,
+        }
+    };
+    let plain = json!({"metadata": {"name": "j"}});
+    let waiting = json!({"metadata": {"name": "j", "finalizers": ["foregroundDeletion"]}});
+    assert_eq!(finalizers(plain.clone(), None), json!(["orphan"]));
+    assert_eq!(finalizers(waiting, None), json!(["foregroundDeletion"]));
+    assert!(finalizers(plain, Some(Propagation::Background)).is_null());
+}
+
+#[test]
 fn pods_are_bound_once() {
     let binding = json!({"metadata": {"name": "p", "annotations": {"a": "b"}}, "target": {"kind": "Node", "name": "n1"}});
-    let bound = bind(pods(), &pod("", "Pending"), &binding, &context()).expect("bound");
+    let bound = bind(pods(), &pod("", "Pending"), 7, &binding, &context()).expect("bound");
     assert_eq!(bound["spec"]["nodeName"], "n1");
     assert_eq!(bound["metadata"]["generation"], 2);
     assert_eq!(bound["metadata"]["annotations"], json!({"a": "b"}));
@@ -452,16 +472,23 @@ fn pods_are_bound_once() {
         bound["status"]["conditions"],
         json!([{"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": "2026-11-21T10:00:00Z"}])
     );
-    let again = bind(pods(), &bound, &binding, &context()).expect_err("bound already");
+    let again = bind(pods(), &bound, 7, &binding, &context()).expect_err("bound already");
     assert_eq!(
         again.to_value(),
         json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\"",
             "reason": "Conflict", "details": {"name": "p", "kind": "pods/binding"}, "code": 409})
     );
+    let mut stale = binding.clone();
+    stale["metadata"]["resourceVersion"] = "6".into();
+    let stale = bind(pods(), &pod("", "Pending"), 7, &stale, &context()).expect_err("stale");
+    assert_eq!(
+        stale.message,
+        "Operation cannot be fulfilled on pods/binding \"p\": Precondition failed: ResourceVersion in precondition: 6, ResourceVersion in object meta: 7"
+    );
     let nowhere = json!({"target": {"kind": "Pod"}});
     assert_eq!(
-        causes(bind(pods(), &pod("", "Pending"), &nowhere, &context())).len(),
+        causes(bind(pods(), &pod("", "Pending"), 7, &nowhere, &context())).len(),
         2
     );
 }
@@ -478,7 +505,7 @@ fn odd_trees_do_no_harm() {
         let _ = update(maps(), None, &odd, odd.clone(), &context());
         let _ = delete(pods(), &odd, 1, &DeleteOptions::default(), &context());
         let _ = scale(&odd);
-        let _ = bind(pods(), &odd, &odd, &context());
+        let _ = bind(pods(), &odd, 7, &odd, &context());
         assert!(!should_delete(maps(), &odd));
     }
 }

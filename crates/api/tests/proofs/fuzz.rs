@@ -189,7 +189,7 @@ fn fuzz_patches(
                 let Ok(patch) = codec::decode_untyped(bytes, Format::Json) else {
                     return;
                 };
-                let Ok(new) = apply(resource, live.clone(), patch) else {
+                let Ok(new) = apply(resource, live.clone(), patch.value) else {
                     return;
                 };
                 let expected = Expected::from(resource);
@@ -288,9 +288,10 @@ fn applied_yaml() {
             return Ok(());
         };
         bounded(live.to_string().len() + body.len(), || {
-            let Ok(mut wanted) = codec::decode_untyped(body, Format::Yaml) else {
+            let Ok(decoded) = codec::decode_untyped(body, Format::Yaml) else {
                 return;
             };
+            let mut wanted = decoded.value;
             let _ = write::place(resource, Some("default"), None, &mut wanted);
             for old in [Some(live), None] {
                 for force in [false, true] {

@@ -200,7 +200,8 @@ fn applying_what_is_live_changes_nothing() {
             return Ok(());
         };
         let yaml = codec::encode(&unrecorded(&live), Format::Yaml).map_err(said)?;
-        let wanted = codec::decode_untyped(&yaml, Format::Yaml).map_err(said)?;
+        let decoded = codec::decode_untyped(&yaml, Format::Yaml).map_err(said)?;
+        let wanted = decoded.value;
         let by = kinds::by("another");
         let apply = |live: &Value| {
             write::apply(resource, None, Some(live), wanted.clone(), false, &by).map_err(said)

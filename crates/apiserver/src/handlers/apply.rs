@@ -1,6 +1,6 @@
 //! Server-side apply: a patch that says what one manager wants of an object, whether it is there or not.
 
-use api::codec::{self, Format};
+use api::codec::{self, Decoded, FieldValidation, Format};
 use api::status::{FieldError, FieldPath};
 use api::{Object, Status, write as engine};
 use http::StatusCode;
@@ -16,16 +16,20 @@ use crate::request::Verb;
 
 /// Answers a patch of the type `application/apply-patch+yaml`.
 pub(super) async fn apply(call: &Call, options: &WriteOptions) -> Result<Response, Status> {
-    let wanted = wanted(call, options, call.resource.api_version())?;
+    let Decoded {
+        value: wanted,
+        mut warnings,
+    } = wanted(call, options, call.resource.api_version())?;
     let may_create = may_create(call, &wanted).await?;
-    let mut warnings = Vec::new();
-    let merged = merge(call, options, &wanted, may_create, &mut warnings);
+    let mut told = Vec::new();
+    let merged = merge(call, options, &wanted, may_create, &mut told);
     let (result, was_there) = merged.await;
     let code = if was_there {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
+    warnings.append(&mut told);
     write::answer(call, code, &result?, &warnings)
 }
 
@@ -43,14 +47,29 @@ async fn may_create(call: &Call, wanted: &Value) -> Result<Result<(), Status>, S
     Ok(may)
 }
 
-/// What the manager wants, which must be of this version.
-pub(super) fn wanted(call: &Call, options: &WriteOptions, expected: &str) -> Result<Value, Status> {
+/// What the manager wants, which must be of this version; and of what to warn.
+pub(super) fn wanted(
+    call: &Call,
+    options: &WriteOptions,
+    expected: &str,
+) -> Result<Decoded, Status> {
     if !options.manager_given {
         let path = FieldPath::new("fieldManager");
         let error = FieldError::required(&path, "is required for apply patch");
         return Err(options::invalid("PatchOptions", error));
     }
-    let mut wanted = codec::decode_untyped(&call.body, Format::Yaml)?;
+    let Decoded {
+        value: mut wanted,
+        mut warnings,
+    } = codec::decode_untyped(&call.body, Format::Yaml)?;
+    match options.validation {
+        FieldValidation::Strict if !warnings.is_empty() => {
+            let why = format!("error strict decoding YAML: {}", warnings.join(", "));
+            return Err(Status::bad_request(why));
+        }
+        FieldValidation::Ignore => warnings.clear(),
+        _ => {}
+    }
     write::place(call, &mut wanted)?;
     let version = wanted["apiVersion"].as_str().unwrap_or_default();
     if version != expected {
@@ -58,7 +77,10 @@ pub(super) fn wanted(call: &Call, options: &WriteOptions, expected: &str) -> Res
             "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}"
         )));
     }
-    Ok(wanted)
+    Ok(Decoded {
+        value: wanted,
+        warnings,
+    })
 }
 
 /// Refuses `force` beside a patch that cannot conflict.

@@ -59,11 +59,23 @@ pub(crate) async fn delete(call: &Call) -> Result<Response, Status> {
     let options = options(call)?;
     let done = remove(call, call.name(), &options).await?;
     record_uid(done.object.uid());
-    if done.deleted && !engine::returns_deleted(call.resource) {
+    let response = if done.deleted && !engine::returns_deleted(call.resource) {
         let value = Status::deleted(call.resource, call.name(), done.object.uid());
-        return respond::value(StatusCode::OK, call.form.media, &value);
-    }
-    Shaper::new(call).object(StatusCode::OK, &done.object)
+        respond::value(StatusCode::OK, call.form.media, &value)?
+    } else {
+        Shaper::new(call).object(StatusCode::OK, &done.object)?
+    };
+    Ok(respond::warn(response, &warnings(call, &options)))
+}
+
+/// What Kubernetes says to those who delete Jobs as if their pods went with them.
+fn warnings(call: &Call, options: &DeleteOptions) -> Vec<String> {
+    let surprising = call.resource.kind == "Job" && options.propagation.is_none();
+    let told = surprising.then(|| {
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning"
+            .to_owned()
+    });
+    told.into_iter().collect()
 }
 
 /// Deletes one object, or marks it for deletion.
@@ -132,5 +144,6 @@ pub(crate) async fn delete_collection(call: &Call) -> Result<Response, Status> {
     }
     let revision = snapshot.revision.to_string();
     let metadata = Map::from_iter([("resourceVersion".to_owned(), revision.into())]);
-    Shaper::new(call).list(StatusCode::OK, &metadata, &objects)
+    let response = Shaper::new(call).list(StatusCode::OK, &metadata, &objects)?;
+    Ok(respond::warn(response, &warnings(call, options)))
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use api::codec;
 use api::status::{FieldError, FieldPath};
 use api::{Object, Status};
-use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -123,10 +124,16 @@ fn read_token(token: &str, prefix: &str) -> Result<Continue, Status> {
             "invalid continue token: continue key is not valid: {why}"
         ))
     };
-    let json = BASE64_URL_SAFE_NO_PAD
-        .decode(token.trim_end_matches('='))
-        .map_err(|e| invalid(format!("illegal base64 data: {e}")))?;
-    let token: Continue = serde_json::from_slice(&json).map_err(|e| invalid(e.to_string()))?;
+    let json = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|e| {
+        // Where Go says that it is: the first letter that is none, or the one that nothing follows.
+        let at = match e {
+            DecodeError::InvalidByte(at, _) => at,
+            _ => token.len().saturating_sub(1),
+        };
+        invalid(format!("illegal base64 data at input byte {at}"))
+    })?;
+    let token: Continue = serde_json::from_slice(&json)
+        .map_err(|e| invalid(codec::json_fault(&json).unwrap_or_else(|| e.to_string())))?;
     if token.v != CONTINUE_VERSION || !token.start.starts_with(prefix) {
         return Err(invalid("it belongs to another list".to_owned()));
     }

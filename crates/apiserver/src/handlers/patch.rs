@@ -1,8 +1,10 @@
 //! PATCH in its four forms.
 
-use api::codec::{self, Expected, Format};
+use std::collections::BTreeMap;
+
+use api::codec::{self, Decoded, Expected, Format};
 use api::patch::PatchType;
-use api::{Object, Status, patch};
+use api::{Status, patch};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -20,14 +22,15 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
         return apply::apply(call, &options).await;
     }
     apply::refuse_force(call)?;
-    let patch = codec::decode_untyped(&call.body, Format::Json)?;
+    let patch = Patch::read(call, kind)?;
     let context = write::context(call, &options);
     let (mut warnings, mut told) = (Vec::new(), Vec::new());
     let done = call
         .server
         .write(&call.key(), options.dry_run, |old| {
             let old = old.ok_or_else(|| call.not_found())?;
-            let decoded = patched(call, kind, old, &patch, &options)?;
+            let tree = || write::tree(call.resource, old);
+            let decoded = patch.apply(tree, Expected::from(call.resource), &options)?;
             warnings = decoded.warnings;
             let mut new = decoded.value;
             write::place(call, &mut new)?;
@@ -38,24 +41,87 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
     write::answer(call, StatusCode::OK, &done, &warnings)
 }
 
-/// The stored object with the patch applied, in the schema's types.
-pub(super) fn patched(
-    call: &Call,
+/// A patch as it was sent.
+pub(super) struct Patch {
     kind: PatchType,
-    old: &Object,
-    changes: &Value,
-    options: &WriteOptions,
-) -> Result<codec::Decoded, Status> {
-    let expected = Expected::from(call.resource);
-    let mut tree = write::tree(call.resource, old)?;
-    let tree = match kind {
-        PatchType::Json => patch::json(tree, changes)?,
-        PatchType::Merge => {
-            patch::merge(&mut tree, changes.clone());
-            tree
+    changes: Value,
+    /// What strict validation has against it.
+    faults: Vec<String>,
+}
+
+impl Patch {
+    pub(super) fn read(call: &Call, kind: PatchType) -> Result<Patch, Status> {
+        let Decoded {
+            value: changes,
+            warnings: mut faults,
+        } = codec::decode_untyped(&call.body, Format::Json)?;
+        if kind == PatchType::Json {
+            faults.extend(patch::json::unknown_members(&changes));
+            for fault in &mut faults {
+                fault.insert_str(0, "json patch ");
+            }
         }
-        PatchType::Strategic => patch::strategic(expected.ty, tree, changes.clone())?,
-        PatchType::Apply => return Err(Status::unsupported_patch_type()),
-    };
-    codec::conform(tree, expected, options.validation)
+        Ok(Patch {
+            kind,
+            changes,
+            faults,
+        })
+    }
+
+    /// What the patch makes of an object or a part of one, in the schema's types. Without faults `tree` is asked once.
+    pub(super) fn apply(
+        &self,
+        tree: impl Fn() -> Result<Value, Status>,
+        expected: Expected<'_>,
+        options: &WriteOptions,
+    ) -> Result<Decoded, Status> {
+        let shown = || match self.kind {
+            PatchType::Strategic => go_text(&self.changes),
+            _ => tree()
+                .and_then(|tree| self.merged(tree, expected))
+                .map(|new| new.to_string())
+                .unwrap_or_default(),
+        };
+        let new = self.merged(tree()?, expected)?;
+        codec::conform_patched(
+            new,
+            expected,
+            self.faults.clone(),
+            options.validation,
+            shown,
+        )
+    }
+
+    fn merged(&self, mut tree: Value, expected: Expected<'_>) -> Result<Value, Status> {
+        match self.kind {
+            PatchType::Json => patch::json(tree, &self.changes),
+            PatchType::Merge => {
+                patch::merge(&mut tree, self.changes.clone());
+                Ok(tree)
+            }
+            PatchType::Strategic => patch::strategic(expected.ty, tree, self.changes.clone()),
+            PatchType::Apply => Err(Status::unsupported_patch_type()),
+        }
+    }
+}
+
+/// A value as Go prints it, in which errors show strategic patches: `map[spec:map[replicas:x]]`.
+fn go_text(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(go_text).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let sorted: BTreeMap<_, _> = map.iter().collect();
+            let fields: Vec<String> = sorted
+                .into_iter()
+                .map(|(name, value)| format!("{name}:{}", go_text(value)))
+                .collect();
+            format!("map[{}]", fields.join(" "))
+        }
+        scalar => scalar.to_string(),
+    }
 }

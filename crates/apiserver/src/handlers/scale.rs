@@ -1,14 +1,15 @@
 //! `scale`: a workload's number of replicas, as `autoscaling/v1 Scale`.
 
-use api::codec::{self, Decoded, Expected, Format};
+use api::codec::{Decoded, Expected};
 use api::patch::PatchType;
 use api::table::{self, Include};
 use api::write::{self as engine, Context};
-use api::{Object, Status, patch as patches};
+use api::{Object, Status};
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::patch::Patch;
 use super::{apply, write};
 use crate::body::Response;
 use crate::dispatch::{Call, record_uid};
@@ -50,31 +51,22 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
     let options = WriteOptions::read("PatchOptions", &call.query, &call.headers)?;
     let expected = expected(call)?;
     if kind == PatchType::Apply {
-        let wanted = apply::wanted(call, &options, expected.api_version)?;
+        let Decoded {
+            value: wanted,
+            warnings,
+        } = apply::wanted(call, &options, expected.api_version)?;
         let force = call.query.flag("force");
         return set(call, &options, |before, revision, context| {
             engine::check_version(call.resource, &wanted, revision)?;
             let wanted = wanted.clone();
             let new = engine::apply_scale(call.resource, before, wanted, force, context)?;
-            Ok((new, Vec::new()))
+            Ok((new, warnings.clone()))
         })
         .await;
     }
     apply::refuse_force(call)?;
-    let changes = codec::decode_untyped(&call.body, Format::Json)?;
-    let patched = |before: &Value| {
-        let mut tree = engine::scale(before);
-        let tree = match kind {
-            PatchType::Json => patches::json(tree, &changes)?,
-            // A scale has no lists: both merge patches do the same.
-            PatchType::Merge | PatchType::Strategic => {
-                patches::merge(&mut tree, changes.clone());
-                tree
-            }
-            PatchType::Apply => return Err(Status::unsupported_patch_type()),
-        };
-        codec::conform(tree, expected, options.validation)
-    };
+    let patch = Patch::read(call, kind)?;
+    let patched = |before: &Value| patch.apply(|| Ok(engine::scale(before)), expected, &options);
     set(call, &options, updated(call, patched)).await
 }
 

@@ -25,6 +25,8 @@ use crate::options::ListOptions;
 
 /// How often a watcher that asked for bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
+/// How long before its end a watcher that asked for bookmarks gets one, so that it goes on from there.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// How long a watch lasts that names no time: 30 to 60 minutes, drawn, so that not all end at once.
 const LENGTH: std::ops::Range<u64> = 1800..3600;
 /// How long a watch lasts at most.
@@ -191,13 +193,20 @@ struct Times {
 impl Times {
     fn new(length: Duration, bookmarks: bool) -> Times {
         let now = Instant::now();
-        let (end, bookmark) = (now + length, bookmarks.then_some(now + BOOKMARKS));
-        let first = bookmark.map_or(end, |bookmark| bookmark.min(end));
+        let end = now + length;
+        let bookmark = bookmarks.then(|| Self::next(now, end));
         Times {
             end,
             bookmark,
-            alarm: Box::pin(sleep_until(first)),
+            alarm: Box::pin(sleep_until(bookmark.unwrap_or(end).min(end))),
         }
+    }
+
+    /// When a bookmark is due after one: in a while, or shortly before the end, as in Kubernetes.
+    fn next(last: Instant, end: Instant) -> Instant {
+        let final_one = end.checked_sub(LAST_BOOKMARK).filter(|due| *due > last);
+        let next = last + BOOKMARKS;
+        final_one.map_or(next, |due| due.min(next))
     }
 
     fn ended(&self) -> bool {
@@ -210,7 +219,7 @@ impl Times {
         if self.bookmark.is_none_or(|due| now < due) {
             return false;
         }
-        let next = now + BOOKMARKS;
+        let next = Self::next(now, self.end);
         self.bookmark = Some(next);
         self.alarm.as_mut().reset(next.min(self.end));
         true
