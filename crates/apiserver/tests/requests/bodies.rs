@@ -110,7 +110,7 @@ fn large_bodies() {
             "/api/v1/namespaces/default/configmaps/a",
             "application/json-patch+json",
             format!("[{}1]", many("1,", 1 << 20)),
-            400,
+            413,
         ),
         (
             "many tests",

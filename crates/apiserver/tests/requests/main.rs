@@ -25,5 +25,6 @@ mod plugins;
 mod rights;
 #[path = "../server/mod.rs"]
 mod server;
+mod special;
 mod tokens;
 mod world;

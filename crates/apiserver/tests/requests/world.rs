@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use crate::harness::now;
 use crate::memory;
 use crate::server::Server;
 
@@ -124,12 +125,18 @@ impl World {
                 body,
             })
         };
-        self.block_on(async {
+        let begin = now();
+        let answer = self.block_on(async {
             // A task of its own, as each connection has: its panic is an error here.
             let task = tokio::time::timeout(LONGEST, tokio::spawn(answering));
             let joined = task.await.map_err(|_| "no answer in time".to_owned())?;
             joined.map_err(|e| e.to_string())?
-        })
+        });
+        // A task that never waits is not stopped.
+        match begin.elapsed() {
+            took if took > LONGEST => Err(format!("it took {took:?}")),
+            _ => answer,
+        }
     }
 
     /// [`World::ask`], held to what a body of this length may cost.
