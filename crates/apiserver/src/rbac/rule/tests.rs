@@ -162,13 +162,14 @@ fn too_many_rights_are_not_taken_apart() {
 #[test]
 fn a_long_rule_is_held_as_it_stands_or_not_compared() {
     let many = || (0..100_000).map(|n| n.to_string());
-    for list in [
-        |rule: &mut Rule| &mut rule.verbs,
-        |rule: &mut Rule| &mut rule.api_groups,
-        |rule: &mut Rule| &mut rule.resources,
-        |rule: &mut Rule| &mut rule.resource_names,
-        |rule: &mut Rule| &mut rule.non_resource_urls,
-    ] {
+    let lists: [fn(&mut Rule) -> &mut Vec<String>; 5] = [
+        |rule| &mut rule.verbs,
+        |rule| &mut rule.api_groups,
+        |rule| &mut rule.resources,
+        |rule| &mut rule.resource_names,
+        |rule| &mut rule.non_resource_urls,
+    ];
+    for list in lists {
         let mut held = Rule::default();
         *list(&mut held) = many().collect();
         assert_eq!(missing(&[&held], [&held.clone()]), Ok(vec![]));
