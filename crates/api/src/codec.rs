@@ -4,6 +4,7 @@
 //! counts as absent, quantities and times become canonical. Depth is bounded (100 levels are kept);
 //! sizes are the caller's, who holds the bytes already.
 
+mod flow;
 mod ignored;
 mod omitted;
 mod protobuf;
@@ -331,6 +332,9 @@ fn read_json<'t>(body: &[u8], ty: &'t Type, walk: &mut tree::Walk<'t>) -> Result
 
 fn read_yaml<'t>(body: &[u8], ty: &'t Type, walk: &mut tree::Walk<'t>) -> Result<Value, String> {
     let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    if flow::is_too_deep(text) {
+        return Err("yaml: exceeded max depth".to_owned());
+    }
     tree::Root { ty, walk }
         .deserialize(serde_yaml::Deserializer::from_str(text))
         .map_err(|e| format!("yaml: {e}"))

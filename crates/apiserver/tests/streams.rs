@@ -1,115 +1,15 @@
 //! `pods/log` and `pods/attach` against an agent that speaks the node protocol.
 
+mod agent;
 mod server;
 
-use std::pin::Pin;
-use std::sync::Arc;
-
+use agent::{PODS, bind, node};
 use apiserver::ca::Profile;
 use client::channels::{self, Channels};
 use client::kubeconfig::{Context, Credentials};
-use client::node::node_server::{Node, NodeServer};
-use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinResponse};
-use futures::{Stream, StreamExt, stream};
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use server::Server;
-use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
-
-/// Answers with what it was asked; what comes as input goes out again as errors.
-#[derive(Clone, Default)]
-struct Agent {
-    echo: Arc<Mutex<Option<Echo>>>,
-}
-
-type Echo = mpsc::Sender<Result<LogsChunk, Status>>;
-
-#[tonic::async_trait]
-impl Node for Agent {
-    type LogsStream = Pin<Box<dyn Stream<Item = Result<LogsChunk, Status>> + Send>>;
-
-    async fn logs(
-        &self,
-        request: Request<LogsRequest>,
-    ) -> Result<Response<Self::LogsStream>, Status> {
-        let asked = request.into_inner();
-        if asked.previous {
-            let why = "previous terminated container \"c\" in pod \"p\" not found";
-            return Err(Status::failed_precondition(why));
-        }
-        if asked.follow && asked.stream() == LogStream::Stderr {
-            let (echo, mut chunks) = mpsc::channel(8);
-            *self.echo.lock() = Some(echo);
-            let chunks = stream::poll_fn(move |cx| chunks.poll_recv(cx));
-            return Ok(Response::new(Box::pin(chunks)));
-        }
-        let lines = [
-            "one\n".to_owned(),
-            format!("{:?} {:?}\n", asked.tail_lines, asked.stream()),
-        ];
-        let chunks = stream::iter(lines).map(|line| Ok(LogsChunk { data: line.into() }));
-        Ok(Response::new(Box::pin(chunks)))
-    }
-
-    async fn stdin(
-        &self,
-        request: Request<Streaming<StdinRequest>>,
-    ) -> Result<Response<StdinResponse>, Status> {
-        let mut requests = request.into_inner();
-        let first = requests.message().await?.unwrap();
-        let target = first.target.unwrap();
-        assert_eq!((target.pod.as_str(), target.container.as_str()), ("p", "c"));
-        let echo = self.echo.lock().take();
-        let Some(echo) = echo else {
-            return Err(Status::failed_precondition("takes no standard input"));
-        };
-        while let Some(request) = requests.message().await? {
-            echo.send(Ok(LogsChunk { data: request.data }))
-                .await
-                .unwrap();
-        }
-        Ok(Response::new(StdinResponse {}))
-    }
-}
-
-async fn agent(server: &Server) -> u16 {
-    let identity = server.node_identity();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    let serving = tonic::transport::Server::builder()
-        .tls_config(identity.tonic_server())
-        .unwrap()
-        .add_service(NodeServer::new(Agent::default()))
-        .serve_with_incoming(incoming);
-    tokio::spawn(serving);
-    port
-}
-
-/// Makes a node whose agent answers.
-async fn node(server: &Server) {
-    let port = agent(server).await;
-    let node = json!({
-        "metadata": {"name": "n1"},
-        "status": {
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
-        },
-    });
-    server.post("/api/v1/nodes", node).await.expect(201);
-}
-
-const PODS: &str = "/api/v1/namespaces/default/pods";
-
-/// Places the pod `p` on the node.
-async fn bind(server: &Server) {
-    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
-    let path = format!("{PODS}/p/binding");
-    server.post(&path, binding).await.expect(201);
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_comes_from_the_pods_node() {
@@ -160,11 +60,7 @@ async fn a_log_comes_from_the_pods_node() {
 
 /// A pod `p` with a container `c` on the node, and who may attach to it.
 async fn attachable(server: &Server) -> (Context, CancellationToken) {
-    node(server).await;
-    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
-        {"name": "c", "image": "i", "stdin": true}]}});
-    server.post(PODS, pod).await.expect(201);
-    bind(server).await;
+    agent::pod(server).await;
     let (url, stop) = server.listen().await;
     let admin = server.ca.issue(&Profile::Admin).unwrap();
     let context = Context {

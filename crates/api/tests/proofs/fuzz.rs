@@ -343,6 +343,8 @@ fn bombs() {
         "- ".repeat(n / 10),
         "? ".repeat(n / 10),
         "{".repeat(n),
+        "{a: [".repeat(n / 5),
+        "? {".repeat(n / 3),
         "&a ".repeat(n / 3),
         "a: &a\n  <<: *a\n".to_owned(),
         format!(

@@ -10,6 +10,10 @@ use serde_json::Value;
 use super::admit::{all, refused};
 use crate::dispatch::Call;
 
+/// How many amounts of ranges are given to a pod's containers, or held against theirs, at most. What comes of a
+/// small pod must be small too.
+const MOST_AMOUNTS: usize = 100_000;
+
 /// What is judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Subject {
@@ -20,8 +24,10 @@ enum Subject {
 /// The plugin's first look: what is not said gets the defaults.
 pub(super) fn admit(call: &Call, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
     if subject(call, old) == Some(Subject::Pod) {
-        for range in ranges(call) {
-            rules::fill(new, &range);
+        let ranges = ranges(call);
+        bounded(call, &ranges, new)?;
+        for range in &ranges {
+            rules::fill(new, range);
         }
     }
     Ok(())
@@ -32,16 +38,28 @@ pub(super) fn judge(call: &Call, old: Option<&Value>, new: &Value) -> Result<(),
     let Some(subject) = subject(call, old) else {
         return Ok(());
     };
-    for range in ranges(call) {
+    let ranges = ranges(call);
+    bounded(call, &ranges, new)?;
+    for range in &ranges {
         let faults = match subject {
-            Subject::Pod => rules::pod_faults(new, &range),
-            Subject::Claim => rules::claim_faults(new, &range),
+            Subject::Pod => rules::pod_faults(new, range),
+            Subject::Claim => rules::claim_faults(new, range),
         };
         if let Some(why) = told(faults) {
             return Err(refused(call, new, &why));
         }
     }
     Ok(())
+}
+
+/// Refuses what the ranges would make too much of.
+fn bounded(call: &Call, ranges: &[LimitRange], new: &Value) -> Result<(), Status> {
+    let amounts = ranges.iter().map(|range| rules::amounts_for(new, range));
+    if amounts.fold(0, usize::saturating_add) <= MOST_AMOUNTS {
+        return Ok(());
+    }
+    let why = "it has too many containers to hold the namespace's LimitRanges against each of them";
+    Err(refused(call, new, why))
 }
 
 /// Many faults are told as Kubernetes tells them: each once, between brackets.

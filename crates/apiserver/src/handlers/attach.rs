@@ -5,6 +5,8 @@
 //! the input has ended; in version 4 only the connection's end does. Outputs are those of the log
 //! from now on: the log is what every other reader sees too.
 
+use std::time::Duration;
+
 use api::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinTarget};
@@ -17,13 +19,14 @@ use http::{HeaderMap, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
@@ -43,6 +46,8 @@ const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 const LARGEST: usize = 1 << 20;
 /// Messages of input that wait for the agent.
 const WAITING: usize = 4;
+/// How long a client has to take the connection's end.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 type Socket = WebSocketStream<TokioIo<Upgraded>>;
 type Outputs = SelectAll<BoxStream<'static, (u8, Result<LogsChunk, tonic::Status>)>>;
@@ -224,10 +229,10 @@ fn received<T: Send + 'static>(mut queue: mpsc::Receiver<T>) -> impl Stream<Item
 
 /// Carries everything until the container has ended, or the client is gone.
 async fn serve(socket: Socket, mut outputs: Outputs, input: Option<Input>) {
-    let (mut to, from) = socket.split();
+    let (mut to, mut from) = socket.split();
     let (chunks, mut passed) = input.map(|i| (i.chunks, i.passed)).unzip();
     // A guest that does not read must not hold back what it prints: each direction goes on alone.
-    let receiving = receive(from, chunks);
+    let receiving = receive(&mut from, chunks);
     let sending = async {
         let ended = loop {
             tokio::select! {
@@ -256,17 +261,32 @@ async fn serve(socket: Socket, mut outputs: Outputs, input: Option<Input>) {
         let last = message(STATUS, status.to_string().as_bytes());
         // A client that is gone needs no farewell.
         if to.send(last).await.is_ok() {
-            let normal = CloseFrame {
-                code: CloseCode::Normal,
-                reason: Utf8Bytes::default(),
-            };
-            let _ = to.send(Message::Close(Some(normal))).await;
+            let _ = to.send(close(CloseCode::Normal)).await;
         }
     };
-    tokio::select! {
-        () = receiving => {}
-        () = sending => {}
-    }
+    let broken = tokio::select! {
+        broken = receiving => broken,
+        () = sending => None,
+    };
+    let farewell = async {
+        if let Some(code) = broken {
+            let _ = to.send(close(code)).await;
+        }
+        // A client that closes waits for the same from here.
+        let _ = to.close().await;
+        if let Ok(mut socket) = to.reunite(from) {
+            let _ = socket.get_mut().shutdown().await;
+        }
+    };
+    // Who does not read is not waited for.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+}
+
+fn close(code: CloseCode) -> Message {
+    Message::Close(Some(CloseFrame {
+        code,
+        reason: Utf8Bytes::default(),
+    }))
 }
 
 /// What became of the input; never, where there is none.
@@ -279,13 +299,17 @@ async fn until(passed: &mut Option<AbortOnDropHandle<Result<(), Status>>>) -> Re
     }
 }
 
-/// Passes on what the client sends, until it closes the connection.
-async fn receive(mut from: SplitStream<Socket>, mut chunks: Option<mpsc::Sender<StdinRequest>>) {
-    while let Some(Ok(message)) = from.next().await {
+/// Passes on what the client sends, until it closes the connection, or breaks the protocol: then it is told how.
+async fn receive(
+    from: &mut SplitStream<Socket>,
+    mut chunks: Option<mpsc::Sender<StdinRequest>>,
+) -> Option<CloseCode> {
+    while let Some(message) = from.next().await {
         let data = match message {
-            Message::Binary(data) => data,
-            Message::Close(_) => return,
-            _ => continue,
+            Ok(Message::Binary(data)) => data,
+            Ok(Message::Close(_)) => return None,
+            Ok(_) => continue,
+            Err(error) => return breach(&error),
         };
         match data.split_first() {
             Some((&STDIN, _)) => {
@@ -303,6 +327,19 @@ async fn receive(mut from: SplitStream<Socket>, mut chunks: Option<mpsc::Sender<
             // Sizes of terminals, which there are none of.
             _ => {}
         }
+    }
+    None
+}
+
+/// How the client broke the protocol (RFC 6455, 7.4.1); none, where only the connection broke.
+fn breach(error: &tungstenite::Error) -> Option<CloseCode> {
+    match error {
+        tungstenite::Error::Capacity(_) => Some(CloseCode::Size),
+        tungstenite::Error::Utf8(_) => Some(CloseCode::Invalid),
+        tungstenite::Error::Protocol(_) | tungstenite::Error::AttackAttempt => {
+            Some(CloseCode::Protocol)
+        }
+        _ => None,
     }
 }
 

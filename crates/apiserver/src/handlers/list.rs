@@ -137,6 +137,11 @@ fn read_token(token: &str, prefix: &str) -> Result<Continue, Status> {
     if token.v != CONTINUE_VERSION || !token.start.starts_with(prefix) {
         return Err(invalid("it belongs to another list".to_owned()));
     }
+    // No page was ever made of what was before the first write.
+    if token.rv == 0 {
+        let why = format!("incorrect encoded start resourceVersion (version {CONTINUE_VERSION})");
+        return Err(invalid(why));
+    }
     Ok(token)
 }
 

@@ -145,6 +145,13 @@ impl Rule {
         self.fields().into_iter().map(Vec::len).sum()
     }
 
+    /// How many texts are compared at most to tell whether it covers `other`.
+    fn comparisons(&self, other: &Rule) -> usize {
+        let pairs = self.fields().into_iter().zip(other.fields());
+        let lists = pairs.map(|(own, wanted)| own.len().saturating_mul(wanted.len()));
+        lists.fold(1, usize::saturating_add)
+    }
+
     /// How many bytes of text a single right has at most.
     fn width(&self) -> usize {
         let longest = |list: &Vec<String>| list.iter().map(String::len).max().unwrap_or(0);
@@ -206,6 +213,12 @@ pub(crate) fn missing<'a>(
     let mut missing = Vec::new();
     for rule in wanted {
         // Mostly a rule is held as it is.
+        if held.contains(&rule) {
+            continue;
+        }
+        let compared = held.iter().map(|own| own.comparisons(rule));
+        let compared = compared.fold(0, usize::saturating_add);
+        comparisons = comparisons.checked_sub(compared).ok_or(TooMany)?;
         if held.iter().any(|own| own.covers(rule)) {
             continue;
         }

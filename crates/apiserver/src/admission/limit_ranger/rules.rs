@@ -41,6 +41,28 @@ fn limits<'a>(range: &'a LimitRange, kind: &str) -> impl Iterator<Item = &'a Lim
         .filter(move |item| item.type_ == kind)
 }
 
+/// How many amounts the range has for an object: those of containers once for each of its containers.
+pub(super) fn amounts_for(object: &Value, range: &LimitRange) -> usize {
+    let containers = CONTAINERS.iter().map(|(list, _)| &object["spec"][*list]);
+    let containers: usize = containers.filter_map(Value::as_array).map(Vec::len).sum();
+    let items = range.spec.as_ref().map(|spec| spec.limits.as_slice());
+    let items = items.unwrap_or_default().iter().map(|item| {
+        let lists = [
+            &item.min,
+            &item.max,
+            &item.default,
+            &item.default_request,
+            &item.max_limit_request_ratio,
+        ];
+        let amounts: usize = lists.into_iter().flatten().map(BTreeMap::len).sum();
+        match item.type_.as_str() {
+            "Container" => amounts.saturating_mul(containers),
+            _ => amounts,
+        }
+    });
+    items.fold(0, usize::saturating_add)
+}
+
 /// Gives a pod's containers the range's defaults where they say nothing, and notes it.
 pub(super) fn fill(pod: &mut Value, range: &LimitRange) {
     let (mut requests, mut most) = (Map::new(), Map::new());

@@ -160,6 +160,26 @@ fn too_many_rights_are_not_taken_apart() {
 }
 
 #[test]
+fn a_long_rule_is_held_as_it_stands_or_not_compared() {
+    let many = || (0..100_000).map(|n| n.to_string());
+    let lists: [fn(&mut Rule) -> &mut Vec<String>; 5] = [
+        |rule| &mut rule.verbs,
+        |rule| &mut rule.api_groups,
+        |rule| &mut rule.resources,
+        |rule| &mut rule.resource_names,
+        |rule| &mut rule.non_resource_urls,
+    ];
+    for list in lists {
+        let mut held = Rule::default();
+        *list(&mut held) = many().collect();
+        assert_eq!(missing(&[&held], [&held.clone()]), Ok(vec![]));
+        let mut wanted = Rule::default();
+        *list(&mut wanted) = many().rev().collect();
+        assert_eq!(missing(&[&held], [&wanted]), Err(TooMany));
+    }
+}
+
+#[test]
 fn rules_in_kubernetes_short_form() {
     let shown = |lines: &[&str]| -> Vec<String> {
         let rules = lines.iter().map(|line| rule(line)).collect();

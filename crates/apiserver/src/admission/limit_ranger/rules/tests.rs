@@ -226,3 +226,26 @@ fn a_claim_between_its_bounds() {
         ]
     );
 }
+
+#[test]
+fn how_many_amounts_a_range_has_for_a_pod() {
+    let range = range(json!([
+        {"type": "Container", "default": {"cpu": "1"}, "max": {"cpu": "2", "memory": "1Gi"}},
+        {"type": "Pod", "min": {"cpu": "1"}}]));
+    let containers = |count: usize| json!(vec![json!({"name": "c"}); count]);
+    for (spec, amounts) in [
+        (json!(null), 1),
+        (json!({"containers": containers(1)}), 4),
+        (
+            json!({"containers": containers(2), "initContainers": containers(3)}),
+            16,
+        ),
+        (json!({"containers": {"a": 1}, "initContainers": "b"}), 1),
+    ] {
+        assert_eq!(
+            amounts_for(&json!({"spec": spec}), &range),
+            amounts,
+            "{spec}"
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! An agent that speaks the node protocol, and a pod that is bound to its node.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use client::node::node_server::{Node, NodeServer};
+use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinResponse};
+use futures::{Stream, StreamExt, stream};
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::server::Server;
+
+/// Answers with what it was asked; what comes as input goes out again as errors.
+#[derive(Clone, Default)]
+struct Agent {
+    echo: Arc<Mutex<Option<Echo>>>,
+}
+
+type Echo = mpsc::Sender<Result<LogsChunk, Status>>;
+
+#[tonic::async_trait]
+impl Node for Agent {
+    type LogsStream = Pin<Box<dyn Stream<Item = Result<LogsChunk, Status>> + Send>>;
+
+    async fn logs(
+        &self,
+        request: Request<LogsRequest>,
+    ) -> Result<Response<Self::LogsStream>, Status> {
+        let asked = request.into_inner();
+        if asked.previous {
+            let why = "previous terminated container \"c\" in pod \"p\" not found";
+            return Err(Status::failed_precondition(why));
+        }
+        if asked.follow && asked.stream() == LogStream::Stderr {
+            let (echo, mut chunks) = mpsc::channel(8);
+            *self.echo.lock() = Some(echo);
+            let chunks = stream::poll_fn(move |cx| chunks.poll_recv(cx));
+            return Ok(Response::new(Box::pin(chunks)));
+        }
+        let lines = [
+            "one\n".to_owned(),
+            format!("{:?} {:?}\n", asked.tail_lines, asked.stream()),
+        ];
+        let chunks = stream::iter(lines).map(|line| Ok(LogsChunk { data: line.into() }));
+        Ok(Response::new(Box::pin(chunks)))
+    }
+
+    async fn stdin(
+        &self,
+        request: Request<Streaming<StdinRequest>>,
+    ) -> Result<Response<StdinResponse>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.unwrap();
+        let target = first.target.unwrap();
+        assert_eq!((target.pod.as_str(), target.container.as_str()), ("p", "c"));
+        let echo = self.echo.lock().take();
+        let Some(echo) = echo else {
+            return Err(Status::failed_precondition("takes no standard input"));
+        };
+        while let Some(request) = requests.message().await? {
+            // Who attached may be gone.
+            if echo
+                .send(Ok(LogsChunk { data: request.data }))
+                .await
+                .is_err()
+            {
+                break;
+            }
+        }
+        Ok(Response::new(StdinResponse {}))
+    }
+}
+
+async fn agent(server: &Server) -> u16 {
+    let identity = server.node_identity();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    let serving = tonic::transport::Server::builder()
+        .tls_config(identity.tonic_server())
+        .unwrap()
+        .add_service(NodeServer::new(Agent::default()))
+        .serve_with_incoming(incoming);
+    tokio::spawn(serving);
+    port
+}
+
+/// Makes a node whose agent answers.
+pub(crate) async fn node(server: &Server) {
+    let port = agent(server).await;
+    let node = json!({
+        "metadata": {"name": "n1"},
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        },
+    });
+    server.post("/api/v1/nodes", node).await.expect(201);
+}
+
+pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
+
+/// Places the pod `p` on the node.
+pub(crate) async fn bind(server: &Server) {
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n1"}});
+    let path = format!("{PODS}/p/binding");
+    server.post(&path, binding).await.expect(201);
+}
+
+/// A pod `p` with a container `c` on the node.
+pub(crate) async fn pod(server: &Server) {
+    node(server).await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
+        {"name": "c", "image": "i", "stdin": true}]}});
+    server.post(PODS, pod).await.expect(201);
+    bind(server).await;
+}
