@@ -58,7 +58,8 @@ pub(crate) fn refusal(answer: &Answer, method: &str, path: &str) -> Result<(), S
     let status: Value = match media.unwrap_or_default() {
         "application/json" => answer.json()?,
         "application/yaml" => {
-            codec::decode_untyped(&answer.body, Format::Yaml).map_err(|e| e.message)?
+            let decoded = codec::decode_untyped(&answer.body, Format::Yaml);
+            decoded.map_err(|e| e.message)?.value
         }
         "application/vnd.kubernetes.protobuf" => return protobuf(answer),
         other => return Err(format!("{other:?} of {}", told())),
