@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use store::{Command, Entry, Op, When, Written};
 use tokio::time::Instant;
-use tracing::{Instrument, debug, field, info_span};
+use tracing::{Instrument, debug, debug_span, field};
 
 use crate::ApiServer;
 
@@ -220,7 +220,7 @@ impl ApiServer {
     /// The write itself, in a span below the request's, which carries the object's uid.
     async fn propose(&self, key: &Bytes, command: Command) -> Result<Written, store::Error> {
         let key = String::from_utf8_lossy(key);
-        let span = info_span!("raft_write", %key, revision = field::Empty);
+        let span = debug_span!("raft_write", %key, revision = field::Empty);
         let written = self
             .inner
             .store

@@ -4,6 +4,8 @@
 //! Text is for people, JSON (`--log-format json`) for collectors. The filter has a level a crate; a
 //! daemon that gets SIGHUP takes the one that it finds in the file `filter` beside its log.
 
+mod lines;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -13,6 +15,8 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::reload;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+
+use lines::Lines;
 
 /// How a process writes its log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -37,10 +41,12 @@ pub(crate) fn to_stderr() {
     install(Format::Text, filter, std::io::stderr);
 }
 
-/// The levels of a daemon's log, which may change while it runs.
+/// The levels of a daemon's log, which may change while it runs. The last lines are written when it is dropped.
 pub(crate) struct Levels {
     file: PathBuf,
     handle: reload::Handle<EnvFilter, Registry>,
+    #[expect(dead_code, reason = "writes what is left when it is dropped")]
+    lines: Lines<RollingFileAppender>,
 }
 
 impl Levels {
@@ -81,13 +87,15 @@ pub(crate) fn to_directory(
             EnvFilter::try_from_env("CAROB_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER))
         }
     };
-    let handle = install(format, filter, std::sync::Mutex::new(appender));
+    let lines = Lines::new(appender).context("cannot start the log's thread")?;
+    let handle = install(format, filter, lines.writer());
     std::panic::set_hook(Box::new(
         |info| tracing::error!(target: "carob", "panic: {info}"),
     ));
     Ok(Levels {
         file: directory.join("filter"),
         handle,
+        lines,
     })
 }
 
