@@ -87,7 +87,11 @@ fn metadata_is_validated() {
         ),
         (
             json!({"name": "a", "namespace": "demo", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}),
-            "metadata.ownerReferences[0].uid: Invalid value: \"\": must not be empty",
+            "metadata.ownerReferences.uid: Invalid value: \"\": must not be empty",
+        ),
+        (
+            json!({"name": "a", "namespace": "demo", "ownerReferences": [{"apiVersion": "v1", "kind": "Event", "name": "e", "uid": "u"}]}),
+            "metadata.ownerReferences: Invalid value: {\"apiVersion\":\"v1\",\"kind\":\"Event\",\"name\":\"e\",\"uid\":\"u\"}: /v1, Kind=Event is disallowed from being an owner",
         ),
     ];
     for (metadata, fault) in table {

@@ -41,13 +41,31 @@ pub(super) static FIELDS: &[(&str, &str)] = &[
         "CronJobSpec.concurrencyPolicy",
         "What happens if the job before still runs: Allow, Forbid or Replace.",
     ),
+    (
+        "CronJobSpec.failedJobsHistoryLimit",
+        "How many failed jobs are kept.",
+    ),
     ("CronJobSpec.jobTemplate", "The job to start."),
     (
         "CronJobSpec.schedule",
         "Minute, hour, day of month, month, day of week.",
     ),
+    (
+        "CronJobSpec.startingDeadlineSeconds",
+        "How late a job may still be started.",
+    ),
+    (
+        "CronJobSpec.successfulJobsHistoryLimit",
+        "How many jobs that succeeded are kept.",
+    ),
     ("CronJobSpec.suspend", "If true, nothing is started."),
     ("CronJobSpec.timeZone", "The schedule's time zone."),
+    (
+        "CrossVersionObjectReference.apiVersion",
+        "The object's version of the API.",
+    ),
+    ("CrossVersionObjectReference.kind", "The object's kind."),
+    ("CrossVersionObjectReference.name", "The object's name."),
     (
         "DeploymentSpec.minReadySeconds",
         "How long a pod must be ready to count as available.",
@@ -80,6 +98,98 @@ pub(super) static FIELDS: &[(&str, &str)] = &[
     ),
     ("DeploymentStrategy.type", "RollingUpdate or Recreate."),
     (
+        "EndpointSubset.addresses",
+        "Addresses of pods that are ready.",
+    ),
+    (
+        "EndpointSubset.notReadyAddresses",
+        "Addresses of pods that are not ready.",
+    ),
+    (
+        "EndpointSubset.ports",
+        "Ports that all of the addresses have.",
+    ),
+    (
+        "Endpoints.subsets",
+        "Addresses with the same ports, set by set.",
+    ),
+    ("HTTPIngressPath.backend", "What serves the path."),
+    ("HTTPIngressPath.path", "The path, beginning with a slash."),
+    (
+        "HTTPIngressPath.pathType",
+        "How paths are compared: Exact, Prefix or ImplementationSpecific.",
+    ),
+    ("HTTPIngressRuleValue.paths", "Paths, and what serves them."),
+    (
+        "HorizontalPodAutoscalerSpec.behavior",
+        "How fast pods come and go.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.maxReplicas",
+        "The most pods there may be.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.metrics",
+        "What is measured, and what it should be.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.minReplicas",
+        "The fewest pods there may be; 1 if not given.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.scaleTargetRef",
+        "The object that has the pods.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.targetCPUUtilizationPercentage",
+        "How much of the CPU that they ask for the pods should use, on average.",
+    ),
+    (
+        "HorizontalPodAutoscalerStatus.conditions",
+        "Whether it can measure and scale.",
+    ),
+    (
+        "HorizontalPodAutoscalerStatus.currentReplicas",
+        "How many pods there are.",
+    ),
+    (
+        "HorizontalPodAutoscalerStatus.desiredReplicas",
+        "How many pods there should be.",
+    ),
+    (
+        "IngressBackend.resource",
+        "An object of the namespace that serves requests, in place of a service.",
+    ),
+    (
+        "IngressBackend.service",
+        "The service that requests are sent to.",
+    ),
+    (
+        "IngressRule.host",
+        "The host that requests name, or *.DOMAIN; any if empty.",
+    ),
+    ("IngressRule.http", "Which paths lead where."),
+    ("IngressServiceBackend.name", "The service's name."),
+    (
+        "IngressServiceBackend.port",
+        "The service's port, by name or by number.",
+    ),
+    (
+        "IngressSpec.defaultBackend",
+        "What serves requests that no rule takes.",
+    ),
+    (
+        "IngressSpec.ingressClassName",
+        "Who serves the ingress, by an IngressClass.",
+    ),
+    ("IngressSpec.rules", "Which hosts and paths lead where."),
+    ("IngressSpec.tls", "Certificates by host."),
+    ("IngressTLS.hosts", "The hosts that the certificate is of."),
+    (
+        "IngressTLS.secretName",
+        "The Secret with the certificate and its key.",
+    ),
+    (
         "JobSpec.activeDeadlineSeconds",
         "How long the job may take altogether.",
     ),
@@ -88,12 +198,40 @@ pub(super) static FIELDS: &[(&str, &str)] = &[
         "How many failures make the job fail.",
     ),
     (
+        "JobSpec.backoffLimitPerIndex",
+        "How many failures make an index fail, where each has a count of its own.",
+    ),
+    (
         "JobSpec.completionMode",
         "NonIndexed, or Indexed: each completion has a number, in JOB_COMPLETION_INDEX.",
     ),
     ("JobSpec.completions", "How many pods must succeed."),
+    (
+        "JobSpec.managedBy",
+        "Who looks after the job; the system itself if nobody is named. Cannot change.",
+    ),
+    (
+        "JobSpec.manualSelector",
+        "If true, the selector is the author's own and none is made.",
+    ),
+    (
+        "JobSpec.maxFailedIndexes",
+        "How many indexes may fail before the job does.",
+    ),
     ("JobSpec.parallelism", "How many pods may run at once."),
+    (
+        "JobSpec.podFailurePolicy",
+        "What follows from failures of some sorts: exit codes, conditions of pods.",
+    ),
+    (
+        "JobSpec.podReplacementPolicy",
+        "When a new pod takes the place of one that ends: TerminatingOrFailed, or Failed.",
+    ),
     ("JobSpec.selector", "Finds the pods; made by the system."),
+    (
+        "JobSpec.successPolicy",
+        "Which indexes suffice for the job to succeed.",
+    ),
     ("JobSpec.suspend", "If true, no pods run."),
     (
         "JobSpec.template",
