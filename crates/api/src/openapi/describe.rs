@@ -2,6 +2,7 @@
 //! is likely to ask for is described.
 
 mod kinds;
+mod network;
 mod others;
 mod pod;
 
@@ -18,13 +19,16 @@ pub(super) fn field(owner: &str, name: &str) -> &'static str {
         "status" => "What is, as observed. Written by the system.",
         _ => {
             let path = format!("{owner}.{name}");
-            match look_up(pod::FIELDS, &path) {
-                "" => look_up(others::FIELDS, &path),
-                known => known,
-            }
+            let found = FIELDS.iter().map(|table| look_up(table, &path));
+            { found }
+                .find(|known| !known.is_empty())
+                .unwrap_or_default()
         }
     }
 }
+
+/// Fields by what they are about.
+static FIELDS: [&[(&str, &str)]; 3] = [network::FIELDS, others::FIELDS, pod::FIELDS];
 
 fn look_up(table: &[(&'static str, &'static str)], name: &str) -> &'static str {
     table
@@ -46,7 +50,7 @@ mod tests {
 
     #[test]
     fn the_tables_are_sorted_and_describe_what_there_is() {
-        for table in [kinds::ALL, pod::FIELDS, others::FIELDS] {
+        for table in FIELDS.into_iter().chain([kinds::ALL]) {
             for pair in table.windows(2) {
                 assert!(pair[0].0 < pair[1].0, "{} before {}", pair[0].0, pair[1].0);
             }
@@ -59,7 +63,7 @@ mod tests {
         for (name, _) in kinds::ALL {
             assert!(!known(name).is_empty(), "{name}");
         }
-        for (path, _) in pod::FIELDS.iter().chain(others::FIELDS) {
+        for (path, _) in FIELDS.into_iter().flatten() {
             let (owner, name) = path.split_once('.').expect("Type.field");
             assert!(
                 known(owner).iter().any(|ty| ty.field(name).is_some()),
