@@ -10,6 +10,8 @@ use crate::{ApiServer, body};
 
 /// The Kubernetes release whose API this is.
 pub(crate) const KUBERNETES_MINOR: &str = "36";
+/// The oldest release beside which that one works.
+const COMPATIBLE_MINOR: &str = "35";
 
 /// Whether a path is one of these: answered whatever state the server is in.
 pub(crate) fn serves(path: &str) -> bool {
@@ -91,6 +93,10 @@ impl ApiServer {
         let document = json!({
             "major": "1",
             "minor": KUBERNETES_MINOR,
+            "emulationMajor": "1",
+            "emulationMinor": KUBERNETES_MINOR,
+            "minCompatibilityMajor": "1",
+            "minCompatibilityMinor": COMPATIBLE_MINOR,
             "gitVersion": version,
             "gitCommit": "",
             "gitTreeState": "clean",

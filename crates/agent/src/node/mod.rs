@@ -196,7 +196,7 @@ fn status(facts: &Facts) -> Value {
             "containerRuntimeVersion": concat!("carob://", env!("CARGO_PKG_VERSION")),
             "kernelVersion": m.kernel,
             "kubeProxyVersion": "",
-            "kubeletVersion": concat!("v1.36.0+carob-", env!("CARGO_PKG_VERSION")),
+            "kubeletVersion": concat!("v1.36.0+carob.", env!("CARGO_PKG_VERSION")),
             "machineID": m.machine_id,
             "operatingSystem": "linux",
             "osImage": m.os_image,

@@ -88,7 +88,10 @@ fn struct_into(
         }
     }
     // Go writes zeros too. The walk takes them out where it knows the types, but not below a union.
-    out.retain(|name, value| ty.field(name).is_none_or(|field| !is_omitted(field, value)));
+    out.retain(|name, value| {
+        let field = ty.field(name);
+        field.is_none_or(|field| !is_omitted(ty, field, value))
+    });
     Ok(())
 }
 

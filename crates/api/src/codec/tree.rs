@@ -511,7 +511,7 @@ impl<'de> Visitor<'de> for Struct<'_, '_> {
             let value = entries.next_value_seed(Node { shape, walk })?;
             walk.leave(before);
             let kept = field.is_none() && ty.preserve_unknown;
-            if (value.is_null() && !kept) || field.is_some_and(|f| is_omitted(f, &value)) {
+            if (value.is_null() && !kept) || field.is_some_and(|f| is_omitted(ty, f, &value)) {
                 out.remove(&key);
                 nulls.push(key);
             } else {

@@ -1,10 +1,10 @@
 //! Which requests an admission webhook or policy is asked about: rules that their kinds share.
 
-use super::field::{items, present, text};
+use super::field::{children, default, default_text, items, present, text};
 use super::names;
 use super::template::label_selector;
 use crate::status::{FieldError, FieldPath};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 
 const OPERATIONS: [&str; 5] = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
@@ -93,6 +93,19 @@ fn resources(rule: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     ] {
         if wrong {
             errors.push(FieldError::invalid(path, held.to_vec(), why));
+        }
+    }
+}
+
+/// Fills in which objects a policy is about: all, of all scopes, unless it says otherwise.
+pub(super) fn fill(held: &mut Map<String, Value>) {
+    default_text(held, "matchPolicy", "Equivalent");
+    for field in ["namespaceSelector", "objectSelector"] {
+        default(held, field, json!({}));
+    }
+    for list in ["resourceRules", "excludeResourceRules"] {
+        for rule in children(held, list) {
+            default_text(rule, "scope", "*");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod structural;
 
-use super::field::{default_text, entry, items, root, spec, text};
+use super::field::{default_text, entry, items, map, root, spec, text};
 use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
@@ -66,6 +66,7 @@ fn validate(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError
         ));
     }
     validate_group(group, &path.child("group"), errors);
+    validate_approval(definition, old, errors);
     if text(spec, "/scope").is_empty() {
         errors.push(FieldError::required(&path.child("scope"), ""));
     }
@@ -125,6 +126,68 @@ fn validate_group(group: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     } else if !group.contains('.') {
         let why = "should be a domain with at least one dot";
         errors.push(FieldError::invalid(path, group, why));
+    }
+}
+
+const APPROVAL: &str = "api-approved.kubernetes.io";
+
+/// Whether an annotation says that a group of Kubernetes' own may be extended.
+#[derive(PartialEq)]
+enum Approval {
+    Missing,
+    Invalid,
+    /// Approved somewhere, or `unapproved` and said so.
+    Told,
+}
+
+fn approval(definition: &Value) -> Approval {
+    let held = map(definition, "/metadata/annotations").and_then(|held| held.get(APPROVAL));
+    match held.and_then(Value::as_str).unwrap_or_default() {
+        "" => Approval::Missing,
+        told if told.starts_with("unapproved") || is_url(told) => Approval::Told,
+        _ => Approval::Invalid,
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    let scheme = |scheme: &str| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
+    let host = |rest: &str| !rest.starts_with(['/', '?', '#']) && !rest.is_empty();
+    text.split_once("://")
+        .is_some_and(|(before, rest)| scheme(before) && host(rest))
+}
+
+/// Judges definitions in groups that are Kubernetes' own. One that was not approved may stay so.
+fn validate_approval(definition: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    let group = text(definition, "/spec/group");
+    let protected = ["k8s.io", "kubernetes.io"].iter().any(|own| {
+        group
+            .strip_suffix(own)
+            .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    });
+    let is = approval(definition);
+    if !protected || old.is_some_and(|old| approval(old) == is) {
+        return;
+    }
+    let path = FieldPath::new("metadata")
+        .child("annotations")
+        .key(APPROVAL);
+    let asked = format!("protected groups must have approval annotation {APPROVAL:?}");
+    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
+    match is {
+        Approval::Told => {}
+        Approval::Missing => errors.push(FieldError::required(&path, &format!("{asked}, {see}"))),
+        Approval::Invalid => {
+            let held = definition["metadata"]["annotations"][APPROVAL].clone();
+            let why = format!(
+                "{asked} with either a URL or a reason starting with \"unapproved\", {see}"
+            );
+            errors.push(FieldError::invalid(&path, held, &why));
+        }
     }
 }
 

@@ -70,6 +70,14 @@ fn validate(scaler: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) 
     }
     let target = &scaler["spec"]["scaleTargetRef"];
     scaling::reference(target, &path.child("scaleTargetRef"), errors);
+    // What version 1 says of the CPU is version 2's first metric, under whose name it is judged.
+    let percent = maybe_int(scaler, "/spec/targetCPUUtilizationPercentage");
+    if let Some(percent) = percent.filter(|held| *held < 1) {
+        let target = path.child("metrics").index(0).child("resource");
+        let path = target.child("target").child("averageUtilization");
+        let why = "must be greater than 0";
+        errors.push(FieldError::invalid(&path, percent, why));
+    }
     for (index, metric) in items(scaler, "/spec/metrics").iter().enumerate() {
         scaling::metric(metric, &path.child("metrics").index(index), errors);
     }

@@ -94,6 +94,8 @@ impl Hooks {
 
 /// Every kind with hooks, sorted by `kind`.
 static ALL: &[Hooks] = &[
+    validating_admission_policy::MUTATING_POLICY,
+    validating_admission_policy::MUTATING_BINDING,
     webhook_configuration::MUTATING,
     validating_admission_policy::POLICY,
     validating_admission_policy::BINDING,

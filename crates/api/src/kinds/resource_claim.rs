@@ -1,15 +1,22 @@
 //! ResourceClaims and templates of them: which devices a pod wants. Different from a stock API
 //! server: the expressions of selectors are not compiled.
 
-use super::field::{int, items, map, maybe_int, present, same, text};
+use super::field::{
+    child, children, default_number, default_text, int, items, map, present, root, same, text,
+};
 use super::{Hooks, names, volume_source};
 use crate::status::{FieldError, FieldPath};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 /// Claims.
 pub(super) const CLAIM: Hooks = Hooks {
     kind: "resource.k8s.io/v1 ResourceClaim",
+    default: |claim| {
+        if let Some(spec) = root(claim).and_then(|claim| child(claim, "spec")) {
+            fill(spec);
+        }
+    },
     validate: |claim, old, errors| {
         let path = FieldPath::new("spec");
         if !is_changed(claim, old, &path, errors) {
@@ -22,6 +29,12 @@ pub(super) const CLAIM: Hooks = Hooks {
 /// Templates of claims.
 pub(super) const TEMPLATE: Hooks = Hooks {
     kind: "resource.k8s.io/v1 ResourceClaimTemplate",
+    default: |template| {
+        let spec = root(template).and_then(|template| child(template, "spec"));
+        if let Some(spec) = spec.and_then(|spec| child(spec, "spec")) {
+            fill(spec);
+        }
+    },
     validate: |template, old, errors| {
         let path = FieldPath::new("spec");
         if is_changed(template, old, &path, errors) {
@@ -39,6 +52,28 @@ pub(super) const TEMPLATE: Hooks = Hooks {
     },
     ..Hooks::NONE
 };
+
+/// What is asked for is one device, unless the request says otherwise.
+fn fill(spec: &mut Map<String, Value>) {
+    let Some(devices) = child(spec, "devices") else {
+        return;
+    };
+    for request in children(devices, "requests") {
+        if let Some(exactly) = child(request, "exactly") {
+            fill_request(exactly);
+        }
+        for alternative in children(request, "firstAvailable") {
+            fill_request(alternative);
+        }
+    }
+}
+
+fn fill_request(request: &mut Map<String, Value>) {
+    default_text(request, "allocationMode", "ExactCount");
+    if request["allocationMode"] == "ExactCount" {
+        default_number(request, "count", 1);
+    }
+}
 
 const MOST_REQUESTS: usize = 32;
 const MOST_ALTERNATIVES: usize = 8;
@@ -128,7 +163,7 @@ fn request_name(name: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Judges how many devices of which class are wanted. What is left out is one device.
+/// Judges how many devices of which class are wanted.
 fn devices(wanted: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let at = path.child("deviceClassName");
     match text(wanted, "/deviceClassName") {
@@ -144,7 +179,7 @@ fn devices(wanted: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
             count,
             "must not be specified when allocationMode is 'All'",
         )),
-        "" | "ExactCount" if maybe_int(wanted, "/count").is_some_and(|count| count < 0) => {
+        "ExactCount" if count <= 0 => {
             errors.push(FieldError::invalid(&at, count, "must be greater than zero"));
         }
         _ => {

@@ -148,29 +148,30 @@ pub(super) fn not_an_operator(operator: &str, path: &FieldPath, errors: &mut Vec
     ));
 }
 
-/// A fault unless the selector takes the pods that the template makes. A selector that is missing
-/// or selects all is another rule's affair.
+/// A fault unless the selector takes the pods that the template makes. One that is missing takes
+/// none; that one that selects all is a fault is another rule's affair.
 pub(super) fn validate_match(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let Some(selector) = present(spec, "/selector").filter(|selector| !is_empty(selector)) else {
-        return;
+    let labels = map(spec, "/template/metadata/labels").filter(|labels| !labels.is_empty());
+    let matches = match present(spec, "/selector") {
+        None => false,
+        Some(selector) if is_empty(selector) => true,
+        Some(selector) => {
+            let parsed = serde_json::from_value(selector.clone())
+                .map_err(|error| error.to_string())
+                .and_then(|typed| LabelSelector::from_meta(Some(&typed)));
+            let Ok(parsed) = parsed else {
+                let path = path.child("selector");
+                let why = "invalid label selector";
+                errors.push(FieldError::invalid(&path, selector.clone(), why));
+                return;
+            };
+            parsed.matches(|key| labels?.get(key)?.as_str())
+        }
     };
-    let parsed = serde_json::from_value(selector.clone())
-        .map_err(|error| error.to_string())
-        .and_then(|typed| LabelSelector::from_meta(Some(&typed)));
-    let Ok(parsed) = parsed else {
-        errors.push(FieldError::invalid(
-            &path.child("selector"),
-            selector.clone(),
-            "invalid label selector",
-        ));
-        return;
-    };
-    let empty = Map::new();
-    let labels = map(spec, "/template/metadata/labels").unwrap_or(&empty);
-    if !parsed.matches(|key| labels.get(key)?.as_str()) {
+    if !matches {
         errors.push(FieldError::invalid(
             &path.child("template").child("metadata").child("labels"),
-            Value::Object(labels.clone()),
+            labels.cloned().map_or(Value::Null, Value::Object),
             "`selector` does not match template `labels`",
         ));
     }
@@ -263,12 +264,17 @@ mod tests {
         assert!(
             judged(json!({"selector": {"matchLabels": {"a": "x"}}, "template": labels})).is_empty()
         );
-        assert!(judged(json!({"template": labels})).is_empty());
+        assert!(judged(json!({"selector": {}, "template": labels})).is_empty());
+        let fault = |labels: &str| {
+            [format!(
+                "spec.template.metadata.labels: Invalid value: {labels}: `selector` does not match template `labels`"
+            )]
+        };
         assert_eq!(
             judged(json!({"selector": {"matchLabels": {"a": "y"}}, "template": labels})),
-            [
-                "spec.template.metadata.labels: Invalid value: {\"a\":\"x\"}: `selector` does not match template `labels`"
-            ]
+            fault("{\"a\":\"x\"}")
         );
+        assert_eq!(judged(json!({"template": labels})), fault("{\"a\":\"x\"}"));
+        assert_eq!(judged(json!({"template": {}})), fault("null"));
     }
 }

@@ -365,6 +365,19 @@ fn deployments_are_judged() {
         with("/spec", "selector", json!({})),
         ["spec.selector: Invalid value: {}: empty selector is invalid for deployment"]
     );
+    for kind in ["Deployment", "ReplicaSet", "StatefulSet"] {
+        let mut body = deployment();
+        body["kind"] = kind.into();
+        body["spec"]["selector"] = Value::Null;
+        assert_eq!(
+            causes(create(body)),
+            [
+                "spec.selector: Required value",
+                "spec.template.metadata.labels: Invalid value: {\"a\":\"d\"}: `selector` does not match template `labels`"
+            ],
+            "{kind}"
+        );
+    }
     assert_eq!(
         with("/spec/template/spec", "restartPolicy", json!("Never")),
         [

@@ -1,7 +1,11 @@
-//! ValidatingAdmissionPolicies and their bindings: they are stored; none is asked yet, and their
-//! expressions are not compiled.
+//! Admission policies, those that judge and those that change, and their bindings: they are stored;
+//! none is asked yet, and their expressions are not compiled.
 
-use super::field::{items, present, text};
+mod mutating;
+
+pub(super) use mutating::{BINDING as MUTATING_BINDING, POLICY as MUTATING_POLICY};
+
+use super::field::{child, default_text, items, present, root, text};
 use super::template::label_selector;
 use super::{Hooks, admission_rules, names};
 use crate::status::{FieldError, FieldPath};
@@ -11,6 +15,7 @@ use std::collections::BTreeSet;
 /// What is to be held.
 pub(super) const POLICY: Hooks = Hooks {
     kind: "admissionregistration.k8s.io/v1 ValidatingAdmissionPolicy",
+    default: fill,
     validate: |policy, _, errors| validate(policy, errors),
     ..Hooks::NONE
 };
@@ -18,6 +23,7 @@ pub(super) const POLICY: Hooks = Hooks {
 /// Of what it is to be held.
 pub(super) const BINDING: Hooks = Hooks {
     kind: "admissionregistration.k8s.io/v1 ValidatingAdmissionPolicyBinding",
+    default: fill_binding,
     validate: |binding, _, errors| validate_binding(binding, errors),
     ..Hooks::NONE
 };
@@ -25,10 +31,43 @@ pub(super) const BINDING: Hooks = Hooks {
 const MOST_ANNOTATIONS: usize = 20;
 const LONGEST_EXPRESSION: usize = 5 * 1024;
 
+fn fill(policy: &mut Value) {
+    let Some(spec) = root(policy).and_then(|policy| child(policy, "spec")) else {
+        return;
+    };
+    default_text(spec, "failurePolicy", "Fail");
+    if let Some(held) = child(spec, "matchConstraints") {
+        admission_rules::fill(held);
+    }
+}
+
+fn fill_binding(binding: &mut Value) {
+    let spec = root(binding).and_then(|binding| child(binding, "spec"));
+    if let Some(held) = spec.and_then(|spec| child(spec, "matchResources")) {
+        admission_rules::fill(held);
+    }
+}
+
 fn validate(policy: &Value, errors: &mut Vec<FieldError>) {
     let spec = &policy["spec"];
     let path = FieldPath::new("spec");
-    names::one_of(errors, spec, "failurePolicy", &path, &["Fail", "Ignore"]);
+    subject(spec, &path, errors);
+    let validations = items(spec, "/validations");
+    if validations.is_empty() && items(spec, "/auditAnnotations").is_empty() {
+        let why = "validations or auditAnnotations must contain at least one item";
+        for field in ["validations", "auditAnnotations"] {
+            errors.push(FieldError::required(&path.child(field), why));
+        }
+    }
+    for (index, held) in validations.iter().enumerate() {
+        validation(held, &path.child("validations").index(index), errors);
+    }
+    annotations(policy, &path.child("auditAnnotations"), errors);
+}
+
+/// Judges what both kinds of policies have: of which requests they are, and by which variables.
+fn subject(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    names::one_of(errors, spec, "failurePolicy", path, &["Fail", "Ignore"]);
     if let Some(kind) = present(spec, "/paramKind") {
         param_kind(kind, &path.child("paramKind"), errors);
     }
@@ -42,21 +81,10 @@ fn validate(policy: &Value, errors: &mut Vec<FieldError>) {
             }
         }
     }
-    admission_rules::conditions(spec, &path, errors);
+    admission_rules::conditions(spec, path, errors);
     for (index, held) in items(spec, "/variables").iter().enumerate() {
         variable(held, &path.child("variables").index(index), errors);
     }
-    let validations = items(spec, "/validations");
-    if validations.is_empty() && items(spec, "/auditAnnotations").is_empty() {
-        let why = "validations or auditAnnotations must contain at least one item";
-        for field in ["validations", "auditAnnotations"] {
-            errors.push(FieldError::required(&path.child(field), why));
-        }
-    }
-    for (index, held) in validations.iter().enumerate() {
-        validation(held, &path.child("validations").index(index), errors);
-    }
-    annotations(policy, &path.child("auditAnnotations"), errors);
 }
 
 fn param_kind(kind: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
@@ -193,16 +221,7 @@ fn annotations(policy: &Value, list: &FieldPath, errors: &mut Vec<FieldError>) {
 fn validate_binding(binding: &Value, errors: &mut Vec<FieldError>) {
     let spec = &binding["spec"];
     let path = FieldPath::new("spec");
-    let at = path.child("policyName");
-    match text(spec, "/policyName") {
-        "" => errors.push(FieldError::required(&at, "")),
-        name => names::check(errors, &at, name, names::dns_subdomain),
-    }
-    if let Some(held) = present(spec, "/paramRef") {
-        param_ref(held, &path.child("paramRef"), errors);
-    }
-    let held = &spec["matchResources"];
-    admission_rules::match_resources(held, &path.child("matchResources"), errors);
+    bound(spec, &path, errors);
     let list = path.child("validationActions");
     let actions = items(spec, "/validationActions");
     if actions.is_empty() {
@@ -229,6 +248,20 @@ fn validate_binding(binding: &Value, errors: &mut Vec<FieldError>) {
              in the API response and headers serves no purpose)",
         ));
     }
+}
+
+/// Judges what both kinds of bindings have: which policy is bound, and to what.
+fn bound(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let at = path.child("policyName");
+    match text(spec, "/policyName") {
+        "" => errors.push(FieldError::required(&at, "")),
+        name => names::check(errors, &at, name, names::dns_subdomain),
+    }
+    if let Some(held) = present(spec, "/paramRef") {
+        param_ref(held, &path.child("paramRef"), errors);
+    }
+    let held = &spec["matchResources"];
+    admission_rules::match_resources(held, &path.child("matchResources"), errors);
 }
 
 fn param_ref(reference: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {

@@ -1,6 +1,6 @@
 //! Validating and mutating webhook configurations: they are stored; the API server calls none yet.
 
-use super::field::{child, children, default, default_number, default_text, items, root, text};
+use super::field::{child, children, default, default_text, items, root, text};
 use super::template::label_selector;
 use super::{Hooks, admission_rules, names};
 use crate::status::{FieldError, FieldPath};
@@ -39,14 +39,14 @@ fn fill(configuration: &mut Value) {
         default_text(webhook, "matchPolicy", "Equivalent");
         default(webhook, "namespaceSelector", json!({}));
         default(webhook, "objectSelector", json!({}));
-        default_number(webhook, "timeoutSeconds", 10);
+        default(webhook, "timeoutSeconds", 10);
         for rule in children(webhook, "rules") {
             default_text(rule, "scope", "*");
         }
         if let Some(service) =
             child(webhook, "clientConfig").and_then(|client| child(client, "service"))
         {
-            default_number(service, "port", 443);
+            default(service, "port", 443);
         }
     }
 }

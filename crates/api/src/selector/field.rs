@@ -162,6 +162,10 @@ static NODES: [Field; 1] = [field_or(
     &[&["spec", "unschedulable"]],
     "false",
 )];
+static SLICES: [Field; 2] = [
+    field("spec.nodeName", &[&["spec", "nodeName"]]),
+    field("spec.driver", &[&["spec", "driver"]]),
+];
 static SECRETS: [Field; 1] = [field("type", &[&["type"]])];
 static NAMESPACES: [Field; 2] = [
     field("status.phase", &[&["status", "phase"]]),
@@ -191,6 +195,7 @@ fn fields_of(resource: &Resource) -> &'static [Field] {
         ("", "replicationcontrollers") | ("apps", "replicasets") => &REPLICAS,
         ("batch", "jobs") => &JOBS,
         ("certificates.k8s.io", "certificatesigningrequests") => &REQUESTS,
+        ("resource.k8s.io", "resourceslices") => &SLICES,
         _ => &[],
     }
 }
@@ -402,6 +407,7 @@ impl<'de> Visitor<'de> for Path<'_> {
 #[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{ConfigMap, Event, Node, Pod};
+    use k8s_openapi::api::resource::v1::ResourceSlice;
     use serde_json::{Value, json};
 
     use super::*;
@@ -436,6 +442,10 @@ mod tests {
         let node = object(&json!({"metadata": {"name": "n"}, "spec": {"unschedulable": true}}));
         let selector = FieldSelector::parse(Resource::of::<Node>(), "spec.unschedulable=true");
         assert!(selector.expect("selector").matches(&node));
+        let slice = object(&json!({"metadata": {}, "spec": {"nodeName": "n", "driver": "d"}}));
+        let slices = Resource::of::<ResourceSlice>();
+        let selector = FieldSelector::parse(slices, "spec.nodeName=n,spec.driver!=e");
+        assert!(selector.expect("selector").matches(&slice));
         let event = object(
             &json!({"metadata": {}, "involvedObject": {"name": "p"}, "source": {}, "reportingComponent": "kubelet"}),
         );

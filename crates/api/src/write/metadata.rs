@@ -116,11 +116,11 @@ fn annotations(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut Vec
     }
 }
 
+/// Owners, whose faults Kubernetes tells of the list as a whole.
 fn owners(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let owners = metadata.get("ownerReferences").and_then(Value::as_array);
-    let mut controller: Option<&str> = None;
-    for (index, owner) in owners.into_iter().flatten().enumerate() {
-        let path = path.index(index);
+    let mut controller: Option<String> = None;
+    for owner in owners.into_iter().flatten() {
         let get = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
         for (field, what) in [
             ("apiVersion", "version must not be empty"),
@@ -132,17 +132,25 @@ fn owners(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<Fiel
                 errors.push(FieldError::invalid(&path.child(field), "", what));
             }
         }
+        // An event goes by itself, and would take what it owns with it.
+        if (get("apiVersion"), get("kind")) == ("v1", "Event") {
+            let why = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid(path, owner.clone(), why));
+        }
         if owner.get("controller") != Some(&Value::Bool(true)) {
             continue;
         }
-        if let Some(first) = controller {
-            let why = format!(
-                "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
-                get("name")
-            );
-            errors.push(FieldError::invalid(&path, owner.clone(), &why));
+        let name = format!("{}/{}", get("kind"), get("name"));
+        match &controller {
+            None => controller = Some(name),
+            Some(first) => {
+                let why = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
+                );
+                let held = owners.cloned().unwrap_or_default();
+                errors.push(FieldError::invalid(path, held, &why));
+            }
         }
-        controller = Some(get("name"));
     }
 }
 

@@ -87,7 +87,11 @@ fn metadata_is_validated() {
         ),
         (
             json!({"name": "a", "namespace": "demo", "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "p"}]}),
-            "metadata.ownerReferences[0].uid: Invalid value: \"\": must not be empty",
+            "metadata.ownerReferences.uid: Invalid value: \"\": must not be empty",
+        ),
+        (
+            json!({"name": "a", "namespace": "demo", "ownerReferences": [{"apiVersion": "v1", "kind": "Event", "name": "e", "uid": "u"}]}),
+            "metadata.ownerReferences: Invalid value: {\"apiVersion\":\"v1\",\"kind\":\"Event\",\"name\":\"e\",\"uid\":\"u\"}: /v1, Kind=Event is disallowed from being an owner",
         ),
     ];
     for (metadata, fault) in table {
@@ -242,14 +246,14 @@ fn scales() {
 #[test]
 fn what_the_schema_requires_must_be_there() {
     // A kind without rules of its own.
-    let version = "admissionregistration.k8s.io/v1";
-    let kind = "MutatingAdmissionPolicy";
-    let body = json!({"apiVersion": version, "kind": kind,
-        "metadata": {"name": "a"}, "spec": {"mutations": [{}]}});
+    let (version, kind) = ("authorization.k8s.io/v1", "SelfSubjectAccessReview");
+    let selector = json!({"requirements": [{"key": "a"}]});
+    let body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": "a"},
+        "spec": {"resourceAttributes": {"labelSelector": selector}}});
     let resource = crate::resource::by_kind(version, kind).expect("served");
     assert_eq!(
         causes(create(resource, body, &context())),
-        ["spec.mutations[0].patchType: Required value"]
+        ["spec.resourceAttributes.labelSelector.requirements[0].operator: Required value"]
     );
 }
 

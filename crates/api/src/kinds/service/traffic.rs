@@ -4,7 +4,7 @@ use crate::kinds::address::{check_cidr, check_ip, check_not_special, ip};
 use crate::kinds::field::{int, items, map, maybe_int, present, text};
 use crate::kinds::names::{self, one_of};
 use crate::status::{FieldError, FieldPath};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 
 const LONGEST_AFFINITY: i64 = 86_400;
@@ -208,4 +208,27 @@ pub(super) fn families(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
     }
     let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
     one_of(errors, spec, "ipFamilyPolicy", path, &policies);
+    single_stack(spec, path, errors);
+}
+
+/// The cluster's addresses are of IPv4 alone. A service without addresses and without pods that it
+/// selects may have any: whoever writes its endpoints knows where they are.
+fn single_stack(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let headless = text(spec, "/clusterIP") == "None";
+    if headless && map(spec, "/selector").is_none_or(Map::is_empty) {
+        return;
+    }
+    for (index, family) in items(spec, "/ipFamilies").iter().enumerate() {
+        if *family == "IPv6" {
+            let path = path.child("ipFamilies").index(index);
+            let why = "not configured on this cluster";
+            errors.push(FieldError::invalid(&path, "IPv6", why));
+        }
+    }
+    let policy = text(spec, "/ipFamilyPolicy");
+    if policy == "RequireDualStack" {
+        let path = path.child("ipFamilyPolicy");
+        let why = "this cluster is not configured for dual-stack services";
+        errors.push(FieldError::invalid(&path, policy, why));
+    }
 }

@@ -105,6 +105,12 @@ fn webhooks_are_judged() {
             ),
         ),
         (
+            webhook(json!({"timeoutSeconds": 0})),
+            format!(
+                "{at}.timeoutSeconds: Invalid value: 0: the timeout value must be between 1 and 30 seconds"
+            ),
+        ),
+        (
             webhook(json!({"matchConditions": [{"name": "a", "expression": " "}]})),
             format!("{at}.matchConditions[0].expression: Required value"),
         ),
@@ -182,6 +188,93 @@ fn policies_are_judged() {
         (
             binding(json!({"paramRef": {"parameterNotFoundAction": "Deny"}})),
             "spec.paramRef: Required value: one of name or selector must be specified",
+        ),
+    ]);
+}
+
+#[test]
+fn policies_that_change_are_judged() {
+    let policy = |more: Value| {
+        let mut spec = json!({"reinvocationPolicy": "Never",
+            "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}}],
+            "matchConstraints": {"resourceRules": [
+                {"operations": ["CREATE"], "apiGroups": ["apps"], "apiVersions": ["v1"], "resources": ["deployments"]}]}});
+        merge(&mut spec, more);
+        object(GROUP, "MutatingAdmissionPolicy", json!({"spec": spec}))
+    };
+    let rule = |operation: &str| {
+        json!({"resourceRules": [
+            {"operations": [operation], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]})
+    };
+    let patch = |mutation: Value| policy(json!({"mutations": [mutation]}));
+    let binding = |more: Value| {
+        let mut spec = json!({"policyName": "p"});
+        merge(&mut spec, more);
+        object(
+            GROUP,
+            "MutatingAdmissionPolicyBinding",
+            json!({"spec": spec}),
+        )
+    };
+    let made = create(policy(json!({}))).expect("valid");
+    assert_eq!(made["spec"]["failurePolicy"], "Fail");
+    assert_eq!(
+        made["spec"]["matchConstraints"]["matchPolicy"],
+        "Equivalent"
+    );
+    accepted([
+        patch(json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}})),
+        binding(json!({"paramRef": {"name": "n", "parameterNotFoundAction": "Deny"}})),
+        binding(json!({"matchResources": rule("UPDATE")})),
+    ]);
+    refused_text([
+        (
+            policy(json!({"mutations": []})),
+            "spec.mutations: Required value: mutations must contain at least one item",
+        ),
+        (
+            policy(json!({"reinvocationPolicy": null})),
+            "spec.reinvocationPolicy: Required value",
+        ),
+        (
+            policy(json!({"reinvocationPolicy": "x"})),
+            "spec.reinvocationPolicy: Unsupported value: \"x\": supported values: *",
+        ),
+        (
+            policy(json!({"matchConstraints": null})),
+            "spec.matchConstraints: Required value",
+        ),
+        (
+            policy(json!({"matchConstraints": rule("DELETE")})),
+            "spec.matchConstraints.resourceRules.operations: Unsupported value: \"DELETE\": supported values: \"*\", \"CONNECT\", \"CREATE\", \"UPDATE\"",
+        ),
+        (
+            patch(json!({"applyConfiguration": {"expression": "Object{}"}})),
+            "spec.mutations[0].patchType: Required value",
+        ),
+        (
+            patch(json!({"patchType": "x"})),
+            "spec.mutations[0].patchType: Unsupported value: \"x\": supported values: \"ApplyConfiguration\", \"JSONPatch\"",
+        ),
+        (
+            patch(json!({"patchType": "JSONPatch"})),
+            "spec.mutations[0].jsonPatch: Required value: must be specified when patchType is JSONPatch",
+        ),
+        (
+            patch(
+                json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}, "applyConfiguration": {"expression": "x"}}),
+            ),
+            "spec.mutations[0].applyConfiguration: Invalid value: \"{applyConfiguration}\": must not be specified when patchType is JSONPatch",
+        ),
+        (
+            patch(
+                json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": " "}}),
+            ),
+            "spec.mutations[0].applyConfiguration.expression: Required value: expression is not specified",
+        ),
+        (
+            binding(json!({"matchResources": rule("DELETE")})),
+            "spec.matchResources.resourceRules.operations: Unsupported value: \"DELETE\": supported values: *",
         ),
     ]);
 }

@@ -214,3 +214,29 @@ fn events_are_judged() {
         ),
     ]);
 }
+
+#[test]
+fn a_claim_asks_for_one_device() {
+    const VERSION: &str = "resource.k8s.io/v1";
+    let spec = |request: Value| json!({"devices": {"requests": [request]}});
+    let exactly = json!({"name": "a", "exactly": {"deviceClassName": "gpu"}});
+    let body = object(
+        VERSION,
+        "ResourceClaimTemplate",
+        json!({"spec": {"spec": spec(exactly)}}),
+    );
+    let made = create(body).expect("valid");
+    assert_eq!(
+        made["spec"]["spec"]["devices"]["requests"][0]["exactly"],
+        json!({"deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1})
+    );
+    let all = json!({"name": "b", "deviceClassName": "gpu", "allocationMode": "All"});
+    let either =
+        json!({"name": "a", "firstAvailable": [all, {"name": "c", "deviceClassName": "gpu"}]});
+    let body = object(VERSION, "ResourceClaim", json!({"spec": spec(either)}));
+    let made = create(body).expect("valid");
+    assert_eq!(
+        made["spec"]["devices"]["requests"][0]["firstAvailable"],
+        json!([all, {"name": "c", "deviceClassName": "gpu", "allocationMode": "ExactCount", "count": 1}])
+    );
+}

@@ -51,6 +51,41 @@ fn definitions_are_judged() {
 }
 
 #[test]
+fn groups_of_kubernetes_own_need_an_approval() {
+    let in_group = |group: &str, approval: Value| {
+        let mut body = definition(json!({"type": "object"}));
+        body["spec"]["group"] = group.into();
+        body["metadata"] = json!({"name": format!("as.{group}"),
+            "annotations": {"api-approved.kubernetes.io": approval}});
+        body
+    };
+    let url = "https://github.com/kubernetes/kubernetes/pull/1";
+    accepted([
+        in_group("x.k8s.io", json!(url)),
+        in_group("kubernetes.io", json!("unapproved, an experiment")),
+        in_group("notk8s.io", json!(null)),
+    ]);
+    refused_text([
+        (
+            in_group("x.k8s.io", json!("")),
+            "metadata.annotations[api-approved.kubernetes.io]: Required value: protected groups must have approval annotation \"api-approved.kubernetes.io\", see https://github.com/kubernetes/enhancements/pull/1111",
+        ),
+        (
+            in_group("x.kubernetes.io", json!("yes")),
+            "metadata.annotations[api-approved.kubernetes.io]: Invalid value: \"yes\": protected groups must have approval annotation \"api-approved.kubernetes.io\" with either a URL or a reason starting with \"unapproved\", see https://github.com/kubernetes/enhancements/pull/1111",
+        ),
+    ]);
+    // What was so before may stay; what was approved stays approved.
+    let old = create(in_group("x.k8s.io", json!(url))).expect("valid");
+    let mut bare = old.clone();
+    bare["metadata"]["annotations"] = json!({});
+    assert!(causes(update(&old, bare.clone()))[0].contains("Required value"));
+    let mut new = bare.clone();
+    new["spec"]["names"]["shortNames"] = json!(["a"]);
+    assert!(update(&bare, new).is_ok());
+}
+
+#[test]
 fn schemas_are_structural() {
     let field = |schema: Value| {
         definition(

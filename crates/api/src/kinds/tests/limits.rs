@@ -349,6 +349,10 @@ fn devices_and_claims_of_them() {
     ]);
     let at = "spec.devices.requests[0]";
     refused([
+        (
+            request(json!({"name": "a", "exactly": {"deviceClassName": "gpu", "count": -1}})),
+            format!("{at}.exactly.count: Invalid value: -1: must be greater than zero"),
+        ),
         (request(json!({"name": "A_", "exactly": {"deviceClassName": "gpu"}})), format!("{at}.name: Invalid value: \"A_\": a lowercase RFC 1123 label *")),
         (request(json!({"name": "a"})), format!("{at}: Required value: exactly one of `exactly` or `firstAvailable` is required")),
         (request(json!({"name": "a", "exactly": {"deviceClassName": ""}})), format!("{at}.exactly.deviceClassName: Required value")),

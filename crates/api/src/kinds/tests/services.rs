@@ -48,3 +48,33 @@ fn a_service_gives_back_what_its_new_type_has_no_use_for() {
     assert_eq!(made["spec"].get("clusterIPs"), None);
     assert_eq!(made["spec"]["ports"][0].get("nodePort"), None);
 }
+
+#[test]
+fn the_cluster_has_addresses_of_one_family() {
+    let service = |more: Value| {
+        let mut spec = json!({"ports": [{"port": 80}]});
+        merge(&mut spec, more);
+        object("v1", "Service", json!({"spec": spec}))
+    };
+    accepted([
+        service(json!({"ipFamilyPolicy": "PreferDualStack"})),
+        service(json!({"ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"})),
+        service(
+            json!({"clusterIP": "None", "ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]}),
+        ),
+    ]);
+    refused_text([
+        (
+            service(json!({"ipFamilies": ["IPv6"]})),
+            "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+        ),
+        (
+            service(json!({"ipFamilyPolicy": "RequireDualStack"})),
+            "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
+        ),
+        (
+            service(json!({"clusterIP": "None", "selector": {"a": "b"}, "ipFamilies": ["IPv6"]})),
+            "spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster",
+        ),
+    ]);
+}

@@ -170,6 +170,14 @@ fn cron_jobs_are_judged() {
             "spec.timeZone: Invalid value: \"No where\": unknown time zone No where",
         ),
         (
+            cron(json!({"timeZone": "Nowhere"})),
+            "spec.timeZone: Invalid value: \"Nowhere\": unknown time zone Nowhere",
+        ),
+        (
+            cron(json!({"schedule": "bad"})),
+            "spec.schedule: Invalid value: \"bad\": expected exactly 5 fields, found 1: [bad]",
+        ),
+        (
             named("a".repeat(53)),
             "metadata.name: Invalid value: \"aaa*",
         ),
@@ -346,6 +354,11 @@ fn autoscalers_are_judged() {
         (
             scaler(json!({"scaleTargetRef": {"kind": "a/b"}})),
             "spec.scaleTargetRef.kind: Invalid value: \"a/b\": may not contain '/'",
+        ),
+        (
+            json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
+                "spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "Deployment", "name": "d"}, "targetCPUUtilizationPercentage": 0}}),
+            "spec.metrics[0].resource.target.averageUtilization: Invalid value: 0: must be greater than 0",
         ),
     ]);
 }

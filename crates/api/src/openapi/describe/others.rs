@@ -1,4 +1,4 @@
-//! Fields of what makes pods, serves them and configures them.
+//! Fields of what makes pods and configures them.
 
 /// By type and field. Sorted.
 pub(super) static FIELDS: &[(&str, &str)] = &[
@@ -41,13 +41,31 @@ pub(super) static FIELDS: &[(&str, &str)] = &[
         "CronJobSpec.concurrencyPolicy",
         "What happens if the job before still runs: Allow, Forbid or Replace.",
     ),
+    (
+        "CronJobSpec.failedJobsHistoryLimit",
+        "How many failed jobs are kept.",
+    ),
     ("CronJobSpec.jobTemplate", "The job to start."),
     (
         "CronJobSpec.schedule",
         "Minute, hour, day of month, month, day of week.",
     ),
+    (
+        "CronJobSpec.startingDeadlineSeconds",
+        "How late a job may still be started.",
+    ),
+    (
+        "CronJobSpec.successfulJobsHistoryLimit",
+        "How many jobs that succeeded are kept.",
+    ),
     ("CronJobSpec.suspend", "If true, nothing is started."),
     ("CronJobSpec.timeZone", "The schedule's time zone."),
+    (
+        "CrossVersionObjectReference.apiVersion",
+        "The object's version of the API.",
+    ),
+    ("CrossVersionObjectReference.kind", "The object's kind."),
+    ("CrossVersionObjectReference.name", "The object's name."),
     (
         "DeploymentSpec.minReadySeconds",
         "How long a pod must be ready to count as available.",
@@ -80,6 +98,42 @@ pub(super) static FIELDS: &[(&str, &str)] = &[
     ),
     ("DeploymentStrategy.type", "RollingUpdate or Recreate."),
     (
+        "HorizontalPodAutoscalerSpec.behavior",
+        "How fast pods come and go.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.maxReplicas",
+        "The most pods there may be.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.metrics",
+        "What is measured, and what it should be.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.minReplicas",
+        "The fewest pods there may be; 1 if not given.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.scaleTargetRef",
+        "The object that has the pods.",
+    ),
+    (
+        "HorizontalPodAutoscalerSpec.targetCPUUtilizationPercentage",
+        "How much of the CPU that they ask for the pods should use, on average.",
+    ),
+    (
+        "HorizontalPodAutoscalerStatus.conditions",
+        "Whether it can measure and scale.",
+    ),
+    (
+        "HorizontalPodAutoscalerStatus.currentReplicas",
+        "How many pods there are.",
+    ),
+    (
+        "HorizontalPodAutoscalerStatus.desiredReplicas",
+        "How many pods there should be.",
+    ),
+    (
         "JobSpec.activeDeadlineSeconds",
         "How long the job may take altogether.",
     ),
@@ -88,12 +142,40 @@ pub(super) static FIELDS: &[(&str, &str)] = &[
         "How many failures make the job fail.",
     ),
     (
+        "JobSpec.backoffLimitPerIndex",
+        "How many failures make an index fail, where each has a count of its own.",
+    ),
+    (
         "JobSpec.completionMode",
         "NonIndexed, or Indexed: each completion has a number, in JOB_COMPLETION_INDEX.",
     ),
     ("JobSpec.completions", "How many pods must succeed."),
+    (
+        "JobSpec.managedBy",
+        "Who looks after the job; the system itself if nobody is named. Cannot change.",
+    ),
+    (
+        "JobSpec.manualSelector",
+        "If true, the selector is the author's own and none is made.",
+    ),
+    (
+        "JobSpec.maxFailedIndexes",
+        "How many indexes may fail before the job does.",
+    ),
     ("JobSpec.parallelism", "How many pods may run at once."),
+    (
+        "JobSpec.podFailurePolicy",
+        "What follows from failures of some sorts: exit codes, conditions of pods.",
+    ),
+    (
+        "JobSpec.podReplacementPolicy",
+        "When a new pod takes the place of one that ends: TerminatingOrFailed, or Failed.",
+    ),
     ("JobSpec.selector", "Finds the pods; made by the system."),
+    (
+        "JobSpec.successPolicy",
+        "Which indexes suffice for the job to succeed.",
+    ),
     ("JobSpec.suspend", "If true, no pods run."),
     (
         "JobSpec.template",
@@ -214,72 +296,5 @@ pub(super) static FIELDS: &[(&str, &str)] = &[
     (
         "ServiceAccount.secrets",
         "The Secrets that its pods may use, where that is enforced.",
-    ),
-    ("ServicePort.nodePort", "The port's number on every node."),
-    (
-        "ServicePort.port",
-        "The port's number at the service's address.",
-    ),
-    (
-        "ServicePort.targetPort",
-        "The port's number or name in the pods.",
-    ),
-    (
-        "ServiceSpec.allocateLoadBalancerNodePorts",
-        "Whether a LoadBalancer takes ports of the nodes.",
-    ),
-    (
-        "ServiceSpec.clusterIP",
-        "The service's address in the cluster; None for a service without one.",
-    ),
-    (
-        "ServiceSpec.clusterIPs",
-        "The service's addresses; the first is clusterIP.",
-    ),
-    (
-        "ServiceSpec.externalIPs",
-        "Further addresses that lead to the service.",
-    ),
-    (
-        "ServiceSpec.externalName",
-        "The name to which an ExternalName service leads.",
-    ),
-    (
-        "ServiceSpec.externalTrafficPolicy",
-        "Cluster: traffic from outside goes to any pod. Local: only to those of the node that it reached.",
-    ),
-    (
-        "ServiceSpec.internalTrafficPolicy",
-        "Cluster: traffic from pods goes to any pod. Local: only to those of the same node.",
-    ),
-    ("ServiceSpec.ipFamilies", "IPv4, IPv6 or both, in order."),
-    (
-        "ServiceSpec.ipFamilyPolicy",
-        "SingleStack, PreferDualStack or RequireDualStack.",
-    ),
-    ("ServiceSpec.ports", "The ports that the service has."),
-    (
-        "ServiceSpec.publishNotReadyAddresses",
-        "Whether pods count that are not ready.",
-    ),
-    (
-        "ServiceSpec.selector",
-        "Labels of the pods behind the service.",
-    ),
-    (
-        "ServiceSpec.sessionAffinity",
-        "ClientIP: a client stays with its pod. None: it need not.",
-    ),
-    (
-        "ServiceSpec.sessionAffinityConfig",
-        "How long a client stays with its pod.",
-    ),
-    (
-        "ServiceSpec.trafficDistribution",
-        "Which pods are preferred, as PreferSameZone or PreferSameNode.",
-    ),
-    (
-        "ServiceSpec.type",
-        "ClusterIP, NodePort, LoadBalancer or ExternalName.",
     ),
 ];

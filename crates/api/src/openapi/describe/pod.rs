@@ -200,7 +200,7 @@ pub(super) static FIELDS: &[(&str, &str)] = &[
     ),
     (
         "PodSpec.restartPolicy",
-        "What happens when a container ends: Always, OnFailure or Never start it again.",
+        "When a container that ended is started again: Always, OnFailure (if it failed) or Never.",
     ),
     ("PodSpec.schedulerName", "Who chooses the node."),
     (
@@ -267,6 +267,10 @@ pub(super) static FIELDS: &[(&str, &str)] = &[
     (
         "ProjectedVolumeSource.sources",
         "What is put together into one directory.",
+    ),
+    (
+        "ResourceRequirements.claims",
+        "Which of the pod's claims of devices the container uses. carob's nodes do not start such containers yet.",
     ),
     (
         "ResourceRequirements.limits",
