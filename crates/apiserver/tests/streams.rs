@@ -23,6 +23,8 @@ use tonic::{Request, Response, Status, Streaming};
 #[derive(Clone, Default)]
 struct Agent {
     echo: Arc<Mutex<Option<Echo>>>,
+    /// Whether the container has ended.
+    ended: Arc<Mutex<bool>>,
 }
 
 type Echo = mpsc::Sender<Result<LogsChunk, Status>>;
@@ -38,6 +40,11 @@ impl Node for Agent {
         let asked = request.into_inner();
         if asked.previous {
             let why = "previous terminated container \"c\" in pod \"p\" not found";
+            return Err(Status::failed_precondition(why));
+        }
+        assert_eq!(asked.attach, asked.follow);
+        if asked.attach && *self.ended.lock() {
+            let why = "container \"c\" in pod \"p\" is not running";
             return Err(Status::failed_precondition(why));
         }
         if asked.follow && asked.stream() == LogStream::Stderr {
@@ -75,7 +82,7 @@ impl Node for Agent {
     }
 }
 
-async fn agent(server: &Server) -> u16 {
+async fn agent(server: &Server, agent: Agent) -> u16 {
     let identity = server.node_identity();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -83,15 +90,16 @@ async fn agent(server: &Server) -> u16 {
     let serving = tonic::transport::Server::builder()
         .tls_config(identity.tonic_server())
         .unwrap()
-        .add_service(NodeServer::new(Agent::default()))
+        .add_service(NodeServer::new(agent))
         .serve_with_incoming(incoming);
     tokio::spawn(serving);
     port
 }
 
 /// Makes a node whose agent answers.
-async fn node(server: &Server) {
-    let port = agent(server).await;
+async fn node(server: &Server) -> Agent {
+    let own = Agent::default();
+    let port = agent(server, own.clone()).await;
     let node = json!({
         "metadata": {"name": "n1"},
         "status": {
@@ -100,6 +108,7 @@ async fn node(server: &Server) {
         },
     });
     server.post("/api/v1/nodes", node).await.expect(201);
+    own
 }
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -159,8 +168,8 @@ async fn a_log_comes_from_the_pods_node() {
 }
 
 /// A pod `p` with a container `c` on the node, and who may attach to it.
-async fn attachable(server: &Server) -> (Context, CancellationToken) {
-    node(server).await;
+async fn attachable(server: &Server) -> (Context, CancellationToken, Agent) {
+    let agent = node(server).await;
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
         {"name": "c", "image": "i", "stdin": true}]}});
     server.post(PODS, pod).await.expect(201);
@@ -177,13 +186,13 @@ async fn attachable(server: &Server) -> (Context, CancellationToken) {
         },
         namespace: "default".to_owned(),
     };
-    (context, stop)
+    (context, stop, agent)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_go_through_one_web_socket() {
     let server = Server::start().await;
-    let (context, _stop) = attachable(&server).await;
+    let (context, _stop, _) = attachable(&server).await;
     let path = format!("{PODS}/p/attach?stdin=true&stdout=true&stderr=true");
     let mut open = Channels::open(&context, &path).await.unwrap();
     let mut out = Vec::new();
@@ -192,7 +201,7 @@ async fn streams_go_through_one_web_socket() {
         assert_eq!(channel, channels::STDOUT);
         out.push(data);
     }
-    assert_eq!(out, ["one\n", "Some(0) Stdout\n"]);
+    assert_eq!(out, ["one\n", "None Stdout\n"]);
     for text in ["typed", "more"] {
         open.send(channels::STDIN, text.as_bytes()).await.unwrap();
         let echoed = open.next().await.unwrap().unwrap();
@@ -209,7 +218,7 @@ async fn streams_go_through_one_web_socket() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_attached_to_is_said() {
     let server = Server::start().await;
-    let (context, _stop) = attachable(&server).await;
+    let (context, _stop, _) = attachable(&server).await;
     // Nobody reads the errors: the agent of this test takes no input then.
     let path = format!("{PODS}/p/attach?stdin=true");
     let mut open = Channels::open(&context, &path).await.unwrap();
@@ -239,4 +248,44 @@ async fn what_cannot_be_attached_to_is_said() {
             .unwrap()
             .contains("WebSocket")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_does_not_run_is_refused_before_anything_is_upgraded() {
+    let server = Server::start().await;
+    let (context, _stop, agent) = attachable(&server).await;
+    let refused = async |query: &str| {
+        let path = format!("{PODS}/p/attach?{query}");
+        let websocket = Channels::open(&context, &path).await.unwrap_err();
+        // kubectl tries SPDY next, and says what becomes of that.
+        let spdy = server.post(&path, json!({})).await.expect(400);
+        let why = "container \"c\" in pod \"p\" is not running";
+        assert_eq!(websocket.code(), Some(400), "{query}");
+        assert_eq!(websocket.to_string(), why, "{query}");
+        assert_eq!(
+            (&spdy["message"], &spdy["reason"]),
+            (&json!(why), &json!("BadRequest"))
+        );
+    };
+    let queries = [
+        "stdin=true",
+        "stderr=true",
+        "stdin=true&stdout=true&stderr=true",
+    ];
+    // As only the agent knows.
+    *agent.ended.lock() = true;
+    for query in queries {
+        refused(query).await;
+    }
+    // As the pod's status says, whatever the agent would.
+    *agent.ended.lock() = false;
+    for phase in ["Succeeded", "Failed"] {
+        let status = json!({"status": {"phase": phase}});
+        let merge = "application/merge-patch+json";
+        let path = format!("{PODS}/p/status");
+        server.call("PATCH", &path, merge, status).await.expect(200);
+        for query in queries {
+            refused(query).await;
+        }
+    }
 }
