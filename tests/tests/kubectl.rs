@@ -17,6 +17,10 @@ const CASES: &[Case] = &[
     ("events_and_describe", events),
     ("garbage_goes_with_its_owner", garbage),
     ("attach_passes_input_and_output", attach),
+    (
+        "runs_show_what_was_printed_before_anybody_attached",
+        run_attached,
+    ),
 ];
 
 fn main() {
@@ -359,4 +363,37 @@ fn attach(cluster: &Cluster) -> Outcome {
     cluster
         .wait_for("pods/cat", "/status/phase", "Succeeded")
         .map(drop)
+}
+
+/// Prints "hello" and ends.
+const HELLO: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 16) "hello\n")
+    (func (export "_start")
+        (i32.store (i32.const 0) (i32.const 16))
+        (i32.store (i32.const 4) (i32.const 6))
+        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+fn run_attached(cluster: &Cluster) -> Outcome {
+    let cat = carob_tests::guest(cluster, "cat", carob_tests::CAT)?;
+    carob_tests::succeed(cluster.carob_command(&["push"]).arg(cat).arg("cat"))?;
+    // It runs until its input has ended: what is attached to is alive.
+    let run = "run NAME --image=cat --restart=Never --rm -q -i";
+    let echoed = cluster.kubectl_with(&run.replace("NAME", "alive"), "typed\n")?;
+    check(echoed.contains("typed"), echoed)?;
+    // It has ended before anybody can attach to it.
+    let hello = carob_tests::guest(cluster, "hello", HELLO)?;
+    carob_tests::succeed(cluster.carob_command(&["push"]).arg(hello).arg("hello"))?;
+    for n in 0..3 {
+        let run = format!("run short-{n} --image=hello --restart=Never --rm -i");
+        let printed = cluster.kubectl_with(&run, "")?;
+        check(printed.contains("hello"), format!("{n}: {printed}"))?;
+    }
+    // Nothing is attached to what does not run any more.
+    cluster.kubectl("run ended --image=hello --restart=Never")?;
+    cluster.wait_for("pods/ended", "/status/phase", "Succeeded")?;
+    let refused = cluster.kubectl_fails("attach ended")?;
+    check(refused.contains("completed pod"), refused)?;
+    cluster.kubectl("delete pod ended").map(drop)
 }

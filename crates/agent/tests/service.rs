@@ -151,10 +151,30 @@ async fn logs_are_for_servers() {
         follow: true,
         ..request("main")
     };
-    assert_eq!(
-        read(address, &server, follow).await.unwrap(),
-        "one\ntwo\nthree\n"
+    let attached = LogsRequest {
+        attach: true,
+        ..follow.clone()
+    };
+    // It ends while it is attached to.
+    let (attached, followed) = tokio::join!(
+        read(address, &server, attached),
+        read(address, &server, follow)
     );
+    assert_eq!(attached.unwrap(), "two\nthree\n");
+    assert_eq!(followed.unwrap(), "one\ntwo\nthree\n");
+    let attach = |container| LogsRequest {
+        follow: true,
+        attach: true,
+        ..request(container)
+    };
+    for container in ["main", "never"] {
+        let refused = read(address, &server, attach(container)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert_eq!(
+            refused.message(),
+            format!("container \"{container}\" in pod \"p\" is not running")
+        );
+    }
     let tail = LogsRequest {
         tail_lines: Some(1),
         ..request("main")

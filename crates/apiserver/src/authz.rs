@@ -34,6 +34,8 @@ pub(crate) struct Attributes<'a> {
     /// There is no pod of this namespace and name: a node may be told so, for that is how it learns
     /// that its pod is gone.
     pub(crate) absent: bool,
+    /// Namespace and name of the claim that the volume asked for is bound to.
+    pub(crate) claim: Option<(&'a str, &'a str)>,
 }
 
 /// What was decided, and why, as far as there is something to say: what allowed it, or what stood in
@@ -167,6 +169,10 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
             matches!(asked.verb, "update" | "patch" | "get")
                 && (asked.absent || index.runs(node, asked.namespace, asked.name))
         }
+        ("", "pods", "eviction") => {
+            asked.verb == "create"
+                && (asked.absent || index.runs(node, asked.namespace, asked.name))
+        }
         ("", "configmaps", "") => refers(Referent::ConfigMap),
         ("", "secrets", "") => refers(Referent::Secret),
         ("", "serviceaccounts", "") => refers(Referent::ServiceAccount),
@@ -175,11 +181,25 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
             let account = Referent::ServiceAccount;
             asked.verb == "create" && index.refers(node, account, asked.namespace, asked.name)
         }
-        ("", "persistentvolumeclaims", "") => refers(Referent::Claim),
+        ("", "persistentvolumeclaims", "") => asked.verb == "get" && refers(Referent::Claim),
+        // That of a claim that a pod of the node mounts.
+        ("", "persistentvolumes", "") => {
+            let mounts = |(namespace, name)| index.refers(node, Referent::Claim, namespace, name);
+            asked.verb == "get" && asked.claim.is_some_and(mounts)
+        }
         ("" | "events.k8s.io", "events", "") => {
             matches!(asked.verb, "create" | "patch" | "update")
         }
-        ("storage.k8s.io", "csinodes", "") => asked.verb == "get" && named_itself,
+        ("storage.k8s.io", "csinodes", "") => match asked.verb {
+            "create" => asked.name.is_empty() || named_itself,
+            "get" | "update" | "patch" | "delete" => named_itself,
+            _ => false,
+        },
+        // Its own certificates: what it may be given is for whoever approves it to judge.
+        ("certificates.k8s.io", "certificatesigningrequests", "") => {
+            reads || asked.verb == "create"
+        }
+        ("", "endpoints", "") => asked.verb == "get",
         ("", "services" | "namespaces", "")
         | ("discovery.k8s.io", "endpointslices", "")
         | ("node.k8s.io", "runtimeclasses", "")

@@ -201,15 +201,18 @@ impl ApiServer {
                 Err(_) => return None,
             },
         };
-        let certificate = stream.get_ref().1.peer_certificates();
-        let subject = certificate
-            .and_then(|chain| chain.first())
-            .and_then(|der| Subject::of(der).ok());
+        let certificates = stream.get_ref().1.peer_certificates();
+        let certificate = certificates.and_then(|chain| chain.first());
+        let subject = certificate.and_then(|der| Subject::of(der).ok());
         let user = subject.as_ref().and_then(CertifiedUser::of);
         let identity = match (&user, subject) {
             (Some(user), _) => self.certified(user).await.ok()?,
             (None, Some(subject)) => Identity::of_subject(subject),
             (None, None) => Identity::anonymous(),
+        };
+        let identity = match certificate {
+            Some(der) => identity.by_certificate(der),
+            None => identity,
         };
         let connection = Connection {
             identity,

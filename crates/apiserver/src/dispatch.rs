@@ -133,11 +133,10 @@ impl ApiServer {
         headers: &HeaderMap,
     ) -> Result<Identity, Status> {
         // A certificate comes first, as in Kubernetes. Join tokens are shown elsewhere.
-        if !headers.contains_key(http::header::AUTHORIZATION) || !identity.is_anonymous() {
+        let token = tokens::bearer(headers).filter(|_| identity.is_anonymous());
+        let Some(token) = token else {
             return Ok(identity.clone());
-        }
-        let unauthorized = || Status::unauthorized("Unauthorized");
-        let token = tokens::bearer(headers).ok_or_else(unauthorized)?;
+        };
         match self.believe(token, &tokens::own_audiences()).await? {
             Ok(bearer) => {
                 Span::current().record("user", &bearer.identity.user);
@@ -145,7 +144,7 @@ impl ApiServer {
             }
             Err(fault) => {
                 debug!(%fault, "a token is not believed");
-                Err(unauthorized())
+                Err(Status::unauthorized("Unauthorized"))
             }
         }
     }

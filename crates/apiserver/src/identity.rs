@@ -9,6 +9,7 @@ use client::tls::Subject;
 use http::HeaderMap;
 use http::header::HeaderValue;
 use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
 
 use crate::authz::Attributes;
 use crate::ca;
@@ -17,6 +18,9 @@ use crate::ca;
 pub(crate) const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 /// The group of all service accounts; with a colon and a namespace, of those there.
 pub(crate) const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+
+/// Under what in a user's extra it is said by which credential they were known.
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 const ANONYMOUS: &str = "system:anonymous";
 const AUTHENTICATED: &str = "system:authenticated";
@@ -119,6 +123,15 @@ impl Identity {
             return Identity::anonymous();
         }
         Identity::new(subject.common_name, subject.organizations)
+    }
+
+    /// The same user, known by this certificate (its DER); nobody is known by any.
+    pub(crate) fn by_certificate(mut self, der: &[u8]) -> Identity {
+        if !self.is_anonymous() {
+            let id = format!("X509SHA256={}", hex::encode(Sha256::digest(der)));
+            self.extra.insert(CREDENTIAL_ID.to_owned(), vec![id]);
+        }
+        self
     }
 
     /// Whether the user is of a group.

@@ -89,14 +89,11 @@ impl ApiServer {
         same_version(head)?;
         let request: Request = parse(body)?;
         if request.role == Role::Server && role != Role::Server {
-            return Err(Status::forbidden(
-                Subject {
-                    group: "",
-                    name: "tokens",
-                },
-                "",
-                "this token is for agents; a server needs one made with --role server",
-            ));
+            return Err(Status {
+                message: "this token is for agents; a server needs one made with --role server"
+                    .to_owned(),
+                ..Status::forbidden(tokens(), "", "")
+            });
         }
         check_name(&request.node_name)?;
         if role == Role::Agent {
@@ -237,6 +234,13 @@ impl ApiServer {
             members: self.members(),
             leader: self.leader(),
         })
+    }
+}
+
+fn tokens() -> Subject<'static> {
+    Subject {
+        group: "",
+        name: "tokens",
     }
 }
 

@@ -298,6 +298,8 @@ async fn kubectl_gives_rights_and_asks_for_them() {
     }
     let all = k("auth can-i --list").await;
     assert!(all.contains("*.*"), "{all}");
+    let of_paths = |line: &&str| line.trim_start().starts_with("[*] ");
+    assert_eq!(all.lines().filter(of_paths).count(), 1, "{all}");
     // A second time it adds what is missing, and keeps what is there.
     let more = RIGHTS.replace("[get, list]", "[get, watch]");
     cluster.kubectl_with("auth reconcile -f -", &more).await;

@@ -3,7 +3,7 @@
 mod agent;
 mod server;
 
-use agent::{PODS, bind, node};
+use agent::{Agent, PODS, bind, node};
 use apiserver::ca::Profile;
 use client::channels::{self, Channels};
 use client::kubeconfig::{Context, Credentials};
@@ -59,8 +59,8 @@ async fn a_log_comes_from_the_pods_node() {
 }
 
 /// A pod `p` with a container `c` on the node, and who may attach to it.
-async fn attachable(server: &Server) -> (Context, CancellationToken) {
-    agent::pod(server).await;
+async fn attachable(server: &Server) -> (Context, CancellationToken, Agent) {
+    let agent = agent::pod(server).await;
     let (url, stop) = server.listen().await;
     let admin = server.ca.issue(&Profile::Admin).unwrap();
     let context = Context {
@@ -73,13 +73,13 @@ async fn attachable(server: &Server) -> (Context, CancellationToken) {
         },
         namespace: "default".to_owned(),
     };
-    (context, stop)
+    (context, stop, agent)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn streams_go_through_one_web_socket() {
     let server = Server::start().await;
-    let (context, _stop) = attachable(&server).await;
+    let (context, _stop, _) = attachable(&server).await;
     let path = format!("{PODS}/p/attach?stdin=true&stdout=true&stderr=true");
     let mut open = Channels::open(&context, &path).await.unwrap();
     let mut out = Vec::new();
@@ -88,7 +88,7 @@ async fn streams_go_through_one_web_socket() {
         assert_eq!(channel, channels::STDOUT);
         out.push(data);
     }
-    assert_eq!(out, ["one\n", "Some(0) Stdout\n"]);
+    assert_eq!(out, ["one\n", "None Stdout\n"]);
     for text in ["typed", "more"] {
         open.send(channels::STDIN, text.as_bytes()).await.unwrap();
         let echoed = open.next().await.unwrap().unwrap();
@@ -105,7 +105,7 @@ async fn streams_go_through_one_web_socket() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_attached_to_is_said() {
     let server = Server::start().await;
-    let (context, _stop) = attachable(&server).await;
+    let (context, _stop, _) = attachable(&server).await;
     // Nobody reads the errors: the agent of this test takes no input then.
     let path = format!("{PODS}/p/attach?stdin=true");
     let mut open = Channels::open(&context, &path).await.unwrap();
@@ -135,4 +135,44 @@ async fn what_cannot_be_attached_to_is_said() {
             .unwrap()
             .contains("WebSocket")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_does_not_run_is_refused_before_anything_is_upgraded() {
+    let server = Server::start().await;
+    let (context, _stop, agent) = attachable(&server).await;
+    let refused = async |query: &str| {
+        let path = format!("{PODS}/p/attach?{query}");
+        let websocket = Channels::open(&context, &path).await.unwrap_err();
+        // kubectl tries SPDY next, and says what becomes of that.
+        let spdy = server.post(&path, json!({})).await.expect(400);
+        let why = "container \"c\" in pod \"p\" is not running";
+        assert_eq!(websocket.code(), Some(400), "{query}");
+        assert_eq!(websocket.to_string(), why, "{query}");
+        assert_eq!(
+            (&spdy["message"], &spdy["reason"]),
+            (&json!(why), &json!("BadRequest"))
+        );
+    };
+    let queries = [
+        "stdin=true",
+        "stderr=true",
+        "stdin=true&stdout=true&stderr=true",
+    ];
+    // As only the agent knows.
+    *agent.ended.lock() = true;
+    for query in queries {
+        refused(query).await;
+    }
+    // As the pod's status says, whatever the agent would.
+    *agent.ended.lock() = false;
+    for phase in ["Succeeded", "Failed"] {
+        let status = json!({"status": {"phase": phase}});
+        let merge = "application/merge-patch+json";
+        let path = format!("{PODS}/p/status");
+        server.call("PATCH", &path, merge, status).await.expect(200);
+        for query in queries {
+            refused(query).await;
+        }
+    }
 }

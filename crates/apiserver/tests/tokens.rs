@@ -248,3 +248,29 @@ async fn others_can_verify_tokens_by_the_published_keys() {
     let header: Value = serde_json::from_slice(&header).unwrap();
     assert_eq!(header["kid"], keys.json()["keys"][0]["kid"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_bearers_token_says_who_somebody_is() {
+    let server = Server::start().await;
+    let (url, stop) = server.listen().await;
+    let nobody = nobody(&server, &url);
+    for (header, open, closed) in [
+        ("Basic YTpi", 200, 403),
+        ("Negotiate x", 200, 403),
+        ("Bearer ", 200, 403),
+        ("Bearer", 200, 403),
+        ("Bearer nonsense", 401, 401),
+    ] {
+        for (path, code) in [
+            ("/livez", open),
+            ("/version", open),
+            ("/api/v1/nodes", closed),
+            ("/metrics", closed),
+        ] {
+            let request = http::Request::get(path).header("authorization", header);
+            let answer = send(&nobody, request.body(Bytes::new()).unwrap()).await;
+            assert_eq!(answer.code, code, "{header:?} {path}");
+        }
+    }
+    stop.cancel();
+}

@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 use server::{Server, call};
+use sha2::{Digest, Sha256};
 
 /// A new user, as the administrator makes one.
 async fn add(server: &Server, name: &str, groups: &[&str]) -> Result<Identity, client::Error> {
@@ -46,11 +47,17 @@ async fn a_user_is_known_by_the_groups_that_were_given() {
     let server = Server::start().await;
     let (url, stop) = server.listen().await;
     let jane = add(&server, "jane", &["dev", "qa"]).await.unwrap();
+    let chain = client::tls::certificates(&jane.cert_pem).unwrap();
+    let id = format!("X509SHA256={}", hex::encode(Sha256::digest(&chain[0])));
     let jane = over_https(&url, &jane);
     let seen = whoami(&jane).await.expect(201);
     assert_eq!(
         seen["status"]["userInfo"],
-        json!({"username": "jane", "groups": ["dev", "qa", "system:authenticated"]})
+        json!({
+            "username": "jane",
+            "groups": ["dev", "qa", "system:authenticated"],
+            "extra": {"authentication.kubernetes.io/credential-id": [id]},
+        })
     );
     let taken = add(&server, "jane", &["system:masters"]).await.unwrap_err();
     assert_eq!(taken.code(), Some(409), "{taken}");

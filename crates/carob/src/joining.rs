@@ -45,7 +45,7 @@ pub(crate) async fn ask(
             }
             Err(error) => {
                 let hint = match error.code() {
-                    Some(401 | 403) => " (does the token belong to it, and has it not expired?)",
+                    Some(401) => " (does the token belong to it, and has it not expired?)",
                     _ => "",
                 };
                 return Err(error)

@@ -11,6 +11,10 @@ use crate::{
 
 pub use crate::tls::SERVERS;
 
+/// By what the refusal to attach to a container ends that has not started or has ended: a program
+/// that only passes input on has nothing to complain of then.
+pub const NOT_RUNNING: &str = "is not running";
+
 #[expect(
     missing_docs,
     clippy::allow_attributes,

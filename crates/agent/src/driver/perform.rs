@@ -236,6 +236,12 @@ fn have_volumes(cell: &Cell, made: BTreeMap<String, Made>) -> Observation {
     Observation::VolumesReady(due.min())
 }
 
+/// A duration as the kubelet prints it in events: to the millisecond, in Go's form.
+fn shown(took: Duration) -> String {
+    let nanos = i64::try_from(took.as_nanos()).unwrap_or(i64::MAX);
+    api::time::format_duration(nanos - nanos % 1_000_000)
+}
+
 async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String) {
     let pod = cell.state.lock().pod.clone();
     let Some(spec) = pod.container(&container) else {
@@ -255,13 +261,13 @@ async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String) {
     let keys = image::Keys::of(&driver.0.tools.client, &pod).await;
     match images.module(&image, policy, &keys).await {
         Ok(ready) => {
-            let took = began.elapsed().as_millis();
+            let took = shown(began.elapsed());
             normal(
                 "Pulled",
                 match present {
                     true => format!("Container image \"{image}\" already present on machine"),
                     false => format!(
-                        "Successfully pulled image \"{image}\" in {took}ms ({took}ms including waiting). Image size: {} bytes.",
+                        "Successfully pulled image \"{image}\" in {took} ({took} including waiting). Image size: {} bytes.",
                         ready.size
                     ),
                 },
@@ -332,5 +338,23 @@ async fn forget(driver: &Driver, cell: &Arc<Cell>) {
 fn warn(cell: &Cell, what: &str, result: io::Result<()>) {
     if let Err(error) = result {
         tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "{what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_in_events() {
+        for (nanos, text) in [
+            (1_035_987_654, "1.035s"),
+            (35_999_999, "35ms"),
+            (999_999, "0s"),
+            (61_500_000_000, "1m1.5s"),
+        ] {
+            assert_eq!(shown(Duration::from_nanos(nanos)), text);
+        }
+        assert_eq!(shown(Duration::MAX), "2562047h47m16.854s");
     }
 }

@@ -9,7 +9,7 @@ mod write;
 
 pub(crate) use line::{Line, Stream};
 pub(crate) use read::{Options, Reading, last};
-pub(crate) use write::Log;
+pub(crate) use write::{Log, Progress};
 
 use std::io;
 use std::path::{Path, PathBuf};

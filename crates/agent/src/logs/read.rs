@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) follow: bool,
     /// Only so many lines from the end.
     pub(crate) tail: Option<usize>,
+    /// Only what was written after the log had come so far; `tail` means nothing then.
+    pub(crate) after: Option<Progress>,
     /// Only what was printed at or after this time.
     pub(crate) since: Option<Timestamp>,
     /// Only what was printed there. `tail` counts the lines of both.
@@ -65,7 +67,13 @@ impl Reading {
     ) -> io::Result<Self> {
         let live = live.filter(|_| options.follow).map(|log| log.progress());
         let (at_dir, tail) = (dir.clone(), options.tail);
-        let at = blocking(move || start(&at_dir, attempt, tail)).await?;
+        let at = match options.after {
+            Some(Progress { number, length, .. }) => Position {
+                number,
+                offset: length,
+            },
+            None => blocking(move || start(&at_dir, attempt, tail)).await?,
+        };
         let left = options.limit.unwrap_or(u64::MAX);
         Ok(Self {
             dir,
@@ -362,6 +370,27 @@ mod tests {
         }
         assert_eq!(stamped, "2026-11-21T10:00:05.000000000Z three\n");
         assert_eq!(last(b.dir.path(), 0, 2, 7).unwrap(), "\nthree\n");
+    }
+
+    #[tokio::test]
+    async fn what_comes_after_a_point_is_not_lost_however_late_it_is_read() {
+        let b = Bench::new(400);
+        let (out, err) = b.log.writers();
+        print(&out, "before\n");
+        let after = Some(*b.log.progress().borrow());
+        // Far enough to begin another file.
+        let later: String = (0..20).map(|i| format!("after {i}\n")).collect();
+        print(&err, &later);
+        drop((out, err));
+        for follow in [false, true] {
+            let options = Options {
+                follow,
+                after,
+                tail: Some(0),
+                ..Options::default()
+            };
+            assert_eq!(b.read(options).await, later, "{follow}");
+        }
     }
 
     #[tokio::test]

@@ -94,7 +94,10 @@ impl Node for Containers {
         admit_server(&request)?;
         let request = request.into_inner();
         let found = self.driver.log(&request).map_err(refusal)?;
-        let options = options(&request, self.clock.now())?;
+        let options = Options {
+            after: found.after,
+            ..options(&request, self.clock.now())?
+        };
         let internal = |e: std::io::Error| Status::internal(format!("the log cannot be read: {e}"));
         let reading = Reading::start(found.dir, found.attempt, found.live, options)
             .await
@@ -156,5 +159,6 @@ fn options(request: &LogsRequest, now: Timestamp) -> Result<Options, Status> {
         stream,
         timestamps: request.timestamps,
         limit: request.limit_bytes.map(|n| u64::try_from(n).unwrap_or(0)),
+        after: None,
     })
 }

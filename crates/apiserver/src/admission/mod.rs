@@ -100,10 +100,10 @@ fn node_restriction(call: &Call, _old: Option<&Value>, object: &mut Value) -> Re
     own_name(call, node, name)
 }
 
-/// Refuses a node another node's Node and Lease.
+/// Refuses a node another node's Node, Lease and CSINode.
 fn own_name(call: &Call, node: &str, name: &str) -> Result<(), Status> {
     let own_name_only = match (call.resource.group, call.resource.plural) {
-        ("", "nodes") => true,
+        ("", "nodes") | ("storage.k8s.io", "csinodes") => true,
         ("coordination.k8s.io", "leases") => call.namespace() == Some(NODE_LEASES),
         _ => false,
     };
@@ -151,19 +151,15 @@ pub(crate) fn node_pod(call: &Call, stored: &Value) -> Result<(), Status> {
     Err(Status::forbidden(call.resource, name, &why))
 }
 
-/// Refuses a node's change of what its pod belongs to and how it is found: it reports a status.
+/// Refuses a node's change of what is not its own of a pod's status.
 fn node_status(call: &Call, old: &Value, new: &Value) -> Result<(), Status> {
     let Some(node) = node_at_a_pod(call) else {
         return Ok(());
     };
-    let kept = ["labels", "annotations", "finalizers", "ownerReferences"];
-    let changed = node::changed(Some(&old["metadata"]), &new["metadata"]);
-    let Some(field) = kept.into_iter().find(|field| changed.contains(field)) else {
-        return Ok(());
-    };
-    let name = new["metadata"]["name"].as_str().unwrap_or_default();
-    let why = format!("node {node:?} is not allowed to modify metadata.{field}");
-    Err(Status::forbidden(call.resource, name, &why))
+    node::judge_pod(old, new).map_err(|why| {
+        let name = new["metadata"]["name"].as_str().unwrap_or_default();
+        Status::forbidden(call.resource, name, &format!("node {node:?} {why}"))
+    })
 }
 
 /// Refuses a deletion that would take the cluster's floor away, or what is another node's.

@@ -76,6 +76,20 @@ fn judge(old: Option<&Value>, new: &Value) -> Result<(), String> {
     none("modify labels", &reserved)
 }
 
+/// Judges a node's write to a pod of its own: it reports a status, and leaves alone what the pod
+/// belongs to, how it is found, and which claims were made for it.
+pub(super) fn judge_pod(old: &Value, new: &Value) -> Result<(), String> {
+    let kept = ["labels", "annotations", "finalizers", "ownerReferences"];
+    let metadata = changed(Some(&old["metadata"]), &new["metadata"]);
+    if let Some(field) = kept.into_iter().find(|field| metadata.contains(field)) {
+        return Err(format!("is not allowed to modify metadata.{field}"));
+    }
+    if changed(Some(&old["status"]), &new["status"]).contains("resourceClaimStatuses") {
+        return Err("cannot update resource claim statuses".to_owned());
+    }
+    Ok(())
+}
+
 fn none(what: &str, labels: &[&str]) -> Result<(), String> {
     if labels.is_empty() {
         return Ok(());
@@ -189,6 +203,47 @@ mod tests {
                 "{path}"
             );
         }
+    }
+
+    #[test]
+    fn of_its_pod_a_node_reports_the_status() {
+        let claims = json!([{"name": "gpu", "resourceClaimName": "p-gpu"}]);
+        let old = json!({
+            "metadata": {"name": "p", "labels": {"app": "web"}},
+            "status": {"phase": "Pending", "resourceClaimStatuses": claims},
+        });
+        for (parent, field, value, want) in [
+            ("/status", "phase", json!("Running"), Ok(())),
+            ("/status", "resourceClaimStatuses", claims.clone(), Ok(())),
+            (
+                "/status",
+                "resourceClaimStatuses",
+                json!([{"name": "gpu", "resourceClaimName": "another"}]),
+                Err("cannot update resource claim statuses"),
+            ),
+            (
+                "/status",
+                "resourceClaimStatuses",
+                Value::Null,
+                Err("cannot update resource claim statuses"),
+            ),
+            (
+                "/metadata",
+                "labels",
+                json!({"app": "bank"}),
+                Err("is not allowed to modify metadata.labels"),
+            ),
+        ] {
+            let mut new = old.clone();
+            new.pointer_mut(parent).unwrap()[field] = value;
+            let judged = judge_pod(&old, &new);
+            assert_eq!(judged, want.map_err(str::to_owned), "{field}");
+        }
+        // Nor does it make up any.
+        let bare = json!({"metadata": {}, "status": {}});
+        let with = json!({"metadata": {}, "status": {"resourceClaimStatuses": claims}});
+        assert!(judge_pod(&bare, &with).is_err());
+        assert_eq!(judge_pod(&bare, &bare), Ok(()));
     }
 
     #[test]

@@ -19,6 +19,7 @@ fn ask<'a>(line: &'a str) -> Attributes<'a> {
         name,
         node_name: words.next(),
         absent: false,
+        claim: None,
     }
 }
 
@@ -26,7 +27,8 @@ fn index() -> NodeIndex {
     let mut index = NodeIndex::default();
     let pod = br#"{"spec":{"nodeName":"n1","serviceAccountName":"sa","containers":[
         {"name":"c","envFrom":[{"secretRef":{"name":"env"}}]}],
-        "volumes":[{"name":"v","configMap":{"name":"cm"}}]}}"#;
+        "volumes":[{"name":"v","configMap":{"name":"cm"}},
+            {"name":"d","persistentVolumeClaim":{"claimName":"data-cm"}}]}}"#;
     index.put("ns", "mine", pod);
     index.put(
         "ns",
@@ -78,7 +80,18 @@ fn a_node_may_do_its_work_and_no_more() {
         "watch discovery.k8s.io/endpointslices /",
         "get /namespaces /ns",
         "create /serviceaccounts:token ns/sa",
+        "create /pods:eviction ns/mine",
+        "get /persistentvolumeclaims ns/data-cm",
         "get storage.k8s.io/csinodes /n1",
+        "create storage.k8s.io/csinodes /",
+        "update storage.k8s.io/csinodes /n1",
+        "patch storage.k8s.io/csinodes /n1",
+        "delete storage.k8s.io/csinodes /n1",
+        "create certificates.k8s.io/certificatesigningrequests /",
+        "get certificates.k8s.io/certificatesigningrequests /csr",
+        "list certificates.k8s.io/certificatesigningrequests /",
+        "watch certificates.k8s.io/certificatesigningrequests /",
+        "get /endpoints ns/e",
         "list storage.k8s.io/csidrivers /",
         "watch node.k8s.io/runtimeclasses /",
         "create authorization.k8s.io/subjectaccessreviews /",
@@ -113,13 +126,48 @@ fn a_node_may_do_its_work_and_no_more() {
         "create /serviceaccounts:token elsewhere/sa",
         "create /serviceaccounts:token ns/",
         "create /serviceaccounts ns/",
+        "create /pods:eviction ns/other",
+        "get /persistentvolumeclaims ns/data-theirs",
+        "list /persistentvolumeclaims ns/",
+        "watch /persistentvolumeclaims ns/data-cm",
+        "update /persistentvolumeclaims ns/data-cm",
+        "get /persistentvolumes /pv",
+        "list /persistentvolumes /",
+        "update certificates.k8s.io/certificatesigningrequests /csr",
+        "delete certificates.k8s.io/certificatesigningrequests /csr",
+        "update certificates.k8s.io/certificatesigningrequests:approval /csr",
+        "list /endpoints ns/",
         "get storage.k8s.io/csinodes /n2",
+        "create storage.k8s.io/csinodes /n2",
+        "patch storage.k8s.io/csinodes /n2",
         "list storage.k8s.io/csinodes /",
         "create authorization.k8s.io/selfsubjectaccessreviews /",
         "create rbac.authorization.k8s.io/clusterrolebindings /",
         "list apps/deployments ns/",
     ] {
         assert!(!allowed(&node, &ask(line), &index), "{line}");
+    }
+}
+
+#[test]
+fn a_node_reads_the_volume_of_a_claim_that_its_pod_mounts() {
+    let node = Identity::new("system:node:n1", [NODES]);
+    for (verb, claim, may) in [
+        ("get", Some(("ns", "data-cm")), true),
+        ("get", Some(("ns", "data-theirs")), false),
+        ("get", Some(("elsewhere", "data-cm")), false),
+        ("get", None, false),
+        ("watch", Some(("ns", "data-cm")), false),
+        ("update", Some(("ns", "data-cm")), false),
+    ] {
+        let asked = Attributes {
+            verb,
+            resource: "persistentvolumes",
+            name: "pv",
+            claim,
+            ..Attributes::default()
+        };
+        assert_eq!(allowed(&node, &asked, &index()), may, "{verb} {claim:?}");
     }
 }
 

@@ -4,12 +4,33 @@ use api::selector::FieldSelector;
 use api::status::Subject;
 use api::{Resource, Status};
 use http::{HeaderMap, Method};
+use k8s_openapi::api::core::v1::PersistentVolume;
+use serde::Deserialize;
 use tracing::Span;
 
 use crate::authz::{self, Allowed, Attributes, Decision};
 use crate::identity::{BadImpersonation, Identity, Impersonation};
 use crate::request::{Query, ResourcePath, Verb};
 use crate::{ApiServer, handlers, rbac, respond};
+
+/// The part of a volume by which a node may read it.
+#[derive(Deserialize)]
+struct Volume {
+    spec: VolumeSpec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct VolumeSpec {
+    claim_ref: Option<ClaimReference>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ClaimReference {
+    namespace: String,
+    name: String,
+}
 
 impl ApiServer {
     /// Whom the request is to be judged as: who asks, or whom they may impersonate and want to.
@@ -57,8 +78,26 @@ impl ApiServer {
         allowed: Allowed,
     ) -> Decision {
         let cache = &self.inner.cache;
+        let claim = identity.node().and_then(|_| self.claim_of(asked));
+        let asked = &Attributes {
+            claim: claim
+                .as_ref()
+                .map(|of| (of.namespace.as_str(), of.name.as_str())),
+            ..asked.clone()
+        };
         let (nodes, rights) = (cache.nodes.read(), cache.rights.read());
         authz::decide(identity, asked, &nodes, &rights, allowed)
+    }
+
+    /// The claim that a volume which is asked for is bound to.
+    fn claim_of(&self, asked: &Attributes<'_>) -> Option<ClaimReference> {
+        let volumes = Resource::of::<PersistentVolume>();
+        let (group, plural, get) = (asked.group, asked.resource, asked.verb == "get");
+        if !get || group != volumes.group || plural != volumes.plural || asked.name.is_empty() {
+            return None;
+        }
+        let volume = self.inner.cache.get(volumes, None, asked.name)?;
+        volume.view::<Volume>().ok()?.spec.claim_ref
     }
 
     /// The same of a path that is no resource's.
@@ -120,6 +159,7 @@ impl ApiServer {
             name,
             node_name: demands("spec.nodeName"),
             absent: false,
+            claim: None,
         };
         self.knows_rights().await?;
         let mut decision = self.decide(identity, &asked, Allowed::Bare);

@@ -68,26 +68,14 @@ pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
     }
     let pod = PodContainer::read(call).await?;
     let wanted = Wanted::read(&call.query)?;
-    let handshake = Handshake::read(call)?;
+    pod.may_run(call.name())?;
     let mut agent = pod.agent(call).await?.ok_or_else(|| {
         Status::bad_request(format!("pod {} does not have a host assigned", call.name()))
     })?;
-    let mut outputs = Outputs::new();
-    for (channel, stream) in wanted.outputs() {
-        let request = LogsRequest {
-            namespace: pod.namespace.clone(),
-            pod: call.name().to_owned(),
-            uid: pod.uid.clone(),
-            container: pod.container.clone(),
-            follow: true,
-            tail_lines: Some(0),
-            stream: stream.into(),
-            ..LogsRequest::default()
-        };
-        let chunks = agent.client.logs(request).await;
-        let chunks = chunks.map_err(|e| agent.refusal(&e))?.into_inner();
-        outputs.push(chunks.map(move |chunk| (channel, chunk)).boxed());
-    }
+    // Before the protocol is changed: kubectl shows the log of a container that has ended, but only
+    // where it is refused.
+    let outputs = outputs(call, &pod, &wanted, &mut agent).await?;
+    let handshake = Handshake::read(call)?;
     let input = wanted.stdin.then(|| {
         let target = StdinTarget {
             namespace: pod.namespace,
@@ -114,6 +102,35 @@ pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
         }
     });
     Ok(response)
+}
+
+/// What the container prints from now on. It is asked for although nobody may want it: by it the
+/// agent says whether the container runs.
+async fn outputs(
+    call: &Call,
+    pod: &PodContainer,
+    wanted: &Wanted,
+    agent: &mut Agent,
+) -> Result<Outputs, Status> {
+    let mut outputs = Outputs::new();
+    for (channel, stream) in wanted.asked() {
+        let request = LogsRequest {
+            namespace: pod.namespace.clone(),
+            pod: call.name().to_owned(),
+            uid: pod.uid.clone(),
+            container: pod.container.clone(),
+            follow: true,
+            attach: true,
+            stream: stream.into(),
+            ..LogsRequest::default()
+        };
+        let chunks = agent.client.logs(request).await;
+        let chunks = chunks.map_err(|e| agent.refusal(&e))?.into_inner();
+        if wanted.any_output() {
+            outputs.push(chunks.map(move |chunk| (channel, chunk)).boxed());
+        }
+    }
+    Ok(outputs)
 }
 
 /// The streams that the client wants.
@@ -144,8 +161,14 @@ impl Wanted {
         ))
     }
 
-    fn outputs(&self) -> impl Iterator<Item = (u8, LogStream)> + use<> {
-        let out = self.stdout.then_some((STDOUT, LogStream::Stdout));
+    fn any_output(&self) -> bool {
+        self.stdout || self.stderr
+    }
+
+    /// The outputs that the agent is asked for: one at least.
+    fn asked(&self) -> impl Iterator<Item = (u8, LogStream)> + use<> {
+        let out = self.stdout || !self.stderr;
+        let out = out.then_some((STDOUT, LogStream::Stdout));
         let err = self.stderr.then_some((STDERR, LogStream::Stderr));
         out.into_iter().chain(err)
     }

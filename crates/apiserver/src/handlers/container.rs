@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use api::Status;
+use client::node::NOT_RUNNING;
 use client::node::node_client::NodeClient;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use tonic::Code;
@@ -18,6 +19,8 @@ pub(super) struct PodContainer {
     pub(super) container: String,
     /// Where the pod is placed, if it is.
     node: Option<String>,
+    /// The pod has ended: nothing of it will run any more.
+    ended: bool,
 }
 
 /// The agent of the pod's node.
@@ -38,13 +41,28 @@ impl PodContainer {
         record_uid(pod.uid());
         let uid = pod.uid().to_owned();
         let pod: Pod = pod.view().map_err(|e| Status::internal(e.to_string()))?;
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        let ended = matches!(phase, Some("Succeeded" | "Failed"));
         let spec = pod.spec.unwrap_or_default();
         Ok(Self {
             namespace: call.namespace().unwrap_or_default().to_owned(),
             uid,
             container: container(call.name(), &spec, call.query.text("container"))?,
             node: spec.node_name.filter(|n| !n.is_empty()),
+            ended,
         })
+    }
+
+    /// Refuses a container of a pod that has ended. Of others only the agent knows whether they run:
+    /// what the status says may be of a moment ago.
+    pub(super) fn may_run(&self, pod: &str) -> Result<(), Status> {
+        if !self.ended {
+            return Ok(());
+        }
+        Err(Status::bad_request(format!(
+            "container \"{}\" in pod \"{pod}\" {NOT_RUNNING}",
+            self.container
+        )))
     }
 
     /// The agent that runs it; `None` where the pod is not placed yet.

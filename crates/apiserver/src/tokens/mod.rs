@@ -22,6 +22,8 @@ use key::Key;
 
 /// The store's key of the signing key.
 const STORED: &[u8] = b"/carob/service-accounts/key";
+/// In the place of a token that is no text.
+const NOBODYS: &str = "\u{fffd}";
 /// Where the public keys are.
 pub(crate) const KEYS_PATH: &str = "/openid/v1/jwks";
 /// Where it is said who the issuer is (OpenID Connect Discovery).
@@ -43,12 +45,18 @@ pub(crate) fn own_audiences() -> Vec<String> {
     vec![ISSUER.to_owned()]
 }
 
-/// The token of an `Authorization` header.
+/// The token of an `Authorization` header; none where the header names another scheme or no token,
+/// which Kubernetes takes for no credentials at all. As there, what follows a second blank is not
+/// looked at.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+    let value = headers.get(http::header::AUTHORIZATION)?.as_bytes();
+    let mut words = value.trim_ascii().split(|byte| *byte == b' ');
+    let (scheme, token) = (words.next()?, words.next()?);
+    if !scheme.eq_ignore_ascii_case(b"bearer") || token.is_empty() {
+        return None;
+    }
+    // What is no text is a token all the same, and nobody's.
+    Some(std::str::from_utf8(token).unwrap_or(NOBODYS))
 }
 
 impl ApiServer {
@@ -165,16 +173,23 @@ mod tests {
     #[test]
     fn the_header_of_a_bearer() {
         for (header, token) in [
-            ("Bearer abc", Some("abc")),
-            ("bearer  abc ", Some("abc")),
-            ("Basic abc", None),
-            ("Bearer ", None),
-            ("Bearer", None),
-            ("abc", None),
+            (&b"Bearer abc"[..], Some("abc")),
+            (b" bearer abc ", Some("abc")),
+            (b"BEARER abc def", Some("abc")),
+            (b"Bearer \xff", Some(NOBODYS)),
+            (b"Bearer  abc", None),
+            (b"Basic abc", None),
+            (b"Negotiate x", None),
+            (b"Bearer ", None),
+            (b"Bearer", None),
+            (b"Bearerabc", None),
+            (b"abc", None),
+            (b"", None),
         ] {
+            let value = http::HeaderValue::from_bytes(header).unwrap();
             let mut headers = HeaderMap::new();
-            headers.insert(http::header::AUTHORIZATION, header.parse().unwrap());
-            assert_eq!(bearer(&headers), token, "{header}");
+            headers.insert(http::header::AUTHORIZATION, value);
+            assert_eq!(bearer(&headers), token, "{}", header.escape_ascii());
         }
         assert_eq!(bearer(&HeaderMap::new()), None);
     }

@@ -16,8 +16,10 @@ use crate::server::Server;
 
 /// Answers with what it was asked; what comes as input goes out again as errors.
 #[derive(Clone, Default)]
-struct Agent {
+pub(crate) struct Agent {
     echo: Arc<Mutex<Option<Echo>>>,
+    /// Whether the container has ended.
+    pub(crate) ended: Arc<Mutex<bool>>,
 }
 
 type Echo = mpsc::Sender<Result<LogsChunk, Status>>;
@@ -33,6 +35,11 @@ impl Node for Agent {
         let asked = request.into_inner();
         if asked.previous {
             let why = "previous terminated container \"c\" in pod \"p\" not found";
+            return Err(Status::failed_precondition(why));
+        }
+        assert_eq!(asked.attach, asked.follow);
+        if asked.attach && *self.ended.lock() {
+            let why = "container \"c\" in pod \"p\" is not running";
             return Err(Status::failed_precondition(why));
         }
         if asked.follow && asked.stream() == LogStream::Stderr {
@@ -75,7 +82,7 @@ impl Node for Agent {
     }
 }
 
-async fn agent(server: &Server) -> u16 {
+async fn agent(server: &Server, agent: Agent) -> u16 {
     let identity = server.node_identity();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -83,15 +90,16 @@ async fn agent(server: &Server) -> u16 {
     let serving = tonic::transport::Server::builder()
         .tls_config(identity.tonic_server())
         .unwrap()
-        .add_service(NodeServer::new(Agent::default()))
+        .add_service(NodeServer::new(agent))
         .serve_with_incoming(incoming);
     tokio::spawn(serving);
     port
 }
 
 /// Makes a node whose agent answers.
-pub(crate) async fn node(server: &Server) {
-    let port = agent(server).await;
+pub(crate) async fn node(server: &Server) -> Agent {
+    let own = Agent::default();
+    let port = agent(server, own.clone()).await;
     let node = json!({
         "metadata": {"name": "n1"},
         "status": {
@@ -100,6 +108,7 @@ pub(crate) async fn node(server: &Server) {
         },
     });
     server.post("/api/v1/nodes", node).await.expect(201);
+    own
 }
 
 pub(crate) const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -112,10 +121,11 @@ pub(crate) async fn bind(server: &Server) {
 }
 
 /// A pod `p` with a container `c` on the node.
-pub(crate) async fn pod(server: &Server) {
-    node(server).await;
+pub(crate) async fn pod(server: &Server) -> Agent {
+    let agent = node(server).await;
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
         {"name": "c", "image": "i", "stdin": true}]}});
     server.post(PODS, pod).await.expect(201);
     bind(server).await;
+    agent
 }

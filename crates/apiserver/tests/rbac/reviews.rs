@@ -208,3 +208,23 @@ async fn reviews_say_why_and_refuse_what_is_no_question() {
     .await
     .expect(400);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_do_everything_is_told_so_once() {
+    let server = Server::start().await;
+    // The cluster's servers have no role for it.
+    for group in ["system:masters", "system:carob:servers"] {
+        let root = User::new(&server, "root", &[group]);
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+        let review = json!({"spec": {"namespace": "default"}});
+        let said = root.post(path, review).await.expect(201);
+        for (list, field) in [
+            ("resourceRules", "resources"),
+            ("nonResourceRules", "nonResourceURLs"),
+        ] {
+            let rules = said["status"][list].as_array().unwrap();
+            let all = rules.iter().filter(|rule| rule[field] == json!(["*"]));
+            assert_eq!(all.count(), 1, "{group} {list}: {said}");
+        }
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use client::join::Role;
 use client::token::Token as JoinToken;
 use client::{Client, DeleteOptions, ListOptions, Object};
@@ -11,7 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use rand::Rng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::output::{List, ListFormat};
 use crate::target::Target;
@@ -74,11 +74,13 @@ impl Token {
             Command::Rm { id } => {
                 let id = id.split('.').next().unwrap_or(&id);
                 let name = format!("bootstrap-token-{id}");
-                client
-                    .of::<Secret>()
-                    .delete(NAMESPACE, &name, &DeleteOptions::default())
-                    .await
-                    .with_context(|| format!("cannot remove the token {id}"))?;
+                let secrets = client.of::<Secret>();
+                let options = DeleteOptions::default();
+                let removed = secrets.delete(NAMESPACE, &name, &options).await;
+                removed.map_err(|error| match error.is_not_found() {
+                    true => anyhow!("token {id:?} not found"),
+                    false => anyhow!(error).context(format!("cannot remove the token {id}")),
+                })?;
                 println!("removed {id}");
             }
         }
@@ -130,21 +132,33 @@ pub(crate) async fn create(
 async fn list(client: &Client, output: ListFormat) -> Result<()> {
     let options = ListOptions::namespace(NAMESPACE).fields(format!("type={TYPE}"));
     let secrets = client.of::<Secret>().list(&options).await?.items;
-    let row = |secret: &Secret| {
-        let data = secret.data.clone().unwrap_or_default();
-        let text = |key: &str| {
-            let value = data.get(key);
-            value.map(|ByteString(v)| String::from_utf8_lossy(v).into_owned())
-        };
-        let id = secret.name().trim_start_matches("bootstrap-token-");
-        json!({"id": id, "role": text("usage-carob-role"), "expires": text("expiration")})
-    };
+    let now = Timestamp::now();
     let list = List {
         columns: &[("ID", "id"), ("ROLE", "role"), ("EXPIRES", "expires")],
         narrow: 3,
-        rows: secrets.iter().map(row).collect(),
+        rows: secrets.iter().map(|secret| row(secret, now)).collect(),
     };
     list.print(output)
+}
+
+/// A token as it is listed: when it expires, to the second, and whether it has.
+fn row(secret: &Secret, now: Timestamp) -> Value {
+    let data = secret.data.clone().unwrap_or_default();
+    let text = |key: &str| {
+        let value = data.get(key);
+        value.map(|ByteString(v)| String::from_utf8_lossy(v).into_owned())
+    };
+    let id = secret.name().trim_start_matches("bootstrap-token-");
+    let expires = text("expiration").map(|text| match text.parse::<Timestamp>() {
+        // What cannot be read is not believed to be still to come.
+        Err(_) => format!("{text} (expired)"),
+        Ok(end) => {
+            let second = Timestamp::from_second(end.as_second()).unwrap_or(end);
+            let past = if end <= now { " (expired)" } else { "" };
+            format!("{second}{past}")
+        }
+    });
+    json!({"id": id, "role": text("usage-carob-role"), "expires": expires})
 }
 
 /// Letters and digits that a token may hold.
@@ -178,6 +192,46 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokens_are_listed_by_when_they_expire() {
+        let now = "2026-11-21T10:00:00.5Z".parse().unwrap();
+        for (expiration, shown) in [
+            (
+                Some("2026-11-22T10:00:00.123456789Z"),
+                json!("2026-11-22T10:00:00Z"),
+            ),
+            (
+                Some("2026-11-21T10:00:00.5Z"),
+                json!("2026-11-21T10:00:00Z (expired)"),
+            ),
+            (
+                Some("2026-11-20T10:00:00Z"),
+                json!("2026-11-20T10:00:00Z (expired)"),
+            ),
+            (Some("soon"), json!("soon (expired)")),
+            (None, Value::Null),
+        ] {
+            let mut data = std::collections::BTreeMap::new();
+            let mut put = |key: &str, value: &str| {
+                data.insert(key.to_owned(), ByteString(value.as_bytes().to_vec()))
+            };
+            put("usage-carob-role", "agent");
+            if let Some(expiration) = expiration {
+                put("expiration", expiration);
+            }
+            let secret = Secret {
+                metadata: ObjectMeta {
+                    name: Some("bootstrap-token-abc".to_owned()),
+                    ..ObjectMeta::default()
+                },
+                data: Some(data),
+                ..Secret::default()
+            };
+            let row = row(&secret, now);
+            assert_eq!(row, json!({"id": "abc", "role": "agent", "expires": shown}));
+        }
+    }
 
     #[test]
     fn durations() {

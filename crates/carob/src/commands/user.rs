@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use client::kubeconfig;
 use client::tls::Identity;
 use client::users::{self, NewUser};
@@ -61,7 +61,11 @@ impl User {
             }
             Command::Ls { output } => self.list(*output).await,
             Command::Revoke { name } => {
-                users::revoke(&self.target.client()?, name).await?;
+                let revoked = users::revoke(&self.target.client()?, name).await;
+                revoked.map_err(|error| match error.is_not_found() {
+                    true => anyhow!("user {name:?} not found"),
+                    false => error.into(),
+                })?;
                 println!("revoked {name}");
                 Ok(())
             }
@@ -71,7 +75,10 @@ impl User {
     async fn add(&self, name: &str, groups: &[String], file: PathBuf) -> Result<()> {
         // Before anything is made: what is there may be somebody's only key.
         if file.exists() {
-            bail!("{} exists: choose another file by --output", file.display());
+            bail!(
+                "{} exists, maybe of an earlier {name}: remove it if nobody needs it any more, or choose another file by --output",
+                file.display()
+            );
         }
         kubeconfig::check(&file).await?;
         let context = self.target.context()?;
@@ -81,7 +88,13 @@ impl User {
             groups: groups.to_owned(),
             csr: made.csr_pem,
         };
-        let certified = users::add(&self.target.client()?, &new).await?;
+        let certified = users::add(&self.target.client()?, &new).await;
+        let certified = certified.map_err(|error| match error.is_already_exists() {
+            true => {
+                anyhow!("user {name:?} already exists: `carob user revoke {name}` takes them back")
+            }
+            false => error.into(),
+        })?;
         let identity = Identity {
             cert_pem: certified.certificate,
             key_pem: made.key_pem,

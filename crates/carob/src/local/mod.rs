@@ -3,9 +3,11 @@
 
 pub(crate) mod down;
 pub(crate) mod layout;
+mod patience;
 mod port;
 pub(crate) mod process;
 mod reach;
 mod start;
 pub(crate) mod status;
 pub(crate) mod up;
+pub(crate) mod words;

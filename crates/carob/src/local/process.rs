@@ -284,20 +284,6 @@ pub(crate) fn spawn_with(
         .with_context(|| format!("cannot start a {}", role.name()))
 }
 
-/// What a process that ended too early said.
-pub(crate) fn last_words(role: Role, data_dir: &Path) -> String {
-    let file = data_dir.join(role.name()).join("log").join("stderr.log");
-    let text = fs::read_to_string(&file).unwrap_or_default();
-    let tail: Vec<&str> = text.lines().rev().take(8).collect();
-    match tail.is_empty() {
-        true => format!(
-            "it said nothing; see {}",
-            file.parent().unwrap_or(&file).display()
-        ),
-        false => tail.into_iter().rev().collect::<Vec<_>>().join("\n"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,6 +14,9 @@ use k8s_openapi::api::core::v1::Node;
 use super::layout::{self, Cluster, NodeDir, ServerPorts};
 use super::process;
 
+/// How long a server that is asked how it is may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
 /// Whether the node's server has a place in the store already.
 pub(super) fn is_member(node: &NodeDir) -> bool {
     node.server().join("store").exists() && node.server().join("member.json").exists()
@@ -22,21 +25,24 @@ pub(super) fn is_member(node: &NodeDir) -> bool {
 /// Whether a ready server of this very cluster answers at `url`.
 pub(super) async fn answers(nodes: &[NodeDir], url: String) -> bool {
     match connect(nodes, [url]) {
-        Ok(client) => is_serving(&client).await,
+        Ok(client) => is_serving(&client).await.is_ok(),
         Err(_) => false,
     }
 }
 
-pub(super) async fn is_serving(client: &Client) -> bool {
-    let request = http::Request::get("/readyz").body(bytes::Bytes::new());
-    match request {
-        Ok(request) => client
-            .with_timeout(Duration::from_secs(2))
-            .raw(request)
-            .await
-            .is_ok(),
-        Err(_) => false,
-    }
+/// Whether a server is ready, and why not.
+pub(super) async fn is_serving(client: &Client) -> Result<()> {
+    let request = http::Request::get("/readyz").body(bytes::Bytes::new())?;
+    client.with_timeout(ANSWERS_WITHIN).raw(request).await?;
+    Ok(())
+}
+
+/// A client of the servers that run, if one of them is ready and knows the others.
+pub(super) async fn serving(nodes: &[NodeDir]) -> Result<Client> {
+    let client = client_of(nodes)?;
+    client::join::members(&client.with_timeout(ANSWERS_WITHIN)).await?;
+    is_serving(&client).await?;
+    Ok(client)
 }
 
 /// Whether a node's `Ready` condition holds.

@@ -14,14 +14,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::down;
 use super::layout::{self, Cluster, NodeDir};
+use super::patience::Patience;
 use super::process::{self, Role};
-use super::reach::{
-    admin, answers, api_url, client_of, client_url, is_member, is_ready, is_serving, shared_url,
-};
+use super::reach::{admin, answers, api_url, client_url, is_member, is_ready, serving, shared_url};
+use super::words;
 use crate::commands::token;
 use crate::version;
 
-/// How long everything together may take. A cold machine compiles nothing here; what takes long is
+/// How long the first answer may take, and how long all nodes then. A cold machine compiles nothing here; what takes long is
 /// a store that catches up.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
@@ -32,6 +32,8 @@ pub(super) struct Start<'a> {
     dir: &'a Path,
     snapshot_after: Option<u64>,
     started: Vec<Started<'a>>,
+    /// What the servers' logs said before is no matter of this call.
+    began: Timestamp,
 }
 
 /// A server that this call started.
@@ -55,6 +57,7 @@ impl<'a> Start<'a> {
             dir,
             snapshot_after,
             started: Vec::new(),
+            began: Timestamp::now(),
         }
     }
 
@@ -132,22 +135,19 @@ impl<'a> Start<'a> {
 
     /// A client of the servers that run, once one of them answers.
     async fn first_answer(&mut self) -> Result<Client> {
-        let deadline = tokio::time::Instant::now() + READY_WITHIN;
+        let mut patience = Patience::new(READY_WITHIN);
         loop {
             self.check_alive()?;
-            if let Ok(client) = client_of(self.nodes)
-                && client::join::members(&client).await.is_ok()
-                && is_serving(&client).await
-            {
-                return Ok(client);
+            let tried = tokio::time::timeout_at(patience.until, serving(self.nodes)).await;
+            let why = match tried {
+                Ok(Ok(client)) => return Ok(client),
+                Ok(Err(error)) => format!("{error:#}"),
+                Err(_) => "it takes too long".to_owned(),
+            };
+            if patience.is_over() {
+                return Err(self.too_late(&format!("no server answers: {why}")));
             }
-            if tokio::time::Instant::now() > deadline {
-                bail!(
-                    "no server answers within {} s: see {}",
-                    READY_WITHIN.as_secs(),
-                    self.logs()
-                );
-            }
+            patience.waits_for(&format!("a server to answer: {why}"));
             // Nothing announces that a process begins to listen.
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -160,7 +160,7 @@ impl<'a> Start<'a> {
         let leases =
             Informer::<Lease>::start(client.of(), ListOptions::namespace("kube-node-lease"));
         let (mut node_changes, mut lease_changes) = (nodes.subscribe(), leases.subscribe());
-        let deadline = tokio::time::Instant::now() + READY_WITHIN;
+        let mut patience = Patience::new(READY_WITHIN);
         let mut look = tokio::time::interval(Duration::from_millis(200));
         loop {
             let mut missing = self.missing(&nodes, &leases, since);
@@ -170,14 +170,11 @@ impl<'a> Start<'a> {
             if missing.is_empty() {
                 return self.check_alive();
             }
-            if tokio::time::Instant::now() > deadline {
-                bail!(
-                    "not ready within {} s: {}; see {}",
-                    READY_WITHIN.as_secs(),
-                    missing.join(", "),
-                    self.logs()
-                );
+            let missing = missing.join(", ");
+            if patience.is_over() {
+                return Err(self.too_late(&format!("not ready: {missing}")));
             }
+            patience.waits_for(&format!("{missing} to be ready"));
             tokio::select! {
                 _ = node_changes.next() => {}
                 _ = lease_changes.next() => {}
@@ -245,7 +242,7 @@ impl<'a> Start<'a> {
                 bail!(
                     "the server {} ended ({status}): {}",
                     node.name,
-                    process::last_words(Role::Server, &node.dir)
+                    words::last_words(Role::Server, &node.dir)
                 );
             }
         }
@@ -265,8 +262,16 @@ impl<'a> Start<'a> {
         }
     }
 
-    fn logs(&self) -> String {
-        self.dir.join("*/server/log").display().to_string()
+    /// What did not come about in time, and what the servers said meanwhile that may be why.
+    fn too_late(&self, what: &str) -> anyhow::Error {
+        let mut text = format!("{what} (waited {} s)", READY_WITHIN.as_secs());
+        for node in self.nodes {
+            for line in words::reasons(Role::Server, &node.dir, self.began) {
+                text += &format!("\n{}: {line}", node.name);
+            }
+        }
+        let logs = self.dir.join("*/server/log");
+        anyhow::anyhow!("{text}\nsee {}", logs.display())
     }
 }
 

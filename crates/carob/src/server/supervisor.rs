@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Args, Node, becomes, pki};
 use crate::local::layout::{make_private_dir, write_private};
 use crate::local::process::{self, Role};
+use crate::local::words;
 
 /// An agent that lived this long has worked: the next fault is a first one.
 const WORKED: Duration = Duration::from_secs(10);
@@ -131,7 +132,7 @@ pub(super) async fn run(
             (pause * 2).min(LONGEST_PAUSE)
         };
         tracing::warn!(
-            last = process::last_words(Role::Agent, &plan.data_dir),
+            last = words::last_words(Role::Agent, &plan.data_dir),
             "the agent ended: it starts again"
         );
         tokio::select! {

@@ -203,6 +203,7 @@ impl ResourceAttributes {
             name: &self.name,
             node_name: selector.and_then(|s| s.exact("spec.nodeName")),
             absent: false,
+            claim: None,
         }
     }
 }
