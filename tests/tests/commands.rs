@@ -320,6 +320,7 @@ fn show(cluster: &Cluster) -> Outcome {
             ("auth whoami", "system:masters"),
             ("cluster-info", "is running at"),
             ("get --raw /version", "\"gitVersion\": \"v1.36"),
+            ("get --raw /version", "\"emulationMinor\": \"36\""),
             ("get --raw /readyz?verbose", "readyz check passed"),
             ("api-versions", "apps/v1"),
             ("api-resources -o wide", "deployments"),

@@ -51,6 +51,8 @@ fn small() -> Vec<Value> {
     let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "a"});
     [
         ("v1", "PodTemplate", "x", json!({"template": pod})),
+        ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicy", "x", json!({"spec": {"matchConstraints": rules, "reinvocationPolicy": "Never", "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}]}})),
+        ("admissionregistration.k8s.io/v1", "MutatingAdmissionPolicyBinding", "x", json!({"spec": {"policyName": "a"}})),
         ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicy", "x", json!({"spec": {"matchConstraints": rules, "validations": [{"expression": "true"}]}})),
         ("admissionregistration.k8s.io/v1", "ValidatingAdmissionPolicyBinding", "x", json!({"spec": {"policyName": "a", "validationActions": ["Deny"]}})),
         ("apiregistration.k8s.io/v1", "APIService", "v1.example.com", json!({"spec": {"group": "example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1}})),
