@@ -136,14 +136,16 @@ impl<'a> Start<'a> {
     /// A client of the servers that run, once one of them answers.
     async fn first_answer(&mut self) -> Result<Client> {
         let mut patience = Patience::new(READY_WITHIN);
+        let mut why = "it takes too long".to_owned();
         loop {
             self.check_alive()?;
             let tried = tokio::time::timeout_at(patience.until, serving(self.nodes)).await;
-            let why = match tried {
+            match tried {
                 Ok(Ok(client)) => return Ok(client),
-                Ok(Err(error)) => format!("{error:#}"),
-                Err(_) => "it takes too long".to_owned(),
-            };
+                Ok(Err(error)) => why = format!("{error:#}"),
+                // What was said before says more than that the time is over.
+                Err(_) => {}
+            }
             if patience.is_over() {
                 return Err(self.too_late(&format!("no server answers: {why}")));
             }
