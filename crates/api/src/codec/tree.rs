@@ -200,17 +200,10 @@ impl<'de> DeserializeSeed<'de> for Root<'_, '_> {
     }
 }
 
-/// Reads a value of any shape.
-pub(super) fn any<'a, 't>(walk: &'a mut Walk<'t>) -> Node<'a, 't> {
-    Node {
-        shape: &Shape::Any,
-        walk,
-    }
-}
-
+/// Reads a value of a shape.
 pub(super) struct Node<'a, 't> {
-    shape: &'t Shape,
-    walk: &'a mut Walk<'t>,
+    pub(super) shape: &'t Shape,
+    pub(super) walk: &'a mut Walk<'t>,
 }
 
 impl<'de> DeserializeSeed<'de> for Node<'_, '_> {

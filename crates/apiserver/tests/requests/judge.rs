@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::world::Answer;
 
-/// The codes of refusals, each with the reasons that Kubernetes gives with it. There is no 500 but [`VERSIONED`]:
+/// The codes of refusals, each with the reasons that Kubernetes gives with it. There is no 500 but [`PLAIN`]:
 /// nothing that is sent may break a server. 501 is what carob does not offer and refuses by name.
 const REASONS: &[(u16, &[&str])] = &[
     (400, &["BadRequest"]),
@@ -24,8 +24,12 @@ const REASONS: &[(u16, &[&str])] = &[
     (504, &["Timeout"]),
 ];
 
-/// What Kubernetes says, without a reason and as a 500, to a create of what has a version: clients know it so.
-const VERSIONED: &str = "resourceVersion should not be set on objects to be created";
+/// What Kubernetes says, without a reason and as a 500, to a create of what has a version, and to an apply of fields that
+/// its merging library does not know: clients know it so.
+const PLAIN: [&str; 2] = [
+    "resourceVersion should not be set on objects to be created",
+    "failed to create typed patch object (",
+];
 
 /// Whether a path is of a resource, and no document that everybody may read.
 pub(crate) fn of_resource(path: &str) -> bool {
@@ -45,7 +49,7 @@ pub(crate) fn refusal(answer: &Answer, method: &str, path: &str) -> Result<(), S
         return Ok(());
     }
     let told = || format!("{code}: {}", answer.text());
-    if code == 500 && answer.text().contains(VERSIONED) {
+    if code == 500 && PLAIN.iter().any(|plain| answer.text().contains(plain)) {
         return Ok(());
     }
     let reasons = REASONS.iter().find(|(known, _)| *known == code);
