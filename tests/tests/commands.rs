@@ -339,7 +339,7 @@ fn show(cluster: &Cluster) -> Outcome {
             ("describe service inner", "Endpoints:"),
             ("describe serviceaccount robot", "robot"),
             ("describe pod one", "kube-api-access-"),
-            ("describe quota bound", "pods"),
+            ("describe quota bound", "Hard"),
             ("events", "LAST SEEN"),
         ],
     )?;
@@ -356,10 +356,7 @@ fn show(cluster: &Cluster) -> Outcome {
                 "get nothings",
                 "the server doesn't have a resource type \"nothings\"",
             ),
-            (
-                "get pods --as-group=dev",
-                "requested impersonation without impersonating a user",
-            ),
+            ("get pods --as-group=dev", "without impersonating a user"),
         ],
     )
 }
