@@ -30,6 +30,9 @@ pub enum Format {
     Protobuf,
 }
 
+/// Bytes of a name that are shown.
+const MOST_SHOWN: usize = 1024;
+
 /// The media types that bodies may have, as errors list them.
 pub const MEDIA_TYPES: &str =
     "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -333,7 +336,9 @@ fn read_json<'t>(body: &[u8], ty: &'t Type, walk: &mut tree::Walk<'t>) -> Result
 fn read_yaml<'t>(body: &[u8], ty: &'t Type, walk: &mut tree::Walk<'t>) -> Result<Value, String> {
     let text = std::str::from_utf8(body).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
     if flow::is_too_deep(text) {
-        return Err("yaml: exceeded max depth".to_owned());
+        return Err(
+            "yaml: too many brackets may be open at once for a text of this length".to_owned(),
+        );
     }
     tree::Root { ty, walk }
         .deserialize(serde_yaml::Deserializer::from_str(text))
@@ -358,6 +363,11 @@ fn finish(
         }),
         _ => Ok(Decoded { value, warnings }),
     }
+}
+
+/// As much of a name as faults tell: a hundred of them may be told, and keys are as long as their body.
+fn shown(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MOST_SHOWN)]
 }
 
 /// Reads a patch: a tree without a type, and the fields in it that are given twice. YAML is read for server-side apply.

@@ -26,6 +26,8 @@ const CHUNK: usize = 128 * 1024;
 const GZIP_FROM: u64 = 128 * 1024;
 /// Documents up to this are indented for those who ask.
 const INDENT_UP_TO: u64 = 4 << 20;
+/// And if they do not become longer than this.
+const INDENTED_UP_TO: usize = 16 << 20;
 const JSON: &str = "application/json";
 
 /// Pieces that are joined while they are sent. The pieces are shared with the cache, so a list of
@@ -106,10 +108,30 @@ pub(crate) fn text(code: http::StatusCode, text: impl Into<Bytes>) -> Response {
 pub(crate) fn bodiless(response: Response) -> Response {
     let length = response.body().size_hint().exact();
     let mut response = response.map(|_| client::empty());
-    if let Some(length) = length {
+    // The length is that of the whole document, which is not known where it has not changed.
+    if let Some(length) = length
+        && response.status() != http::StatusCode::NOT_MODIFIED
+    {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }
     response
+}
+
+/// An indented document on its way, of a bounded length: a deep one may become a hundred times as long.
+struct Lines(Vec<u8>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > INDENTED_UP_TO {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A JSON document in lines, for people. Streams and what is too large to be read by them pass as they are.
@@ -123,11 +145,11 @@ pub(crate) async fn indented(response: Response) -> Response {
     let Ok(body) = body.collect().await.map(|body| body.to_bytes()) else {
         return http::Response::from_parts(head, client::empty());
     };
-    let mut lines = Vec::with_capacity(body.len() * 2);
+    let mut lines = Lines(Vec::with_capacity(body.len() * 2));
     let mut from = serde_json::Deserializer::from_slice(&body);
     let mut to = serde_json::Serializer::pretty(&mut lines);
     let body = match serde_transcode::transcode(&mut from, &mut to) {
-        Ok(()) => lines.into(),
+        Ok(()) => lines.0.into(),
         Err(_) => body,
     };
     head.headers.remove(CONTENT_LENGTH);

@@ -20,8 +20,9 @@ use crate::ca::MASTERS;
 use crate::server::Inner;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
-/// How long until what could not be restored is tried again.
+/// How long until what could not be restored is tried again, at first and at last.
 const RETRY: Duration = Duration::from_secs(1);
+const RETRY_AT_LAST: Duration = Duration::from_secs(60);
 /// The ConfigMap in which each server keeps its URL under its name.
 pub(crate) const SERVERS: (&str, &str) = ("kube-system", "carob-servers");
 
@@ -36,7 +37,7 @@ pub(crate) async fn run(server: &ApiServer) -> Result<(), client::Error> {
     Ok(())
 }
 
-/// Puts a first object there again when it goes: `kubectl delete all --all` takes the Service with it by which pods
+/// Puts the Service or a namespace there again when it goes: `kubectl delete all --all` takes the Service with it by which pods
 /// reach the API.
 pub(crate) async fn keep(server: Weak<Inner>, mut ready: watch::Receiver<bool>) {
     let watched = {
@@ -50,6 +51,7 @@ pub(crate) async fn keep(server: Weak<Inner>, mut ready: watch::Receiver<bool>) 
     let Some((mut services, mut namespaces)) = watched else {
         return;
     };
+    let mut pause = RETRY;
     loop {
         if ready.wait_for(|ready| *ready).await.is_err() {
             return;
@@ -60,11 +62,14 @@ pub(crate) async fn keep(server: Weak<Inner>, mut ready: watch::Receiver<bool>) 
         let Some(inner) = server.upgrade() else {
             return;
         };
-        if let Err(error) = complete(&ApiServer { inner }).await {
+        let done = complete(&ApiServer { inner }).await;
+        if let Err(error) = done {
             warn!(%error, "one of the cluster's first objects is gone and could not be restored yet");
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_AT_LAST);
             continue;
         }
+        pause = RETRY;
         let changed = tokio::select! {
             changed = services.changed() => changed,
             changed = namespaces.changed() => changed,

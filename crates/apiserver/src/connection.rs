@@ -128,20 +128,24 @@ impl ApiServer {
     async fn receive(&self, connection: Connection, request: Request<Incoming>) -> Response {
         let path = request.uri().path();
         // Copies of blobs are for the other servers, whatever the store's state.
-        if !health::serves(path) && !mount::is_for_peers(path) && !*self.ready().borrow() {
-            return respond::status(&registry::not_taken("this server is not ready yet"));
-        }
-        if connection.user.is_some() && connection.identity.is_anonymous() {
-            return respond::status(&Status::unauthorized("Unauthorized"));
-        }
+        let early = !health::serves(path) && !mount::is_for_peers(path) && !*self.ready().borrow();
+        let refused = if early {
+            Some(registry::not_taken("this server is not ready yet"))
+        } else {
+            let revoked = connection.user.is_some() && connection.identity.is_anonymous();
+            revoked.then(|| Status::unauthorized("Unauthorized"))
+        };
         let gzip = !connection.local && negotiate::accepts_gzip(request.headers());
-        if let Some(mount) = self.mount(path) {
+        if let Some(mount) = self.mount(path).filter(|_| refused.is_none()) {
             return Box::pin(self.serve_mount(mount, &connection.identity, request)).await;
         }
         let head = request.method() == Method::HEAD;
         let pretty = negotiate::pretty(request.uri(), request.headers());
         let request = request.map(Payload::Wire);
-        let mut response = Box::pin(self.handle(connection, request)).await;
+        let mut response = match refused {
+            Some(status) => respond::status(&status),
+            None => Box::pin(self.handle(connection, request)).await,
+        };
         response
             .headers_mut()
             .entry(CACHE_CONTROL)

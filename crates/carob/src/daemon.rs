@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -33,13 +34,15 @@ where
     layout::close_to_others(&dir)?;
     let lock = process::lock(&dir)?;
     let levels = logging::to_directory(&log_dir, role.name(), log.log_format, log.log.as_deref())?;
+    let levels = Arc::new(levels);
+    let followed = Arc::clone(&levels);
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
         let mut hangup = signal(SignalKind::hangup())?;
-        tokio::spawn(async move { follow(&levels, &mut hangup).await });
+        tokio::spawn(async move { follow(&followed, &mut hangup).await });
         work(dir).await
     });
     if let Err(error) = &outcome {
@@ -47,6 +50,7 @@ where
         tracing::error!(error, "the {} ends", role.name());
     }
     runtime.shutdown_timeout(STOP_WITHIN);
+    levels.close();
     outcome?;
     lock.release()?;
     Ok(ExitCode::SUCCESS)

@@ -41,15 +41,19 @@ pub(crate) fn to_stderr() {
     install(Format::Text, filter, std::io::stderr);
 }
 
-/// The levels of a daemon's log, which may change while it runs. The last lines are written when it is dropped.
+/// The levels of a daemon's log, which may change while it runs.
 pub(crate) struct Levels {
     file: PathBuf,
     handle: reload::Handle<EnvFilter, Registry>,
-    #[expect(dead_code, reason = "writes what is left when it is dropped")]
     lines: Lines<RollingFileAppender>,
 }
 
 impl Levels {
+    /// Has the last lines written: for when the process ends.
+    pub(crate) fn close(&self) {
+        self.lines.close();
+    }
+
     /// Takes the levels that the file holds, the usual ones where it is missing or empty; their
     /// text.
     ///

@@ -11,7 +11,6 @@ pub(super) use write::{encode, watch_event};
 
 use serde_json::{Map, Number, Value};
 
-use super::omitted::is_omitted;
 use super::{Expected, scalar};
 use crate::schema::{Field, Shape, Type};
 use crate::status::Status;
@@ -87,11 +86,6 @@ fn struct_into(
             struct_into(wire.bytes()?, &inline.ty, out, depth + 1)?;
         }
     }
-    // Go writes zeros too. The walk takes them out where it knows the types, but not below a union.
-    out.retain(|name, value| {
-        let field = ty.field(name);
-        field.is_none_or(|field| !is_omitted(ty, field, value))
-    });
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 
 use super::ignored::Ignored;
 use super::omitted::is_omitted;
-use super::scalar;
+use super::{scalar, shown};
 use crate::schema::{Shape, Type};
 
 /// Levels of lists and objects in what is kept. What is stored must be readable again, by readers
@@ -124,8 +124,9 @@ impl<'t> Walk<'t> {
             return;
         }
         let dot = if self.path.is_empty() { "" } else { "." };
+        let (path, name) = (shown(&self.path), shown(name));
         self.faults
-            .push(format!("{what} field \"{}{dot}{name}\"", self.path));
+            .push(format!("{what} field \"{path}{dot}{name}\""));
     }
 
     fn fail<E: de::Error>(&mut self, why: String) -> E {

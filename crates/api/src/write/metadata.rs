@@ -119,7 +119,7 @@ fn annotations(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut Vec
 /// Owners, whose faults Kubernetes tells of the list as a whole.
 fn owners(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let owners = metadata.get("ownerReferences").and_then(Value::as_array);
-    let mut controller: Option<String> = None;
+    let (mut controller, mut second) = (None::<String>, false);
     for owner in owners.into_iter().flatten() {
         let get = |field: &str| owner.get(field).and_then(Value::as_str).unwrap_or_default();
         for (field, what) in [
@@ -137,13 +137,15 @@ fn owners(metadata: &Map<String, Value>, path: &FieldPath, errors: &mut Vec<Fiel
             let why = "/v1, Kind=Event is disallowed from being an owner";
             errors.push(FieldError::invalid(path, owner.clone(), why));
         }
-        if owner.get("controller") != Some(&Value::Bool(true)) {
+        // Told once: each time it shows the whole list.
+        if owner.get("controller") != Some(&Value::Bool(true)) || second {
             continue;
         }
         let name = format!("{}/{}", get("kind"), get("name"));
         match &controller {
             None => controller = Some(name),
             Some(first) => {
+                second = true;
                 let why = format!(
                     "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {name}"
                 );

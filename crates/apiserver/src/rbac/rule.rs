@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -211,9 +211,10 @@ pub(crate) fn missing<'a>(
     let entries: usize = held.iter().map(|rule| rule.entries()).sum();
     let mut comparisons = MOST_COMPARISONS;
     let mut missing = Vec::new();
+    let own: BTreeSet<&Rule> = held.iter().copied().collect();
     for rule in wanted {
         // Mostly a rule is held as it is.
-        if held.contains(&rule) {
+        if own.contains(rule) {
             continue;
         }
         let compared = held.iter().map(|own| own.comparisons(rule));

@@ -124,6 +124,32 @@ fn large_bodies() {
             413,
         ),
         (
+            "many controllers",
+            "POST",
+            path,
+            "application/json",
+            format!(
+                r#"{{"metadata":{{"name":"c","ownerReferences":[{}{{}}]}}}}"#,
+                many(
+                    r#"{"apiVersion":"v1","kind":"Pod","name":"x","uid":"u","controller":true},"#,
+                    1 << 20
+                )
+            ),
+            422,
+        ),
+        (
+            "faults below a huge name",
+            "PATCH",
+            "/api/v1/namespaces/default/configmaps/a",
+            "application/merge-patch+json",
+            format!(
+                r#"{{"{}":{{{}"a":0}}}}"#,
+                "k".repeat(2 << 20),
+                many("\"a\":0,", 1 << 10)
+            ),
+            200,
+        ),
+        (
             "a kind nobody knows",
             "POST",
             "/apis/example.com/v1/namespaces/default/things",

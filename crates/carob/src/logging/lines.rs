@@ -65,12 +65,19 @@ impl<W: Write + Send + 'static> Lines<W> {
     }
 }
 
-impl<W: Write> Drop for Lines<W> {
-    fn drop(&mut self) {
+impl<W: Write> Lines<W> {
+    /// Writes what is left. What comes later is written at once.
+    pub(super) fn close(&self) {
         let mut pending = self.0.pending.lock();
         pending.flush();
         pending.over = true;
         self.0.woken.notify_one();
+    }
+}
+
+impl<W: Write> Drop for Lines<W> {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -160,15 +167,54 @@ mod tests {
         }
     }
 
-    #[test]
-    fn lines_gather_and_warnings_do_not_wait() {
-        let file = File::default();
-        let lines = Lines::new(file.clone()).expect("a thread");
+    fn logging_to<W: Write + Send + 'static>(
+        lines: &Lines<W>,
+    ) -> tracing::subscriber::DefaultGuard {
         let layer = tracing_subscriber::fmt::layer()
             .without_time()
             .with_ansi(false)
             .with_writer(lines.writer());
-        let _default = tracing::subscriber::set_default(Registry::default().with(layer));
+        tracing::subscriber::set_default(Registry::default().with(layer))
+    }
+
+    /// A file that says what is written into it.
+    struct Told(std::sync::mpsc::Sender<usize>);
+
+    impl Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
+            self.0.send(lines).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_arrive_together_and_by_themselves() {
+        let (told, written) = std::sync::mpsc::channel();
+        let lines = Lines::new(Told(told)).expect("a thread");
+        let _default = logging_to(&lines);
+        for round in 1..=2 {
+            for _ in 0..1_000 {
+                tracing::info!("x");
+            }
+            let (mut arrived, mut writes) = (0, 0);
+            while arrived < 1_000 {
+                arrived += written.recv_timeout(Duration::from_secs(20)).expect("more");
+                writes += 1;
+            }
+            assert!(writes < 100, "round {round}: {writes}");
+        }
+    }
+
+    #[test]
+    fn warnings_and_the_last_lines_do_not_wait() {
+        let file = File::default();
+        let lines = Lines::new(file.clone()).expect("a thread");
+        let _default = logging_to(&lines);
         tracing::info!("one");
         tracing::warn!("two");
         let first = file.0.lock().concat();

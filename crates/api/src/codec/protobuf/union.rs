@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::super::omitted::is_omitted;
 use super::write::{bytes, message, varint_field};
 use super::{Reader, Result, Wire, struct_into, utf8};
 use crate::schema::{self, Field, Shape, Type};
@@ -74,7 +75,7 @@ impl Union {
         Ok(())
     }
 
-    /// The plainer value counts for Go where both are there, but `true` beside a schema.
+    /// Where both are there, Go shows the schema of a [`Union::Bool`], and else the list.
     fn value(self, wire: Wire<'_>, depth: usize) -> Result<Value> {
         let (own, other) = self.numbers();
         let (mut whole, mut allowed, mut items) = (None, false, Vec::new());
@@ -144,5 +145,32 @@ impl Union {
 fn nested(wire: Wire<'_>, depth: usize) -> Result<Value> {
     let mut map = Map::new();
     struct_into(wire.bytes()?, schema(), &mut map, depth + 1)?;
+    prune(schema(), &mut map);
     Ok(Value::Object(map))
+}
+
+/// Takes out the zeros that Go writes. The walk does so where it knows the types, which it does not below a union.
+fn prune(ty: &Type, map: &mut Map<String, Value>) {
+    for (name, value) in map.iter_mut() {
+        if let Some(field) = ty.field(name) {
+            prune_value(&field.shape, value);
+        }
+    }
+    map.retain(|name, value| {
+        let field = ty.field(name);
+        field.is_none_or(|field| !is_omitted(ty, field, value))
+    });
+}
+
+fn prune_value(shape: &Shape, value: &mut Value) {
+    match (shape, value) {
+        (Shape::Struct(ty), Value::Object(map)) => prune(ty, map),
+        (Shape::List(item), Value::Array(items)) => {
+            items.iter_mut().for_each(|value| prune_value(item, value));
+        }
+        (Shape::Map(item), Value::Object(map)) => {
+            map.values_mut().for_each(|value| prune_value(item, value));
+        }
+        _ => {}
+    }
 }
