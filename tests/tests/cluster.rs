@@ -389,22 +389,19 @@ fn follow_a_pod(cluster: &Cluster) -> Outcome {
             .collect::<Vec<_>>()
             .join("\n")
     };
-    let server = with_uid(&logs("server")?);
-    for step in [
-        "method=POST",
-        "subresource=\"binding\"",
-        "subresource=\"status\"",
+    for (role, step) in [
+        ("server", "method=POST"),
+        ("server", "subresource=\"binding\""),
+        ("server", "subresource=\"status\""),
+        ("agent", "start"),
     ] {
-        check(
-            server.contains(step),
-            format!("{step} is missing in the servers' logs: {server}"),
-        )?;
+        // Lines are written in groups, a moment after what they tell of.
+        let what = format!("{step} of the pod is in the {role}s' logs");
+        until(&what, Duration::from_secs(10), || {
+            Ok(with_uid(&logs(role)?).contains(step))
+        })?;
     }
-    let agent = with_uid(&logs("agent")?);
-    check(
-        agent.contains("start"),
-        format!("the guest's start is missing in the agents' logs: {agent}"),
-    )
+    Ok(())
 }
 
 fn down(_: &Cluster) -> Outcome {
