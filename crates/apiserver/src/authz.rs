@@ -195,7 +195,7 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
             "get" | "update" | "patch" | "delete" => named_itself,
             _ => false,
         },
-        // Its own certificates: what it may be given is for whoever approves it to judge.
+        // As in Kubernetes of anybody's requests; what a node may be given is for whoever approves it to judge.
         ("certificates.k8s.io", "certificatesigningrequests", "") => {
             reads || asked.verb == "create"
         }

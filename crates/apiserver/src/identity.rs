@@ -20,7 +20,7 @@ pub(crate) const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 pub(crate) const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 
 /// Under what in a user's extra it is said by which credential they were known.
-const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 const ANONYMOUS: &str = "system:anonymous";
 const AUTHENTICATED: &str = "system:authenticated";

@@ -24,6 +24,9 @@ mod target;
 mod version;
 mod worker;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Exit code for "what was asked could not be done"; clap itself exits with 2 on wrong usage.
 const FAILED: u8 = 1;
 

@@ -33,10 +33,8 @@ pub(crate) async fn bind(call: &Call) -> Result<Response, Status> {
         .server
         .write(&pods.key(call.namespace(), name), options.dry_run, |pod| {
             let pod = pod.ok_or_else(|| Status::not_found(pods, name))?;
-            let bound = {
-                let tree = write::tree(pods, pod)?;
-                engine::bind(pods, &tree, pod.revision(), &binding, &context)?
-            };
+            let tree = write::tree(pods, pod)?;
+            let bound = engine::bind(pods, &tree, pod.revision(), &binding, &context)?;
             Ok(Next::Put {
                 value: engine::encode(bound)?.into(),
                 also: Also::default(),

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use api::{Resource, Status};
 use bytes::{Bytes, BytesMut};
-use futures::FutureExt;
 use http::StatusCode;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::list;
 use super::shape::Shaper;
@@ -91,10 +90,10 @@ pub(crate) async fn watch(call: &Call) -> Result<Response, Status> {
             snapshot,
             sent: None,
         }),
-        bookmarks: options.bookmarks,
-        end_of_initial: options.initial_events == Some(true),
+        end_of_initial: options.initial_events == Some(true) && options.bookmarks,
         times: Times::new(Duration::from_secs(length), options.bookmarks),
         rested: Instant::now(),
+        shutdown: call.connection.shutdown.clone(),
         closing: Box::pin(call.connection.shutdown.clone().cancelled_owned()),
         over: false,
         open: Open::new(&call.server),
@@ -238,13 +237,13 @@ struct Watcher {
     /// Everything up to this revision has been sent.
     sent: u64,
     initial: Option<Initial>,
-    bookmarks: bool,
     /// Whether the end of the initial events is to be marked.
     end_of_initial: bool,
     times: Times,
     /// When the next lines may be sent.
     rested: Instant,
-    /// Made once, as what waits for the times is: this is on the way of every event to every watcher.
+    shutdown: CancellationToken,
+    /// Its end. Made once, as what waits for the times is: this is on the way of every event to every watcher.
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     over: bool,
     #[expect(dead_code, reason = "counts the watch until it is dropped")]
@@ -319,8 +318,7 @@ impl Watcher {
     }
 
     fn is_over(&mut self) -> bool {
-        self.over =
-            self.over || self.times.ended() || self.closing.as_mut().now_or_never().is_some();
+        self.over = self.over || self.times.ended() || self.shutdown.is_cancelled();
         self.over
     }
 
@@ -369,7 +367,7 @@ impl Watcher {
             self.initial = Some(initial);
             return Some(lines.freeze());
         }
-        if self.end_of_initial && self.bookmarks {
+        if self.end_of_initial {
             lines.extend_from_slice(&self.bookmark(true));
         }
         (!lines.is_empty()).then(|| lines.freeze())

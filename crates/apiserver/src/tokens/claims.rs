@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::admission::may_be_going;
-use crate::identity::{Identity, SERVICE_ACCOUNT};
+use crate::identity::{CREDENTIAL_ID, Identity, SERVICE_ACCOUNT};
 
 /// Who signs: the name by which pods reach the API.
 pub(crate) const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
@@ -142,17 +142,14 @@ impl Claims {
         let mut identity =
             Identity::of_service_account(&bound.namespace, &bound.serviceaccount.name);
         identity.uid.clone_from(&bound.serviceaccount.uid);
-        let mut extra = |key: &str, value: String| {
-            identity
-                .extra
-                .insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
-        };
-        extra("credential-id", format!("JTI={}", self.jti));
+        let mut extra = |key: String, value: String| identity.extra.insert(key, vec![value]);
+        extra(CREDENTIAL_ID.to_owned(), format!("JTI={}", self.jti));
         for (kind, named) in [("node", &bound.node), ("pod", &bound.pod)] {
+            let key = |what| format!("authentication.kubernetes.io/{kind}-{what}");
             if let Some(named) = named {
-                extra(&format!("{kind}-name"), named.name.clone());
+                extra(key("name"), named.name.clone());
                 if !named.uid.is_empty() {
-                    extra(&format!("{kind}-uid"), named.uid.clone());
+                    extra(key("uid"), named.uid.clone());
                 }
             }
         }

@@ -134,8 +134,13 @@ async fn list(client: &Client, output: ListFormat) -> Result<()> {
     let secrets = client.of::<Secret>().list(&options).await?.items;
     let now = Timestamp::now();
     let list = List {
-        columns: &[("ID", "id"), ("ROLE", "role"), ("EXPIRES", "expires")],
-        narrow: 3,
+        columns: &[
+            ("ID", "id"),
+            ("ROLE", "role"),
+            ("EXPIRES", "expires"),
+            ("EXPIRED", "expired"),
+        ],
+        narrow: 4,
         rows: secrets.iter().map(|secret| row(secret, now)).collect(),
     };
     list.print(output)
@@ -149,16 +154,18 @@ fn row(secret: &Secret, now: Timestamp) -> Value {
         value.map(|ByteString(v)| String::from_utf8_lossy(v).into_owned())
     };
     let id = secret.name().trim_start_matches("bootstrap-token-");
-    let expires = text("expiration").map(|text| match text.parse::<Timestamp>() {
-        // What cannot be read is not believed to be still to come.
-        Err(_) => format!("{text} (expired)"),
-        Ok(end) => {
-            let second = Timestamp::from_second(end.as_second()).unwrap_or(end);
-            let past = if end <= now { " (expired)" } else { "" };
-            format!("{second}{past}")
-        }
-    });
-    json!({"id": id, "role": text("usage-carob-role"), "expires": expires})
+    let (expires, expired) = match text("expiration") {
+        None => (None, false),
+        Some(text) => match text.parse::<Timestamp>() {
+            // What cannot be read is not believed to be still to come.
+            Err(_) => (Some(text), true),
+            Ok(end) => {
+                let second = Timestamp::from_second(end.as_second()).unwrap_or(end);
+                (Some(second.to_string()), end <= now)
+            }
+        },
+    };
+    json!({"id": id, "role": text("usage-carob-role"), "expires": expires, "expired": expired})
 }
 
 /// Letters and digits that a token may hold.
@@ -196,21 +203,22 @@ mod tests {
     #[test]
     fn tokens_are_listed_by_when_they_expire() {
         let now = "2026-11-21T10:00:00.5Z".parse().unwrap();
+        let row_of = |expires, expired| json!({"id": "abc", "role": "agent", "expires": expires, "expired": expired});
         for (expiration, shown) in [
             (
                 Some("2026-11-22T10:00:00.123456789Z"),
-                json!("2026-11-22T10:00:00Z"),
+                row_of(Some("2026-11-22T10:00:00Z"), false),
             ),
             (
                 Some("2026-11-21T10:00:00.5Z"),
-                json!("2026-11-21T10:00:00Z (expired)"),
+                row_of(Some("2026-11-21T10:00:00Z"), true),
             ),
             (
                 Some("2026-11-20T10:00:00Z"),
-                json!("2026-11-20T10:00:00Z (expired)"),
+                row_of(Some("2026-11-20T10:00:00Z"), true),
             ),
-            (Some("soon"), json!("soon (expired)")),
-            (None, Value::Null),
+            (Some("soon"), row_of(Some("soon"), true)),
+            (None, row_of(None, false)),
         ] {
             let mut data = std::collections::BTreeMap::new();
             let mut put = |key: &str, value: &str| {
@@ -228,8 +236,7 @@ mod tests {
                 data: Some(data),
                 ..Secret::default()
             };
-            let row = row(&secret, now);
-            assert_eq!(row, json!({"id": "abc", "role": "agent", "expires": shown}));
+            assert_eq!(row(&secret, now), shown);
         }
     }
 
