@@ -35,9 +35,11 @@ const BATCH: usize = 512;
 /// … and about this many bytes of them.
 const BATCH_BYTES: usize = 1 << 20;
 /// How long a watcher rests after a send, for each that watches the same resource: with a thousand watchers under steady
-/// changes each sends a hundred times a second, several events at a time, and sending takes a share of the machine
+/// changes each sends forty times a second, several events at a time, and sending takes a share of the machine
 /// that is bounded whatever the rate. A few watchers don't rest, and who has rested sends at once.
-const REST: Duration = Duration::from_micros(10);
+const REST: Duration = Duration::from_micros(25);
+/// Longer rests would be seen by whoever waits for the next event.
+const LONGEST_REST: Duration = Duration::from_millis(25);
 /// Shorter rests are none: timers are no finer.
 const SHORTEST_REST: Duration = Duration::from_millis(1);
 /// How much of the state that is there already is written at once.
@@ -286,7 +288,7 @@ impl Watcher {
             }
             if !lines.is_empty() {
                 if !batch.more {
-                    self.rested = Instant::now() + self.shelf.watchers() * REST;
+                    self.rested = Instant::now() + (self.shelf.watchers() * REST).min(LONGEST_REST);
                 }
                 return Some(lines);
             }
