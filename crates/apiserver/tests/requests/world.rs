@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// What any request may cost, however short it is: all that YAML's aliases may add to it.
 const FREE_BYTES: usize = 64 << 20;
 /// What each byte of a body may cost: it is decoded, stored, and kept as it was and as it became.
-const BYTES_PER_BYTE: usize = 1_600;
+const BYTES_PER_BYTE: usize = 128;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
