@@ -19,6 +19,7 @@ mod scale;
 mod set;
 mod shape;
 mod target;
+mod unique;
 mod update;
 
 use serde_json::Value;
@@ -35,6 +36,7 @@ use shape::Kind;
 pub use manager_name::{manager_faults, manager_of_user_agent};
 pub(crate) use scale::{entries_from_scale, entries_to_scale};
 pub use target::Target;
+pub(crate) use unique::ambiguous;
 pub(crate) use update::ignore_times;
 pub use update::track;
 

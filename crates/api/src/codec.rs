@@ -15,6 +15,7 @@ mod tree;
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
+use crate::apply::ambiguous;
 use crate::resource::{Resource, Subresource};
 use crate::schema::{self, Shape, Type};
 use crate::status::{FieldError, FieldPath, Status};
@@ -276,8 +277,15 @@ pub fn conform_applied(wanted: Value, expected: Expected<'_>) -> Result<(), Stat
     let named = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
     let (namespace, name) = (named("namespace"), named("name"));
     let why = match typed(wanted, expected) {
-        Ok((_, faults)) if faults.is_empty() => return Ok(()),
-        Ok((_, faults)) => undeclared(&faults),
+        Ok((wanted, faults)) => {
+            let undeclared = faults.iter().map(undeclared);
+            let faults: Vec<_> = undeclared.chain(ambiguous(expected.ty, &wanted)).collect();
+            match faults.as_slice() {
+                [] => return Ok(()),
+                [one] => one.clone(),
+                many => format!("errors:\n  {}", many.join("\n  ")),
+            }
+        }
         Err(why) => why,
     };
     let Expected {
@@ -290,18 +298,11 @@ pub fn conform_applied(wanted: Value, expected: Expected<'_>) -> Result<(), Stat
     )))
 }
 
-/// Unknown fields in the words of the library that merges.
-fn undeclared(faults: &[String]) -> String {
-    let told: Vec<String> = faults
-        .iter()
-        .map(|fault| match fault.strip_prefix("unknown field ") {
-            Some(path) => format!(".{}: field not declared in schema", path.trim_matches('"')),
-            None => fault.clone(),
-        })
-        .collect();
-    match told.as_slice() {
-        [one] => one.clone(),
-        many => format!("errors:\n  {}", many.join("\n  ")),
+/// An unknown field in the words of the library that merges.
+fn undeclared(fault: &String) -> String {
+    match fault.strip_prefix("unknown field ") {
+        Some(path) => format!(".{}: field not declared in schema", path.trim_matches('"')),
+        None => fault.clone(),
     }
 }
 

@@ -34,7 +34,7 @@ pub enum Include {
 }
 
 impl Include {
-    /// Reads the query parameter `includeObject`; empty or absent is [`Include::Metadata`].
+    /// Reads the query parameter `includeObject`; empty or absent is [`Include::Metadata`]. None: it is no such word.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "" | "Metadata" => Some(Self::Metadata),

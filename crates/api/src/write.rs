@@ -80,11 +80,11 @@ pub const MAX_OBJECT_BYTES: usize = 1_572_864;
 /// Characters of a name that `generateName` leaves room for.
 const MAX_GENERATED_BASE: usize = 58;
 
-/// Puts a body where the request's path says: fills in the namespace and the name.
+/// Puts a body where the request's path says: fills in the namespace.
 ///
 /// # Errors
 ///
-/// 400 when the body names another namespace, or, with `name`, another name.
+/// 400 when the body names another namespace, or, with `name`, another name or none.
 pub fn place(
     resource: &Resource,
     namespace: Option<&str>,
@@ -111,15 +111,19 @@ pub fn place(
     }
     let Some(name) = name else { return Ok(()) };
     match text(metadata, "name") {
-        "" => {
-            metadata.insert("name".into(), name.into());
-            Ok(())
-        }
+        "" => Err(Status::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))),
         given if given == name => Ok(()),
         given => Err(Status::bad_request(format!(
             "the name of the object ({given}) does not match the name on the URL ({name})"
         ))),
     }
+}
+
+/// Names a body that came without a name.
+pub fn give_name(body: &mut Value, name: &str) {
+    metadata_mut(body).insert("name".into(), name.into());
 }
 
 /// [`Write::create`] where nothing else is to be said.

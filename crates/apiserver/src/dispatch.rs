@@ -5,10 +5,12 @@ mod rights;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use api::table::Include;
 use api::{Resource, Status};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri};
 use hyper::upgrade::OnUpgrade;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, field, info, info_span};
 
@@ -16,7 +18,7 @@ use crate::body::Response;
 use crate::connection::Connection;
 use crate::identity::Identity;
 use crate::metrics::Kind;
-use crate::negotiate::{self, Form, Media};
+use crate::negotiate::{self, Form, Media, Shape};
 use crate::payload::{BODY_LIMIT, JOIN_LIMIT, Payload};
 use crate::request::{Query, ResourcePath, Verb};
 use crate::{ApiServer, handlers, health, join, rbac, respond, tokens, users};
@@ -41,6 +43,8 @@ pub(crate) struct Call {
     pub(crate) form: Form,
     pub(crate) body: Bytes,
     pub(crate) connection: Connection,
+    /// What the body has that nothing reads: said of a write that is refused, too.
+    pub(crate) unread: Mutex<Vec<String>>,
 }
 
 impl Call {
@@ -178,7 +182,8 @@ impl ApiServer {
     /// Serves a call. What it changes of anybody's rights counts here before it is answered.
     async fn serve_call(&self, call: Call) -> Result<Response, Status> {
         let rights = call.resource.group == rbac::GROUP && call.verb.writes();
-        let answer = handlers::serve(call).await;
+        let weight = weight(&call);
+        let answer = self.inner.aside.run(weight, handlers::serve(call)).await;
         if rights {
             let revision = self.inner.store.state().revision();
             self.inner.cache.reach(revision, IN_FORCE_WITHIN).await;
@@ -211,6 +216,7 @@ impl ApiServer {
                 "application/json, application/yaml, application/vnd.kubernetes.protobuf",
             )
         })?;
+        shown_in_rows(form, &query)?;
         let body = body.read(&self.inner.room, BODY_LIMIT).await?;
         Ok(Call {
             server: self.clone(),
@@ -224,6 +230,7 @@ impl ApiServer {
             form,
             body,
             connection,
+            unread: Mutex::default(),
         })
     }
 
@@ -257,6 +264,18 @@ impl ApiServer {
             "404 page not found\n",
         ))
     }
+}
+
+/// How many bytes a write has to work on: its body, and the object that it changes.
+fn weight(call: &Call) -> usize {
+    if !call.verb.writes() {
+        return 0;
+    }
+    let stored = match call.name() {
+        "" => None,
+        _ => call.server.local(call.key().as_bytes()),
+    };
+    call.body.len() + stored.map_or(0, |entry| entry.value.len())
 }
 
 /// Counts a request until it is answered or dropped.
@@ -318,6 +337,16 @@ fn allowed_here(resource: &Resource, verb: Verb, path: &ResourcePath) -> Result<
         Ok(())
     } else {
         Err(Status::method_not_allowed())
+    }
+}
+
+/// Whether what a table's rows are to carry of their objects is one of the words for it.
+fn shown_in_rows(form: Form, query: &Query) -> Result<(), Status> {
+    match query.text("includeObject") {
+        Some(given) if form.shape == Shape::Table && Include::parse(given).is_none() => Err(
+            Status::bad_request(format!("unrecognized includeObject value: {given:?}")),
+        ),
+        _ => Ok(()),
     }
 }
 

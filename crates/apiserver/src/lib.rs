@@ -29,6 +29,7 @@
 //! - A role or binding counts at once on the server that wrote it, on others as soon as their cache has it.
 
 mod admission;
+mod aside;
 mod authz;
 mod body;
 mod bootstrap;

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{info, warn};
 
+use crate::aside::Aside;
 use crate::ca::Ca;
 use crate::cache::Cache;
 use crate::metrics::Metrics;
@@ -45,6 +46,7 @@ pub(crate) struct Inner {
     pub(crate) cache: Arc<Cache>,
     pub(crate) metrics: Metrics,
     pub(crate) room: Room,
+    pub(crate) aside: Aside,
     pub(crate) event_leases: registry::EventLeases,
     pub(crate) agents: crate::handlers::Agents,
     pub(crate) tokens: crate::tokens::Tokens,
@@ -67,6 +69,7 @@ impl ApiServer {
                 cache,
                 metrics: Metrics::default(),
                 room: Room::default(),
+                aside: Aside::default(),
                 event_leases: registry::EventLeases::default(),
                 agents: crate::handlers::Agents::default(),
                 tokens: crate::tokens::Tokens::default(),

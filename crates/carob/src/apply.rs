@@ -8,8 +8,13 @@
 use anyhow::{Context, Result, bail};
 use api::resource::{self, Resource};
 use api::schema::{Shape, Type};
-use client::{Client, Object, Patch, Untyped};
+use client::{Client, Object, Untyped};
+use http::Request;
+use http::header::{CONTENT_TYPE, WARNING};
 use serde_json::{Map, Value, json};
+
+/// An object is no larger than this with all that its writers are known by.
+const ANSWER: usize = 8 << 20;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
@@ -100,7 +105,8 @@ pub(crate) async fn apply(
     })
 }
 
-/// Creates (`name` is `None`) or patches.
+/// Creates (`name` is `None`) or patches. A field that nobody knows is refused, as kubectl has it; of what else
+/// the server warns, the user is told.
 async fn send(
     client: &Client,
     resource: &Resource,
@@ -109,27 +115,38 @@ async fn send(
     body: &Value,
     dry_run: bool,
 ) -> Result<Untyped> {
-    let access = client.untyped(resource);
-    if !dry_run {
-        return Ok(match name {
-            None => access.create(&Untyped(body.clone())).await?,
-            Some(name) => {
-                access
-                    .patch(namespace, name, &Patch::Strategic(body.clone()), None)
-                    .await?
-            }
-        });
-    }
     let path = resource.path(Some(namespace).filter(|n| !n.is_empty()), name);
+    let manager = client.field_manager();
+    let dry_run = if dry_run { "&dryRun=All" } else { "" };
+    let uri = format!("{path}?fieldManager={manager}&fieldValidation=Strict{dry_run}");
     let request = match name {
-        None => http::Request::post(format!("{path}?dryRun=All"))
-            .header("content-type", "application/json"),
-        Some(_) => http::Request::patch(format!("{path}?dryRun=All"))
-            .header("content-type", "application/strategic-merge-patch+json"),
+        None => Request::post(uri).header(CONTENT_TYPE, "application/json"),
+        Some(_) => {
+            Request::patch(uri).header(CONTENT_TYPE, "application/strategic-merge-patch+json")
+        }
     };
     let answer = client.raw(request.body(body.to_string().into())?).await?;
-    let bytes = client::collect(answer.into_body(), 8 << 20).await?;
+    for warning in answer.headers().get_all(WARNING) {
+        if let Some(text) = warning.to_str().ok().and_then(warned) {
+            eprintln!("Warning: {text}");
+        }
+    }
+    let bytes = client::collect(answer.into_body(), ANSWER).await?;
     Ok(Untyped(serde_json::from_slice(&bytes)?))
+}
+
+/// The text of a header such as `299 - "spec.x: duplicate name \"a\""`.
+fn warned(header: &str) -> Option<String> {
+    let quoted = header.split_once('"')?.1.strip_suffix('"')?;
+    let mut text = String::new();
+    let mut letters = quoted.chars();
+    while let Some(letter) = letters.next() {
+        text.push(match letter {
+            '\\' => letters.next()?,
+            other => other,
+        });
+    }
+    Some(text)
 }
 
 /// Puts the manifest itself into the annotation.
@@ -216,6 +233,18 @@ mod tests {
         let deployment = resource::by_kind("apps/v1", "Deployment").unwrap();
         mark_removed(deployment.schema(), &last, &mut new);
         new
+    }
+
+    #[test]
+    fn warnings_are_read_from_their_headers() {
+        for (header, text) in [
+            (r#"299 - "a \"b\" \\ c""#, Some(r#"a "b" \ c"#)),
+            (r#"299 - """#, Some("")),
+            (r#"299 - "cut \""#, None),
+            ("299 - bare", None),
+        ] {
+            assert_eq!(warned(header).as_deref(), text, "{header}");
+        }
     }
 
     #[test]

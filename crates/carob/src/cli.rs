@@ -91,12 +91,10 @@ impl Cli {
             Command::Server(args) => return server::main(args),
             Command::Agent(args) => return worker::main(args),
             Command::Completion { shell } => {
-                clap_complete::generate(
-                    shell,
-                    &mut Cli::command(),
-                    "carob",
-                    &mut std::io::stdout(),
-                );
+                // Into memory first: its writer panics where nobody reads.
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "carob", &mut script);
+                print!("{}", String::from_utf8_lossy(&script));
                 return Ok(ExitCode::SUCCESS);
             }
             Command::Version => {

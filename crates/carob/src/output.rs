@@ -73,6 +73,10 @@ impl List<'_> {
         let cell = |row: &Value, field: &str| match &row[field] {
             Value::String(text) => text.clone(),
             Value::Null => "<none>".to_owned(),
+            Value::Array(items) => {
+                let texts: Vec<_> = items.iter().filter_map(Value::as_str).collect();
+                texts.join(",")
+            }
             other => other.to_string(),
         };
         let columns = match format {

@@ -96,7 +96,7 @@ impl Controller {
             Controller::NodeLifecycle => {
                 node_lifecycle::reconcile(key, view, memory.heartbeat, now)
             }
-            Controller::PodGarbage => pod_garbage::reconcile(key, view),
+            Controller::PodGarbage => pod_garbage::reconcile(key, view, now),
             Controller::ReplicaSet => {
                 replica_set::reconcile(key, view, memory.refused.as_ref(), now)
             }

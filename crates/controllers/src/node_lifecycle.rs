@@ -27,6 +27,9 @@ pub(crate) const HEARTBEAT_LIMIT: Duration = Duration::from_secs(4);
 const AGE_AT_FIRST_SIGHT: SignedDuration = SignedDuration::from_secs(1);
 /// How long a node that nobody ever heard of may take for its first heartbeat.
 const FIRST_HEARTBEAT: Duration = Duration::from_secs(20);
+/// How old a pod is at least that ends because its node is not there: what Kubernetes waits for before it
+/// believes that a node is gone.
+const QUARANTINE: Duration = Duration::from_secs(40);
 /// Where the nodes' heartbeats are.
 pub(crate) const LEASES: &str = "kube-node-lease";
 
@@ -196,7 +199,10 @@ fn is_on(pod: &Pod, node: &str) -> bool {
 }
 
 /// Ends pods whose node is gone for good: nobody is left to report their end.
-pub(crate) fn reconcile_pod(key: &Key, view: &View) -> Plan {
+///
+/// A pod younger than [`QUARANTINE`] may be ahead of its node; and who makes pods for a node that never was, and
+/// makes them anew when they end, does so no more often than that.
+pub(crate) fn reconcile_pod(key: &Key, view: &View, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let Some(pod) = view.pods.get(key) else {
         return plan;
@@ -206,6 +212,13 @@ pub(crate) fn reconcile_pod(key: &Key, view: &View) -> Plan {
     };
     let node = Key::new("", node);
     if view.nodes.get(&node).is_none() {
+        let age = owner::created(&**pod).map_or(QUARANTINE, |made| {
+            now.duration_since(made).try_into().unwrap_or_default()
+        });
+        if age < QUARANTINE {
+            plan.again(QUARANTINE - age);
+            return plan;
+        }
         let node = Target {
             api_version: "v1".into(),
             kind: "Node".into(),

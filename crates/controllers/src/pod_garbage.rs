@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use client::Key;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::node_lifecycle;
@@ -23,10 +24,10 @@ pub(crate) fn all() -> Key {
 }
 
 /// Ends the pod at `key` if its node is gone, or deletes the oldest finished ones of all.
-pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
+pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
     match *key == all() {
         true => keep(KEPT, view),
-        false => node_lifecycle::reconcile_pod(key, view),
+        false => node_lifecycle::reconcile_pod(key, view, now),
     }
 }
 

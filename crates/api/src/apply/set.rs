@@ -46,7 +46,7 @@ impl Step {
         }))
     }
 
-    fn print(&self, out: &mut String) {
+    pub(super) fn print(&self, out: &mut String) {
         let _ = match self {
             Self::Field(name) => write!(out, ".{name}"),
             Self::Value(value) => write!(out, "[={value}]"),

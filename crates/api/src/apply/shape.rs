@@ -64,24 +64,29 @@ impl<'a> Kind<'a> {
             return Step::Value(item.to_string());
         };
         let ty = match shape {
-            Shape::Struct(ty) => Some(ty),
+            Shape::Struct(ty) => Some(&**ty),
             _ => None,
         };
         let mut told = Map::new();
         for key in keys {
-            let value = item.get(&**key).cloned().or_else(|| {
-                let default = ty?.field(key)?.default?;
-                Some(match default {
-                    Default::String(text) => text.into(),
-                    Default::Integer(number) => number.into(),
-                    Default::Boolean(flag) => flag.into(),
-                })
-            });
-            if let Some(value) = value {
+            if let Some(value) = key_value(ty, key, item) {
                 told.insert(key.to_string(), value);
             }
         }
         Step::Key(Value::Object(told).to_string())
+    }
+
+    /// A key of this list that an item has not, and that has no default.
+    pub(super) fn missing_key(self, item: &Value) -> Option<&'a str> {
+        let Self::Items(shape, keys) = self else {
+            return None;
+        };
+        let ty = match shape {
+            Shape::Struct(ty) => Some(&**ty),
+            _ => None,
+        };
+        let missing = |key: &&Shared<str>| key_value(ty, key, item).is_none();
+        keys.iter().find(missing).map(|key| &**key)
     }
 
     /// The kind of a field or a map's value, and what Go has in it where it is not set: nobody ever
@@ -108,6 +113,18 @@ impl<'a> Kind<'a> {
             _ => &[],
         }
     }
+}
+
+/// The value of a list's key in one of its items: its default where it is not set.
+fn key_value(ty: Option<&Type>, key: &str, item: &Value) -> Option<Value> {
+    item.get(key).cloned().or_else(|| {
+        let default = ty?.field(key)?.default?;
+        Some(match default {
+            Default::String(text) => text.into(),
+            Default::Integer(number) => number.into(),
+            Default::Boolean(flag) => flag.into(),
+        })
+    })
 }
 
 /// What Go has in a field that is not set, where it is a struct or a list and no pointer. The schema

@@ -120,6 +120,13 @@ fn metadata_is_validated() {
 #[test]
 fn bodies_are_placed() {
     let mut body = map(json!({}));
+    assert_eq!(
+        place(maps(), Some("demo"), Some("a"), &mut body)
+            .expect_err("refused")
+            .message,
+        "the name of the object (a based on URL) was undeterminable: name must be provided"
+    );
+    give_name(&mut body, "a");
     place(maps(), Some("demo"), Some("a"), &mut body).expect("placed");
     assert_eq!(body["metadata"], json!({"name": "a", "namespace": "demo"}));
     let mut other = map(json!({"namespace": "other"}));

@@ -70,6 +70,11 @@ pub(super) fn wanted(
         FieldValidation::Ignore => warnings.clear(),
         _ => {}
     }
+    call.unread.lock().clone_from(&warnings);
+    // An apply says what is to be there under the path's name, whether it repeats it or not.
+    if write::metadata(&wanted, "name").is_empty() {
+        engine::give_name(&mut wanted, call.name());
+    }
     write::place(call, &mut wanted)?;
     let version = wanted["apiVersion"].as_str().unwrap_or_default();
     if version != expected {
@@ -113,6 +118,13 @@ async fn merge(
             }
             was_there = false;
             may_create.clone()?;
+            let uid = write::metadata(wanted, "uid");
+            if !uid.is_empty() {
+                let why = format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                );
+                return Err(Status::conflict(call.resource, call.name(), &why));
+            }
             admission::namespace(call, call.name())?;
             let wanted = wanted.clone();
             let mut new = write::with(call, &context, |write| write.apply(None, wanted, force))?;

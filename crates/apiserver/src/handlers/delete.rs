@@ -11,7 +11,7 @@ use super::shape::Shaper;
 use super::{list, write};
 use crate::body::Response;
 use crate::dispatch::{Call, record_uid};
-use crate::options::{self, WriteOptions};
+use crate::options::{self, ListOptions, WriteOptions};
 use crate::registry::{Done, Next};
 use crate::{admission, negotiate, respond};
 
@@ -113,9 +113,10 @@ fn judge(
     }
 }
 
-/// Answers the deletion of all objects that a list would show.
+/// Answers the deletion of all objects that a list would show; of as many as `limit` says.
 pub(crate) async fn delete_collection(call: &Call) -> Result<Response, Status> {
     let options = options(call)?;
+    let limit = ListOptions::read(&call.query, false)?.limit;
     let selection = list::selection(call)?;
     list::catch_up(&call.server).await?;
     let cache = &call.server.inner.cache;
@@ -125,6 +126,7 @@ pub(crate) async fn delete_collection(call: &Call) -> Result<Response, Status> {
     let (snapshot, _) = cache.snapshot(shelf);
     let names: Vec<String> = selection
         .of(&snapshot)
+        .take(limit.unwrap_or(usize::MAX))
         .map(|o| o.name().to_owned())
         .collect();
     let options = &options;

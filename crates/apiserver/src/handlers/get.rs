@@ -19,8 +19,13 @@ pub(crate) async fn get(call: &Call) -> Result<Response, Status> {
             let cache = &call.server.inner.cache;
             cache.get(call.resource, call.namespace(), call.name())
         }
-        // A read that sees every acknowledged write is newer than any version one can have.
-        _ => call.server.read(call.key().as_bytes()).await?,
+        version => {
+            if let Some(version) = version {
+                // Most often it is here already; one that nobody gave never comes.
+                list::reach(&call.server, version).await?;
+            }
+            call.server.read(call.key().as_bytes()).await?
+        }
     };
     let object = found.ok_or_else(|| call.not_found())?;
     record_uid(object.uid());

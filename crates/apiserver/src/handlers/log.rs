@@ -27,6 +27,15 @@ pub(crate) async fn log(call: &Call) -> Result<Response, Status> {
         // Nothing has run yet, so nothing was written.
         return Ok(text(StatusCode::OK, ""));
     };
+    let shutdown = call.connection.shutdown.clone();
+    let ended = shutdown.clone();
+    // Who follows a log must not take the end of the way to it for the log's.
+    let cut_off = futures::stream::once(async move { ended.is_cancelled() })
+        .filter(|ended| std::future::ready(*ended))
+        .map(|_| {
+            let why = std::io::Error::other("this server takes no requests at the moment");
+            Err(client::Error::transport("log", why))
+        });
     let chunks = agent.client.logs(request).await;
     let lines = chunks
         .map_err(|status| agent.refusal(&status))?
@@ -36,7 +45,8 @@ pub(crate) async fn log(call: &Call) -> Result<Response, Status> {
                 .map(|chunk| chunk.data)
                 .map_err(|status| client::Error::transport("log", status))
         })
-        .take_until(call.connection.shutdown.clone().cancelled_owned());
+        .take_until(shutdown.cancelled_owned())
+        .chain(cut_off);
     Ok(answer(StatusCode::OK, TEXT, stream(lines)))
 }
 

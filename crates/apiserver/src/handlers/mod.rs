@@ -33,14 +33,19 @@ pub(crate) use list::catch_up;
 pub(crate) use write::{letters, now};
 
 /// Serves a call that is authorised and whose verb goes with its resource. Whatever is asked of a
-/// deprecated kind, the client is told.
+/// deprecated kind, the client is told; and of a write that is refused also what of it was not read.
 pub(crate) async fn serve(call: Call) -> Result<Response, Status> {
     let answer = serve_any(&call).await;
-    let Some(warning) = deprecated(call.resource) else {
-        return answer;
+    let mut warnings = match &answer {
+        Ok(_) => Vec::new(),
+        Err(_) => std::mem::take(&mut *call.unread.lock()),
     };
+    warnings.extend(deprecated(call.resource).map(str::to_owned));
+    if warnings.is_empty() {
+        return answer;
+    }
     let answer = answer.unwrap_or_else(|status| respond::error(&status, call.form.media));
-    Ok(respond::warn(answer, &[warning.to_owned()]))
+    Ok(respond::warn(answer, &warnings))
 }
 
 /// What Kubernetes says of kinds that others have taken the place of.

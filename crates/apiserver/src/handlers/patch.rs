@@ -31,6 +31,7 @@ pub(crate) async fn patch(call: &Call) -> Result<Response, Status> {
             let old = old.ok_or_else(|| call.not_found())?;
             let tree = || write::tree(call.resource, old);
             let decoded = patch.apply(tree, Expected::from(call.resource), &options)?;
+            call.unread.lock().clone_from(&decoded.warnings);
             warnings = decoded.warnings;
             let mut new = decoded.value;
             write::place(call, &mut new)?;

@@ -53,7 +53,9 @@ pub(super) fn context(call: &Call, options: &WriteOptions) -> Context {
 pub(super) fn decode(call: &Call, expected: Expected<'_>) -> Result<Decoded, Status> {
     let format = Format::of_content_type(negotiate::content_type(&call.headers))?;
     let options = WriteOptions::read("CreateOptions", &call.query, &call.headers)?;
-    codec::decode(&call.body, expected, format, options.validation)
+    let decoded = codec::decode(&call.body, expected, format, options.validation)?;
+    call.unread.lock().clone_from(&decoded.warnings);
+    Ok(decoded)
 }
 
 /// Answers with the object as it now is.

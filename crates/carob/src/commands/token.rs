@@ -190,6 +190,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let number: u64 = digits
         .parse()
         .map_err(|_| format!("{text} is no duration such as 90s, 30m, 24h or 7d"))?;
+    if number == 0 {
+        return Err(format!("{text} is no time at all"));
+    }
     number
         .checked_mul(unit)
         .map(Duration::from_secs)
@@ -254,6 +257,7 @@ mod tests {
         for bad in [
             "",
             "h",
+            "0s",
             "1w",
             "-1h",
             "99999999999999999999d",

@@ -115,7 +115,7 @@ impl User {
 
     async fn list(&self, output: ListFormat) -> Result<()> {
         let users = users::list(&self.target.client()?).await?;
-        let row = |user: &users::User| json!({"name": user.name, "groups": user.groups.join(","), "created": user.created});
+        let row = |user: &users::User| json!({"name": user.name, "groups": user.groups, "created": user.created});
         let list = List {
             columns: &[
                 ("NAME", "name"),

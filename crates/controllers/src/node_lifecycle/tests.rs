@@ -153,9 +153,14 @@ fn silence_is_measured_by_our_own_clock() {
 fn a_pod_goes_when_the_api_confirms_that_its_node_is_gone() {
     let (mut sim, key) = begin();
     let pod = Key::new("ns", "pod");
-    assert!(reconcile_pod(&pod, &sim.view).is_empty());
+    assert!(reconcile_pod(&pod, &sim.view, sim.now).is_empty());
     sim.delete("Node", &key, true);
-    let plan = reconcile_pod(&pod, &sim.view);
+    sim.pass(39);
+    let plan = reconcile_pod(&pod, &sim.view, sim.now);
+    assert!(plan.is_empty(), "its node may be yet to come");
+    assert_eq!(plan.again_after, Some(Duration::from_secs(1)));
+    sim.pass(1);
+    let plan = reconcile_pod(&pod, &sim.view, sim.now);
     let Write::Delete { force, unless, .. } = &plan.writes[0] else {
         panic!("{plan:?}")
     };

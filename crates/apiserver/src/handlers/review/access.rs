@@ -73,8 +73,9 @@ pub(super) fn review(call: &Call, review: &mut Value) -> Result<Value, Status> {
     {
         review["metadata"]["namespace"] = namespace.into();
     }
-    let spec = Spec::deserialize(&review["spec"])
-        .map_err(|e| Status::bad_request(format!("the review's spec cannot be read: {e}")))?;
+    let spec = Option::<Spec>::deserialize(&review["spec"])
+        .map_err(|e| Status::bad_request(format!("the review's spec cannot be read: {e}")))?
+        .unwrap_or_default();
     let mut errors = Vec::new();
     spec.check(own, &review["spec"], &mut errors);
     check_metadata(&review["metadata"], local.is_some(), &mut errors);
