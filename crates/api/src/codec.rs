@@ -278,7 +278,7 @@ pub fn conform_applied(wanted: Value, expected: Expected<'_>) -> Result<(), Stat
     let (namespace, name) = (named("namespace"), named("name"));
     let why = match typed(wanted, expected) {
         Ok((wanted, faults)) => {
-            let undeclared = faults.iter().map(undeclared);
+            let undeclared = faults.iter().map(|fault| undeclared(fault));
             let faults: Vec<_> = undeclared.chain(ambiguous(expected.ty, &wanted)).collect();
             match faults.as_slice() {
                 [] => return Ok(()),
@@ -299,10 +299,10 @@ pub fn conform_applied(wanted: Value, expected: Expected<'_>) -> Result<(), Stat
 }
 
 /// An unknown field in the words of the library that merges.
-fn undeclared(fault: &String) -> String {
+fn undeclared(fault: &str) -> String {
     match fault.strip_prefix("unknown field ") {
         Some(path) => format!(".{}: field not declared in schema", path.trim_matches('"')),
-        None => fault.clone(),
+        None => fault.to_owned(),
     }
 }
 
