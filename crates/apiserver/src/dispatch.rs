@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::{Instrument, Span, debug, field, info, info_span};
 
+use crate::aside;
 use crate::body::Response;
 use crate::connection::Connection;
 use crate::identity::Identity;
@@ -182,8 +183,10 @@ impl ApiServer {
     /// Serves a call. What it changes of anybody's rights counts here before it is answered.
     async fn serve_call(&self, call: Call) -> Result<Response, Status> {
         let rights = call.resource.group == rbac::GROUP && call.verb.writes();
-        let weight = weight(&call);
-        let answer = self.inner.aside.run(weight, handlers::serve(call)).await;
+        let answer = match weight(&call) {
+            ..aside::LARGE => handlers::serve(call).await,
+            _ => self.inner.aside.run(Box::pin(handlers::serve(call))).await,
+        };
         if rights {
             let revision = self.inner.store.state().revision();
             self.inner.cache.reach(revision, IN_FORCE_WITHIN).await;
