@@ -15,6 +15,7 @@ use crate::dispatch::{Call, record_uid};
 use crate::negotiate::{self, Shape};
 use crate::options::WriteOptions;
 use crate::registry::{Also, Done, Next};
+use crate::request::Verb;
 use crate::{admission, respond, service_claims, versions};
 
 /// The letters of generated names, as Kubernetes draws them: nothing that spells words.
@@ -107,6 +108,12 @@ pub(super) fn encode(call: &Call, new: Value, old: Option<&Object>) -> Result<By
 /// Checks name and namespace of a body against the path, and puts there what it leaves out.
 pub(super) fn place(call: &Call, object: &mut Value) -> Result<(), Status> {
     let name = call.path.name.as_deref();
+    // What is asked of an object by a subresource has no need of a name: the path has it.
+    if let Some(name) =
+        name.filter(|_| call.verb == Verb::Create && metadata(object, "name").is_empty())
+    {
+        engine::give_name(object, name);
+    }
     engine::place(call.resource, call.namespace(), name, object)
 }
 
