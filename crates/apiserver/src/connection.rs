@@ -45,31 +45,34 @@ pub(crate) struct Connection {
 }
 
 impl ApiServer {
-    /// Serves HTTPS on a listener until `shutdown` fires; then takes no more connections, ends the
-    /// watches, and returns when every connection is closed or after two seconds.
+    /// Serves HTTPS on a listener. Once `leaving` fires no more connections are taken; once `shutdown` does the
+    /// watches end, and it returns when every connection is closed or after two seconds.
     ///
-    /// One server may serve several listeners at once, each with its own token.
+    /// One server may serve several listeners at once, each with its own tokens.
     pub fn serve(
         &self,
         listener: TcpListener,
         tls: Arc<rustls::ServerConfig>,
+        leaving: CancellationToken,
         shutdown: CancellationToken,
     ) -> BoxFuture<'static, ()> {
         // Boxed here, so that everything that serves is compiled with this crate and not with every
         // program that has a server.
-        Box::pin(self.clone().accept(listener, tls, shutdown))
+        Box::pin(self.clone().accept(listener, tls, leaving, shutdown))
     }
 
     async fn accept(
         self,
         listener: TcpListener,
         tls: Arc<rustls::ServerConfig>,
+        leaving: CancellationToken,
         shutdown: CancellationToken,
     ) {
         let acceptor = TlsAcceptor::from(tls);
         let graceful = GracefulShutdown::new();
         loop {
             let (stream, peer) = tokio::select! {
+                () = leaving.cancelled() => break,
                 () = shutdown.cancelled() => break,
                 accepted = listener.accept() => match accepted {
                     Ok(accepted) => accepted,
@@ -116,6 +119,7 @@ impl ApiServer {
             });
         }
         drop(listener);
+        shutdown.cancelled().await;
         if tokio::time::timeout(DRAIN, graceful.shutdown())
             .await
             .is_err()

@@ -219,6 +219,7 @@ impl ApiServer {
                 "application/json, application/yaml, application/vnd.kubernetes.protobuf",
             )
         })?;
+        fits(form.shape, verb)?;
         shown_in_rows(form, &query)?;
         let body = body.read(&self.inner.room, BODY_LIMIT).await?;
         Ok(Call {
@@ -341,6 +342,20 @@ fn allowed_here(resource: &Resource, verb: Verb, path: &ResourcePath) -> Result<
     } else {
         Err(Status::method_not_allowed())
     }
+}
+
+/// Whether the answer is one object, or a list, as the metadata that is asked for says.
+fn fits(shape: Shape, verb: Verb) -> Result<(), Status> {
+    let there = match (shape, verb) {
+        (Shape::Metadata { list: false }, Verb::List) => "PartialObjectMetadataList",
+        (
+            Shape::Metadata { list: true },
+            Verb::Get | Verb::Watch | Verb::Create | Verb::Update | Verb::Patch,
+        ) => "PartialObjectMetadata",
+        _ => return Ok(()),
+    };
+    let there = format!("application/json;as={there};g=meta.k8s.io;v=v1");
+    Err(Status::not_acceptable(&there))
 }
 
 /// Whether what a table's rows are to carry of their objects is one of the words for it.

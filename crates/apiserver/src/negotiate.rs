@@ -30,8 +30,8 @@ pub(crate) enum Shape {
     Whole,
     /// `meta.k8s.io/v1 Table`.
     Table,
-    /// `meta.k8s.io/v1 PartialObjectMetadata` and its list.
-    Metadata,
+    /// `meta.k8s.io/v1 PartialObjectMetadata`, or its list.
+    Metadata { list: bool },
 }
 
 /// What was agreed upon.
@@ -139,7 +139,8 @@ fn range_form(range: &Range<'_>) -> Option<Form> {
                 // Rows hold any JSON, which has no form in protobuf.
                 "Table" if media == Media::Protobuf => return None,
                 "Table" => Shape::Table,
-                "PartialObjectMetadata" | "PartialObjectMetadataList" => Shape::Metadata,
+                "PartialObjectMetadata" => Shape::Metadata { list: false },
+                "PartialObjectMetadataList" => Shape::Metadata { list: true },
                 _ => return None,
             }
         }
@@ -224,7 +225,7 @@ mod tests {
             protobuf(Shape::Whole)
         );
         let partial = format!("{own};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1");
-        assert_eq!(of(&partial), protobuf(Shape::Metadata));
+        assert_eq!(of(&partial), protobuf(Shape::Metadata { list: true }));
         assert_eq!(of(&format!("{own};as=Table;g=meta.k8s.io;v=v1")), None);
         assert_eq!(of("text/html"), None);
         assert_eq!(of("*/*"), Some(Form::JSON));

@@ -67,6 +67,10 @@ async fn objects_lists_metadata_and_errors() {
             .iter()
             .any(|item| item["metadata"] == json["metadata"])
     );
+    // One is not the other.
+    for (path, accept) in [(MAPS, &partial), (one.as_str(), &metadata_list)] {
+        assert_eq!(get(&server, path, accept).await.code, 406, "{path}");
+    }
 
     let missing = get(&server, &format!("{MAPS}/b"), PROTOBUF).await;
     assert_eq!(missing.code, 404);

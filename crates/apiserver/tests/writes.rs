@@ -264,7 +264,8 @@ async fn bodies_over_the_limit_are_refused_over_https() {
         tls::server_config(&server.identity).unwrap(),
     );
     let token = stop.clone();
-    let served = tokio::spawn(async move { serving.serve(listener, tls, token).await });
+    let served =
+        tokio::spawn(async move { serving.serve(listener, tls, token.clone(), token).await });
     let config = server.identity.client_config().unwrap();
     let client = Client::new(
         Arc::new(HttpsTransport::new([url.as_str()], config).unwrap()),

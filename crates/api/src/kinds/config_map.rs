@@ -36,7 +36,7 @@ fn validate(config: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
         size += decoded_length(value);
     }
     if size > MAX_SIZE {
-        errors.push(FieldError::too_long(&FieldPath::root(), MAX_SIZE));
+        errors.push(FieldError::too_long(&FieldPath::new("[]"), MAX_SIZE));
     }
     if let Some(old) = old {
         fixed(config, old, &["data", "binaryData"], errors);

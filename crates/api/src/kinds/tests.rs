@@ -416,7 +416,7 @@ fn data_is_judged() {
     let large = "x".repeat(1024 * 1024 + 1);
     assert_eq!(
         causes(create(config(json!({"a": large})))),
-        [": Too long: may not be more than 1048576 bytes"]
+        ["[]: Too long: may not be more than 1048576 bytes"]
     );
     let mut fixed = config(json!({"a": "1"}));
     fixed["immutable"] = true.into();

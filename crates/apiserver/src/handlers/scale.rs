@@ -29,7 +29,7 @@ pub(crate) async fn get(call: &Call) -> Result<Response, Status> {
 fn show(call: &Call, scale: Value) -> Result<Response, Status> {
     let shown = match call.form.shape {
         Shape::Whole => scale,
-        Shape::Metadata => table::partial_object_metadata(scale),
+        Shape::Metadata { .. } => table::partial_object_metadata(scale),
         Shape::Table => {
             let include = call.query.text("includeObject").and_then(Include::parse);
             table::scale(scale, Timestamp::now(), include.unwrap_or_default())

@@ -43,7 +43,9 @@ impl Shaper {
     pub(crate) fn object(&self, code: StatusCode, object: &Object) -> Result<Response, Status> {
         match self.form.shape {
             Shape::Whole => respond::document(code, self.form.media, self.bytes(object)?),
-            Shape::Metadata => respond::document(code, self.form.media, metadata(object)?.into()),
+            Shape::Metadata { .. } => {
+                respond::document(code, self.form.media, metadata(object)?.into())
+            }
             Shape::Table => {
                 let frame = frame(object.revision());
                 let table = self.table(&frame, std::slice::from_ref(object))?;
@@ -74,7 +76,7 @@ impl Shaper {
                 return respond::document(code, self.form.media, self.table(&frame, objects)?);
             }
             Shape::Whole => (self.resource.list_kind(), self.resource.api_version()),
-            Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1"),
+            Shape::Metadata { .. } => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1"),
         };
         let head = format!(
             "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{},\"items\":[",
@@ -99,7 +101,7 @@ impl Shaper {
     pub(crate) fn event(&mut self, kind: EventType, object: &Object) -> Result<Bytes, Status> {
         let shown = match self.form.shape {
             Shape::Table => self.row(object)?,
-            Shape::Whole | Shape::Metadata => self.bytes(object)?,
+            Shape::Whole | Shape::Metadata { .. } => self.bytes(object)?,
         };
         match self.form.media {
             Media::Protobuf => {
@@ -130,7 +132,7 @@ impl Shaper {
     pub(crate) fn bookmark(&mut self, object: &Value, version: u64) -> Bytes {
         let object = match self.form.shape {
             Shape::Whole => object.clone(),
-            Shape::Metadata => json!({
+            Shape::Metadata { .. } => json!({
                 "kind": "PartialObjectMetadata",
                 "apiVersion": "meta.k8s.io/v1",
                 "metadata": object["metadata"],
@@ -179,7 +181,7 @@ impl Shaper {
 
     fn bytes(&self, object: &Object) -> Result<Bytes, Status> {
         match self.form.shape {
-            Shape::Metadata => metadata(object).map(Bytes::from),
+            Shape::Metadata { .. } => metadata(object).map(Bytes::from),
             Shape::Whole | Shape::Table => {
                 Ok(versions::served(self.resource, object)?.bytes().clone())
             }

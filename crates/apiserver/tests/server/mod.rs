@@ -144,7 +144,7 @@ impl Server {
         let stop = CancellationToken::new();
         let tls = apiserver::tls::server_config(&self.identity).unwrap();
         let (serving, token) = (self.server.clone(), stop.clone());
-        tokio::spawn(async move { serving.serve(listener, tls, token).await });
+        tokio::spawn(async move { serving.serve(listener, tls, token.clone(), token).await });
         (url, stop)
     }
 

@@ -194,4 +194,24 @@ fn print(cluster: &Cluster, report: &Report) {
         ]);
     }
     table.print();
+    if let Some(why) = leaderless(&report.servers) {
+        println!("{why}");
+    }
+}
+
+/// What to say where no server leads: nothing can be written then.
+fn leaderless(servers: &[ServerReport]) -> Option<String> {
+    if servers.iter().any(|server| server.leader) {
+        return None;
+    }
+    let live = servers.iter().filter(|s| s.pid.is_some()).count();
+    let needed = servers.len() / 2 + 1;
+    Some(if live < needed {
+        format!(
+            "no leader: {live} of {} servers live, {needed} are needed; `carob up` brings back what is missing",
+            servers.len()
+        )
+    } else {
+        "no leader yet".to_owned()
+    })
 }

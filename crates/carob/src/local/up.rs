@@ -68,12 +68,18 @@ impl Up {
             outcome = outcome => outcome,
             () = interrupted.wait() => Err(anyhow::anyhow!("interrupted")),
         };
-        if let Err(error) = outcome {
-            // What this call began must not stay behind half-done; what ran before is not its to end.
-            start.undo().await;
-            return Err(error);
-        }
+        let left = match outcome {
+            Ok(left) => left,
+            Err(error) => {
+                // What this call began must not stay behind half-done; what ran before is not its to end.
+                start.undo().await;
+                return Err(error);
+            }
+        };
         self.greet(&cluster, &dir).await;
+        if let Some(left) = left {
+            println!("the current context was {left}: kubectl config use-context {left}");
+        }
         // A later call may bring back what dies meanwhile, or end it all.
         drop(alone);
         if self.foreground {
@@ -118,19 +124,21 @@ impl Up {
         })
     }
 
+    /// Writes the cluster's own kubeconfig, and merges it into the user's, whose current context it
+    /// becomes. Returns what that was before, if it was another.
     async fn write_kubeconfigs(
         &self,
         cluster: &Cluster,
         nodes: &[NodeDir],
         dir: &Path,
-    ) -> Result<()> {
+    ) -> Result<Option<String>> {
         let identity = admin(nodes)?;
         let server = shared_url(cluster);
         kubeconfig::write(&dir.join("kubeconfig"), &cluster.name, &server, &identity)?;
-        if let Some(file) = self.merge_target() {
-            kubeconfig::merge(&file, &cluster.name, &server, &identity).await?;
-        }
-        Ok(())
+        let Some(file) = self.merge_target() else {
+            return Ok(None);
+        };
+        Ok(kubeconfig::merge(&file, &cluster.name, &server, &identity).await?)
     }
 
     /// The kubeconfig that takes up the cluster's context: the one given, else the user's.

@@ -120,7 +120,11 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
     let ending = CancellationToken::new();
     let own = tokio::spawn({
         let (server, tls, ending) = (server.clone(), Arc::clone(&tls), ending.clone());
-        async move { server.serve(api_listener, tls, ending).await }
+        async move {
+            server
+                .serve(api_listener, tls, ending.clone(), ending)
+                .await
+        }
     });
     tracing::info!(node = node.name, url = node.url(), "serving");
     // For whoever looks on; nobody need.

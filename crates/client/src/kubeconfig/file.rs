@@ -301,7 +301,8 @@ impl Drop for Lock {
 
 /// Merges cluster, user and context of this name into a kubeconfig, and makes it the current
 /// context; what else is in the file stays. A file or directory that is missing is made. Waits
-/// for up to 5 s while another program holds the file's lock.
+/// for up to 5 s while another program holds the file's lock. Returns the context that was the
+/// current one, if that was another.
 ///
 /// # Errors
 /// When the file is no kubeconfig, locked, or can't be written.
@@ -310,12 +311,15 @@ pub async fn merge(
     name: &str,
     server: &str,
     identity: &Identity,
-) -> Result<(), Error> {
+) -> Result<Option<String>, Error> {
+    let mut before = String::new();
     change(path, |file| {
+        before.clone_from(&file.current_context);
         file.put(name, server, identity);
         true
     })
-    .await
+    .await?;
+    Ok(Some(before).filter(|other| !other.is_empty() && other != name))
 }
 
 /// Finds out whether a kubeconfig can be locked and read, before what is to be merged is there. Its directory is made.

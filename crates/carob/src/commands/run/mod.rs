@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use api::quantity::{Quantity, QuantityError};
 use client::{Client, DeleteOptions, Object, Patch, Propagation};
 use images::{Name, Upload};
 use k8s_openapi::api::batch::v1::Job;
@@ -31,10 +32,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "SRC:DST[:ro]", value_parser = parse_mount)]
     mount: Vec<Mount>,
     /// The most CPU it may use, such as 500m
-    #[arg(long)]
+    #[arg(long, value_parser = parse_quantity)]
     cpu: Option<String>,
     /// The most memory it may use, such as 64Mi
-    #[arg(long)]
+    #[arg(long, value_parser = parse_quantity)]
     memory: Option<String>,
     /// Run it this many times; each run finds its number in JOB_COMPLETION_INDEX
     #[arg(long, value_name = "N")]
@@ -247,6 +248,11 @@ fn has_ended(job: &Job) -> bool {
     conditions
         .filter(|c| c.status == "True")
         .any(|c| c.type_ == "Complete" || c.type_ == "Failed")
+}
+
+/// An amount, left as it is written.
+fn parse_quantity(text: &str) -> Result<String, QuantityError> {
+    Quantity::parse(text).map(|_| text.to_owned())
 }
 
 fn parse_env(text: &str) -> Result<(String, String), String> {
