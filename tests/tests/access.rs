@@ -55,6 +55,23 @@ fn users(cluster: &Cluster) -> Outcome {
         check(refused.contains("Forbidden"), refused)?;
     }
 
+    // Modules are pushed by those whose roles say so.
+    let module = carob_tests::root().join("examples/demo/reader.wasm");
+    let push = || {
+        let mut push = cluster.carob_command(&["push"]);
+        push.arg(&module).arg("jane/reader").arg("--kubeconfig");
+        push.arg(&file);
+        push
+    };
+    let refused = carob_tests::fail(&mut push())?;
+    check(refused.contains("403"), refused)?;
+    cluster.kubectl(
+        "create clusterrolebinding pushers --clusterrole carob:image-pusher --group dev",
+    )?;
+    carob_tests::succeed(&mut push())?;
+    let catalog = cluster.kubectl(&format!("{jane} get --raw /v2/_catalog"))?;
+    check(catalog.contains("jane/reader"), catalog)?;
+
     cluster.carob("user revoke jane")?;
     // Another server learns of it a moment later.
     until("jane is refused", Duration::from_secs(5), || {

@@ -229,14 +229,19 @@ pub(crate) fn refusal(identity: &Identity, asked: &Attributes<'_>) -> String {
     )
 }
 
-/// Whether the user may use a path that a mount serves: reading is for nodes too, what servers say
-/// to each other for nobody else.
-pub(crate) fn allowed_mount(identity: &Identity, method: &http::Method, path: &str) -> bool {
+/// Whether the user may use a path that a mount serves, whatever roles there are: reading is for nodes, what
+/// servers say to each other for nobody else. None: the roles say it.
+pub(crate) fn allowed_mount(
+    identity: &Identity,
+    method: &http::Method,
+    path: &str,
+) -> Option<bool> {
     if mount::is_for_peers(path) {
-        return identity.is_server();
+        return Some(identity.is_server());
     }
     let reads = matches!(*method, http::Method::GET | http::Method::HEAD);
-    identity.is_superuser() || (reads && identity.node().is_some())
+    let allowed = identity.is_superuser() || (reads && identity.node().is_some());
+    allowed.then_some(true)
 }
 
 /// The verb of a path that is no resource's: the method in lower case.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::Status;
 use futures::future::BoxFuture;
 use http::Request;
 use hyper::body::Incoming;
@@ -16,8 +17,8 @@ use crate::{ApiServer, respond};
 pub type MountHandler =
     Arc<dyn Fn(Identity, Request<Incoming>) -> BoxFuture<'static, Response> + Send + Sync>;
 
-/// A prefix and what serves it. Administrators and servers may use any method, nodes GET and HEAD;
-/// what lies below `/v2/_peer` is for servers only.
+/// A prefix and what serves it. Administrators and servers may use any method, nodes GET and HEAD, others what
+/// their roles say of the path; what lies below `/v2/_peer` is for servers only.
 #[derive(Clone)]
 pub struct Mount {
     /// The path that it serves, and all below it: `/v2`.
@@ -50,13 +51,25 @@ impl ApiServer {
         identity: &Identity,
         request: Request<Incoming>,
     ) -> Response {
-        if !authz::allowed_mount(identity, request.method(), request.uri().path()) {
-            return respond::status(&respond::forbidden_path(
-                identity,
-                request.method(),
-                request.uri().path(),
-            ));
+        match self.may_use(identity, &request).await {
+            Ok(identity) => (mount.handler)(identity, request).await,
+            Err(status) => respond::status(&status),
         }
-        (mount.handler)(identity.clone(), request).await
+    }
+
+    /// Who asks, if they may.
+    async fn may_use(
+        &self,
+        identity: &Identity,
+        request: &Request<Incoming>,
+    ) -> Result<Identity, Status> {
+        let (method, path) = (request.method(), request.uri().path());
+        let identity = self.identify(identity, request.headers()).await?;
+        match authz::allowed_mount(&identity, method, path) {
+            Some(true) => {}
+            Some(false) => return Err(respond::forbidden_path(&identity, method, path)),
+            None => self.authorize_path(&identity, method, path).await?,
+        }
+        Ok(identity)
     }
 }

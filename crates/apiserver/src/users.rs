@@ -71,7 +71,7 @@ fn subject() -> Subject<'static> {
 }
 
 impl ApiServer {
-    /// Answers an administrator's request for users.
+    /// Answers a request for users, of those whose roles allow the path.
     pub(crate) async fn user_request(
         &self,
         identity: &Identity,
@@ -79,9 +79,7 @@ impl ApiServer {
         body: Bytes,
     ) -> Result<Response, Status> {
         let path = head.uri.path();
-        if !identity.is_superuser() {
-            return Err(crate::respond::forbidden_path(identity, &head.method, path));
-        }
+        self.authorize_path(identity, &head.method, path).await?;
         let name = path[USERS_PATH.len()..].trim_start_matches('/');
         match (&head.method, name) {
             (&Method::GET, "") => answer(&self.users().await?),

@@ -7,6 +7,36 @@ use server::Server;
 
 const DEFAULT: &str = "/api/v1/namespaces/default";
 
+/// What an old version has no fields for is there still after a write by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_version_loses_nothing() {
+    let server = Server::start().await;
+    let all = |version| {
+        format!("/apis/autoscaling/{version}/namespaces/default/horizontalpodautoscalers")
+    };
+    let scaler = json!({"metadata": {"name": "h"}, "spec": {"maxReplicas": 3,
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"},
+        "behavior": {"scaleDown": {"stabilizationWindowSeconds": 7}},
+        "metrics": [{"type": "Resource", "resource": {"name": "memory",
+            "target": {"type": "Utilization", "averageUtilization": 60}}}]}});
+    let made = server.post(&all("v2"), scaler).await.expect(201);
+    let (old, new) = (format!("{}/h", all("v1")), format!("{}/h", all("v2")));
+    let shown = server.get(&old).await.expect(200);
+    assert_eq!(shown["spec"]["behavior"], json!(null));
+    let put = server.call("PUT", &old, "application/json", shown).await;
+    assert_eq!((put.code, put.headers.get("warning")), (200, None));
+    let label = json!({"metadata": {"labels": {"c": "d"}}});
+    let merge = "application/merge-patch+json";
+    server.call("PATCH", &old, merge, label).await.expect(200);
+    let kept = server.get(&new).await.expect(200);
+    assert_eq!(kept["spec"], made["spec"]);
+    assert_eq!(kept["metadata"]["annotations"], json!(null));
+    // What stands for fields is held to their types.
+    let hostile =
+        json!({"metadata": {"annotations": {"autoscaling.alpha.kubernetes.io/behavior": "7"}}});
+    server.call("PATCH", &old, merge, hostile).await.expect(400);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_write_leaves_out_or_nobody_reads() {
     let server = Server::start().await;

@@ -5,6 +5,7 @@
 //! API for that owner, because its picture may have seen the dependent first.
 
 mod graph;
+mod remains;
 mod run;
 
 pub(crate) use run::run;

@@ -34,7 +34,7 @@ struct ClaimReference {
 
 impl ApiServer {
     /// Whom the request is to be judged as: who asks, or whom they may impersonate and want to.
-    pub(super) async fn identify(
+    pub(crate) async fn identify(
         &self,
         identity: &Identity,
         headers: &HeaderMap,
@@ -191,7 +191,7 @@ impl ApiServer {
     }
 
     /// Refuses a path that is no resource's to those who may not see it.
-    pub(super) async fn authorize_path(
+    pub(crate) async fn authorize_path(
         &self,
         identity: &Identity,
         method: &Method,

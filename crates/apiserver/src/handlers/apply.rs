@@ -132,7 +132,7 @@ async fn merge(
             *warnings = engine::warnings(call.resource, None, &new);
             let mut also = write::claims(call, None, Some(&mut new))?;
             also.when.extend(admission::namespace(call, call.name())?);
-            let value = write::encode(call, new, None)?;
+            let value = write::encode(call, new)?;
             return Ok(Next::Put { value, also });
         };
         was_there = true;

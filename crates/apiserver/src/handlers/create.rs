@@ -70,12 +70,12 @@ async fn insert_prepared(call: &Call, options: &WriteOptions, new: Value) -> Res
             let mut new = new.clone();
             let mut also = write::claims(call, None, Some(&mut new))?;
             also.when.extend(admission::namespace(call, &name)?);
-            let value = write::encode(call, new, None)?;
+            let value = write::encode(call, new)?;
             Ok(Next::Put { value, also })
         };
         return call.server.write(&key, options.dry_run, judge).await;
     }
-    let value = write::encode(call, new, None)?;
+    let value = write::encode(call, new)?;
     let judge = |old: Option<&Object>| match old {
         Some(_) => Err(taken()),
         None => Ok(Next::Put {

@@ -106,7 +106,7 @@ fn judge(
     admission::node_pod(call, &before)?;
     match engine::delete(call.resource, &before, old.revision(), options, context)? {
         Deletion::Now(last) => Ok(Next::Delete {
-            last: write::encode(call, last, Some(old))?,
+            last: write::encode(call, last)?,
             also: write::claims(call, Some(&before), None)?,
         }),
         Deletion::Mark(new) => write::store(call, old, &before, new),

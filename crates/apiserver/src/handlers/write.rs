@@ -88,21 +88,15 @@ pub(super) fn metadata<'a>(object: &'a Value, field: &str) -> &'a str {
 }
 
 /// The stored object as a tree, in the version that the resource serves.
-pub(super) fn tree(resource: &Resource, object: &Object) -> Result<Value, Status> {
+pub(super) fn tree(resource: &'static Resource, object: &Object) -> Result<Value, Status> {
     versions::served(resource, object)?
         .value()
         .map_err(|e| Status::internal(format!("a stored object cannot be read: {e}")))
 }
 
 /// The object's bytes for the store, in the version that is stored.
-pub(super) fn encode(call: &Call, new: Value, old: Option<&Object>) -> Result<Bytes, Status> {
-    let new = if versions::stored_as_served(call.resource) {
-        new
-    } else {
-        let old = old.and_then(|o| o.value().ok());
-        versions::stored(call.resource, new, old.as_ref())
-    };
-    engine::encode(new).map(Bytes::from)
+pub(super) fn encode(call: &Call, new: Value) -> Result<Bytes, Status> {
+    engine::encode(versions::stored(call.resource, new)?).map(Bytes::from)
 }
 
 /// Checks name and namespace of a body against the path, and puts there what it leaves out.
@@ -165,12 +159,12 @@ pub(super) fn store(
 ) -> Result<Next, Status> {
     if engine::should_delete(call.resource, &new) {
         return Ok(Next::Delete {
-            last: encode(call, new, Some(old))?,
+            last: encode(call, new)?,
             also: claims(call, Some(before), None)?,
         });
     }
     let also = claims(call, Some(before), Some(&mut new))?;
-    let value = encode(call, new, Some(old))?;
+    let value = encode(call, new)?;
     let same = Object::from_stored(&value, old.revision()).is_ok_and(|n| n.bytes() == old.bytes());
     if same && also.ops.is_empty() {
         return Ok(Next::Keep);

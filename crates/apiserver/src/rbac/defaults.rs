@@ -77,6 +77,8 @@ const EVENTS: &str = "create,patch,update core,events.k8s.io events";
 #[rustfmt::skip]
 const ROLES: &[Role] = &[
     role("cluster-admin", &["* * *", "* - *"]),
+    // Whoever may write a tag decides what pods run that name it: nobody is bound to it by itself.
+    role("carob:image-pusher", &["get,head,post,put,patch - /v2,/v2/*"]),
     role("system:discovery", &["get - /api,/api/*,/apis,/apis/*,/healthz,/livez,/openapi,/openapi/*,/readyz,/version,/version/"]),
     role("system:monitoring", &["get - /healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,/readyz,/readyz/*"]),
     role("system:basic-user", &[

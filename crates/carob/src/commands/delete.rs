@@ -86,14 +86,23 @@ impl Delete {
         if self.now {
             options = options.grace_period_seconds(0);
         }
+        let (mut left, all) = (Vec::new(), doomed.len());
+        // What cannot be deleted does not save the rest.
         for (resource, namespace, name) in doomed {
-            client
-                .untyped(resource)
-                .delete(&namespace, &name, &options)
-                .await
-                .with_context(|| format!("{}/{name}", resource.singular))?;
-            println!("{} {name:?} deleted", resource.singular);
+            let access = client.untyped(resource);
+            match access.delete(&namespace, &name, &options).await {
+                Ok(_) => println!("{} {name:?} deleted", resource.singular),
+                Err(error) => left.push(format!("{}/{name}: {error}", resource.singular)),
+            }
         }
-        Ok(())
+        match left.as_slice() {
+            [] => Ok(()),
+            [one] => bail!("{one}"),
+            many => bail!(
+                "{} of {all} were not deleted:\n{}",
+                many.len(),
+                many.join("\n")
+            ),
+        }
     }
 }

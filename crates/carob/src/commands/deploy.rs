@@ -128,7 +128,7 @@ async fn wait_for_all(
         match tokio::time::timeout_at(deadline, there).await {
             Ok(outcome) => outcome.with_context(|| document.title())?,
             Err(_) => bail!(
-                "{} is not there after {} s: look with `carob describe {}/{name} -n {namespace}`",
+                "{} is not ready after {} s: look with `carob describe {}/{name} -n {namespace}`",
                 document.title(),
                 limit.as_secs(),
                 resource.singular

@@ -1,21 +1,31 @@
 //! `carob logs`: what a container wrote.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::{Buf, Bytes};
-use client::Client;
+use client::{Client, ListOptions, Object};
 use http::Request;
 use http_body_util::BodyExt;
+use k8s_openapi::Resource as _;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 
 use crate::output::BROKEN_PIPE;
-use crate::target::Scope;
+use crate::target::{self, Scope};
+
+/// How long the servers may be without an answer until a log counts as lost.
+const SERVER_BACK_WITHIN: Duration = Duration::from_secs(10);
+const SERVER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Print a container's log.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Logs {
-    /// The pod
+    /// The pod, or TYPE/NAME of what has pods, such as job/NAME
+    #[arg(value_name = "POD")]
     pod: String,
     /// The container, where the pod has several
     #[arg(short, long)]
@@ -55,13 +65,75 @@ impl Logs {
         if let Some(tail) = self.tail {
             query.append_pair("tailLines", &tail.to_string());
         }
-        let pod = self.pod.trim_start_matches("pod/");
+        let pod = &pod_of(&client, &namespace, &self.pod).await?;
         let mut out = tokio::io::stdout();
-        match copy(&client, &namespace, pod, &query.finish(), &mut out, &mut 0).await {
+        let query = query.finish();
+        // Where a log that is cut to its end begins is another place at every look: it cannot be gone on with.
+        let copied = match self.follow && self.tail.is_none() {
+            true => follow(&client, &namespace, pod, &query, &mut out).await,
+            false => copy(&client, &namespace, pod, &query, &mut out, &mut 0).await,
+        };
+        match copied {
             Ok(()) => Ok(ExitCode::SUCCESS),
             // As in `carob logs … | head`.
             Err(Broken::Unread) => Ok(ExitCode::from(BROKEN_PIPE)),
             Err(Broken::Log(error)) => Err(error).with_context(|| format!("pod {pod}")),
+        }
+    }
+}
+
+/// The pod that is meant: itself, or one of those that the named object selects, a running one before others.
+async fn pod_of(client: &Client, namespace: &str, named: &str) -> Result<String> {
+    let Some((kind, name)) = named.split_once('/') else {
+        return Ok(named.to_owned());
+    };
+    let resource = target::resource(kind)?;
+    if resource.kind == Pod::KIND {
+        return Ok(name.to_owned());
+    }
+    let owner = client.untyped(resource).get(namespace, name).await?.0;
+    let selector = owner.pointer("/spec/selector/matchLabels");
+    let Some(labels) = selector.and_then(Value::as_object) else {
+        bail!("{named} selects no pods: name a pod");
+    };
+    let labels = labels
+        .iter()
+        .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)));
+    let labels: Vec<String> = labels.collect();
+    let options = ListOptions::namespace(namespace).labels(labels.join(","));
+    let pods = client.of::<Pod>().list(&options).await?.items;
+    let runs = |pod: &&Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
+    let Some(chosen) = pods.iter().find(runs).or(pods.last()) else {
+        bail!("{named} has no pods");
+    };
+    if pods.len() > 1 {
+        eprintln!("carob: {} pods, this is {}", pods.len(), chosen.name());
+    }
+    Ok(chosen.name().to_owned())
+}
+
+/// Copies a log to `out` until its pod has ended; goes on where it stopped when the server that passed it on
+/// is gone.
+pub(crate) async fn follow(
+    client: &Client,
+    namespace: &str,
+    pod: &str,
+    query: &str,
+    out: &mut (impl AsyncWrite + Unpin),
+) -> Result<(), Broken> {
+    let mut printed = 0;
+    let mut last_chance = Instant::now() + SERVER_BACK_WITHIN;
+    loop {
+        let before = printed;
+        let copied = copy(client, namespace, pod, query, out, &mut printed).await;
+        if printed > before {
+            last_chance = Instant::now() + SERVER_BACK_WITHIN;
+        }
+        match copied {
+            Err(Broken::Log(error)) if error.is_transient() && Instant::now() < last_chance => {
+                tokio::time::sleep(SERVER_PAUSE).await;
+            }
+            other => return other,
         }
     }
 }

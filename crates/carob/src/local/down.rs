@@ -14,7 +14,7 @@ use super::process::{self, Role};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Down {
     /// The cluster's name
-    #[arg(long, default_value = "carob")]
+    #[arg(long, default_value = layout::DEFAULT_NAME)]
     name: String,
     /// Its directory; else ~/.carob/NAME
     #[arg(long, value_name = "DIR")]
@@ -45,6 +45,7 @@ impl Down {
         }
         let name = cluster.map_or(self.name, |cluster| cluster.name);
         match (ended, self.purge) {
+            (0, false) if !was_there => bail!("there is no cluster {name}"),
             (0, false) => println!("cluster {name} was not running"),
             (0, true) if !was_there => println!("there is no cluster {name}"),
             (0, true) => println!("removed {}", dir.display()),

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::version;
 
+/// The name of a cluster that is given none.
+pub(crate) const DEFAULT_NAME: &str = "carob";
+
 /// Most nodes that one machine's loopback addresses are used for.
 pub(crate) const MAX_NODES: u8 = 100;
 
@@ -124,6 +127,16 @@ pub(crate) fn server_ports(dir: &Path, address: IpAddr, api: Option<u16>) -> Res
 fn free_port(address: IpAddr) -> Result<std::net::TcpListener> {
     std::net::TcpListener::bind((address, 0))
         .with_context(|| format!("cannot listen on {address}: is it an address of this machine?"))
+}
+
+/// The flags by which a command means this cluster, for texts that name one: each with a space before it.
+pub(crate) fn flags(name: &str, data_dir: Option<&Path>) -> String {
+    let name = match name {
+        DEFAULT_NAME => String::new(),
+        name => format!(" --name {name}"),
+    };
+    let dir = data_dir.map(|dir| format!(" --data-dir {}", dir.display()));
+    name + &dir.unwrap_or_default()
 }
 
 /// The directory that `--data-dir` gives, else that of cluster `name`: `~/.carob/NAME`. Without

@@ -17,7 +17,7 @@ use crate::output::{Format, Table};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Status {
     /// The cluster's name
-    #[arg(long, default_value = "carob")]
+    #[arg(long, default_value = layout::DEFAULT_NAME)]
     name: String,
     /// Its directory; else ~/.carob/NAME
     #[arg(long, value_name = "DIR")]
@@ -65,8 +65,9 @@ impl Status {
         let dir = layout::cluster_dir(&self.name, self.data_dir.as_deref())?;
         let Some(cluster) = Cluster::load(&dir)? else {
             bail!(
-                "{} holds no cluster: start one with `carob up`",
-                dir.display()
+                "{} holds no cluster: start one with `carob up{}`",
+                dir.display(),
+                layout::flags(&self.name, self.data_dir.as_deref())
             );
         };
         let report = report(&cluster, &dir).await;
@@ -74,6 +75,10 @@ impl Status {
             Some(format) => format.print(&report),
             None => {
                 print(&cluster, &report);
+                let flags = layout::flags(&self.name, self.data_dir.as_deref());
+                if let Some(why) = leaderless(&report.servers, &flags) {
+                    println!("{why}");
+                }
                 Ok(())
             }
         }
@@ -194,13 +199,10 @@ fn print(cluster: &Cluster, report: &Report) {
         ]);
     }
     table.print();
-    if let Some(why) = leaderless(&report.servers) {
-        println!("{why}");
-    }
 }
 
 /// What to say where no server leads: nothing can be written then.
-fn leaderless(servers: &[ServerReport]) -> Option<String> {
+fn leaderless(servers: &[ServerReport], flags: &str) -> Option<String> {
     if servers.iter().any(|server| server.leader) {
         return None;
     }
@@ -208,7 +210,7 @@ fn leaderless(servers: &[ServerReport]) -> Option<String> {
     let needed = servers.len() / 2 + 1;
     Some(if live < needed {
         format!(
-            "no leader: {live} of {} servers live, {needed} are needed; `carob up` brings back what is missing",
+            "no leader: {live} of {} servers live, {needed} are needed; `carob up{flags}` brings back what is missing",
             servers.len()
         )
     } else {

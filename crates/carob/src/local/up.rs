@@ -22,7 +22,7 @@ pub(crate) struct Up {
     #[arg(long, value_parser = clap::value_parser!(u8).range(1..=MAX_NODES as i64))]
     nodes: Option<u8>,
     /// The cluster's name; its nodes are NAME-1, NAME-2, …
-    #[arg(long, default_value = "carob")]
+    #[arg(long, default_value = layout::DEFAULT_NAME)]
     name: String,
     /// Where its data goes; else ~/.carob/NAME
     #[arg(long, value_name = "DIR")]
@@ -102,16 +102,18 @@ impl Up {
             }
             if let Some(port) = self.api_port.filter(|p| *p != cluster.api_port) {
                 bail!(
-                    "cluster {} was made with --api-port {}, not {port}: `carob down --purge` removes it, another --name makes a second one",
+                    "cluster {} was made with --api-port {}, not {port}: `carob down --purge{}` removes it, another --name makes a second one",
                     cluster.name,
-                    cluster.api_port
+                    cluster.api_port,
+                    layout::flags(&cluster.name, self.data_dir.as_deref())
                 );
             }
             if let Some(nodes) = self.nodes.filter(|n| *n != cluster.nodes) {
                 bail!(
-                    "cluster {} has {} nodes, not {nodes}: `carob down --purge` removes it, another --name makes a second one",
+                    "cluster {} has {} nodes, not {nodes}: `carob down --purge{}` removes it, another --name makes a second one",
                     cluster.name,
-                    cluster.nodes
+                    cluster.nodes,
+                    layout::flags(&cluster.name, self.data_dir.as_deref())
                 );
             }
             return Ok(cluster);

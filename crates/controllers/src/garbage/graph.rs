@@ -6,6 +6,7 @@ use client::{Key, Object, PartialObject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::json;
 
+use super::remains::Remains;
 use crate::plan::{Plan, Target, Write};
 
 /// Finalizer of an owner whose dependents are to live on.
@@ -113,10 +114,21 @@ impl Graph {
         &'a self,
         namespace: &'a str,
     ) -> impl Iterator<Item = (&'a Target, bool)> {
-        related(&self.inhabitants, namespace).filter_map(|uid| {
-            let item = self.items.get(uid)?;
-            Some((&item.target, item.deleting))
-        })
+        self.within(namespace)
+            .map(|item| (&item.target, item.deleting))
+    }
+
+    /// What is left in a namespace, as its conditions tell it.
+    pub(crate) fn remains(&self, namespace: &str) -> Remains {
+        let mut remains = Remains::default();
+        for item in self.within(namespace) {
+            remains.count(&item.target, &item.finalizers);
+        }
+        remains
+    }
+
+    fn within<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a Item> {
+        related(&self.inhabitants, namespace).filter_map(|uid| self.items.get(uid))
     }
 
     /// What is to be done about one object.
@@ -135,10 +147,9 @@ impl Graph {
 
     /// Deletes an object all of whose owners seem to be gone.
     fn collect(&self, item: &Item, plan: &mut Plan) {
-        let there = |o: &OwnerReference| self.items.contains_key(&o.uid);
+        let there = |o: &OwnerReference| self.owner(item, o).is_some();
         let waits = |o: &OwnerReference| {
-            self.items
-                .get(&o.uid)
+            self.owner(item, o)
                 .is_some_and(|i| i.deleting && i.finalizers.iter().any(|f| f == FOREGROUND))
         };
         let solid = item.owners.iter().any(|o| there(o) && !waits(o));
@@ -171,6 +182,16 @@ impl Graph {
             foreground,
             unless,
         });
+    }
+
+    /// What a reference names. In another namespace nothing is anybody's owner; what is in none can be left to
+    /// nobody's care, whatever it names.
+    fn owner(&self, dependent: &Item, reference: &OwnerReference) -> Option<&Item> {
+        let own = &dependent.target.key.namespace;
+        self.items.get(&reference.uid).filter(|owner| {
+            let there = &owner.target.key.namespace;
+            there.is_empty() || own.is_empty() || there == own
+        })
     }
 
     /// Does what an owner's finalizers ask before it goes.
@@ -377,6 +398,21 @@ mod tests {
             ),
             "{plan:?}"
         );
+    }
+
+    #[test]
+    fn an_owner_in_another_namespace_is_none() {
+        let mut elsewhere = object("owner", &[], &[], false);
+        elsewhere.metadata.namespace = Some("other".to_owned());
+        let mut graph = graph(&[object("dependent", &[("owner", false)], &[], false)]);
+        graph.put("apps/v1", "ReplicaSet", &elsewhere);
+        let plan = graph.reconcile("dependent");
+        assert_eq!(summary(&plan), ["delete dependent unless [\"owner\"]"]);
+        // What is in no namespace itself is left alone.
+        let mut outside = object("outside", &[("owner", false)], &[], false);
+        outside.metadata.namespace = None;
+        graph.put("v1", "Node", &outside);
+        assert!(graph.reconcile("outside").writes.is_empty());
     }
 
     #[test]

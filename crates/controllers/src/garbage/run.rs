@@ -4,11 +4,12 @@
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use api::resource::{self, Resource};
 use client::{Client, Error, Informer, Key, ListOptions, PartialObject, Untyped};
 use imbl::ordmap::DiffItem;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -20,6 +21,8 @@ use crate::writer::Writer;
 
 /// Objects that are worked on at once.
 const WORKERS: usize = 8;
+/// How long a deleted namespace may take before its status says what it waits for: most are gone by then.
+const TOLD_AFTER: Duration = Duration::from_secs(2);
 
 /// What a worker looks at.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +31,8 @@ enum Work {
     Object(String),
     /// The deleted namespace of this name.
     Namespace(String),
+    /// What holds up the deleted namespace of this name, if it is still there.
+    Remains(String),
 }
 
 struct Collector {
@@ -174,6 +179,7 @@ impl Collector {
                 Ok(())
             }
             Work::Namespace(name) => self.empty(name).await,
+            Work::Remains(name) => self.tell_remains(name).await,
         }
     }
 
@@ -191,6 +197,8 @@ impl Collector {
         }
         if !left.is_empty() || !pending.is_empty() {
             // Each of them that goes brings this namespace up again.
+            self.queue
+                .add_after(Work::Remains(name.to_owned()), TOLD_AFTER);
             return Ok(());
         }
         // The graph may lag behind a write that came just before the deletion: ask.
@@ -213,6 +221,29 @@ impl Collector {
         }
         self.delete_events(name).await?;
         self.finalize(name).await
+    }
+
+    /// Says in a deleted namespace's status what it waits for.
+    async fn tell_remains(&self, name: &str) -> Result<(), Error> {
+        let remains = self.graph.lock().remains(name);
+        let found = self.namespaces.get(&Key::new("", name));
+        let Some(namespace) = found.filter(|_| self.is_terminating(name) && !remains.is_none())
+        else {
+            return Ok(());
+        };
+        let old = namespace.status.clone().unwrap_or_default();
+        let held = old.conditions.clone().unwrap_or_default();
+        let new = NamespaceStatus {
+            conditions: Some(remains.conditions(&held, jiff::Timestamp::now())),
+            ..old.clone()
+        };
+        if new == old {
+            return Ok(());
+        }
+        self.writer
+            .write(&Write::status(&*namespace, Some(&old), &new))
+            .await
+            .map(drop)
     }
 
     /// Events are in no graph, and there may be many: one request takes all of a namespace.

@@ -40,9 +40,10 @@ fn print(path: &Path) -> io::Result<()> {
 fn follow(directory: &Path) -> io::Result<()> {
     loop {
         let mut notes = Vec::new();
-        for entry in fs::read_dir(directory)? {
-            // One that was renamed while the directory was read is met under its new name at the next look.
-            let Ok(entry) = entry else { continue };
+        // A directory that changes while it is read, or an entry that has another name meanwhile, is met at the
+        // next look.
+        let entries = fs::read_dir(directory).into_iter().flatten();
+        for entry in entries.flatten() {
             let path = entry.path();
             if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
                 notes.push(path);

@@ -1,7 +1,6 @@
 //! What becomes of a Job that was just made: its pods' output, and its exit code.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use client::kubeconfig::Context as Cluster;
@@ -10,7 +9,6 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, Pod};
 use tokio::io::AsyncWrite;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::super::logs::{self, Broken};
 use super::input;
@@ -18,9 +16,6 @@ use crate::output::BROKEN_PIPE;
 
 /// The label by which a Job's pods are found.
 const JOB_NAME: &str = "batch.kubernetes.io/job-name";
-/// How long the servers may be without an answer until a log counts as lost.
-const SERVER_BACK_WITHIN: Duration = Duration::from_secs(10);
-const SERVER_PAUSE: Duration = Duration::from_millis(200);
 
 /// A pod whose output is being printed, and its end.
 #[derive(Default)]
@@ -252,7 +247,6 @@ async fn print_log(client: Client, namespace: String, pod: String) -> Result<(),
     .map(drop)
 }
 
-/// Prints one stream; goes on where it stopped when the server that passed it on is gone.
 async fn print_stream(
     client: &Client,
     namespace: &str,
@@ -261,21 +255,7 @@ async fn print_stream(
     mut out: impl AsyncWrite + Unpin,
 ) -> Result<(), Broken> {
     let query = format!("follow=true&stream={stream}");
-    let mut printed = 0;
-    let mut last_chance = Instant::now() + SERVER_BACK_WITHIN;
-    loop {
-        let before = printed;
-        let copied = logs::copy(client, namespace, pod, &query, &mut out, &mut printed).await;
-        if printed > before {
-            last_chance = Instant::now() + SERVER_BACK_WITHIN;
-        }
-        match copied {
-            Err(Broken::Log(error)) if error.is_transient() && Instant::now() < last_chance => {
-                tokio::time::sleep(SERVER_PAUSE).await;
-            }
-            other => return other,
-        }
-    }
+    logs::follow(client, namespace, pod, &query, &mut out).await
 }
 
 /// Whether nobody reads what this process prints. What is lost of a log is said, and no more.

@@ -272,6 +272,11 @@ fn parse_mount(text: &str) -> Result<Mount, String> {
     if !target.starts_with('/') {
         return Err(format!("{text}: {target} is no absolute path of the guest"));
     }
+    if target.trim_matches('/').is_empty() {
+        return Err(format!(
+            "{text}: the guest's root is its own; mount below it"
+        ));
+    }
     let source = std::fs::canonicalize(source).map_err(|e| format!("{source}: {e}"))?;
     if !source.is_dir() {
         return Err(format!(
@@ -305,6 +310,7 @@ mod tests {
         assert!(parse_mount(&text("data")).is_err());
         assert!(parse_mount("/does/not/exist:/x").is_err());
         assert!(parse_mount("/only").is_err());
+        assert!(parse_mount(&text("/")).is_err());
         assert!(parse_mount(&text("/data:rx")).is_err());
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
