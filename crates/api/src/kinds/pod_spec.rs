@@ -15,7 +15,7 @@ mod volumes;
 use super::field::{absent, child, children, default, default_number, default_text, entry};
 use serde_json::{Map, Value, json};
 
-pub(super) use affinity::node_selector;
+pub(super) use affinity::{merge_label_keys, node_selector};
 pub(super) use resources::{overhead, qos_class, requests_from_limits};
 pub(super) use rules::{labels, tolerations, validate};
 
