@@ -8,6 +8,7 @@ mod limits;
 mod network;
 mod pods;
 mod services;
+mod statuses;
 mod storage;
 mod workloads;
 
