@@ -4,8 +4,8 @@ mod policies;
 mod status;
 
 use super::field::{
-    absent, child, children, default, default_text, entry, flag, int, items, map, maybe_int, present, restore, root,
-    same, spec, text,
+    absent, child, children, default, default_text, entry, flag, int, items, map, maybe_int,
+    present, restore, root, same, spec, text,
 };
 use super::names::{not_negative, one_of};
 use super::{Hooks, names, template};

@@ -94,6 +94,12 @@ fn validate(pod: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
             update::validate(&pod["spec"], &old["spec"], &path, errors);
         }
         None => {
+            pod_spec::annotations(
+                map(pod, "/metadata/annotations"),
+                &pod["spec"],
+                &FieldPath::new("metadata").child("annotations"),
+                errors,
+            );
             pod_spec::validate(&pod["spec"], &path, errors);
             if !items(pod, "/spec/ephemeralContainers").is_empty() {
                 errors.push(FieldError::forbidden(

@@ -4,6 +4,7 @@
 mod admission;
 mod cluster;
 mod definitions;
+mod filled;
 mod limits;
 mod network;
 mod pods;

@@ -199,7 +199,11 @@ impl Update<'_> {
         }
         let none = flag(self.spec, "/suspend") && maybe_int(self.spec, "/completions") == Some(0);
         if ended("startTime") && present(self.new, "/startTime").is_none() && !none {
-            self.missing("startTime", "startTime is required for finished job", errors);
+            self.missing(
+                "startTime",
+                "startTime is required for finished job",
+                errors,
+            );
         }
         let uncounted = "uncountedTerminatedPods";
         let left = ["succeeded", "failed"].iter();

@@ -13,7 +13,10 @@ fn written(old: &Value, status: Value) -> Result<Value, Status> {
 fn refuses<'a>(old: &Value, cases: impl IntoIterator<Item = (Value, &'a str)>) {
     for (status, fault) in cases {
         let found = causes(written(old, status.clone()));
-        assert!(found.iter().any(|cause| cause == fault), "{status}: {fault}\n{found:#?}");
+        assert!(
+            found.iter().any(|cause| cause == fault),
+            "{status}: {fault}\n{found:#?}"
+        );
     }
 }
 
@@ -136,8 +139,11 @@ fn what_nodes_have() {
     let old = create(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}}))
         .expect("valid");
     let address = json!({"type": "InternalIP", "address": "10.0.0.1"});
-    written(&old, json!({"capacity": {"cpu": "2", "pods": "110"}, "addresses": [address]}))
-        .expect("valid");
+    written(
+        &old,
+        json!({"capacity": {"cpu": "2", "pods": "110"}, "addresses": [address]}),
+    )
+    .expect("valid");
     refuses(
         &old,
         [
@@ -184,77 +190,89 @@ fn how_jobs_end() {
     ] {
         written(&old, status).expect("valid");
     }
-    refuses(&old, [
-        (json!({"active": -1}), "status.active: Invalid value: -1: must be greater than or equal to 0"),
-        (json!({"ready": 1}), "status.ready: Invalid value: 1: cannot set more ready pods than active"),
-        (
-            with_conditions(json!({"completionTime": END}), &["Complete", "Failed"]),
-            "status.conditions: Invalid value: cannot set Complete=True and Failed=true conditions",
-        ),
-        (
-            with_conditions(json!({}), &["Failed"]),
-            "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
-        ),
-        (
-            with_conditions(json!({"completionTime": END}), &["Complete"]),
-            "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
-        ),
-        (
-            with_conditions(json!({}), &["SuccessCriteriaMet", "FailureTarget"]),
-            "status.conditions: Invalid value: cannot set SuccessCriteriaMet=True and FailureTarget=true conditions",
-        ),
-        (
-            with_conditions(json!({}), &done),
-            "status.completionTime: Required value: completionTime is required for Complete jobs",
-        ),
-        (
-            json!({"completionTime": END}),
-            "status.completionTime: Invalid value: \"2026-11-21T11:00:00Z\": cannot set completionTime when there is no Complete=True condition",
-        ),
-        (
-            with_conditions(json!({"startTime": END, "completionTime": START}), &done),
-            "status.completionTime: Invalid value: \"2026-11-21T10:00:00Z\": completionTime cannot be set before startTime",
-        ),
-        (
-            with_conditions(json!({"startTime": null}), &lost),
-            "status.startTime: Required value: startTime is required for finished job",
-        ),
-        (
-            with_conditions(json!({"active": 1}), &lost),
-            "status.active: Invalid value: 1: active>0 is invalid for finished job",
-        ),
-        (
-            with_conditions(json!({"terminating": 1}), &lost),
-            "status.terminating: Invalid value: 1: terminating>0 is invalid for finished job",
-        ),
-        (
-            with_conditions(json!({"uncountedTerminatedPods": {"failed": ["a"]}}), &lost),
-            "status.uncountedTerminatedPods: Invalid value: {\"failed\":[\"a\"]}: uncountedTerminatedPods needs to be empty for finished job",
-        ),
-        (
-            json!({"uncountedTerminatedPods": {"succeeded": ["a"], "failed": ["a", ""]}}),
-            "status.uncountedTerminatedPods.failed[0]: Duplicate value: \"a\"",
-        ),
-        (
-            json!({"completedIndexes": "0"}),
-            "status.completedIndexes: Invalid value: \"0\": cannot set non-empty completedIndexes when non-indexed completion mode",
-        ),
-        (
-            json!({"failedIndexes": "0"}),
-            "status.failedIndexes: Invalid value: \"0\": cannot set non-null failedIndexes when backoffLimitPerIndex is null",
-        ),
-    ]);
+    refuses(
+        &old,
+        [
+            (
+                json!({"active": -1}),
+                "status.active: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (
+                json!({"ready": 1}),
+                "status.ready: Invalid value: 1: cannot set more ready pods than active",
+            ),
+            (
+                with_conditions(json!({"completionTime": END}), &["Complete", "Failed"]),
+                "status.conditions: Invalid value: cannot set Complete=True and Failed=true conditions",
+            ),
+            (
+                with_conditions(json!({}), &["Failed"]),
+                "status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition",
+            ),
+            (
+                with_conditions(json!({"completionTime": END}), &["Complete"]),
+                "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
+            ),
+            (
+                with_conditions(json!({}), &["SuccessCriteriaMet", "FailureTarget"]),
+                "status.conditions: Invalid value: cannot set SuccessCriteriaMet=True and FailureTarget=true conditions",
+            ),
+            (
+                with_conditions(json!({}), &done),
+                "status.completionTime: Required value: completionTime is required for Complete jobs",
+            ),
+            (
+                json!({"completionTime": END}),
+                "status.completionTime: Invalid value: \"2026-11-21T11:00:00Z\": cannot set completionTime when there is no Complete=True condition",
+            ),
+            (
+                with_conditions(json!({"startTime": END, "completionTime": START}), &done),
+                "status.completionTime: Invalid value: \"2026-11-21T10:00:00Z\": completionTime cannot be set before startTime",
+            ),
+            (
+                with_conditions(json!({"startTime": null}), &lost),
+                "status.startTime: Required value: startTime is required for finished job",
+            ),
+            (
+                with_conditions(json!({"active": 1}), &lost),
+                "status.active: Invalid value: 1: active>0 is invalid for finished job",
+            ),
+            (
+                with_conditions(json!({"terminating": 1}), &lost),
+                "status.terminating: Invalid value: 1: terminating>0 is invalid for finished job",
+            ),
+            (
+                with_conditions(json!({"uncountedTerminatedPods": {"failed": ["a"]}}), &lost),
+                "status.uncountedTerminatedPods: Invalid value: {\"failed\":[\"a\"]}: uncountedTerminatedPods needs to be empty for finished job",
+            ),
+            (
+                json!({"uncountedTerminatedPods": {"succeeded": ["a"], "failed": ["a", ""]}}),
+                "status.uncountedTerminatedPods.failed[0]: Duplicate value: \"a\"",
+            ),
+            (
+                json!({"completedIndexes": "0"}),
+                "status.completedIndexes: Invalid value: \"0\": cannot set non-empty completedIndexes when non-indexed completion mode",
+            ),
+            (
+                json!({"failedIndexes": "0"}),
+                "status.failedIndexes: Invalid value: \"0\": cannot set non-null failedIndexes when backoffLimitPerIndex is null",
+            ),
+        ],
+    );
     let ended = written(&old, complete).expect("valid");
-    refuses(&ended, [
-        (
-            with_conditions(json!({}), &["SuccessCriteriaMet"]),
-            "status.conditions: Invalid value: cannot disable the terminal Complete=True condition",
-        ),
-        (
-            with_conditions(json!({"completionTime": "2026-11-21T12:00:00Z"}), &done),
-            "status.completionTime: Invalid value: \"2026-11-21T12:00:00Z\": completionTime cannot be mutated",
-        ),
-    ]);
+    refuses(
+        &ended,
+        [
+            (
+                with_conditions(json!({}), &["SuccessCriteriaMet"]),
+                "status.conditions: Invalid value: cannot disable the terminal Complete=True condition",
+            ),
+            (
+                with_conditions(json!({"completionTime": "2026-11-21T12:00:00Z"}), &done),
+                "status.completionTime: Invalid value: \"2026-11-21T12:00:00Z\": completionTime cannot be mutated",
+            ),
+        ],
+    );
 }
 
 #[test]
