@@ -87,6 +87,16 @@ impl Quantity {
         self.scaled_up(1_000_000)
     }
 
+    /// The amount rounded up (away from zero) to whole thousandths; None if it is so already.
+    pub fn rounded_up(&self) -> Option<Self> {
+        const MILLI: i128 = 1_000_000;
+        let rest = self.nanos.abs() % MILLI;
+        (rest != 0).then(|| Self {
+            nanos: self.nanos + self.nanos.signum() * (MILLI - rest),
+            notation: self.notation,
+        })
+    }
+
     /// The notation it was written in.
     pub fn notation(&self) -> Notation {
         self.notation

@@ -4,7 +4,7 @@ mod schedule;
 
 use super::field::{default, default_text, entry, present, spec, text};
 use super::names::{not_negative, one_of};
-use super::{Hooks, job, template};
+use super::{Hooks, job};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn fill(cron: &mut Value) {
     if let Some(job) = entry(spec, "jobTemplate") {
         default(job, "metadata", json!({}));
         if let Some(job) = entry(job, "spec") {
-            template::fill(job);
+            job::fill_template(job);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod structural;
 
-use super::field::{default_text, entry, items, map, root, spec, text};
+use super::field::{child, default, default_text, entry, items, map, root, spec, text};
 use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
@@ -20,6 +20,12 @@ fn fill(definition: &mut Value) {
     let Some(spec) = spec(definition) else { return };
     if let Some(conversion) = entry(spec, "conversion") {
         default_text(conversion, "strategy", "None");
+        if let Some(service) = child(conversion, "webhook")
+            .and_then(|webhook| child(webhook, "clientConfig"))
+            .and_then(|config| child(config, "service"))
+        {
+            default(service, "port", 443);
+        }
     }
     if let Some(names) = entry(spec, "names") {
         let kind = names

@@ -1,12 +1,17 @@
 //! FlowSchemas: which requests belong to which level of priority.
 
-use super::field::{flag, int, items, present, text};
+use super::field::{default_number, flag, int, items, present, spec, text};
 use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
 use serde_json::Value;
 
 pub(super) const HOOKS: Hooks = Hooks {
     kind: "flowcontrol.apiserver.k8s.io/v1 FlowSchema",
+    default: |schema| {
+        if let Some(spec) = spec(schema) {
+            default_number(spec, "matchingPrecedence", DEFAULT_PRECEDENCE);
+        }
+    },
     validate,
     ..Hooks::NONE
 };
@@ -32,12 +37,9 @@ fn validate(schema: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     }
     let path = FieldPath::new("spec");
     let at = path.child("matchingPrecedence");
-    let precedence = match int(spec, "/matchingPrecedence") {
-        0 => DEFAULT_PRECEDENCE,
-        given => given,
-    };
+    let precedence = int(spec, "/matchingPrecedence");
     let too_high = format!("must not be greater than {HIGHEST_PRECEDENCE}");
-    let why = if precedence < 0 {
+    let why = if precedence <= 0 {
         "must be a positive value"
     } else if precedence > HIGHEST_PRECEDENCE {
         &too_high

@@ -3,7 +3,7 @@
 mod scaling;
 
 use super::Hooks;
-use super::field::{absent, default, int, items, maybe_int, spec, text};
+use super::field::{absent, child, default, int, items, maybe_int, spec, text};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
 use serde_json::{Value, json};
@@ -30,6 +30,9 @@ pub(super) const V2: Hooks = Hooks {
                 json!([{"type": "Resource", "resource": {"name": "cpu",
                     "target": {"type": "Utilization", "averageUtilization": 80}}}]),
             );
+        }
+        if let Some(behavior) = child(spec, "behavior") {
+            scaling::fill(behavior);
         }
     },
     prepare,

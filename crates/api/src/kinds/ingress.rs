@@ -1,6 +1,6 @@
 //! Ingresses.
 
-use super::field::{int, items, present, text};
+use super::field::{int, items, map, present, text};
 use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
 use serde_json::{Value, json};
@@ -48,6 +48,21 @@ fn validate(ingress: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) 
     if let Some(class) = present(spec, "/ingressClassName") {
         let path = path.child("ingressClassName");
         names::check(errors, &path, text(class, ""), names::dns_subdomain);
+        if old.is_none() {
+            annotated(ingress, text(class, ""), errors);
+        }
+    }
+}
+
+/// The annotation is the field's elder: both may be given only if they agree.
+fn annotated(ingress: &Value, class: &str, errors: &mut Vec<FieldError>) {
+    const ELDER: &str = "kubernetes.io/ingress.class";
+    let annotations = map(ingress, "/metadata/annotations");
+    let elder = annotations.and_then(|held| held.get(ELDER)?.as_str());
+    if let Some(elder) = elder.filter(|elder| *elder != class) {
+        let path = FieldPath::new("annotations").child(ELDER);
+        let why = "must match `ingressClassName` when both are specified";
+        errors.push(FieldError::invalid(&path, elder, why));
     }
 }
 

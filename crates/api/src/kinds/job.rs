@@ -1,16 +1,19 @@
 //! Jobs. A job's pods carry its uid as a label, and its selector asks for that label.
 
 mod policies;
+mod status;
 
 use super::field::{
-    absent, default, default_text, entry, flag, int, items, map, maybe_int, present, restore, root,
-    same, spec, text,
+    absent, child, children, default, default_text, entry, flag, int, items, map, maybe_int,
+    present, restore, root, same, spec, text,
 };
 use super::names::{not_negative, one_of};
 use super::{Hooks, names, template};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
 use serde_json::{Map, Value, json};
+
+pub(super) use status::validate as validate_status;
 
 pub(super) const HOOKS: Hooks = Hooks {
     kind: "batch/v1 Job",
@@ -47,6 +50,18 @@ fn fill(job: &mut Value) {
         "Failed"
     };
     default_text(spec, "podReplacementPolicy", policy);
+    fill_template(spec);
+}
+
+/// Fills what a job's spec and that in a CronJob's template have in common.
+pub(super) fn fill_template(spec: &mut Map<String, Value>) {
+    if let Some(policy) = child(spec, "podFailurePolicy") {
+        for rule in children(policy, "rules") {
+            for pattern in children(rule, "onPodConditions") {
+                default_text(pattern, "status", "True");
+            }
+        }
+    }
     template::fill(spec);
 }
 

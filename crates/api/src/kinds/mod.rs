@@ -51,6 +51,7 @@ mod secret;
 mod service;
 mod service_cidr;
 mod stateful_set;
+pub(crate) mod statuses;
 mod storage_class;
 mod template;
 mod validating_admission_policy;

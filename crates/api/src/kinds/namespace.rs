@@ -1,6 +1,6 @@
 //! Namespaces: the `kubernetes` finalizer in the spec holds one until it is empty.
 
-use super::field::{entry, items, root, text};
+use super::field::{default_text, entry, items, root, text};
 use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
 use crate::write::Context;
@@ -17,6 +17,9 @@ pub(super) const HOOKS: Hooks = Hooks {
 const NAME: &str = "kubernetes.io/metadata.name";
 
 fn fill(namespace: &mut Value) {
+    if let Some(status) = root(namespace).and_then(|namespace| entry(namespace, "status")) {
+        default_text(status, "phase", "Active");
+    }
     let name = text(namespace, "/metadata/name").to_owned();
     // With generateName the name comes later; `prepare` sees it.
     if name.is_empty() {

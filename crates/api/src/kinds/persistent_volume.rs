@@ -23,6 +23,7 @@ fn fill(volume: &mut Value) {
     if let Some(path) = child(spec, "hostPath") {
         default(path, "type", "");
     }
+    pod_spec::azure_disk(spec);
 }
 
 fn prepare(volume: &mut Value, old: Option<&Value>, context: &Context) {

@@ -2,9 +2,10 @@
 
 mod update;
 
-use super::field::{child, default, entry, int, items, present, root, spec, text};
+use super::field::{child, default, entry, int, items, map, present, root, spec, text};
 use super::{Hooks, pod_spec};
 use crate::status::{FieldError, FieldPath};
+use crate::time;
 use crate::write::Context;
 use serde_json::{Map, Value, json};
 
@@ -46,7 +47,7 @@ fn addresses(status: &mut Map<String, Value>) {
     }
 }
 
-fn prepare(pod: &mut Value, old: Option<&Value>, _context: &Context) {
+fn prepare(pod: &mut Value, old: Option<&Value>, context: &Context) {
     if let Some(old) = old {
         // The class follows from the spec and cannot be written.
         if let Some(class) = present(old, "/status/qosClass").cloned()
@@ -62,6 +63,25 @@ fn prepare(pod: &mut Value, old: Option<&Value>, _context: &Context) {
     }
     let class = pod_spec::qos_class(&pod["spec"]);
     pod["status"] = json!({"phase": "Pending", "qosClass": class});
+    if !items(pod, "/spec/schedulingGates").is_empty() {
+        pod["status"]["conditions"] = json!([gated(context)]);
+    }
+    let labels = map(pod, "/metadata/labels").cloned().unwrap_or_default();
+    if let Some(pod_spec) = spec(pod) {
+        pod_spec::merge_label_keys(pod_spec, &labels);
+    }
+}
+
+/// The condition that a pod with gates is born with (`applySchedulingGatedCondition`).
+fn gated(context: &Context) -> Value {
+    json!({
+        "type": "PodScheduled",
+        "status": "False",
+        "lastProbeTime": null,
+        "lastTransitionTime": time::format(context.now),
+        "reason": "SchedulingGated",
+        "message": "Scheduling is blocked due to non-empty scheduling gates",
+    })
 }
 
 fn validate(pod: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
@@ -74,6 +94,12 @@ fn validate(pod: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
             update::validate(&pod["spec"], &old["spec"], &path, errors);
         }
         None => {
+            pod_spec::annotations(
+                map(pod, "/metadata/annotations"),
+                &pod["spec"],
+                &FieldPath::new("metadata").child("annotations"),
+                errors,
+            );
             pod_spec::validate(&pod["spec"], &path, errors);
             if !items(pod, "/spec/ephemeralContainers").is_empty() {
                 errors.push(FieldError::forbidden(

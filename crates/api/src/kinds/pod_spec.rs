@@ -1,6 +1,7 @@
 //! The pod spec, which pods and all templates share: its defaults; its rules are in the modules below.
 
 mod affinity;
+mod annotations;
 mod claims;
 mod containers;
 mod dns;
@@ -8,6 +9,7 @@ mod environment;
 mod os;
 mod probes;
 mod resources;
+mod restarts;
 mod rules;
 mod security;
 mod volumes;
@@ -15,7 +17,8 @@ mod volumes;
 use super::field::{absent, child, children, default, default_number, default_text, entry};
 use serde_json::{Map, Value, json};
 
-pub(super) use affinity::node_selector;
+pub(super) use affinity::{merge_label_keys, node_selector};
+pub(super) use annotations::annotations;
 pub(super) use resources::{overhead, qos_class, requests_from_limits};
 pub(super) use rules::{labels, tolerations, validate};
 
@@ -165,6 +168,7 @@ fn fill_volume(volume: &mut Map<String, Value>) {
     if let Some(source) = child(volume, "hostPath") {
         default(source, "type", "");
     }
+    azure_disk(volume);
     if let Some(image) = child(volume, "image") {
         let reference = image.get("reference").and_then(Value::as_str);
         let policy = pull_policy(reference.unwrap_or_default());
@@ -177,6 +181,16 @@ fn fill_volume(volume: &mut Map<String, Value>) {
         if let Some(claim) = entry(template, "spec") {
             default_text(claim, "volumeMode", "Filesystem");
         }
+    }
+}
+
+/// Fills `azureDisk`, of volumes and of persistent ones.
+pub(super) fn azure_disk(volume: &mut Map<String, Value>) {
+    if let Some(disk) = child(volume, "azureDisk") {
+        default_text(disk, "cachingMode", "ReadWrite");
+        default_text(disk, "kind", "Shared");
+        default_text(disk, "fsType", "ext4");
+        default(disk, "readOnly", false);
     }
 }
 

@@ -34,6 +34,14 @@ pub(super) fn validate(template: &Value, path: &FieldPath, errors: &mut Vec<Fiel
             names::qualified_name,
         );
     }
+    // Kubernetes tells these without the metadata.
+    let annotations = path.child("annotations");
+    pod_spec::annotations(
+        map(template, "/metadata/annotations"),
+        &template["spec"],
+        &annotations,
+        errors,
+    );
     let spec = path.child("spec");
     pod_spec::validate(&template["spec"], &spec, errors);
     if !items(template, "/spec/ephemeralContainers").is_empty() {

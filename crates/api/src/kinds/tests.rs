@@ -4,10 +4,12 @@
 mod admission;
 mod cluster;
 mod definitions;
+mod filled;
 mod limits;
 mod network;
 mod pods;
 mod services;
+mod statuses;
 mod storage;
 mod workloads;
 

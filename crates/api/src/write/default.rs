@@ -1,7 +1,8 @@
 //! The defaults that the schema gives.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::quantity::Quantity;
 use crate::schema::{Default, Shape, Type};
 
 /// Fills absent fields of an object, and of all objects inside it.
@@ -9,12 +10,33 @@ pub(super) fn fill(ty: &Type, object: &mut Value) {
     let Value::Object(map) = object else { return };
     for field in ty.fields.iter() {
         match map.get_mut(&*field.name) {
-            Some(value) if !is_zero_text(value) => inside(&field.shape, value),
+            Some(value) if !is_zero_text(value) => {
+                if is_resource_list(ty, &field.shape) {
+                    round_up(value);
+                }
+                inside(&field.shape, value);
+            }
             _ => {
                 if let Some(value) = field.default.and_then(|default| value(ty, default)) {
                     map.insert(field.name.to_string(), value);
                 }
             }
+        }
+    }
+}
+
+/// Whether the field is a `ResourceList`. What devices offer is counted otherwise.
+fn is_resource_list(ty: &Type, shape: &Shape) -> bool {
+    let quantities = matches!(shape, Shape::Map(item) if matches!(**item, Shape::Quantity));
+    quantities && !ty.name.starts_with("resource.")
+}
+
+/// No resource is counted in less than thousandths (`SetDefaults_ResourceList`).
+fn round_up(list: &mut Value) {
+    for value in list.as_object_mut().into_iter().flat_map(Map::values_mut) {
+        let held = value.as_str().and_then(|text| Quantity::parse(text).ok());
+        if let Some(rounded) = held.and_then(|held| held.rounded_up()) {
+            *value = rounded.to_string().into();
         }
     }
 }

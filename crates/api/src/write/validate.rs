@@ -17,6 +17,9 @@ pub(super) fn object(
     errors: &mut Vec<FieldError>,
 ) {
     (kinds::hooks(resource).validate)(object, old, errors);
+    if let Some(old) = old {
+        kinds::statuses::validate(resource, object, old, errors);
+    }
     let Some(map) = object.as_object() else {
         return;
     };

@@ -1,11 +1,11 @@
 //! Rules of what an autoscaler measures, and of how fast it may act (version 2 only).
 
-use crate::kinds::field::{int, items, maybe_int, present, text};
+use crate::kinds::field::{default, entry, int, items, maybe_int, present, text};
 use crate::kinds::names;
 use crate::kinds::template::label_selector;
 use crate::quantity::Quantity;
 use crate::status::{FieldError, FieldPath};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 const SOURCES: [&str; 5] = [
     "ContainerResource",
@@ -24,6 +24,22 @@ const FIELDS: [&str; 5] = [
 ];
 const LONGEST_WINDOW: i64 = 3600;
 const LONGEST_PERIOD: i64 = 1800;
+
+/// Fills both directions of `behavior`, as `SetDefaults_HorizontalPodAutoscalerBehavior` does. How long
+/// scaling down waits is left open: the controller has a setting for that.
+pub(super) fn fill(behavior: &mut Map<String, Value>) {
+    let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+    let percent = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    if let Some(up) = entry(behavior, "scaleUp") {
+        default(up, "stabilizationWindowSeconds", 0);
+        default(up, "selectPolicy", "Max");
+        default(up, "policies", vec![pods, percent.clone()]);
+    }
+    if let Some(down) = entry(behavior, "scaleDown") {
+        default(down, "selectPolicy", "Max");
+        default(down, "policies", vec![percent]);
+    }
+}
 
 /// Judges one entry of `metrics`.
 pub(super) fn metric(metric: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
@@ -177,7 +193,7 @@ fn amounts(target: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Judges `behavior`. A list of policies that is left empty is filled by whoever scales.
+/// Judges `behavior`.
 pub(super) fn behavior(behavior: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     for direction in ["scaleUp", "scaleDown"] {
         if let Some(rules) = present(behavior, &format!("/{direction}")) {
@@ -197,6 +213,11 @@ fn scaling_rules(rules: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) 
     }
     let policies = ["Disabled", "Max", "Min"];
     names::one_of(errors, rules, "selectPolicy", path, &policies);
+    if items(rules, "/policies").is_empty() {
+        let path = path.child("policies");
+        let why = "must specify at least one Policy";
+        errors.push(FieldError::required(&path, why));
+    }
     for (index, policy) in items(rules, "/policies").iter().enumerate() {
         let path = path.child("policies").index(index);
         let kind = text(policy, "/type");

@@ -183,7 +183,7 @@ fn success_rule(rule: &Value, completions: i64, path: &FieldPath, errors: &mut V
 }
 
 /// How many indexes a text as `1,3-5` names; all below `completions`, in rising order.
-fn count_indexes(indexes: &str, completions: i64) -> Result<i64, String> {
+pub(super) fn count_indexes(indexes: &str, completions: i64) -> Result<i64, String> {
     let mut last: Option<i64> = None;
     let mut total = 0;
     let index = |text: &str| -> Result<i64, String> {

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::kinds::field::{int, items, maybe_int, present, text};
+use crate::kinds::field::{child, children, default, int, items, maybe_int, present, text};
 use crate::kinds::names;
 use crate::kinds::template::{label_selector, not_an_operator, values_of_operator};
 use crate::status::{FieldError, FieldPath};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -38,6 +38,59 @@ pub(super) fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
             let held = &term["podAffinityTerm"];
             pod_term(held, &path.child("podAffinityTerm"), errors);
         }
+    }
+}
+
+/// Writes what the label keys of terms and constraints ask for into their selectors, with the pod's
+/// own values (`mutatePodAffinity` and `mutateTopologySpreadConstraints`). Keys that the pod has no
+/// label for say nothing; a selector that is missing selects nothing, and stays so.
+pub(in crate::kinds) fn merge_label_keys(
+    spec: &mut Map<String, Value>,
+    labels: &Map<String, Value>,
+) {
+    const BOTH: [(&str, &str); 2] = [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")];
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let Some(affinity) = child(spec, "affinity").and_then(|held| child(held, kind)) else {
+            continue;
+        };
+        for term in children(affinity, PREFERRED) {
+            if let Some(term) = child(term, "podAffinityTerm") {
+                merge_keys(term, &BOTH, labels);
+            }
+        }
+        for term in children(affinity, REQUIRED) {
+            merge_keys(term, &BOTH, labels);
+        }
+    }
+    for constraint in children(spec, "topologySpreadConstraints") {
+        merge_keys(constraint, &BOTH[..1], labels);
+    }
+}
+
+fn merge_keys(
+    holder: &mut Map<String, Value>,
+    fields: &[(&str, &str)],
+    labels: &Map<String, Value>,
+) {
+    let mut added = Vec::new();
+    for (field, operator) in fields {
+        let keys = holder.get(*field).and_then(Value::as_array);
+        for key in keys.into_iter().flatten().filter_map(Value::as_str) {
+            if let Some(value) = labels.get(key) {
+                added.push(json!({"key": key, "operator": operator, "values": [value]}));
+            }
+        }
+    }
+    if added.is_empty() {
+        return;
+    }
+    let Some(selector) = child(holder, "labelSelector") else {
+        return;
+    };
+    default(selector, "matchExpressions", Vec::<Value>::new());
+    let list = selector.get_mut("matchExpressions");
+    if let Some(list) = list.and_then(Value::as_array_mut) {
+        list.extend(added);
     }
 }
 

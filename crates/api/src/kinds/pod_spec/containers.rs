@@ -1,6 +1,6 @@
 //! Rules of containers.
 
-use super::{claims, environment, probes, resources, security};
+use super::{claims, environment, probes, resources, restarts, security};
 use crate::kinds::field::{flag, int, items, map, maybe_int, present, text};
 use crate::kinds::names;
 use crate::kinds::volume_source::below;
@@ -16,6 +16,8 @@ pub(super) struct Pod<'a> {
     pub(super) host_network: bool,
     /// Whether user ids are the node's own.
     pub(super) host_users: bool,
+    /// How long the pod may take to end.
+    pub(super) grace: Option<i64>,
     /// Names of the pod's resource claims.
     pub(super) claims: BTreeSet<&'a str>,
 }
@@ -37,7 +39,8 @@ pub(super) fn validate(
         let path = list.index(index);
         common(container, &path, pod, errors);
         unique(container, &path, &mut names, errors);
-        handlers(container, &path, errors);
+        handlers(container, &path, pod, errors);
+        restarts::validate(container, &path, errors);
     }
     host_ports(regular, &list, errors);
     let list = path.child("initContainers");
@@ -46,7 +49,7 @@ pub(super) fn validate(
         let path = list.index(index);
         common(container, &path, pod, errors);
         unique(container, &path, &mut names, errors);
-        init_only(container, &path, errors);
+        init_only(container, &path, pod, errors);
         container_host_ports(container, &path, &mut ports, errors);
     }
     let lasting = names.clone();
@@ -150,9 +153,9 @@ fn resize_policy(container: &Value, path: &FieldPath, errors: &mut Vec<FieldErro
 }
 
 /// Rules that hold for regular containers and sidecars.
-fn handlers(container: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn handlers(container: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
     if let Some(lifecycle) = present(container, "/lifecycle") {
-        probes::lifecycle(lifecycle, &path.child("lifecycle"), errors);
+        probes::lifecycle(lifecycle, pod.grace, &path.child("lifecycle"), errors);
     }
     for probe in probes::KINDS {
         if let Some(held) = present(container, &format!("/{probe}")) {
@@ -161,33 +164,31 @@ fn handlers(container: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn init_only(container: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    match text(container, "/restartPolicy") {
-        "" => {
-            for field in ["lifecycle"].into_iter().chain(probes::KINDS) {
-                if present(container, &format!("/{field}")).is_some() {
-                    errors.push(FieldError::forbidden(
-                        &path.child(field),
-                        "may not be set for init containers without restartPolicy=Always",
-                    ));
-                }
-            }
+fn init_only(container: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    restarts::validate(container, path, errors);
+    if text(container, "/restartPolicy") == "Always" {
+        handlers(container, path, pod, errors);
+        return;
+    }
+    for field in ["lifecycle"].into_iter().chain(probes::KINDS) {
+        if present(container, &format!("/{field}")).is_some() {
+            errors.push(FieldError::forbidden(
+                &path.child(field),
+                "may not be set for init containers without restartPolicy=Always",
+            ));
         }
-        "Always" => handlers(container, path, errors),
-        "Never" | "OnFailure" => {}
-        other => errors.push(FieldError::not_supported(
-            &path.child("restartPolicy"),
-            other,
-            &["Always"],
-        )),
     }
 }
 
 fn ephemeral_only(container: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    for field in ["ports", "lifecycle", "resizePolicy"]
-        .into_iter()
-        .chain(probes::KINDS)
-    {
+    let fields = [
+        "ports",
+        "lifecycle",
+        "resizePolicy",
+        "restartPolicy",
+        "restartPolicyRules",
+    ];
+    for field in fields.into_iter().chain(probes::KINDS) {
         if present(container, &format!("/{field}")).is_some() {
             errors.push(FieldError::forbidden(
                 &path.child(field),

@@ -14,6 +14,7 @@ pub(super) fn validate(probe: &Value, kind: &str, path: &FieldPath, errors: &mut
         probe,
         path,
         &["exec", "httpGet", "tcpSocket", "grpc"],
+        None,
         errors,
     );
     for field in [
@@ -51,17 +52,29 @@ pub(super) fn validate(probe: &Value, kind: &str, path: &FieldPath, errors: &mut
     }
 }
 
-pub(super) fn lifecycle(lifecycle: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+/// Judges the hooks of a container whose pod has `grace` seconds to end.
+pub(super) fn lifecycle(
+    lifecycle: &Value,
+    grace: Option<i64>,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
     for hook in ["postStart", "preStop"] {
         if let Some(held) = present(lifecycle, &format!("/{hook}")) {
             let kinds = ["exec", "httpGet", "tcpSocket", "sleep"];
-            handler(held, &path.child(hook), &kinds, errors);
+            handler(held, &path.child(hook), &kinds, grace, errors);
         }
     }
 }
 
 /// Judges the one action that must be there.
-fn handler(holder: &Value, path: &FieldPath, kinds: &[&str], errors: &mut Vec<FieldError>) {
+fn handler(
+    holder: &Value,
+    path: &FieldPath,
+    kinds: &[&str],
+    grace: Option<i64>,
+    errors: &mut Vec<FieldError>,
+) {
     let mut seen = false;
     for kind in kinds {
         let Some(action) = present(holder, &format!("/{kind}")) else {
@@ -76,10 +89,23 @@ fn handler(holder: &Value, path: &FieldPath, kinds: &[&str], errors: &mut Vec<Fi
             continue;
         }
         seen = true;
-        judge(kind, action, &path, errors);
+        match *kind {
+            "sleep" => sleep(action, grace, &path, errors),
+            kind => judge(kind, action, &path, errors),
+        }
     }
     if !seen {
         errors.push(FieldError::required(path, "must specify a handler type"));
+    }
+}
+
+/// A pause that the pod has no time for is told at the pause, not at its seconds.
+fn sleep(action: &Value, grace: Option<i64>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let seconds = int(action, "/seconds");
+    if let Some(grace) = grace.filter(|grace| !(0..=*grace).contains(&seconds)) {
+        let why =
+            format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+        errors.push(FieldError::invalid(path, seconds, &why));
     }
 }
 
@@ -107,7 +133,6 @@ fn judge(kind: &str, action: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
                 }
             }
         }
-        "sleep" => names::not_negative(errors, action, "seconds", path),
         _ => port(action, "port", path, errors),
     }
 }

@@ -14,6 +14,7 @@ pub(crate) fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
         volumes: volumes::validate(spec, &path.child("volumes"), errors),
         claims: claims::validate(spec, &path.child("resourceClaims"), errors),
         host_network: flag(spec, "/hostNetwork"),
+        grace: maybe_int(spec, "/terminationGracePeriodSeconds"),
         host_users: maybe_flag(spec, "/hostUsers") != Some(false),
     };
     containers::validate(spec, path, &pod, errors);
@@ -43,6 +44,7 @@ pub(crate) fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
     );
     optional_name(spec, "nodeName", path, names::dns_subdomain, errors);
     optional_name(spec, "hostname", path, names::dns_label, errors);
+    host_name_override(spec, path, errors);
     optional_name(spec, "subdomain", path, names::dns_label, errors);
     optional_name(spec, "runtimeClassName", path, names::dns_subdomain, errors);
     optional_name(
@@ -71,6 +73,24 @@ fn optional_name(
     if !name.is_empty() {
         names::check(errors, &path.child(field), name, rule);
     }
+}
+
+/// `validatePodHostName`.
+fn host_name_override(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let Some(name) = present(spec, "/hostnameOverride").and_then(Value::as_str) else {
+        return;
+    };
+    let path = path.child("hostnameOverride");
+    for field in ["setHostnameAsFQDN", "hostNetwork"] {
+        if flag(spec, &format!("/{field}")) {
+            let why = format!("may not be specified when {field} is true");
+            errors.push(FieldError::forbidden(&path, &why));
+        }
+    }
+    if name.len() > 64 {
+        errors.push(FieldError::too_long(&path, 64));
+    }
+    names::check(errors, &path, name, names::dns_subdomain);
 }
 
 fn policies(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {

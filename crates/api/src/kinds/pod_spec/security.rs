@@ -96,13 +96,15 @@ pub(super) fn host_users(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldE
     if maybe_flag(spec, "/hostUsers") != Some(false) {
         return;
     }
-    // The names of these two fields as Kubernetes tells them.
-    for (field, told) in [("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+    let why = "when `hostUsers` is false";
+    // The names of these fields as Kubernetes tells them.
+    for (field, told) in [
+        ("hostNetwork", "hostNetwork"),
+        ("hostPID", "HostPID"),
+        ("hostIPC", "HostIPC"),
+    ] {
         if flag(spec, &format!("/{field}")) {
-            errors.push(FieldError::forbidden(
-                &path.child(told),
-                "when `pod.Spec.HostUsers` is false",
-            ));
+            errors.push(FieldError::forbidden(&path.child(told), why));
         }
     }
 }

@@ -18,6 +18,12 @@ fn definitions_are_judged() {
         }
         body
     };
+    let service = json!({"namespace": "n", "name": "s"});
+    let webhook = json!({"conversionReviewVersions": ["v1"], "clientConfig": {"service": service}});
+    let conversion = json!({"conversion": {"strategy": "Webhook", "webhook": webhook}});
+    let made = create(with("/spec", conversion)).expect("a definition");
+    let port = made.pointer("/spec/conversion/webhook/clientConfig/service/port");
+    assert_eq!(port, Some(&json!(443)));
     accepted([with(
         "/spec/names",
         json!({"shortNames": ["a"], "categories": ["all"], "singular": "a"}),

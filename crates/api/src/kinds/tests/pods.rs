@@ -107,7 +107,6 @@ fn what_a_pod_may_ask_of_its_node() {
         context(json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "a/b.json"}})),
         context(json!({"appArmorProfile": {"type": "RuntimeDefault"}})),
         with(json!({"hostPID": true})),
-        with(json!({"hostUsers": false, "hostNetwork": true})),
         with(json!({"os": {"name": "linux"}})),
         with(json!({"overhead": {"cpu": "1"}})),
         with(json!({"dnsConfig": {"nameservers": ["010.0.0.1"], "searches": [".", "_a.b_c.d."]}})),
@@ -169,7 +168,7 @@ fn what_a_pod_may_ask_of_its_node() {
         ),
         (
             with(json!({"hostUsers": false, "hostPID": true})),
-            "spec.HostPID: Forbidden: when `pod.Spec.HostUsers` is false",
+            "spec.HostPID: Forbidden: when `hostUsers` is false",
         ),
         (
             contains(json!({"securityContext": {"procMount": "Unmasked"}})),
