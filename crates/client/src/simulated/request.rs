@@ -36,6 +36,8 @@ impl Target {
             _ => return None,
         };
         let (namespace, rest) = match rest {
+            // A namespace's own subresources look like kinds in it.
+            rest @ ["namespaces", _, "status" | "finalize"] => ("", rest),
             ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (*namespace, rest),
             rest => ("", rest),
         };
