@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use crate::plan::Plan;
 use crate::view::View;
 use crate::{
-    cluster_role, deployment, job, namespace, node_ipam, node_lifecycle, pod_garbage, replica_set,
-    storage_protection,
+    cluster_role, deployment, endpoint_slice, endpoints, job, namespace, node_ipam, node_lifecycle,
+    pod_garbage, replica_set, storage_protection,
 };
 
 /// What the driver knows of a key that no view shows.
@@ -37,6 +37,10 @@ pub(crate) enum Controller {
     ClusterRole,
     /// [`deployment`]
     Deployment,
+    /// [`endpoint_slice`]; a Service's under its key.
+    EndpointSlice,
+    /// [`endpoints`]; a Service's under its key.
+    Endpoints,
     /// [`job`]
     Job,
     /// [`namespace`]
@@ -60,6 +64,7 @@ impl Controller {
             Controller::ClaimProtection => ("v1", "PersistentVolumeClaim"),
             Controller::ClusterRole => ("rbac.authorization.k8s.io/v1", "ClusterRole"),
             Controller::Deployment => ("apps/v1", "Deployment"),
+            Controller::EndpointSlice | Controller::Endpoints => ("v1", "Service"),
             Controller::Job => ("batch/v1", "Job"),
             Controller::Namespace => ("v1", "Namespace"),
             Controller::NodeIpam | Controller::NodeLifecycle => ("v1", "Node"),
@@ -75,6 +80,8 @@ impl Controller {
             Controller::ClaimProtection => "pvc-protection-controller",
             Controller::ClusterRole => "clusterrole-aggregation-controller",
             Controller::Deployment => "deployment-controller",
+            Controller::EndpointSlice => "endpoint-slice-controller",
+            Controller::Endpoints => "endpoint-controller",
             Controller::Job => "job-controller",
             Controller::Namespace => "namespace-controller",
             Controller::NodeIpam | Controller::NodeLifecycle => "node-controller",
@@ -90,6 +97,8 @@ impl Controller {
             Controller::ClaimProtection => storage_protection::reconcile_claim(key, view),
             Controller::ClusterRole => cluster_role::reconcile(key, view),
             Controller::Deployment => deployment::reconcile(key, view, now),
+            Controller::EndpointSlice => endpoint_slice::reconcile(key, view),
+            Controller::Endpoints => endpoints::reconcile(key, view),
             Controller::Job => job::reconcile(key, view, now),
             Controller::Namespace => namespace::reconcile(key, view),
             Controller::NodeIpam => node_ipam::reconcile(view),

@@ -326,6 +326,9 @@ impl Driver {
                 .deployments
                 .get(key)
                 .and_then(|o| o.metadata.uid.clone()),
+            Controller::EndpointSlice | Controller::Endpoints => {
+                view.services.get(key).and_then(|o| o.metadata.uid.clone())
+            }
             Controller::Job => view.jobs.get(key).and_then(|o| o.metadata.uid.clone()),
             Controller::ReplicaSet => view
                 .replica_sets

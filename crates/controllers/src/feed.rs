@@ -13,8 +13,10 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
+    ServiceAccount,
 };
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -22,7 +24,7 @@ use tokio::sync::watch;
 use crate::controller::Controller;
 use crate::view::{Table, View};
 use crate::writer::{Mark, Writer};
-use crate::{cluster_role, job, node_lifecycle, owner, pods, storage_protection};
+use crate::{cluster_role, endpoint_slice, job, node_lifecycle, owner, pods, storage_protection};
 
 /// What a worker takes from the queue.
 pub(crate) type Work = (Controller, Key);
@@ -70,6 +72,8 @@ impl Feed {
                 followed::<ClusterRole>(|v| &v.cluster_roles),
                 followed::<ConfigMap>(|v| &v.config_maps),
                 followed::<Deployment>(|v| &v.deployments),
+                followed::<EndpointSlice>(|v| &v.endpoint_slices),
+                followed::<Endpoints>(|v| &v.endpoints),
                 followed::<Job>(|v| &v.jobs),
                 followed::<Lease>(|v| &v.leases),
                 followed::<Namespace>(|v| &v.namespaces),
@@ -78,6 +82,7 @@ impl Feed {
                 followed::<PersistentVolumeClaim>(|v| &v.claims),
                 followed::<Pod>(|v| &v.pods),
                 followed::<ReplicaSet>(|v| &v.replica_sets),
+                followed::<Service>(|v| &v.services),
                 followed::<ServiceAccount>(|v| &v.service_accounts),
             ]),
         });
@@ -162,6 +167,34 @@ impl Feed {
             everything(),
             |v| &mut v.volumes,
             |c| c.each(|volume| vec![(Controller::VolumeProtection, owner::key_of(volume))]),
+            queue,
+            &mut tasks,
+        )
+        .await;
+        // After nodes and pods, so that no Service ever looks as if nothing were behind it.
+        feed.follow::<EndpointSlice>(
+            client,
+            everything(),
+            |v| &mut v.endpoint_slices,
+            |c| c.each(|slice| service_of(slice).into_iter().collect()),
+            queue,
+            &mut tasks,
+        )
+        .await;
+        feed.follow::<Endpoints>(
+            client,
+            everything(),
+            |v| &mut v.endpoints,
+            |c| c.each(|endpoints| both(&owner::key_of(endpoints))),
+            queue,
+            &mut tasks,
+        )
+        .await;
+        feed.follow::<Service>(
+            client,
+            everything(),
+            |v| &mut v.services,
+            |c| c.each(|service| both(&owner::key_of(service))),
             queue,
             &mut tasks,
         )
@@ -395,9 +428,49 @@ fn on_birth_gift<T: Kind>(change: Change<'_, T>) -> Vec<Work> {
     })
 }
 
+/// Both kinds of endpoints of the Service at `key`.
+fn both(key: &Key) -> Vec<Work> {
+    [Controller::EndpointSlice, Controller::Endpoints]
+        .map(|controller| (controller, key.clone()))
+        .to_vec()
+}
+
+/// The Service that a slice says it is of.
+fn service_of(slice: &EndpointSlice) -> Option<Work> {
+    let labels = slice.metadata.labels.as_ref()?;
+    let name = labels.get(endpoint_slice::SERVICE_NAME)?;
+    let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+    Some((Controller::EndpointSlice, Key::new(namespace, name)))
+}
+
+/// The endpoints of all Services that select a pod.
+fn services_of(pod: &Pod, view: &View) -> Vec<Work> {
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    let services = view.services.in_namespace(namespace);
+    services
+        .filter(|service| endpoint_slice::selects(service, pod))
+        .flat_map(|service| both(&owner::key_of(&**service)))
+        .collect()
+}
+
 fn on_node(change: Change<'_, Node>) -> Vec<Work> {
     let mut work = vec![(Controller::NodeIpam, Key::new("", ""))];
     work.extend(change.each(|node| vec![(Controller::NodeLifecycle, owner::key_of(node))]));
+    if change.new.is_none_or(|new| {
+        change.old.is_none_or(|old| {
+            endpoint_slice::endpoint::zone(old) != endpoint_slice::endpoint::zone(new)
+        })
+    }) {
+        // Endpoints say where they are, and those of a node that is gone are none.
+        let name = change
+            .old
+            .or(change.new)
+            .and_then(|n| n.metadata.name.clone());
+        let there = change.view.pods.iter().map(|(_, pod)| pod);
+        let there =
+            there.filter(|p| p.spec.as_ref().and_then(|s| s.node_name.as_ref()) == name.as_ref());
+        work.extend(there.flat_map(|pod| services_of(pod, change.view)));
+    }
     if let (Some(gone), None) = (change.old, change.new) {
         let name = gone.metadata.name.as_deref();
         let left = change
@@ -415,6 +488,7 @@ fn on_pod(change: Change<'_, Pod>) -> Vec<Work> {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let mut work = Vec::new();
         let within = |name: &str| Key::new(namespace.clone(), name);
+        work.extend(services_of(pod, change.view));
         let claims = storage_protection::claims(pod);
         work.extend(claims.map(|claim| (Controller::ClaimProtection, claim)));
         // Whoever controls it now.

@@ -9,6 +9,8 @@ mod cluster_role;
 mod controller;
 mod deployment;
 mod driver;
+mod endpoint_slice;
+mod endpoints;
 mod feed;
 mod garbage;
 mod indexes;

@@ -211,7 +211,10 @@ impl Simulation {
         let jobs = view.jobs.iter().map(|(k, _)| k.clone()).collect();
         let claims = view.claims.iter().map(|(k, _)| k.clone()).collect();
         let volumes = view.volumes.iter().map(|(k, _)| k.clone()).collect();
+        let services: Vec<_> = view.services.iter().map(|(k, _)| k.clone()).collect();
         keys(Controller::ClaimProtection, claims)
+            .chain(keys(Controller::EndpointSlice, services.clone()))
+            .chain(keys(Controller::Endpoints, services))
             .chain(keys(Controller::VolumeProtection, volumes))
             .chain(keys(Controller::Deployment, deployments))
             .chain(keys(Controller::ReplicaSet, sets))
@@ -270,6 +273,9 @@ impl Simulation {
                 .get(key)
                 .map(|o| owner::to_value(&**o)),
             "ConfigMap" => view.config_maps.get(key).map(|o| owner::to_value(&**o)),
+            "Service" => view.services.get(key).map(|o| owner::to_value(&**o)),
+            "Endpoints" => view.endpoints.get(key).map(|o| owner::to_value(&**o)),
+            "EndpointSlice" => view.endpoint_slices.get(key).map(|o| owner::to_value(&**o)),
             "PersistentVolume" => view.volumes.get(key).map(|o| owner::to_value(&**o)),
             "PersistentVolumeClaim" => view.claims.get(key).map(|o| owner::to_value(&**o)),
             other => panic!("no table of {other}"),
@@ -299,6 +305,9 @@ impl Simulation {
             "Namespace" => view.namespaces.set(key, typed(object)),
             "ServiceAccount" => view.service_accounts.set(key, typed(object)),
             "ConfigMap" => view.config_maps.set(key, typed(object)),
+            "Service" => view.services.set(key, typed(object)),
+            "Endpoints" => view.endpoints.set(key, typed(object)),
+            "EndpointSlice" => view.endpoint_slices.set(key, typed(object)),
             "PersistentVolume" => view.volumes.set(key, typed(object)),
             "PersistentVolumeClaim" => view.claims.set(key, typed(object)),
             other => panic!("no table of {other}"),

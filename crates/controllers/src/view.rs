@@ -8,8 +8,10 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service,
+    ServiceAccount,
 };
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::rbac::v1::ClusterRole;
 
 use crate::{job, owner};
@@ -37,6 +39,12 @@ pub struct View {
     pub cluster_roles: Table<ClusterRole>,
     /// The `kube-root-ca.crt` of each namespace.
     pub config_maps: Table<ConfigMap>,
+    /// All services.
+    pub services: Table<Service>,
+    /// All slices of endpoints.
+    pub endpoint_slices: Table<EndpointSlice>,
+    /// All endpoints of the older kind.
+    pub endpoints: Table<Endpoints>,
     /// All claims of storage.
     pub claims: Table<PersistentVolumeClaim>,
     /// All storage that can be claimed.
