@@ -38,6 +38,7 @@ const LIBRARIES: &[&str] = &[
 /// Code that decides: it must not know what time it is, nor draw lots.
 const DECIDERS: &[&str] = &[
     "crates/agent/src/pod/",
+    "crates/agent/src/policies/",
     "crates/api/src/",
     "crates/controllers/src/cluster_role",
     "crates/controllers/src/deployment",
@@ -47,6 +48,8 @@ const DECIDERS: &[&str] = &[
     "crates/controllers/src/node_lifecycle",
     "crates/controllers/src/replica_set",
     "crates/controllers/src/storage_protection",
+    "crates/network/src/dns/",
+    "crates/network/src/names/",
     "crates/scheduler/src/decide.rs",
     "crates/scheduler/src/plugins",
     "crates/scheduler/src/snapshot.rs",

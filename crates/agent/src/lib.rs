@@ -9,6 +9,8 @@
 //! | `env` | a container's environment and command line |
 //! | `downward` | what pods may ask about themselves |
 //! | `logs` | what containers print: written, rotated, read, followed |
+//! | `cluster` | what the node hears of Services, slices, nodes and policies, for its pods' network |
+//! | [`policies`] | what NetworkPolicies make of each pod's network. Pure |
 //! | `node` | the Node object, its heartbeats, the service that servers ask for logs |
 //!
 //! [`run`] is the whole agent. It keeps below its data directory: `pods/UID/` (a record of what has to outlive the
@@ -21,9 +23,11 @@
 //! token or labels, whenever these are.
 
 pub mod pod;
+pub mod policies;
 
 mod blocking;
 mod clock;
+mod cluster;
 mod downward;
 mod driver;
 mod env;
@@ -52,6 +56,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use clock::Clock;
 pub use node::Service;
 
+use cluster::Cluster;
 use driver::{Driver, Tools};
 use node::Readiness;
 
@@ -188,6 +193,8 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
             reason: e.to_string(),
         }
     })?);
+    let cluster = Cluster::new(&config.node_name, network.clone());
+    let _cluster = AbortOnDropHandle::new(tokio::spawn(cluster.clone().follow(client.clone())));
     let counters = Arc::<metrics::Counters>::default();
     let driver = Driver::new(Tools {
         dir: pods_dir,
@@ -200,6 +207,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         images,
         runtime: config.runtime.clone(),
         network,
+        cluster,
         // The name under which users and their tools know a node's events.
         recorder: Recorder::start(client.clone(), "kubelet", config.node_name.clone()),
         kubernetes: kubernetes(&client).await,

@@ -15,7 +15,11 @@ use crate::{Datagrams, LARGEST, Listener, MOST_WAITING, Network, PodNet, SocketE
 /// # Panics
 /// When the network does not do what a check demands, or has no two free addresses.
 pub async fn suite(network: &Network) {
-    let pod = || network.join().unwrap_or_else(|error| panic!("{error}"));
+    let pod = || {
+        network
+            .join("uid")
+            .unwrap_or_else(|error| panic!("{error}"))
+    };
     let (one, other) = (pod(), pod());
     ports(&one, &other);
     streams(&one, &other).await;

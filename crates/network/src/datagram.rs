@@ -1,18 +1,25 @@
 //! Datagrams: what UDP is on a real network.
 
+mod flows;
+
 use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::SocketError;
 use crate::budget::Budget;
-use crate::node::PodNet;
-use crate::ports::{Bound, Transport};
+use crate::link::Packet;
+use crate::node::{Pod, PodNet};
+use crate::policy::Policies;
+use crate::ports::Bound;
+use crate::table::{Meaning, Road};
 use crate::wakers::Wakers;
+use crate::{Protocol, SocketError};
+use flows::{Acquaintances, Flows};
 
 /// The largest datagram, as on IPv4.
 pub const LARGEST: usize = 65_507;
@@ -43,10 +50,16 @@ struct Arrived {
 #[derive(Debug)]
 pub(crate) struct Inbox {
     arrived: Mutex<Arrived>,
+    /// Who is answered, and may answer, whatever the rules are.
+    known: Mutex<Acquaintances>,
     budget: Budget,
 }
 
 impl Inbox {
+    fn may_pass(&self, other: SocketAddrV4, allowed: bool) -> bool {
+        self.known.lock().may_pass(other, allowed, Instant::now())
+    }
+
     fn deliver(&self, datagram: Datagram) {
         let mut arrived = self.arrived.lock();
         let size = datagram.bytes.len() + OVERHEAD;
@@ -70,6 +83,7 @@ impl Drop for Inbox {
 pub struct Datagrams {
     bound: Arc<Bound>,
     inbox: Arc<Inbox>,
+    flows: Mutex<Flows>,
 }
 
 impl Datagrams {
@@ -77,10 +91,15 @@ impl Datagrams {
     pub fn new(bound: Arc<Bound>) -> Self {
         let inbox = Arc::new(Inbox {
             arrived: Mutex::default(),
+            known: Mutex::default(),
             budget: bound.pod().budget.clone(),
         });
         bound.receive_datagrams(&inbox);
-        Self { bound, inbox }
+        Self {
+            bound,
+            inbox,
+            flows: Mutex::default(),
+        }
     }
 
     /// This socket's address.
@@ -97,20 +116,65 @@ impl Datagrams {
         if bytes.len() > LARGEST {
             return Err(SocketError::TooLarge);
         }
+        let to = self.target(to).ok_or(SocketError::Unreachable)?;
         let pod = self.bound.pod();
-        let receiver = pod.at(*to.ip()).ok_or(SocketError::Unreachable)?;
         let from = self.bound.source_for(*to.ip());
-        let inbox = receiver.ports.lock().inbox(to);
-        if let Some(inbox) = inbox {
-            inbox.deliver(Datagram { bytes, from });
+        let (road, policies) = {
+            let table = pod.table();
+            (table.road(*to.ip()), table.policies.clone())
+        };
+        let own = pod.own(*to.ip());
+        if !own {
+            let may = policies.egress(pod.address, to, Protocol::Udp).is_allowed();
+            if !self.inbox.may_pass(to, may) {
+                // What is not let out is lost, as any datagram may be.
+                return Ok(());
+            }
         }
-        Ok(())
+        if own || pod.is_near(*to.ip()) {
+            let receiver = pod.at(*to.ip()).ok_or(SocketError::Unreachable)?;
+            receiver.deliver(from, to, bytes, &policies);
+            return Ok(());
+        }
+        match (road, pod.links()) {
+            (Road::Link(peer), Some(links)) => {
+                links.send_datagram(&peer, Packet { from, to, bytes })
+            }
+            // Answers from outside would have no way back.
+            _ => Err(SocketError::Unreachable),
+        }
+    }
+
+    /// Where a datagram goes: to the backend that this socket has met at a Service, or to the address itself.
+    fn target(&self, to: SocketAddrV4) -> Option<SocketAddrV4> {
+        let client = self.bound.pod();
+        if to.ip().is_unspecified() || *to.ip() == client.address {
+            return Some(to);
+        }
+        let table = client.table();
+        let (service, origin) = match table.meaning(to, Protocol::Udp) {
+            Meaning::Itself => return Some(to),
+            Meaning::Nobody => return None,
+            Meaning::Service(service, origin) => (service, origin),
+        };
+        let now = Instant::now();
+        let mut flows = self.flows.lock();
+        let kept = flows.kept(to, now);
+        let kept = kept.filter(|backend| service.has(origin, *backend));
+        let backend = match kept {
+            Some(backend) => backend,
+            None => *service.choose(origin, client.address, now).first()?,
+        };
+        flows.sent(to, backend, now);
+        service.met(client.address, backend, now);
+        Some(backend)
     }
 
     /// The next datagram, if one has arrived.
     pub fn try_receive(&self) -> Option<Datagram> {
         let mut arrived = self.inbox.arrived.lock();
-        let datagram = arrived.datagrams.pop_front()?;
+        let mut datagram = arrived.datagrams.pop_front()?;
+        datagram.from = self.flows.lock().named(datagram.from, Instant::now());
         let size = datagram.bytes.len() + OVERHEAD;
         arrived.used -= size;
         self.inbox.budget.release(size);
@@ -138,12 +202,33 @@ impl Datagrams {
     }
 }
 
+impl Pod {
+    /// Hands a datagram to whoever receives at its address, if the pod's rules let it in.
+    pub(crate) fn deliver(
+        &self,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+        bytes: Bytes,
+        policies: &Policies,
+    ) {
+        let Some(inbox) = self.ports.lock().inbox(to) else {
+            return;
+        };
+        let at = SocketAddrV4::new(self.address, to.port());
+        let own = self.own(*from.ip());
+        let allowed = own || policies.ingress(*from.ip(), at, Protocol::Udp).is_allowed();
+        if own || inbox.may_pass(from, allowed) {
+            inbox.deliver(Datagram { bytes, from });
+        }
+    }
+}
+
 impl PodNet {
     /// Takes a local address for a datagram socket; port 0 asks for any.
     ///
     /// # Errors
     /// When the address is not this pod's or its port is taken.
     pub fn bind_datagram(&self, address: SocketAddrV4) -> Result<Bound, SocketError> {
-        Bound::new(self.pod(), Transport::Datagram, address)
+        Bound::new(self.pod(), Protocol::Udp, address)
     }
 }

@@ -1,6 +1,6 @@
 //! The pods' virtual network.
 //!
-//! No operating-system socket is involved: a node has one [`Network`], every pod on it one
+//! No operating-system socket is involved but in the [links](link) between nodes: a node has one [`Network`], every pod on it one
 //! [`PodNet`] with an address, a port space and a loopback of its own. Streams are
 //! [bounded pipes](pipe) of reference-counted chunks, so that data moves between two pods of a
 //! node without being copied.
@@ -10,17 +10,40 @@
 
 mod budget;
 pub mod conformance;
+mod connect;
 mod datagram;
+pub mod dns;
+mod incoming;
+mod lately;
+pub mod link;
+pub mod names;
 mod node;
+pub mod nodes;
+mod outside;
+mod passing;
 pub mod pipe;
+pub mod policy;
 mod ports;
+pub mod services;
 mod stream;
+mod table;
 mod wakers;
 
+pub use connect::Connecting;
 pub use datagram::{Datagram, Datagrams, LARGEST};
 pub use node::{AddressError, Cidr, Network, PodNet};
 pub use ports::Bound;
-pub use stream::{BUFFER, Connecting, Listener, MOST_WAITING, Stream, StreamPort};
+pub use stream::{BUFFER, Listener, MOST_WAITING, Stream, StreamPort};
+pub use table::Table;
+
+/// How bytes travel. Each protocol has a port space of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Streams.
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
 
 /// Why a socket could not do what it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +60,10 @@ pub enum SocketError {
     /// Nobody listens there.
     #[error("connection refused")]
     Refused,
-    /// No pod of this node has the address.
+    /// The other end did not answer in time.
+    #[error("connection timed out")]
+    TimedOut,
+    /// Nobody has the address.
     #[error("no route to host")]
     Unreachable,
     /// A datagram of more than [`LARGEST`] bytes.

@@ -1,14 +1,18 @@
 //! A node's network: which pod has which address.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::budget::Budget;
+use crate::link::Links;
+use crate::passing::Passing;
+use crate::pipe::Breaker;
 use crate::ports::Ports;
 use crate::stream::MOST_WAITING;
+use crate::table::Table;
 
 /// Bytes that may wait in all streams that one pod writes to, and in all of its sockets for datagrams.
 const BUFFERED: usize = 64 << 20;
@@ -23,6 +27,16 @@ pub struct Cidr {
 impl Cidr {
     fn size(self) -> u64 {
         1 << (32 - u32::from(self.length))
+    }
+
+    /// Its lowest address.
+    pub fn first(self) -> Ipv4Addr {
+        self.base.into()
+    }
+
+    /// How many leading bits its addresses share.
+    pub(crate) fn length(self) -> u8 {
+        self.length
     }
 
     /// Whether the address lies in this range.
@@ -84,6 +98,8 @@ struct Pods {
 struct Node {
     cidr: Cidr,
     pods: Mutex<Pods>,
+    table: RwLock<Table>,
+    links: OnceLock<Links>,
 }
 
 /// One node's network. Clones are handles to the same network.
@@ -93,6 +109,9 @@ pub struct Network(Arc<Node>);
 #[derive(Debug)]
 pub(crate) struct Pod {
     pub(crate) address: Ipv4Addr,
+    pub(crate) uid: String,
+    /// The connections that its rules have let pass.
+    pub(crate) passing: Mutex<Passing>,
     pub(crate) ports: Mutex<Ports>,
     pub(crate) budget: Budget,
     /// Connections that wait to be accepted, at all listeners together.
@@ -101,10 +120,29 @@ pub(crate) struct Pod {
 }
 
 impl Pod {
-    /// The pod that this address means to this pod. Loopback and the unspecified address are
-    /// always the pod's own.
+    /// What is known of the cluster.
+    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.node.table.read()
+    }
+
+    /// The way to other nodes, once there is one.
+    pub(crate) fn links(&self) -> Option<&Links> {
+        self.node.links.get()
+    }
+
+    /// Whether an address is one that this node's pods have.
+    pub(crate) fn is_near(&self, address: Ipv4Addr) -> bool {
+        self.node.cidr.contains(address)
+    }
+
+    /// Whether an address means this pod to itself: loopback and the unspecified address always do.
+    pub(crate) fn own(&self, address: Ipv4Addr) -> bool {
+        address.is_loopback() || address.is_unspecified() || address == self.address
+    }
+
+    /// The pod that this address means to this pod.
     pub(crate) fn at(self: &Arc<Self>, address: Ipv4Addr) -> Option<Arc<Self>> {
-        if address.is_loopback() || address.is_unspecified() || address == self.address {
+        if self.own(address) {
             return Some(self.clone());
         }
         self.node.pods.lock().by_address.get(&address)?.upgrade()
@@ -121,7 +159,41 @@ impl Network {
         Self(Arc::new(Node {
             cidr,
             pods: Mutex::default(),
+            table: RwLock::default(),
+            links: OnceLock::new(),
         }))
+    }
+
+    /// Says how other nodes are reached. Before it is said, and of a second time, nothing comes.
+    pub fn link(&self, links: Links) {
+        // The first stays: what is under way uses it.
+        let _ = self.0.links.set(links);
+    }
+
+    /// Judges again what was let pass between these addresses and the pods of this node: what may not pass any
+    /// more is reset.
+    pub fn judge_again(&self, addresses: &BTreeSet<Ipv4Addr>) {
+        let policies = self.0.table.read().policies.clone();
+        let pods: Vec<_> = self.0.pods.lock().by_address.values().cloned().collect();
+        for pod in pods.iter().filter_map(Weak::upgrade) {
+            // Reset outside of the lock, which what ends by it takes.
+            let denied = pod.passing.lock().denied(pod.address, addresses, &policies);
+            denied.iter().for_each(Breaker::reset);
+        }
+    }
+
+    /// The live pod that has an address of this node.
+    pub(crate) fn pod_at(&self, address: Ipv4Addr) -> Option<Arc<Pod>> {
+        self.0.pods.lock().by_address.get(&address)?.upgrade()
+    }
+
+    pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.0.table.read()
+    }
+
+    /// Takes up changes of the cluster. Connections that begin afterwards follow them.
+    pub fn update(&self, change: impl FnOnce(&mut Table)) {
+        change(&mut self.0.table.write());
     }
 
     /// The range that this node's pods get their addresses from.
@@ -129,11 +201,11 @@ impl Network {
         self.0.cidr
     }
 
-    /// Gives a new pod an address of its own.
+    /// Gives a new pod an address of its own. `uid` is what the pod is known by on other nodes.
     ///
     /// # Errors
     /// [`AddressError::Exhausted`] when none is free.
-    pub fn join(&self) -> Result<PodNet, AddressError> {
+    pub fn join(&self, uid: &str) -> Result<PodNet, AddressError> {
         let cidr = self.0.cidr;
         let mut pods = self.0.pods.lock();
         // The range's first and last address are nobody's, as on any subnet.
@@ -143,7 +215,7 @@ impl Network {
             let address = Ipv4Addr::from(cidr.base + 1 + offset as u32);
             if !pods.by_address.contains_key(&address) {
                 pods.next = offset + 1;
-                return Ok(self.admit(&mut pods, address));
+                return Ok(self.admit(&mut pods, address, uid));
             }
         }
         Err(AddressError::Exhausted(cidr))
@@ -153,7 +225,7 @@ impl Network {
     ///
     /// # Errors
     /// When the address is not one of this node's or belongs to a live pod.
-    pub fn rejoin(&self, address: Ipv4Addr) -> Result<PodNet, AddressError> {
+    pub fn rejoin(&self, address: Ipv4Addr, uid: &str) -> Result<PodNet, AddressError> {
         let cidr = self.0.cidr;
         let offset = u64::from(u32::from(address).wrapping_sub(cidr.base));
         if offset == 0 || offset >= cidr.size() - 1 {
@@ -165,12 +237,14 @@ impl Network {
         }
         // The addresses just before it were given out lately, too.
         pods.next = pods.next.max(offset);
-        Ok(self.admit(&mut pods, address))
+        Ok(self.admit(&mut pods, address, uid))
     }
 
-    fn admit(&self, pods: &mut Pods, address: Ipv4Addr) -> PodNet {
+    fn admit(&self, pods: &mut Pods, address: Ipv4Addr, uid: &str) -> PodNet {
         let pod = Arc::new(Pod {
             address,
+            uid: uid.to_owned(),
+            passing: Mutex::default(),
             ports: Mutex::default(),
             budget: Budget::new(BUFFERED),
             waiting: Budget::new(MOST_WAITING),
@@ -214,14 +288,14 @@ mod tests {
     #[test]
     fn addresses_are_unique_and_come_back_late() {
         let network = network("10.128.0.0/29");
-        let mut pods: Vec<_> = (0..6).map(|_| network.join().unwrap()).collect();
+        let mut pods: Vec<_> = (0..6).map(|_| network.join("uid").unwrap()).collect();
         assert_eq!(pods[0].address(), Ipv4Addr::new(10, 128, 0, 1));
         assert_eq!(
-            network.join().unwrap_err(),
+            network.join("uid").unwrap_err(),
             AddressError::Exhausted(network.cidr())
         );
         let freed = pods.remove(2).address();
-        assert_eq!(network.join().unwrap().address(), freed);
+        assert_eq!(network.join("uid").unwrap().address(), freed);
         assert_eq!(network.pods(), 5);
     }
 
@@ -229,19 +303,19 @@ mod tests {
     fn a_pod_keeps_its_address_over_a_restart() {
         let network = network("10.128.64.0/18");
         let address = Ipv4Addr::new(10, 128, 64, 9);
-        let pod = network.rejoin(address).unwrap();
+        let pod = network.rejoin(address, "uid").unwrap();
         assert_eq!(
-            network.rejoin(address).unwrap_err(),
+            network.rejoin(address, "uid").unwrap_err(),
             AddressError::Taken(address)
         );
         drop(pod);
-        network.rejoin(address).unwrap();
-        let new = network.join().unwrap().address();
+        network.rejoin(address, "uid").unwrap();
+        let new = network.join("uid").unwrap().address();
         assert_eq!(new, Ipv4Addr::new(10, 128, 64, 10), "reused late");
         for foreign in ["10.128.64.0", "10.128.127.255", "10.128.128.1"] {
             let foreign = foreign.parse().unwrap();
             assert!(matches!(
-                network.rejoin(foreign),
+                network.rejoin(foreign, "uid"),
                 Err(AddressError::Foreign(..))
             ));
         }

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -43,6 +43,11 @@ struct State {
 }
 
 impl State {
+    /// Bytes waiting, without the chunks' overhead.
+    fn waiting(&self) -> usize {
+        self.used - CHUNK_OVERHEAD * self.chunks.len()
+    }
+
     fn wake_all(&mut self) {
         self.readers.wake();
         self.writers.wake();
@@ -64,6 +69,19 @@ pub struct Writer(Arc<Shared>);
 /// The end that reads. Dropping it makes every later write fail with [`Broken::Closed`].
 #[derive(Debug)]
 pub struct Reader(Arc<Shared>);
+
+/// Ends a stream at once from outside of its two ends, as long as either is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Breaker(Weak<Shared>);
+
+impl Breaker {
+    /// Both ends see [`Broken::Reset`].
+    pub(crate) fn reset(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.reset();
+        }
+    }
+}
 
 /// Makes a pipe that holds back its writer once `capacity` bytes wait (at least one chunk always
 /// goes through).
@@ -91,6 +109,11 @@ fn make(capacity: usize, budget: Option<Budget>) -> (Writer, Reader) {
 const LEAST: usize = 4096;
 
 impl Writer {
+    /// What ends the stream from outside.
+    pub(crate) fn breaker(&self) -> Breaker {
+        Breaker(Arc::downgrade(&self.0))
+    }
+
     /// How many bytes may be written now: 0 means that the pipe is full.
     ///
     /// # Errors
@@ -168,6 +191,19 @@ impl Writer {
         self.0.reset();
     }
 
+    /// Ready once nothing can be written any more: the reader is gone or the stream was reset.
+    pub fn poll_broken(&self, cx: &mut Context<'_>) -> Poll<Broken> {
+        let mut state = self.0.state.lock();
+        match (state.reset, state.read_closed) {
+            (true, _) => Poll::Ready(Broken::Reset),
+            (false, true) => Poll::Ready(Broken::Closed),
+            (false, false) => {
+                state.writers.register(cx);
+                Poll::Pending
+            }
+        }
+    }
+
     /// True once the reader has taken everything that was written, or is gone.
     pub fn is_drained(&self) -> bool {
         let state = self.0.state.lock();
@@ -235,6 +271,11 @@ impl Shared {
 }
 
 impl Reader {
+    /// What ends the stream from outside.
+    pub(crate) fn breaker(&self) -> Breaker {
+        Breaker(Arc::downgrade(&self.0))
+    }
+
     /// Takes up to `most` bytes: `None` at the end of the stream. Pending means that nothing waits.
     ///
     /// # Errors
@@ -264,6 +305,32 @@ impl Reader {
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.state.lock();
         if state.reset || !state.chunks.is_empty() || state.write_closed || state.read_closed {
+            return Poll::Ready(());
+        }
+        state.readers.register(cx);
+        Poll::Pending
+    }
+
+    /// Ready with how many bytes wait: 0 at the end of the stream.
+    ///
+    /// # Errors
+    /// When the stream was reset.
+    pub fn poll_waiting(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        let mut state = self.0.state.lock();
+        match (state.reset, state.waiting()) {
+            (true, _) => Poll::Ready(Err(Broken::Reset)),
+            (false, 0) if !state.write_closed && !state.read_closed => {
+                state.readers.register(cx);
+                Poll::Pending
+            }
+            (false, bytes) => Poll::Ready(Ok(bytes)),
+        }
+    }
+
+    /// Ready once the stream was reset, whatever waits.
+    pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.state.lock();
+        if state.reset {
             return Poll::Ready(());
         }
         state.readers.register(cx);

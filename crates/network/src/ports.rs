@@ -4,20 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Weak};
 
-use crate::SocketError;
 use crate::datagram::Inbox;
 use crate::node::Pod;
 use crate::stream::Backlog;
+use crate::{Protocol, SocketError};
 
 /// The ports given out for port 0, Linux's own range.
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
-
-/// Streams and datagrams have a port space each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transport {
-    Stream,
-    Datagram,
-}
 
 /// What incoming traffic for an address is handed to.
 #[derive(Clone, Debug)]
@@ -89,10 +82,10 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    fn space(&mut self, transport: Transport) -> &mut Space {
-        match transport {
-            Transport::Stream => &mut self.streams,
-            Transport::Datagram => &mut self.datagrams,
+    fn space(&mut self, protocol: Protocol) -> &mut Space {
+        match protocol {
+            Protocol::Tcp => &mut self.streams,
+            Protocol::Udp => &mut self.datagrams,
         }
     }
 
@@ -117,24 +110,24 @@ impl Ports {
 #[derive(Debug)]
 pub struct Bound {
     pod: Arc<Pod>,
-    transport: Transport,
+    protocol: Protocol,
     address: SocketAddrV4,
 }
 
 impl Bound {
     pub(crate) fn new(
         pod: &Arc<Pod>,
-        transport: Transport,
+        protocol: Protocol,
         address: SocketAddrV4,
     ) -> Result<Self, SocketError> {
         let ip = *address.ip();
         if !(ip.is_unspecified() || ip.is_loopback() || ip == pod.address) {
             return Err(SocketError::NotBindable);
         }
-        let address = pod.ports.lock().space(transport).take(address)?;
+        let address = pod.ports.lock().space(protocol).take(address)?;
         Ok(Self {
             pod: pod.clone(),
-            transport,
+            protocol,
             address,
         })
     }
@@ -168,7 +161,7 @@ impl Bound {
 
     fn hand_to(&self, taker: Taker) {
         let mut ports = self.pod.ports.lock();
-        let at_port = ports.space(self.transport).taken.entry(self.address.port());
+        let at_port = ports.space(self.protocol).taken.entry(self.address.port());
         at_port.or_default().insert(*self.address.ip(), taker);
     }
 }
@@ -176,6 +169,6 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         let mut ports = self.pod.ports.lock();
-        ports.space(self.transport).release(self.address);
+        ports.space(self.protocol).release(self.address);
     }
 }

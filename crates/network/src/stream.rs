@@ -7,11 +7,14 @@ use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 
-use crate::SocketError;
+use crate::budget::Budget;
+use crate::connect::Connecting;
 use crate::node::{Pod, PodNet};
+use crate::passing::Pass;
 use crate::pipe::{Reader, Writer, pipe_within};
-use crate::ports::{Bound, Transport};
+use crate::ports::Bound;
 use crate::wakers::Wakers;
+use crate::{Protocol, SocketError};
 
 /// Bytes that wait in one direction of a stream before its writer waits.
 pub const BUFFER: usize = 256 << 10;
@@ -149,7 +152,8 @@ pub struct Stream {
 /// What keeps a connection's local port taken, apart from its two directions.
 #[derive(Debug)]
 pub struct StreamPort {
-    _bound: Option<Arc<Bound>>,
+    bound: Option<Arc<Bound>>,
+    pass: Option<Pass>,
 }
 
 impl Stream {
@@ -175,35 +179,29 @@ impl Stream {
     }
 }
 
-/// A connection that is being made.
-#[derive(Debug)]
-pub struct Connecting {
-    bound: Arc<Bound>,
-    remote: SocketAddrV4,
+/// A connection that arrives at a pod of this node.
+pub(crate) struct Arrival<'a> {
+    /// The client's end.
+    pub(crate) from: SocketAddrV4,
+    /// What the client asked for, which is what it sees as the other end.
+    pub(crate) asked: SocketAddrV4,
+    /// The server's end.
+    pub(crate) to: SocketAddrV4,
+    /// Where the client is of this node, too: what its port is taken by.
+    pub(crate) bound: Option<&'a Arc<Bound>>,
 }
 
-impl Connecting {
-    pub(crate) fn new(bound: Arc<Bound>, remote: SocketAddrV4) -> Self {
-        Self { bound, remote }
-    }
-
-    /// Ready once the connection is made, or cannot be. Pending while the listener's backlog is
-    /// full. After it was ready once it must not be called again.
+impl Arrival<'_> {
+    /// Hands the connection to whoever listens. Pending while the listener's backlog is full.
     ///
     /// # Errors
-    /// [`SocketError::Refused`] where nobody listens, [`SocketError::Unreachable`] where no pod is.
-    pub fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Stream, SocketError>> {
-        let client = self.bound.pod();
-        let Some(server) = client.at(*self.remote.ip()) else {
-            return Poll::Ready(Err(SocketError::Unreachable));
-        };
-        let local = self.bound.source_for(*self.remote.ip());
-        // A name of the server's own for a wildcard: what the client asked for.
-        let remote = match self.remote.ip().is_unspecified() {
-            true => SocketAddrV4::new(*local.ip(), self.remote.port()),
-            false => self.remote,
-        };
-        let Some(backlog) = server.ports.lock().backlog(remote) else {
+    /// [`SocketError::Refused`] where nobody listens.
+    pub(crate) fn meet(
+        &self,
+        server: &Arc<Pod>,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Stream, SocketError>> {
+        let Some(backlog) = server.ports.lock().backlog(self.to) else {
             return Poll::Ready(Err(SocketError::Refused));
         };
         let mut waiting = backlog.waiting.lock();
@@ -214,39 +212,74 @@ impl Connecting {
             waiting.connectors.register(cx);
             return Poll::Pending;
         }
-        let (near, far) = ends(client, &server, local, remote, self.bound.clone());
+        let (near, far) = self.ends(server);
         backlog.push(&mut waiting, far);
         waiting.acceptors.wake();
         Poll::Ready(Ok(near))
     }
+
+    fn ends(&self, server: &Arc<Pod>) -> (Stream, Stream) {
+        let client = self.bound.map(|bound| bound.pod());
+        let sent = client.unwrap_or(server).budget.clone();
+        let (mut near, mut far) = ends(
+            (self.from, self.asked),
+            (self.to, self.from),
+            (sent, server.budget.clone()),
+        );
+        near.port.bound = self.bound.cloned();
+        let own = client.is_some_and(|client| Arc::ptr_eq(client, server));
+        if !own {
+            near.port.pass = client.map(|client| near.enter(client, self.to));
+            far.port.pass = Some(near.enter(server, self.to));
+        }
+        (near, far)
+    }
 }
 
+impl Stream {
+    /// Enters a stream that begins here at a pod's connections.
+    fn enter(&self, pod: &Arc<Pod>, to: SocketAddrV4) -> Pass {
+        let breakers = [self.writer.breaker(), self.reader.breaker()];
+        Pass::enter(pod, *self.local.ip(), to, breakers)
+    }
+}
+
+impl Bound {
+    /// The two ends of a stream of this pod whose far one somebody carries to where no pod of this node is.
+    pub(crate) fn to_elsewhere(
+        self: &Arc<Self>,
+        asked: SocketAddrV4,
+        to: SocketAddrV4,
+    ) -> (Stream, Stream) {
+        let local = self.source_for(*to.ip());
+        let own = &self.pod().budget;
+        let (mut near, far) = ends((local, asked), (to, local), (own.clone(), own.clone()));
+        near.port.bound = Some(self.clone());
+        near.port.pass = Some(near.enter(self.pod(), to));
+        (near, far)
+    }
+}
+
+/// Two ends with their own and the other's addresses, and the budgets that what each writes counts against.
 fn ends(
-    client: &Pod,
-    server: &Pod,
-    local: SocketAddrV4,
-    remote: SocketAddrV4,
-    bound: Arc<Bound>,
+    near: (SocketAddrV4, SocketAddrV4),
+    far: (SocketAddrV4, SocketAddrV4),
+    budgets: (Budget, Budget),
 ) -> (Stream, Stream) {
-    let (to_server, from_client) = pipe_within(BUFFER, client.budget.clone());
-    let (to_client, from_server) = pipe_within(BUFFER, server.budget.clone());
-    let near = Stream {
+    let (to_far, from_near) = pipe_within(BUFFER, budgets.0);
+    let (to_near, from_far) = pipe_within(BUFFER, budgets.1);
+    let end = |(local, remote), reader, writer| Stream {
         local,
         remote,
-        reader: from_server,
-        writer: to_server,
+        reader,
+        writer,
         port: StreamPort {
-            _bound: Some(bound),
+            bound: None,
+            pass: None,
         },
     };
-    let far = Stream {
-        local: remote,
-        remote: local,
-        reader: from_client,
-        writer: to_client,
-        port: StreamPort { _bound: None },
-    };
-    (near, far)
+    let near = end(near, from_far, to_far);
+    (near, end(far, from_near, to_near))
 }
 
 impl PodNet {
@@ -255,7 +288,7 @@ impl PodNet {
     /// # Errors
     /// When the address is not this pod's or its port is taken.
     pub fn bind_stream(&self, address: SocketAddrV4) -> Result<Bound, SocketError> {
-        Bound::new(self.pod(), Transport::Stream, address)
+        Bound::new(self.pod(), Protocol::Tcp, address)
     }
 
     /// Begins a connection from a bound address.
@@ -269,7 +302,7 @@ impl PodNet {
     /// When nobody listens there, no pod is there, or no port is free.
     pub async fn connect(&self, remote: SocketAddrV4) -> Result<Stream, SocketError> {
         let any = SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0);
-        let connecting = self.connect_from(Arc::new(self.bind_stream(any)?), remote);
+        let mut connecting = self.connect_from(Arc::new(self.bind_stream(any)?), remote);
         std::future::poll_fn(|cx| connecting.poll(cx)).await
     }
 }

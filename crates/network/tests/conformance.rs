@@ -20,7 +20,7 @@ async fn pods_of_one_node() {
 #[tokio::test]
 async fn a_pod_that_floods_is_bounded() {
     let network = network();
-    let pod = network.join().unwrap();
+    let pod = network.join("uid").unwrap();
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 80);
     let listener = Listener::new(Arc::new(pod.bind_stream(address).unwrap()), 4096);
     let chunk = Bytes::from(vec![0; 64 << 10]);
@@ -50,7 +50,7 @@ async fn a_pod_that_floods_is_bounded() {
 #[tokio::test]
 async fn ports_run_out_and_come_back() {
     let network = network();
-    let pod = network.join().unwrap();
+    let pod = network.join("uid").unwrap();
     let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
     let mut held: Vec<_> = std::iter::from_fn(|| pod.bind_stream(any).ok()).collect();
     assert_eq!(held.len(), 60_999 - 32_768 + 1);

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::image::Images;
 use crate::metrics::Counters;
 use crate::pod::{self, Action, Host, Observation, Observed, PodView as _};
@@ -51,6 +52,7 @@ pub(crate) struct Tools {
     pub(crate) images: Images,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) network: Network,
+    pub(crate) cluster: Cluster,
     pub(crate) recorder: Recorder,
     /// The API server's service, as pods see it.
     pub(crate) kubernetes: (String, u16),
@@ -224,7 +226,7 @@ impl Driver {
         observed.start_time.get_or_insert(now);
         observed.observe(Observation::AgentRestarted, now);
         let net = match observed.sandbox {
-            pod::Sandbox::Ready(IpAddr::V4(ip)) => self.0.tools.network.rejoin(ip).ok(),
+            pod::Sandbox::Ready(IpAddr::V4(ip)) => self.0.tools.network.rejoin(ip, pod.uid()).ok(),
             _ => None,
         };
         if matches!(observed.sandbox, pod::Sandbox::Ready(_))

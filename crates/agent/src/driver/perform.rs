@@ -150,9 +150,18 @@ async fn prepare_sandbox(driver: &Driver, cell: &Arc<Cell>) {
     let made = blocking(move || std::fs::create_dir_all(dir))
         .await
         .map_err(|e| e.to_string());
-    let joined = made.and_then(|()| driver.0.tools.network.join().map_err(|e| e.to_string()));
+    let joined = made.and_then(|()| {
+        driver
+            .0
+            .tools
+            .network
+            .join(&cell.uid)
+            .map_err(|e| e.to_string())
+    });
     match joined {
         Ok(net) => {
+            let pod = Arc::clone(&cell.state.lock().pod);
+            driver.0.tools.cluster.own_pod(&pod, net.address());
             let ip = net.address().into();
             cell.state.lock().net = Some(net);
             driver.learned(cell, Observation::SandboxReady(ip)).await;

@@ -85,7 +85,7 @@ async fn datagrams_between_pods() {
 async fn names_of_the_pod_itself() {
     let bench = Bench::new();
     let module = bench.player(Player::Component).await;
-    let pod = node().join().unwrap();
+    let pod = node().join("uid").unwrap();
     let steps = ["resolve localhost", "resolve WEB-0", "resolve 192.0.2.7"];
     let expected = "IntoIter([127.0.0.1:0])\nIntoIter([10.128.0.1:0])\nIntoIter([192.0.2.7:0])\n";
     assert_eq!(play(&bench, &module, Some(&pod), &steps).await, expected);
@@ -99,7 +99,7 @@ async fn the_hosts_sockets_are_out_of_reach() {
     let bench = Bench::new();
     let host = TcpListener::bind("127.0.0.1:0").unwrap();
     let call = format!("call {} 1", host.local_addr().unwrap());
-    let pod = node().join().unwrap();
+    let pod = node().join("uid").unwrap();
     let component = bench.player(Player::Component).await;
     let refused = play(
         &bench,

@@ -137,6 +137,7 @@ fn code(error: network::SocketError) -> ErrorCode {
         network::SocketError::NotBindable => ErrorCode::AddressNotBindable,
         network::SocketError::Refused => ErrorCode::ConnectionRefused,
         network::SocketError::Unreachable => ErrorCode::RemoteUnreachable,
+        network::SocketError::TimedOut => ErrorCode::Timeout,
         network::SocketError::TooLarge => ErrorCode::DatagramTooLarge,
     }
 }

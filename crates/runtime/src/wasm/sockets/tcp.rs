@@ -32,7 +32,7 @@ enum State {
     Fresh,
     Binding(Arc<Bound>),
     Bound(Arc<Bound>),
-    Connecting(Arc<Connecting>),
+    Connecting(Connecting),
     /// The attempt is over, and waits for the guest to ask how it went.
     Tried(Option<Result<Stream, network::SocketError>>),
     Connected(Connection),
@@ -97,7 +97,7 @@ impl TcpSocket {
 
     /// Drives a connection attempt; `Tried` afterwards, unless it is still under way.
     fn poll_connect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let State::Connecting(connecting) = &self.state {
+        if let State::Connecting(connecting) = &mut self.state {
             match connecting.poll(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(tried) => self.state = State::Tried(Some(tried)),
@@ -233,7 +233,7 @@ impl HostTcpSocket for View<'_> {
             _ => return Err(ErrorCode::InvalidState.into()),
         };
         let connecting = socket.net.connect_from(bound, address);
-        socket.state = State::Connecting(Arc::new(connecting));
+        socket.state = State::Connecting(connecting);
         Ok(())
     }
 

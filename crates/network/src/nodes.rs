@@ -1,0 +1,114 @@
+//! The cluster's nodes: who has which pods' addresses, and what a node's own addresses are.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use crate::Cidr;
+
+/// A node, as far as connections go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, which its certificate says too.
+    pub name: String,
+    /// The range of its pods' addresses, once it has one.
+    pub pods: Option<Cidr>,
+    /// Where its agent takes links, once it has said so.
+    pub link: Option<SocketAddr>,
+    /// Its own addresses.
+    pub addresses: Vec<Ipv4Addr>,
+}
+
+/// All nodes that this one has heard of, itself among them.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    by_name: HashMap<String, Arc<Node>>,
+    /// By the first address of their pods' ranges, which do not overlap.
+    by_range: BTreeMap<Ipv4Addr, Arc<Node>>,
+    by_address: HashMap<Ipv4Addr, Arc<Node>>,
+}
+
+impl Nodes {
+    /// Takes up a node, or what has become of it. None: it is gone.
+    pub fn set(&mut self, name: &str, node: Option<Node>) {
+        if let Some(old) = self.by_name.remove(name) {
+            self.by_range.retain(|_, held| !Arc::ptr_eq(held, &old));
+            self.by_address.retain(|_, held| !Arc::ptr_eq(held, &old));
+        }
+        let Some(node) = node else { return };
+        let node = Arc::new(node);
+        if let Some(range) = node.pods {
+            self.by_range.insert(range.first(), Arc::clone(&node));
+        }
+        for address in &node.addresses {
+            self.by_address.insert(*address, Arc::clone(&node));
+        }
+        self.by_name.insert(name.to_owned(), node);
+    }
+
+    /// A node by its name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Node>> {
+        self.by_name.get(name)
+    }
+
+    /// The node whose pods have such addresses.
+    pub fn of_pod(&self, address: Ipv4Addr) -> Option<&Arc<Node>> {
+        let (_, node) = self.by_range.range(..=address).next_back()?;
+        let range = node.pods?;
+        range.contains(address).then_some(node)
+    }
+
+    /// The node whose own address it is.
+    pub fn at(&self, address: Ipv4Addr) -> Option<&Arc<Node>> {
+        self.by_address.get(&address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, range: &str, address: [u8; 4]) -> Node {
+        Node {
+            name: name.to_owned(),
+            pods: range.parse().ok(),
+            link: Some(SocketAddr::from((address, 7000))),
+            addresses: vec![address.into()],
+        }
+    }
+
+    #[test]
+    fn pods_and_nodes_are_found_by_their_addresses() {
+        let mut nodes = Nodes::default();
+        nodes.set("a", Some(node("a", "10.128.0.0/18", [192, 0, 2, 1])));
+        nodes.set("b", Some(node("b", "10.128.64.0/18", [192, 0, 2, 2])));
+        nodes.set("c", Some(node("c", "", [192, 0, 2, 3])));
+        let of = |nodes: &Nodes, address: [u8; 4]| {
+            let found = nodes.of_pod(address.into());
+            found.map(|node| node.name.clone())
+        };
+        for (address, due) in [
+            ([10, 128, 0, 7], Some("a")),
+            ([10, 128, 63, 255], Some("a")),
+            ([10, 128, 64, 0], Some("b")),
+            ([10, 128, 128, 1], None),
+            ([10, 127, 255, 255], None),
+            ([192, 0, 2, 3], None),
+        ] {
+            assert_eq!(of(&nodes, address).as_deref(), due, "{address:?}");
+        }
+        let at = |nodes: &Nodes, last| {
+            let found = nodes.at(Ipv4Addr::new(192, 0, 2, last));
+            found.map(|node| node.name.clone())
+        };
+        assert_eq!(at(&nodes, 3).as_deref(), Some("c"));
+        // A node that moves leaves nothing behind.
+        nodes.set("a", Some(node("a", "10.128.128.0/18", [192, 0, 2, 9])));
+        assert_eq!(of(&nodes, [10, 128, 0, 7]), None);
+        assert_eq!(of(&nodes, [10, 128, 128, 7]).as_deref(), Some("a"));
+        assert_eq!(at(&nodes, 1), None);
+        nodes.set("a", None);
+        assert_eq!((of(&nodes, [10, 128, 128, 7]), at(&nodes, 9)), (None, None));
+        assert!(nodes.named("a").is_none() && nodes.named("b").is_some());
+    }
+}

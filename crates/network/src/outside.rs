@@ -1,0 +1,88 @@
+//! Connections to what is no pod, by sockets of the operating system.
+
+use std::net::SocketAddrV4;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+
+use crate::SocketError;
+use crate::pipe::{Broken, Reader, Writer};
+use crate::stream::{BUFFER, Stream};
+
+/// How much is read from the operating system at once.
+const CHUNK: usize = 64 << 10;
+
+/// Connects a pod's stream to an address outside. The other end sees the node's address.
+pub(crate) async fn connect(
+    near: Stream,
+    far: Stream,
+    to: SocketAddrV4,
+) -> Result<Stream, SocketError> {
+    let socket = TcpStream::connect(to).await.map_err(|e| reason(&e))?;
+    // Guests' writes are not to wait for more of them.
+    let _ = socket.set_nodelay(true);
+    tokio::spawn(carry(far, socket));
+    Ok(near)
+}
+
+fn reason(error: &std::io::Error) -> SocketError {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => SocketError::Refused,
+        ErrorKind::TimedOut => SocketError::TimedOut,
+        _ => SocketError::Unreachable,
+    }
+}
+
+/// Moves bytes between a pod's stream and a socket until both directions have ended, or one is reset.
+async fn carry(far: Stream, socket: TcpStream) {
+    let (mut input, mut output) = socket.into_split();
+    let (reader, writer, _port) = far.into_parts();
+    let broken = {
+        let out = send(&reader, &mut output);
+        let back = receive(&mut input, &writer);
+        tokio::pin!(out, back);
+        tokio::select! {
+            ended = &mut out => ended.is_err() || back.await.is_err(),
+            ended = &mut back => ended.is_err() || out.await.is_err(),
+        }
+    };
+    if broken {
+        reader.reset();
+        writer.reset();
+        // Where it fails the other end sees an end in order, which is all that can be done.
+        let _ = output.as_ref().set_zero_linger();
+        // Dropped, it would say first that it ends in order.
+        output.forget();
+    }
+}
+
+/// What the pod writes, to the outside.
+async fn send(reader: &Reader, output: &mut OwnedWriteHalf) -> Result<(), Broken> {
+    while let Some(chunk) = reader.read(CHUNK).await? {
+        output.write_all(&chunk).await.map_err(|_| Broken::Reset)?;
+    }
+    // Where the other end is gone already there is nobody to tell.
+    let _ = output.shutdown().await;
+    Ok(())
+}
+
+/// What comes from the outside, to the pod.
+async fn receive(input: &mut OwnedReadHalf, writer: &Writer) -> Result<(), Broken> {
+    let mut buffer = BytesMut::new();
+    loop {
+        let room = std::future::poll_fn(|cx| writer.poll_room(cx)).await?;
+        buffer.reserve(CHUNK.min(BUFFER));
+        let mut part = (&mut *input).take(room.min(CHUNK) as u64);
+        match part.read_buf(&mut buffer).await {
+            Ok(0) => {
+                writer.close();
+                return Ok(());
+            }
+            Ok(_) => writer.write(buffer.split().freeze())?,
+            Err(_) => return Err(Broken::Reset),
+        }
+    }
+}

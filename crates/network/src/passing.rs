@@ -1,0 +1,89 @@
+//! Connections that the rules have let pass, to be judged again when the rules change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::{Arc, Weak};
+
+use crate::Protocol;
+use crate::node::Pod;
+use crate::pipe::Breaker;
+use crate::policy::Policies;
+
+/// One pod's connections.
+#[derive(Debug, Default)]
+pub(crate) struct Passing {
+    next: u64,
+    open: BTreeMap<u64, Passed>,
+}
+
+#[derive(Debug)]
+struct Passed {
+    from: Ipv4Addr,
+    to: SocketAddrV4,
+    breakers: [Breaker; 2],
+}
+
+/// A connection's entry, for as long as its end at the pod lives.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pod: Weak<Pod>,
+    number: u64,
+}
+
+impl Pass {
+    /// Enters a connection of a pod; both of its directions end by the breakers.
+    pub(crate) fn enter(
+        pod: &Arc<Pod>,
+        from: Ipv4Addr,
+        to: SocketAddrV4,
+        breakers: [Breaker; 2],
+    ) -> Self {
+        let mut passing = pod.passing.lock();
+        let number = passing.next;
+        passing.next += 1;
+        let passed = Passed { from, to, breakers };
+        passing.open.insert(number, passed);
+        Self {
+            pod: Arc::downgrade(pod),
+            number,
+        }
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        if let Some(pod) = self.pod.upgrade() {
+            pod.passing.lock().open.remove(&self.number);
+        }
+    }
+}
+
+impl Passing {
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
+    /// What would not pass any more of what has the pod and one of these addresses at its ends.
+    pub(crate) fn denied(
+        &self,
+        pod: Ipv4Addr,
+        addresses: &BTreeSet<Ipv4Addr>,
+        policies: &Policies,
+    ) -> Vec<Breaker> {
+        let concerned = |passed: &&Passed| {
+            addresses.contains(&pod)
+                || addresses.contains(&passed.from)
+                || addresses.contains(passed.to.ip())
+        };
+        let denied = |passed: &&Passed| {
+            let verdict = match passed.from == pod {
+                true => policies.egress(passed.from, passed.to, Protocol::Tcp),
+                false => policies.ingress(passed.from, passed.to, Protocol::Tcp),
+            };
+            !verdict.is_allowed()
+        };
+        let found = self.open.values().filter(concerned).filter(denied);
+        found.flat_map(|passed| passed.breakers.clone()).collect()
+    }
+}

@@ -1,0 +1,220 @@
+//! Who may talk to whom: NetworkPolicies, as far as addresses, ports and protocols go.
+//!
+//! A pod is isolated in a direction, or not. If it is, only what one of its [rules](Rule) lets pass
+//! may pass in that direction; if not, everything. A connection needs both: the client's rules for
+//! what goes out and the server's for what comes in. Answers to what was let pass always may.
+//! Nothing here knows labels: whoever does says which pods belong to which [`Group`] and have which
+//! rules.
+//!
+//! The rules are those of `networking.k8s.io/v1`; where they leave a choice, an address block means
+//! pods' addresses as well as others.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
+mod rule;
+#[cfg(test)]
+mod tests;
+
+use rule::Packet;
+pub use rule::{Block, Group, MalformedBlock, NamedPort, Peers, Port, Ports, Rule};
+
+use crate::Protocol;
+
+/// Which way, as the pod that has the rules sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To the pod.
+    Ingress,
+    /// From the pod.
+    Egress,
+}
+
+/// Whether something may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    Allowed,
+    /// The destination lets it not in, or the source not out.
+    Denied(Direction),
+}
+
+impl Verdict {
+    /// Whether it may pass.
+    pub fn is_allowed(self) -> bool {
+        self == Self::Allowed
+    }
+}
+
+/// What may pass in one direction of a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Isolation {
+    /// Everything: no policy is about the pod in this direction.
+    #[default]
+    None,
+    /// What any of these lets pass; nothing if there are none.
+    Only(Vec<Arc<Rule>>),
+}
+
+/// All that judging needs of one pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodPolicy {
+    /// The pod's uid.
+    pub uid: String,
+    /// What may come in.
+    pub ingress: Isolation,
+    /// What may go out.
+    pub egress: Isolation,
+    /// What it belongs to, for others' rules.
+    pub groups: BTreeSet<Group>,
+    /// What its ports are called, for its own and others' rules.
+    pub ports: Vec<NamedPort>,
+    /// The address of the pod's node, which the pod cannot shut out: probes come from there.
+    pub node: Option<Ipv4Addr>,
+}
+
+impl PodPolicy {
+    fn calls(&self, name: &str, protocol: Protocol, number: u16) -> bool {
+        self.ports
+            .iter()
+            .any(|p| p.number == number && p.protocol == protocol && p.name == name)
+    }
+}
+
+type Pods = HashMap<Ipv4Addr, Arc<PodPolicy>>;
+
+/// The pods' policies, by address. Clones are handles to the same.
+///
+/// A judgement is two look-ups by address and a walk through the rules of the two pods, however
+/// many pods there are and however many of them a rule means.
+#[derive(Clone, Debug, Default)]
+pub struct Policies(Arc<Held>);
+
+#[derive(Debug, Default)]
+struct Held {
+    pods: RwLock<Pods>,
+    changed: Notify,
+}
+
+impl Policies {
+    /// Takes up pods' policies in the place of what was known of these addresses; `None` forgets
+    /// one. Every judgement is made by all of it or by nothing of it.
+    pub fn update(&self, changes: impl IntoIterator<Item = (Ipv4Addr, Option<PodPolicy>)>) {
+        // Made outside of the lock: judgements wait for nothing but the exchange.
+        let changes: Vec<_> = changes
+            .into_iter()
+            .map(|(address, policy)| (address, policy.map(Arc::new)))
+            .collect();
+        {
+            let mut pods = self.0.pods.write();
+            for (address, policy) in changes {
+                match policy {
+                    Some(policy) => pods.insert(address, policy),
+                    None => pods.remove(&address),
+                };
+            }
+        }
+        self.0.changed.notify_waiters();
+    }
+
+    /// Waits until a pod's policy is known at its address; whether it came to be so in time. An address may have been
+    /// another pod's a moment ago.
+    pub async fn know(&self, address: Ipv4Addr, uid: &str, within: Duration) -> bool {
+        let known = async {
+            loop {
+                let changed = self.0.changed.notified();
+                tokio::pin!(changed);
+                // Before it looks: a change in between is not to be missed.
+                changed.as_mut().enable();
+                if self.get(address).is_some_and(|pod| pod.uid == uid) {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        tokio::time::timeout(within, known).await.is_ok()
+    }
+
+    /// Whether rules are about a pod in a direction.
+    pub fn isolates(&self, address: Ipv4Addr, direction: Direction) -> bool {
+        let pods = self.0.pods.read();
+        let isolation = pods.get(&address).map(|pod| match direction {
+            Direction::Ingress => &pod.ingress,
+            Direction::Egress => &pod.egress,
+        });
+        matches!(isolation, Some(Isolation::Only(_)))
+    }
+
+    /// What is known of an address.
+    pub fn get(&self, address: Ipv4Addr) -> Option<Arc<PodPolicy>> {
+        self.0.pods.read().get(&address).cloned()
+    }
+
+    /// How many pods are known.
+    pub fn pods(&self) -> usize {
+        self.0.pods.read().len()
+    }
+
+    /// Judges both ends, as far as they are known: the source's first.
+    ///
+    /// The destination is that of a pod or outside; a Service's address has been resolved before.
+    pub fn judge(&self, from: Ipv4Addr, to: SocketAddrV4, protocol: Protocol) -> Verdict {
+        match self.egress(from, to, protocol) {
+            Verdict::Allowed => self.ingress(from, to, protocol),
+            denied => denied,
+        }
+    }
+
+    /// Judges whether the source lets it out: what the client's node asks.
+    pub fn egress(&self, from: Ipv4Addr, to: SocketAddrV4, protocol: Protocol) -> Verdict {
+        let pods = self.0.pods.read();
+        let Some(Isolation::Only(rules)) = pods.get(&from).map(|pod| &pod.egress) else {
+            return Verdict::Allowed;
+        };
+        let destination = pods.get(to.ip()).map(|pod| &**pod);
+        let packet = Packet {
+            peer: *to.ip(),
+            peer_pod: destination,
+            protocol,
+            port: to.port(),
+            destination,
+        };
+        if is_itself(from, *to.ip()) || rules.iter().any(|rule| rule.allows(&packet)) {
+            return Verdict::Allowed;
+        }
+        Verdict::Denied(Direction::Egress)
+    }
+
+    /// Judges whether the destination lets it in: what the server's node asks.
+    pub fn ingress(&self, from: Ipv4Addr, to: SocketAddrV4, protocol: Protocol) -> Verdict {
+        let pods = self.0.pods.read();
+        let Some(destination) = pods.get(to.ip()).map(|pod| &**pod) else {
+            return Verdict::Allowed;
+        };
+        let Isolation::Only(rules) = &destination.ingress else {
+            return Verdict::Allowed;
+        };
+        let packet = Packet {
+            peer: from,
+            peer_pod: pods.get(&from).map(|pod| &**pod),
+            protocol,
+            port: to.port(),
+            destination: Some(destination),
+        };
+        let always = is_itself(from, *to.ip()) || destination.node == Some(from);
+        if always || rules.iter().any(|rule| rule.allows(&packet)) {
+            return Verdict::Allowed;
+        }
+        Verdict::Denied(Direction::Ingress)
+    }
+}
+
+/// No pod is shut off from itself. To a pod, loopback and the unspecified address are its own.
+fn is_itself(from: Ipv4Addr, to: Ipv4Addr) -> bool {
+    from == to || to.is_loopback() || to.is_unspecified()
+}

@@ -1,0 +1,41 @@
+//! Who is at an address, where several say that it is theirs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use super::{Backends, Name};
+
+/// Addresses and those who claim them. The first by name has it: every node decides alike, and when that one goes
+/// the next has it.
+#[derive(Debug)]
+pub(super) struct Claims<At>(HashMap<At, BTreeMap<Name, Arc<Backends>>>);
+
+impl<At> Default for Claims<At> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<At: Eq + Hash> Claims<At> {
+    pub(super) fn claim(&mut self, at: At, by: &Name, backends: Arc<Backends>) {
+        self.0.entry(at).or_default().insert(by.clone(), backends);
+    }
+
+    pub(super) fn take_back(&mut self, at: &At, by: &Name) {
+        if let Some(claims) = self.0.get_mut(at) {
+            claims.remove(by);
+            if claims.is_empty() {
+                self.0.remove(at);
+            }
+        }
+    }
+
+    pub(super) fn get(&self, at: &At) -> Option<&Arc<Backends>> {
+        self.0.get(at)?.values().next()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &At> {
+        self.0.keys()
+    }
+}
