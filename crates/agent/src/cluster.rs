@@ -1,9 +1,9 @@
 //! What the node hears of the cluster for its pods' network: Services, slices, nodes, and who may talk to whom.
 //!
-//! Each watch keeps its part of the network's table by deltas. Pods reach nothing beyond their node before all that rules
-//! them was read once.
+//! Each watch keeps its part of the network's table by deltas.
 
 mod facts;
+mod names;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -20,6 +20,9 @@ use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use crate::policies::{Changed, Index};
+
+/// The cluster's DNS address: that of the Service `kube-system/kube-dns`.
+pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
 /// One node's picture of the cluster.
 #[derive(Clone)]
@@ -47,9 +50,9 @@ impl Cluster {
         }
     }
 
-    /// Follows the cluster. It never returns: drop it.
-    pub(crate) async fn follow(self, client: Client) {
-        let mut tasks = JoinSet::new();
+    /// Follows the cluster, from when all that rules pods' connections has been read once, and for as long as the result is
+    /// kept.
+    pub(crate) async fn follow(&self, client: &Client) -> Following {
         let all = ListOptions::default;
         let namespaces = Informer::<Namespace>::start(client.of(), all());
         let policies = Informer::<NetworkPolicy>::start(client.of(), all());
@@ -57,49 +60,37 @@ impl Cluster {
         let nodes = Informer::<Node>::start(client.of(), all());
         let services = Informer::<Service>::start(client.of(), all());
         let slices = Informer::<EndpointSlice>::start(client.of(), all());
+        let mut following = Following::default();
+        self.serve_names(&mut following);
         // What rules mean is known before whom they mean: pods that are many are judged once.
         let cluster = self.clone();
-        tasks.spawn(each(namespaces.clone(), move |key, _, new| {
+        let namespace = move |key: &Key, _: Option<&Namespace>, new: Option<&Namespace>| {
             cluster.rules(|index| index.set_namespace(&key.name, new));
-        }));
-        namespaces.synced().await;
+        };
+        following.each(namespaces, namespace).await;
         let cluster = self.clone();
-        tasks.spawn(each(policies.clone(), move |key, _, new| {
+        let policy = move |key: &Key, _: Option<&NetworkPolicy>, new: Option<&NetworkPolicy>| {
             cluster.rules(|index| index.set_policy(&key.namespace, &key.name, new));
-        }));
-        policies.synced().await;
+        };
+        following.each(policies, policy).await;
         let cluster = self.clone();
-        tasks.spawn(each(pods.clone(), move |key, old, new| {
-            // What this node's pods are called is known here first: see `own_pod`.
-            let early = |pod: &Pod| cluster.is_own(pod) && !has_address(pod);
-            let same = old.is_none_or(|old| new.is_some_and(|new| new.uid() == old.uid()));
-            if !(same && new.is_some_and(early)) {
-                cluster.rules(|index| index.set_pod(&key.namespace, &key.name, new));
-            }
-        }));
+        let pod = move |key: &Key, old: Option<&Pod>, new: Option<&Pod>| cluster.pod(key, old, new);
+        following.each(pods, pod).await;
         let cluster = self.clone();
-        tasks.spawn(each(nodes.clone(), move |key, _, new| {
-            cluster.node(key, new)
-        }));
-        let network = self.network.clone();
-        tasks.spawn(each(services, move |key, _, new| {
-            network.update(|table| {
-                table
-                    .services
-                    .set_service(&name(key), new.and_then(facts::service))
-            });
-        }));
-        let network = self.network.clone();
-        tasks.spawn(each(slices, move |key, old, new| {
-            slice(&network, key, old, new)
-        }));
-        nodes.synced().await;
-        pods.synced().await;
+        let node = move |key: &Key, _: Option<&Node>, new: Option<&Node>| cluster.node(key, new);
+        following.each(nodes, node).await;
+        let cluster = self.clone();
+        let service = move |key: &Key, _: Option<&Service>, new: Option<&Service>| {
+            cluster.service(key, new);
+        };
+        following.each(services, service).await;
+        let cluster = self.clone();
+        let slice = move |key: &Key, old: Option<&EndpointSlice>, new: Option<&EndpointSlice>| {
+            cluster.slice(key, old, new);
+        };
+        following.each(slices, slice).await;
         self.network.update(|table| table.outside = true);
-        // None of them ends by itself: what one that panicked has missed, nobody would ever learn.
-        if let Some(Err(error)) = tasks.join_next().await {
-            tracing::error!(%error, "a task that follows the cluster ended");
-        }
+        following
     }
 
     /// Takes up a pod of this node at its new address before anybody hears of that: its first connection is to be
@@ -110,6 +101,41 @@ impl Cluster {
         status.pod_ip = Some(address.to_string());
         let key = Key::of(&pod);
         self.rules(|index| index.set_pod(&key.namespace, &key.name, Some(&pod)));
+    }
+
+    /// Serves names at an address of this node's, which is what the cluster's DNS address means to this node's pods.
+    fn serve_names(&self, following: &mut Following) {
+        let net = match self.network.join(names::UID) {
+            Ok(net) => net,
+            Err(error) => return tracing::error!(%error, "names cannot be served"),
+        };
+        let address = net.address();
+        let (namespace, name) = names::SERVICE;
+        // Policies know the server by what it is called on other clusters, where it is a pod.
+        self.rules(|index| index.set_pod(namespace, name, Some(&names::pod(address))));
+        self.network.update(|table| {
+            table.dns = Some(address);
+            let service = Name {
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            };
+            let slice = names::slice(&self.node, address);
+            table.services.set_slice(&service, names::UID, Some(slice));
+        });
+        following.0.spawn(async move {
+            if let Err(error) = network::dns::serve(net, names::resolvers()).await {
+                tracing::error!(%error, "names cannot be served");
+            }
+        });
+    }
+
+    fn pod(&self, key: &Key, old: Option<&Pod>, new: Option<&Pod>) {
+        // What this node's pods are called is known here first: see `own_pod`.
+        let early = |pod: &Pod| self.is_own(pod) && !has_address(pod);
+        let same = old.is_none_or(|old| new.is_some_and(|new| new.uid() == old.uid()));
+        if !(same && new.is_some_and(early)) {
+            self.rules(|index| index.set_pod(&key.namespace, &key.name, new));
+        }
     }
 
     fn is_own(&self, pod: &Pod) -> bool {
@@ -142,6 +168,77 @@ impl Cluster {
             }
         });
     }
+
+    fn service(&self, key: &Key, new: Option<&Service>) {
+        self.network.update(|table| {
+            let service = new.and_then(facts::service);
+            table.services.set_service(&name(key), service);
+            match new.and_then(facts::named_service) {
+                Some(named) => table.names.set_service(&key.namespace, &key.name, named),
+                None => table.names.remove_service(&key.namespace, &key.name),
+            }
+        });
+    }
+
+    fn slice(&self, key: &Key, old: Option<&EndpointSlice>, new: Option<&EndpointSlice>) {
+        let (before, after) = (
+            old.and_then(facts::service_of),
+            new.and_then(facts::service_of),
+        );
+        self.network.update(|table| {
+            // A slice may be given to another Service.
+            if let Some(service) = before.filter(|service| after.as_ref() != Some(service)) {
+                table.services.set_slice(&service, &key.name, None);
+                table.names.remove_slice(&key.namespace, &key.name);
+            }
+            if let Some((service, object)) = after.zip(new) {
+                let slice = facts::slice(object);
+                table.services.set_slice(&service, &key.name, Some(slice));
+                let named = facts::named_slice(object);
+                table
+                    .names
+                    .set_slice(&key.namespace, &service.name, &key.name, named);
+            }
+        });
+    }
+}
+
+/// The tasks that follow the cluster. Dropping it ends them.
+#[derive(Default)]
+pub(crate) struct Following(JoinSet<()>);
+
+impl Following {
+    /// Tells of each object as it comes, changes and goes; those that are there at first before this returns.
+    async fn each<T: Object + Clone + PartialEq + Send + Sync + 'static>(
+        &mut self,
+        informer: Informer<T>,
+        mut tell: impl FnMut(&Key, Option<&T>, Option<&T>) + Send + 'static,
+    ) {
+        let mut changes = informer.subscribe();
+        informer.synced().await;
+        let mut seen = View::<T>::default();
+        let mut catch_up = move || {
+            let fresh = informer.view();
+            for change in seen.diff(&fresh) {
+                match change {
+                    DiffItem::Add(key, new) => tell(key, None, Some(new)),
+                    DiffItem::Remove(key, old) => tell(key, Some(old), None),
+                    DiffItem::Update {
+                        old: (_, old),
+                        new: (key, new),
+                    } => tell(key, Some(old), Some(new)),
+                }
+            }
+            seen = fresh;
+        };
+        catch_up();
+        self.0.spawn(async move {
+            loop {
+                changes.next().await;
+                catch_up();
+            }
+        });
+    }
 }
 
 fn has_address(pod: &Pod) -> bool {
@@ -153,48 +250,5 @@ fn name(key: &Key) -> Name {
     Name {
         namespace: key.namespace.clone(),
         name: key.name.clone(),
-    }
-}
-
-fn slice(network: &Network, key: &Key, old: Option<&EndpointSlice>, new: Option<&EndpointSlice>) {
-    let (before, after) = (
-        old.and_then(facts::service_of),
-        new.and_then(facts::service_of),
-    );
-    network.update(|table| {
-        // A slice may be given to another Service.
-        if let Some(service) = before.filter(|service| after.as_ref() != Some(service)) {
-            table.services.set_slice(&service, &key.name, None);
-        }
-        if let Some((service, object)) = after.zip(new) {
-            table
-                .services
-                .set_slice(&service, &key.name, Some(facts::slice(object)));
-        }
-    });
-}
-
-/// Tells of each object as it comes, changes and goes, those that are there at first among them.
-async fn each<T: Object + Clone + PartialEq + Send + Sync + 'static>(
-    informer: Informer<T>,
-    mut tell: impl FnMut(&Key, Option<&T>, Option<&T>) + Send,
-) {
-    let mut changes = informer.subscribe();
-    informer.synced().await;
-    let mut seen = View::<T>::default();
-    loop {
-        let fresh = informer.view();
-        for change in seen.diff(&fresh) {
-            match change {
-                DiffItem::Add(key, new) => tell(key, None, Some(new)),
-                DiffItem::Remove(key, old) => tell(key, Some(old), None),
-                DiffItem::Update {
-                    old: (_, old),
-                    new: (key, new),
-                } => tell(key, Some(old), Some(new)),
-            }
-        }
-        seen = fresh;
-        changes.next().await;
     }
 }

@@ -54,7 +54,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use clock::Clock;
-pub use node::Service;
+pub use node::{Service, ServiceError};
 
 use cluster::Cluster;
 use driver::{Driver, Tools};
@@ -119,7 +119,7 @@ pub enum Error {
     },
     /// The node's port cannot be served.
     #[error("serving the node's port: {0}")]
-    Service(#[from] tonic::transport::Error),
+    Service(#[from] ServiceError),
 }
 
 /// Runs a node's agent until `shutdown`; then ends the pods within the configured grace period, while their objects
@@ -193,8 +193,15 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
             reason: e.to_string(),
         }
     })?);
+    if let Some(service) = &config.service {
+        network.link(node::links(&service.identity).map_err(ServiceError::from)?);
+    }
     let cluster = Cluster::new(&config.node_name, network.clone());
-    let _cluster = AbortOnDropHandle::new(tokio::spawn(cluster.clone().follow(client.clone())));
+    // No pod has a network, and no link is taken, before it is known who may talk to whom.
+    let _cluster = tokio::select! {
+        following = cluster.follow(&client) => following,
+        () = shutdown.cancelled() => return Ok(()),
+    };
     let counters = Arc::<metrics::Counters>::default();
     let driver = Driver::new(Tools {
         dir: pods_dir,
@@ -206,7 +213,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         client: client.clone(),
         images,
         runtime: config.runtime.clone(),
-        network,
+        network: network.clone(),
         cluster,
         // The name under which users and their tools know a node's events.
         recorder: Recorder::start(client.clone(), "kubelet", config.node_name.clone()),
@@ -227,6 +234,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     let served = serve(
         config.service,
         &driver,
+        network,
         config.clock,
         config.runtime.clone(),
         counters,
@@ -293,6 +301,7 @@ async fn kubernetes(client: &Client) -> (String, u16) {
 async fn serve(
     service: Option<Service>,
     driver: &Driver,
+    network: network::Network,
     clock: Clock,
     runtime: Arc<dyn Runtime>,
     counters: Arc<metrics::Counters>,
@@ -306,7 +315,7 @@ async fn serve(
         let (pods, running) = of.pods();
         counters.page(pods, running, &runtime.metrics())
     };
-    node::serve(service, driver.clone(), clock, Arc::new(page), stop.clone())
-        .await
-        .map_err(Error::Service)
+    let page = Arc::new(page);
+    node::serve(service, driver.clone(), network, clock, page, stop.clone()).await?;
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The objects that every cluster has from its birth, and the list of its servers.
 
+mod endpoints;
 mod rights;
 
 use std::sync::Weak;
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use api::Resource;
 use client::{Client, Patch};
-use futures::TryFutureExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
+use futures::{FutureExt as _, TryFutureExt as _};
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -18,11 +20,14 @@ use crate::ApiServer;
 use crate::admission::SYSTEM_PRIORITY_CLASSES;
 use crate::ca::MASTERS;
 use crate::server::Inner;
+use endpoints::Keeper;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 /// How long until what could not be restored is tried again, at first and at last.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_AT_LAST: Duration = Duration::from_secs(60);
+/// How long nothing is looked at after it was.
+const BREATH: Duration = Duration::from_millis(100);
 /// The ConfigMap in which each server keeps its URL under its name.
 pub(crate) const SERVERS: (&str, &str) = ("kube-system", "carob-servers");
 
@@ -37,32 +42,44 @@ pub(crate) async fn run(server: &ApiServer) -> Result<(), client::Error> {
     Ok(())
 }
 
-/// Puts the Service or a namespace there again when it goes: `kubectl delete all --all` takes the Service with it by which pods
-/// reach the API.
+/// The Services that every cluster has: by which pods reach the API, and names.
+const SERVICES: [(&str, &str); 2] = [("default", "kubernetes"), ("kube-system", "kube-dns")];
+
+/// Puts a Service or a namespace there again when it goes: `kubectl delete all --all` takes the Service with it by which pods
+/// reach the API. Keeps that one's endpoints, too.
 pub(crate) async fn keep(server: Weak<Inner>, mut ready: watch::Receiver<bool>) {
     let watched = {
         let Some(inner) = server.upgrade() else {
             return;
         };
+        let kinds = [
+            Resource::of::<Service>(),
+            Resource::of::<Namespace>(),
+            Resource::of::<ConfigMap>(),
+            Resource::of::<Node>(),
+            Resource::of::<Endpoints>(),
+            Resource::of::<EndpointSlice>(),
+        ];
         let shelf = |resource| inner.cache.shelf(resource).map(|shelf| shelf.subscribe());
-        let services = shelf(Resource::of::<Service>());
-        services.zip(shelf(Resource::of::<Namespace>()))
+        kinds.map(shelf).into_iter().collect::<Option<Vec<_>>>()
     };
-    let Some((mut services, mut namespaces)) = watched else {
+    let Some(mut watched) = watched else {
         return;
     };
+    let mut keeper = Keeper::default();
     let mut pause = RETRY;
     loop {
         if ready.wait_for(|ready| *ready).await.is_err() {
             return;
         }
         // Marked as seen before looking: what comes after is noticed.
-        services.borrow_and_update();
-        namespaces.borrow_and_update();
+        for kind in &mut watched {
+            kind.borrow_and_update();
+        }
         let Some(inner) = server.upgrade() else {
             return;
         };
-        let done = complete(&ApiServer { inner }).await;
+        let done = complete(&ApiServer { inner }, &mut keeper).await;
         if let Err(error) = done {
             warn!(%error, "one of the cluster's first objects is gone and could not be restored yet");
             tokio::time::sleep(pause).await;
@@ -70,29 +87,29 @@ pub(crate) async fn keep(server: Weak<Inner>, mut ready: watch::Receiver<bool>) 
             continue;
         }
         pause = RETRY;
-        let changed = tokio::select! {
-            changed = services.changed() => changed,
-            changed = namespaces.changed() => changed,
-        };
-        if changed.is_err() {
+        // What follows each other closely is looked at once.
+        tokio::time::sleep(BREATH).await;
+        let changes = watched.iter_mut().map(|kind| kind.changed().boxed());
+        if futures::future::select_all(changes).await.0.is_err() {
             return;
         }
     }
 }
 
-async fn complete(server: &ApiServer) -> Result<(), client::Error> {
+async fn complete(server: &ApiServer, keeper: &mut Keeper) -> Result<(), client::Error> {
     let cache = &server.inner.cache;
     let there = |resource, namespace, name| cache.get(resource, namespace, name).is_some();
-    let namespaces = NAMESPACES.iter();
-    if there(Resource::of::<Service>(), Some("default"), "kubernetes")
-        && namespaces
-            .copied()
-            .all(|name| there(Resource::of::<Namespace>(), None, name))
-    {
-        return Ok(());
-    }
     let transport = server.transport("system:apiserver", [MASTERS]);
-    objects(server, &Client::new(transport, "carob-apiserver")).await
+    let client = Client::new(transport, "carob-apiserver");
+    let service = Resource::of::<Service>();
+    let mut services = SERVICES.iter();
+    let mut namespaces = NAMESPACES.iter();
+    if !services.all(|(namespace, name)| there(service, Some(namespace), name))
+        || !namespaces.all(|name| there(Resource::of::<Namespace>(), None, name))
+    {
+        objects(server, &client).await?;
+    }
+    keeper.keep(server, &client).await
 }
 
 async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Error> {
@@ -110,15 +127,34 @@ async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Erro
         });
         create(client, Resource::of::<PriorityClass>(), "", name, class).await?;
     }
-    create(
-        client,
-        Resource::of::<Service>(),
-        "default",
-        "kubernetes",
-        kubernetes_service(),
-    )
-    .await?;
+    for (service, (namespace, name)) in [kubernetes_service(), dns_service()]
+        .into_iter()
+        .zip(SERVICES)
+    {
+        create(client, Resource::of::<Service>(), namespace, name, service).await?;
+    }
     publish(server, client).await
+}
+
+/// The Service by which pods reach the DNS server that each node has.
+fn dns_service() -> Value {
+    let address = std::net::Ipv4Addr::from(crate::ca::DNS_SERVICE_IP).to_string();
+    let port = |name: &str, protocol: &str| json!({"name": name, "protocol": protocol, "port": 53, "targetPort": 53});
+    json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "namespace": "kube-system",
+            "name": "kube-dns",
+            "labels": {"k8s-app": "kube-dns", "kubernetes.io/name": "CoreDNS"},
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
+        },
+    })
 }
 
 /// The Service by which pods reach the API.
@@ -185,21 +221,26 @@ async fn publish(server: &ApiServer, client: &Client) -> Result<(), client::Erro
 }
 
 impl ApiServer {
-    /// The URL of every server, in the order of their names, as far as this server knows.
-    pub(crate) fn servers(&self) -> Vec<String> {
+    /// The name and URL of every server that has published it, in the order of their names, as far as this server knows.
+    fn published(&self) -> Vec<(String, String)> {
         let (namespace, name) = SERVERS;
         let map = self
             .inner
             .cache
             .get(Resource::of::<ConfigMap>(), Some(namespace), name)
             .and_then(|object| object.value().ok());
-        let mut servers: Vec<String> = map
-            .as_ref()
+        map.as_ref()
             .and_then(|m| m.get("data")?.as_object())
             .into_iter()
             .flatten()
-            .filter_map(|(_, url)| Some(url.as_str()?.to_owned()))
-            .collect();
+            .filter_map(|(name, url)| Some((name.clone(), url.as_str()?.to_owned())))
+            .collect()
+    }
+
+    /// The URL of every server, in the order of their names, as far as this server knows.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        let published = self.published().into_iter();
+        let mut servers: Vec<String> = published.map(|(_, url)| url).collect();
         if !servers.contains(&self.inner.config.url) {
             servers.push(self.inner.config.url.clone());
         }

@@ -19,10 +19,8 @@ use sha2::{Digest, Sha256};
 pub const MASTERS: &str = "system:masters";
 /// The group of the cluster's own servers; they may do everything too.
 pub use client::tls::SERVERS;
-/// The group of the nodes' agents.
-pub const NODES: &str = "system:nodes";
-/// What a node's user name starts with; the node's name follows.
-pub const NODE_USER: &str = "system:node:";
+/// The group of the nodes' agents, and what a node's user name starts with.
+pub use client::tls::{NODE_USER, NODES};
 /// What a server's user name starts with; the server's name follows.
 pub const SERVER_USER: &str = "system:carob:server:";
 
@@ -45,6 +43,9 @@ pub(crate) const SERVER_NAMES: [&str; 5] = [
 
 /// The service network's first address: that of Service `default/kubernetes`.
 pub const KUBERNETES_SERVICE_IP: [u8; 4] = [10, 96, 0, 1];
+
+/// The service network's tenth address: that of Service `kube-system/kube-dns`.
+pub(crate) const DNS_SERVICE_IP: [u8; 4] = [10, 96, 0, 10];
 
 /// Whom a certificate is for: fixes subject, names and nothing that the requester says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -21,6 +21,10 @@ use verifier::{OfServers, Pinned};
 
 /// The organisation that every server's certificate carries.
 pub const SERVERS: &str = "system:carob:servers";
+/// The organisation of the nodes' agents.
+pub const NODES: &str = "system:nodes";
+/// What a node's common name starts with; the node's name follows.
+pub const NODE_USER: &str = "system:node:";
 
 /// What is wrong with a key or a certificate.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +90,18 @@ impl Identity {
     /// When the PEM can't be read or its parts don't fit.
     pub fn client_config(&self) -> Result<ClientConfig, Error> {
         let config = trusting_servers(&self.ca_pem)?
+            .with_client_auth_cert(certificates(&self.cert_pem)?, key(&self.key_pem)?)?;
+        Ok(config)
+    }
+
+    /// For a client that shows this identity and trusts whoever the cluster's CA vouches for, of whatever organisation: who
+    /// it reached is for the caller to judge, by [`Subject`].
+    ///
+    /// # Errors
+    /// As [`Self::client_config`].
+    pub fn peer_config(&self) -> Result<ClientConfig, Error> {
+        let config = builder()?
+            .with_root_certificates(roots(&self.ca_pem)?)
             .with_client_auth_cert(certificates(&self.cert_pem)?, key(&self.key_pem)?)?;
         Ok(config)
     }
@@ -219,6 +235,14 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// The node whose agent this is.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        let is_node = self.organizations.iter().any(|group| group == NODES);
+        let name = self.common_name.strip_prefix(NODE_USER)?;
+        (is_node && !name.is_empty()).then_some(name)
+    }
+
     /// Reads it out of a certificate's DER, which must have been verified before.
     ///
     /// # Errors

@@ -101,7 +101,11 @@ impl Connecting {
     /// The pod of this node that has the address; none where the way there is longer, and begun.
     fn set_out(&mut self, to: SocketAddrV4) -> Result<Option<Arc<Pod>>, SocketError> {
         let client = self.bound.pod();
-        let own = client.own(*to.ip());
+        // A Service's loopback address is the node's, where a pod's own word for it is the pod's.
+        let own = match self.service {
+            Some(_) => *to.ip() == client.address,
+            None => client.own(*to.ip()),
+        };
         let (road, policies) = {
             let table = client.table();
             (table.road(*to.ip()), table.policies.clone())

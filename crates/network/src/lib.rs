@@ -24,6 +24,7 @@ mod passing;
 pub mod pipe;
 pub mod policy;
 mod ports;
+mod resolve;
 pub mod services;
 mod stream;
 mod table;
@@ -33,6 +34,7 @@ pub use connect::Connecting;
 pub use datagram::{Datagram, Datagrams, LARGEST};
 pub use node::{AddressError, Cidr, Network, PodNet};
 pub use ports::Bound;
+pub use resolve::ResolveError;
 pub use stream::{BUFFER, Listener, MOST_WAITING, Stream, StreamPort};
 pub use table::Table;
 

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
 use crate::link::Links;
 use crate::passing::Passing;
 use crate::pipe::Breaker;
 use crate::ports::Ports;
+use crate::resolve::MOST_ASKED;
 use crate::stream::MOST_WAITING;
 use crate::table::Table;
 
@@ -100,6 +103,8 @@ struct Node {
     pods: Mutex<Pods>,
     table: RwLock<Table>,
     links: OnceLock<Links>,
+    /// Counted up by each lookup, so that who takes the first address of a name is spread.
+    turn: AtomicUsize,
 }
 
 /// One node's network. Clones are handles to the same network.
@@ -114,6 +119,8 @@ pub(crate) struct Pod {
     pub(crate) passing: Mutex<Passing>,
     pub(crate) ports: Mutex<Ports>,
     pub(crate) budget: Budget,
+    /// Room to ask the host's resolver.
+    pub(crate) asked: Arc<Semaphore>,
     /// Connections that wait to be accepted, at all listeners together.
     pub(crate) waiting: Budget,
     node: Arc<Node>,
@@ -123,6 +130,11 @@ impl Pod {
     /// What is known of the cluster.
     pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {
         self.node.table.read()
+    }
+
+    /// How many lookups there were before this one.
+    pub(crate) fn turn(&self) -> usize {
+        self.node.turn.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The way to other nodes, once there is one.
@@ -161,6 +173,7 @@ impl Network {
             pods: Mutex::default(),
             table: RwLock::default(),
             links: OnceLock::new(),
+            turn: AtomicUsize::new(0),
         }))
     }
 
@@ -247,6 +260,7 @@ impl Network {
             passing: Mutex::default(),
             ports: Mutex::default(),
             budget: Budget::new(BUFFERED),
+            asked: Arc::new(Semaphore::new(MOST_ASKED)),
             waiting: Budget::new(MOST_WAITING),
             node: self.0.clone(),
         });

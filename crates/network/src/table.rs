@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::Protocol;
 use crate::link::Peer;
+use crate::names::Names;
 use crate::nodes::Nodes;
 use crate::policy::Policies;
 use crate::services::{Backends, Origin, Place, Services};
@@ -14,11 +15,15 @@ use crate::services::{Backends, Origin, Place, Services};
 pub struct Table {
     /// The Services.
     pub services: Services,
+    /// What they and their endpoints are called.
+    pub names: Names,
+    /// The address at which this node's pods find the cluster's DNS server.
+    pub dns: Option<Ipv4Addr>,
     /// The nodes.
     pub nodes: Nodes,
     /// Who may talk to whom.
     pub policies: Policies,
-    /// Whether pods reach what is no pod, by the node's own sockets. Not before it is known what they may.
+    /// Whether pods reach what is no pod, by the node's own sockets.
     pub outside: bool,
 }
 
@@ -49,6 +54,8 @@ impl Table {
     pub fn new(place: Place) -> Self {
         Self {
             services: Services::new(place),
+            names: Names::default(),
+            dns: None,
             nodes: Nodes::default(),
             policies: Policies::default(),
             outside: false,

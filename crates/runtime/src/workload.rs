@@ -1,11 +1,11 @@
 //! What is run: a prepared module, and all that one start of it is given.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use network::names::search::{Hosts, Search};
 
 use crate::output::Output;
 
@@ -109,8 +109,8 @@ pub struct Workload {
     /// The guest's share when guests compete for the node's cores, relative to the others' (the
     /// requested millicores, say). 0 counts as 1.
     pub cpu_weight: u32,
-    /// The names that resolve to an address, as the pod's `/etc/hosts` has them.
-    pub hosts: Vec<(String, Ipv4Addr)>,
+    /// How the guest's names are looked up.
+    pub names: Arc<Search>,
     /// The pod's network; without it every socket is refused.
     pub net: Option<network::PodNet>,
     /// The span that the guest's start, run and end are traced in.
@@ -132,7 +132,7 @@ impl Workload {
             memory_limit: None,
             cpu_quota: None,
             cpu_weight: 100,
-            hosts: Vec::new(),
+            names: Arc::new(Search::none(Hosts::new())),
             net: None,
             span: tracing::Span::none(),
         }

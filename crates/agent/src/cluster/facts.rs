@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
-use network::Protocol;
 use network::nodes::Node;
 use network::services::{Endpoint, Name, Service, ServicePort, Slice};
+use network::{Protocol, names};
 
 /// Which Service a slice is of.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -76,6 +76,59 @@ fn protocol(name: Option<&str>) -> Option<Protocol> {
     }
 }
 
+/// A Service as its name sees it.
+pub(super) fn named_service(object: &core::Service) -> Option<names::Service> {
+    let spec = object.spec.as_ref()?;
+    let kind = match (spec.type_.as_deref(), spec.cluster_ip.as_deref()) {
+        (Some("ExternalName"), _) => {
+            names::ServiceKind::ExternalName(spec.external_name.clone().unwrap_or_default())
+        }
+        (_, Some("None")) => names::ServiceKind::Headless,
+        // One that has no address yet has no name either.
+        (_, address) => names::ServiceKind::ClusterIp(address?.parse().ok()?),
+    };
+    let ports =
+        spec.ports.iter().flatten().filter_map(|port| {
+            named_port(port.name.as_deref(), port.protocol.as_deref(), port.port)
+        });
+    Some(names::Service {
+        kind,
+        ports: ports.collect(),
+    })
+}
+
+/// A slice as its Service's name sees it.
+pub(super) fn named_slice(object: &discovery::EndpointSlice) -> names::Slice {
+    let ports =
+        object.ports.iter().flatten().filter_map(|port| {
+            named_port(port.name.as_deref(), port.protocol.as_deref(), port.port?)
+        });
+    let endpoints = object.endpoints.iter().flatten().filter_map(|of| {
+        Some(names::Endpoint {
+            address: of.addresses.first()?.parse().ok()?,
+            hostname: of.hostname.clone(),
+            ready: of.conditions.as_ref().and_then(|c| c.ready) != Some(false),
+        })
+    });
+    names::Slice {
+        endpoints: endpoints.collect(),
+        ports: ports.collect(),
+    }
+}
+
+fn named_port(name: Option<&str>, protocol: Option<&str>, number: i32) -> Option<names::Port> {
+    Some(names::Port {
+        name: name.unwrap_or_default().to_owned(),
+        protocol: match protocol.unwrap_or("TCP") {
+            "TCP" => names::Protocol::Tcp,
+            "UDP" => names::Protocol::Udp,
+            "SCTP" => names::Protocol::Sctp,
+            _ => return None,
+        },
+        number: u16::try_from(number).ok()?,
+    })
+}
+
 /// The Service that a slice is of, if it is one's.
 pub(super) fn service_of(object: &discovery::EndpointSlice) -> Option<Name> {
     let labels = object.metadata.labels.as_ref()?;
@@ -92,10 +145,14 @@ pub(super) fn slice(object: &discovery::EndpointSlice) -> Slice {
         let name = port.name.clone().unwrap_or_default();
         Some((name, protocol(port.protocol.as_deref())?, number))
     });
-    let endpoints = object.endpoints.iter().flatten();
+    // On a local cluster the API servers have loopback addresses, and nobody else may have the host's.
+    let of_api =
+        service_of(object).is_some_and(|s| s.namespace == "default" && s.name == "kubernetes");
+    let endpoints = object.endpoints.iter().flatten().map(endpoint);
+    let reachable = |e: &Endpoint| of_api || !e.address.is_some_and(|ip| ip.is_loopback());
     Slice {
         ports: ports.collect(),
-        endpoints: endpoints.map(endpoint).collect(),
+        endpoints: endpoints.filter(reachable).collect(),
     }
 }
 

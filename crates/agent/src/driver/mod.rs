@@ -7,6 +7,7 @@
 
 mod cell;
 mod log;
+mod names;
 mod perform;
 mod record;
 mod report;

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use k8s_openapi::api::core::v1::{Container, HostAlias, Pod, VolumeMount};
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use runtime::Mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+use super::names;
+use crate::cluster::DNS;
 use crate::pod::PodView as _;
 use crate::remove::remove_tree;
 use crate::volumes::Made;
@@ -108,7 +110,10 @@ fn fill(dir: &Path, pod: &Pod, container: &Container, ip: Option<IpAddr>) -> io:
     fs::set_permissions(dir.join("tmp"), fs::Permissions::from_mode(0o777))?;
     fs::create_dir_all(dir.join("etc"))?;
     fs::write(dir.join("etc/hostname"), format!("{}\n", pod.hostname()))?;
-    fs::write(dir.join("etc/hosts"), hosts(pod, ip))?;
+    fs::write(dir.join("etc/hosts"), names::hosts(pod, ip))?;
+    if let Some(text) = names::resolv_conf(pod, DNS) {
+        fs::write(dir.join("etc/resolv.conf"), text)?;
+    }
     if let Some(parent) = inside(message_path(container))
         .as_deref()
         .and_then(Path::parent)
@@ -119,53 +124,6 @@ fn fill(dir: &Path, pod: &Pod, container: &Container, ip: Option<IpAddr>) -> io:
         fs::create_dir_all(dir.join(working))?;
     }
     Ok(())
-}
-
-/// The text of `/etc/hosts`.
-fn hosts(pod: &Pod, ip: Option<IpAddr>) -> String {
-    let mut text = String::from("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n");
-    if let Some(ip) = ip {
-        text += &format!("{ip}\t{}\n", own_names(pod).join("\t"));
-    }
-    let aliases = aliases(pod);
-    if !aliases.is_empty() {
-        text += "\n# Entries added by HostAliases.\n";
-    }
-    for alias in aliases {
-        let names = alias.hostnames.as_deref().unwrap_or_default();
-        text += &format!("{}\t{}\n", alias.ip, names.join("\t"));
-    }
-    text
-}
-
-/// What `/etc/hosts` says beside `localhost`, for guests that ask their host for a name's address.
-pub(super) fn names(pod: &Pod, ip: Option<IpAddr>) -> Vec<(String, Ipv4Addr)> {
-    let own = ip.into_iter().map(|ip| (ip, own_names(pod)));
-    let others = aliases(pod)
-        .iter()
-        .filter_map(|a| Some((a.ip.parse().ok()?, a.hostnames.clone().unwrap_or_default())));
-    let mut all = Vec::new();
-    for (ip, names) in own.chain(others) {
-        if let IpAddr::V4(ip) = ip {
-            all.extend(names.into_iter().map(|name| (name, ip)));
-        }
-    }
-    all
-}
-
-fn own_names(pod: &Pod) -> Vec<String> {
-    let host = pod.hostname();
-    let subdomain = pod.pod_spec().and_then(|s| s.subdomain.as_deref());
-    let full = subdomain
-        .filter(|s| !s.is_empty())
-        .map(|sub| format!("{host}.{sub}.{}.svc.cluster.local", pod.namespace()));
-    full.into_iter().chain([host]).collect()
-}
-
-fn aliases(pod: &Pod) -> &[HostAlias] {
-    pod.pod_spec()
-        .and_then(|s| s.host_aliases.as_deref())
-        .unwrap_or_default()
 }
 
 /// One volume at its place; a single file of a read-only volume is copied into the root instead, which has no mount.
@@ -433,23 +391,5 @@ mod tests {
         std::os::unix::fs::symlink("..", data.join("sub/deep")).unwrap();
         fs::write(data.join("end"), "not this").unwrap();
         assert_eq!(found(), None);
-    }
-
-    #[test]
-    fn names_are_those_of_the_hosts_file() {
-        let mut pod = pod(json!({"name": "m"}));
-        pod.spec.as_mut().unwrap().subdomain = Some("db".to_owned());
-        let own: IpAddr = "10.128.0.7".parse().unwrap();
-        let all = names(&pod, Some(own));
-        let text = hosts(&pod, Some(own));
-        let seen: Vec<_> = all.iter().map(|(n, a)| format!("{n} {a}")).collect();
-        let want = [
-            "web.db.shop.svc.cluster.local 10.128.0.7",
-            "web 10.128.0.7",
-            "a 1.2.3.4",
-            "b 1.2.3.4",
-        ];
-        assert_eq!(seen, want);
-        assert!(all.iter().all(|(n, _)| text.contains(n.as_str())), "{text}");
     }
 }

@@ -8,6 +8,7 @@ use runtime::{Exit, Running, Workload};
 
 use super::Driver;
 use super::cell::Cell;
+use super::names;
 use super::root;
 use super::stdin;
 use crate::blocking::blocking;
@@ -166,7 +167,7 @@ impl Driver {
             memory_limit: limits.memory,
             cpu_quota: limits.cpu_quota,
             cpu_weight: limits.cpu_weight,
-            hosts: root::names(pod, ip),
+            names: Arc::new(names::search(pod, ip)),
             net,
             span: span.clone(),
         };

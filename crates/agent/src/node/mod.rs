@@ -2,6 +2,7 @@
 
 mod heartbeat;
 mod machine;
+mod port;
 mod service;
 
 use std::collections::BTreeMap;
@@ -18,8 +19,9 @@ use crate::clock::Clock;
 
 pub(crate) use heartbeat::heartbeat;
 pub(crate) use machine::Machine;
-pub use service::Service;
+pub(crate) use port::links;
 pub(crate) use service::serve;
+pub use service::{Service, ServiceError};
 
 /// How many pods a node takes.
 const PODS: u32 = 16_000;

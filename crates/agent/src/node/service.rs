@@ -12,13 +12,31 @@ use client::node::{
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
+use network::Network;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
+use tokio_util::task::AbortOnDropHandle;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::port;
 use crate::driver::{Driver, Refusal};
 use crate::logs::{Options, Reading, Stream};
+
+/// Why the node's port cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The node's certificate or key is of no use.
+    #[error(transparent)]
+    Identity(#[from] client::tls::Error),
+    /// Serving calls ended.
+    #[error(transparent)]
+    Calls(#[from] tonic::transport::Error),
+}
+
+/// Connections that wait to be served.
+const WAITING: usize = 64;
 
 /// Those who may also read metrics.
 const ADMINISTRATORS: &str = "system:masters";
@@ -40,22 +58,29 @@ type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 pub(crate) async fn serve(
     service: Service,
     driver: Driver,
+    network: Network,
     clock: crate::Clock,
     metrics: Metrics,
     stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), ServiceError> {
+    let tls = port::acceptor(&service.identity)?;
+    let (calls, mut incoming) = mpsc::channel(WAITING);
+    let accepting = port::accept(service.listener, tls, network, calls);
+    let _accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
     let containers = NodeServer::new(Containers { driver, clock });
     let page = axum::Router::new()
         .route("/metrics", axum::routing::get(page))
         .with_state(metrics);
     let routes = tonic::service::Routes::from(page).add_service(containers);
     tonic::transport::Server::builder()
-        .tls_config(service.identity.tonic_server())?
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
         .add_routes(routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(service.listener), stop.cancelled_owned())
-        .await
+        .serve_with_incoming_shutdown(
+            futures::stream::poll_fn(move |cx| incoming.poll_recv(cx)),
+            stop.cancelled_owned(),
+        )
+        .await?;
+    Ok(())
 }
 
 async fn page(State(metrics): State<Metrics>, request: HttpRequest) -> impl IntoResponse {

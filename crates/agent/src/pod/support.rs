@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, SecurityContext, VolumeMount};
+use k8s_openapi::api::core::v1::{
+    Container, Pod, PodDNSConfig, PodSpec, SecurityContext, VolumeMount,
+};
 
 use super::PodView as _;
+use crate::cluster::DNS;
 use crate::volumes;
 
 /// What this node is, and lets pods have.
@@ -56,10 +59,9 @@ fn pod_wide(spec: &PodSpec) -> Option<String> {
             spec.resources.is_some(),
             "spec.resources (of the pod as a whole)",
         ),
-        (spec.dns_config.is_some(), "spec.dnsConfig"),
         (
-            spec.dns_policy.as_deref() == Some("None"),
-            "spec.dnsPolicy None",
+            spec.dns_config.as_ref().is_some_and(other_servers),
+            "spec.dnsConfig.nameservers (other than the cluster's)",
         ),
         (
             spec.os.as_ref().is_some_and(|os| os.name == "windows"),
@@ -74,6 +76,12 @@ fn pod_wide(spec: &PodSpec) -> Option<String> {
             "spec.securityContext.windowsOptions",
         ),
     ])
+}
+
+/// Whether names are to be asked for elsewhere than at the cluster's DNS server.
+fn other_servers(config: &PodDNSConfig) -> bool {
+    let servers = config.nameservers.iter().flatten();
+    servers.into_iter().any(|server| *server != DNS.to_string())
 }
 
 fn some<T>(list: &Option<Vec<T>>) -> bool {

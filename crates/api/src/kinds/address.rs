@@ -75,6 +75,24 @@ pub(super) fn check_cidr(errors: &mut Vec<FieldError>, path: &FieldPath, text: &
     }
 }
 
+/// As [`check_not_special`], but for loopback addresses where a cluster's API servers may have them: all nodes of a local
+/// cluster are on one machine.
+pub(super) fn check_endpoint(
+    errors: &mut Vec<FieldError>,
+    path: &FieldPath,
+    text: &str,
+    of_api_servers: bool,
+) {
+    if !(of_api_servers && ip(text).is_some_and(|ip| ip.is_loopback())) {
+        check_not_special(errors, path, text);
+    }
+}
+
+/// Whether this is the namespace and name of the Service that the API servers are behind.
+pub(super) fn is_api_service(namespace: &str, name: &str) -> bool {
+    namespace == "default" && name == "kubernetes"
+}
+
 /// Appends a fault where nothing outside of one machine or link can be reached at the address.
 pub(super) fn check_not_special(errors: &mut Vec<FieldError>, path: &FieldPath, text: &str) {
     let Some(address) = ip(text) else {

@@ -1,6 +1,6 @@
 //! EndpointSlices: a part each of the addresses behind a service.
 
-use super::address::{check_not_special, ip};
+use super::address::{check_endpoint, ip, is_api_service};
 use super::field::{children, default, default_text, items, map, present, root, text};
 use super::{Hooks, endpoints, names, pod_spec, template};
 use crate::status::{FieldError, FieldPath};
@@ -35,9 +35,16 @@ fn validate(slice: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
             1000,
         ));
     }
+    let kind = Kind {
+        family: text(slice, "/addressType"),
+        of_api_servers: is_api_service(
+            text(slice, "/metadata/namespace"),
+            text(slice, "/metadata/labels/kubernetes.io~1service-name"),
+        ),
+    };
     for (index, held) in endpoints.iter().enumerate() {
         let path = root.child("endpoints").index(index);
-        endpoint(held, text(slice, "/addressType"), &path, errors);
+        endpoint(held, kind, &path, errors);
     }
     ports(slice, &root.child("ports"), errors);
     if let Some(old) = old {
@@ -49,7 +56,14 @@ const MOST_ADDRESSES: usize = 100;
 const MOST_PORTS: usize = 20_000;
 const MOST_ZONE_HINTS: usize = 8;
 
-fn endpoint(endpoint: &Value, kind: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
+/// What kind of addresses a slice has.
+#[derive(Clone, Copy)]
+struct Kind<'a> {
+    family: &'a str,
+    of_api_servers: bool,
+}
+
+fn endpoint(endpoint: &Value, kind: Kind<'_>, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let list = path.child("addresses");
     let addresses = items(endpoint, "/addresses");
     if addresses.is_empty() {
@@ -89,18 +103,18 @@ fn endpoint(endpoint: &Value, kind: &str, path: &FieldPath, errors: &mut Vec<Fie
     }
 }
 
-fn address(address: &str, kind: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {
-    let family = match kind {
+fn address(address: &str, kind: Kind<'_>, path: &FieldPath, errors: &mut Vec<FieldError>) {
+    let family = match kind.family {
         "IPv4" => ip(address).filter(std::net::IpAddr::is_ipv4),
         "IPv6" => ip(address).filter(std::net::IpAddr::is_ipv6),
         "FQDN" => return domain(address, path, errors),
         _ => return,
     };
     if family.is_none() {
-        let why = format!("must be a valid {kind} address");
+        let why = format!("must be a valid {} address", kind.family);
         errors.push(FieldError::invalid(path, address, &why));
     }
-    check_not_special(errors, path, address);
+    check_endpoint(errors, path, address, kind.of_api_servers);
 }
 
 fn domain(name: &str, path: &FieldPath, errors: &mut Vec<FieldError>) {

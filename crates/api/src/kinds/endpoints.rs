@@ -1,6 +1,6 @@
 //! Endpoints: the addresses behind a service, all in one object.
 
-use super::address::{check_ip, check_not_special};
+use super::address::{check_endpoint, check_ip, is_api_service};
 use super::field::{children, default_text, int, items, present, root, text};
 use super::{Hooks, names};
 use crate::status::{FieldError, FieldPath};
@@ -23,6 +23,11 @@ pub(super) const HOOKS: Hooks = Hooks {
 };
 
 fn validate(endpoints: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    let (namespace, name) = (
+        text(endpoints, "/metadata/namespace"),
+        text(endpoints, "/metadata/name"),
+    );
+    let of_api = is_api_service(namespace, name);
     for (index, subset) in items(endpoints, "/subsets").iter().enumerate() {
         let path = FieldPath::new("subsets").index(index);
         let lists = ["addresses", "notReadyAddresses"];
@@ -30,7 +35,7 @@ fn validate(endpoints: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError
         for list in lists {
             for (index, address) in items(subset, &format!("/{list}")).iter().enumerate() {
                 none = false;
-                validate_address(address, &path.child(list).index(index), errors);
+                validate_address(address, of_api, &path.child(list).index(index), errors);
             }
         }
         if none {
@@ -55,7 +60,7 @@ fn validate(endpoints: &Value, _old: Option<&Value>, errors: &mut Vec<FieldError
     }
 }
 
-fn validate_address(address: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn validate_address(address: &Value, of_api: bool, path: &FieldPath, errors: &mut Vec<FieldError>) {
     let ip = text(address, "/ip");
     check_ip(errors, &path.child("ip"), ip);
     let host = text(address, "/hostname");
@@ -66,7 +71,7 @@ fn validate_address(address: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
         let path = path.child("nodeName");
         names::check(errors, &path, text(node, ""), names::dns_subdomain);
     }
-    check_not_special(errors, &path.child("ip"), ip);
+    check_endpoint(errors, &path.child("ip"), ip, of_api);
 }
 
 /// Judges what ports of Endpoints and of EndpointSlices have in common.

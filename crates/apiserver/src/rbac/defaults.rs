@@ -79,6 +79,12 @@ const ROLES: &[Role] = &[
     role("cluster-admin", &["* * *", "* - *"]),
     // Whoever may write a tag decides what pods run that name it: nobody is bound to it by itself.
     role("carob:image-pusher", &["get,head,post,put,patch - /v2,/v2/*"]),
+    // What an agent needs for its pods' network: whom addresses and names belong to, and who may talk to whom.
+    role("carob:node-network", &[
+        "list,watch core namespaces,nodes,pods,services",
+        "list,watch discovery.k8s.io endpointslices",
+        "list,watch networking.k8s.io networkpolicies",
+    ]),
     role("system:discovery", &["get - /api,/api/*,/apis,/apis/*,/healthz,/livez,/openapi,/openapi/*,/readyz,/version,/version/"]),
     role("system:monitoring", &["get - /healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,/readyz,/readyz/*"]),
     role("system:basic-user", &[
@@ -222,6 +228,7 @@ const ROLES: &[Role] = &[
 #[rustfmt::skip]
 const BINDINGS: &[Binding] = &[
     binding("cluster-admin", &["g:system:masters"]),
+    binding("carob:node-network", &["g:system:nodes"]),
     binding("system:monitoring", &["g:system:monitoring"]),
     binding("system:discovery", &["g:system:authenticated"]),
     binding("system:basic-user", &["g:system:authenticated"]),

@@ -8,6 +8,8 @@
 mod asked;
 mod encode;
 mod forward;
+mod resolvers;
+mod server;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +25,7 @@ use asked::{Asked, Refused};
 pub use asked::{LONGEST_QUERY, Over};
 pub use encode::{EDNS_SIZE, PLAIN_SIZE};
 pub use forward::Forward;
+pub use server::{PORT, serve};
 
 /// Seconds that anybody may remember an answer for, or that there is none: CoreDNS's own default.
 pub const TTL: u32 = 5;

@@ -26,6 +26,9 @@ pub use lookup::{Lookup, Node, Server, Zone};
 /// The schema's version, which `dns-version.<domain>` tells.
 pub const SCHEMA_VERSION: &str = "1.1.0";
 
+/// The domain of clusters that are given none.
+pub const DOMAIN: &str = "cluster.local";
+
 /// The transport of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Protocol {
@@ -170,6 +173,20 @@ pub struct Names {
     changes: u32,
 }
 
+impl Default for Names {
+    /// No names yet, below [`DOMAIN`].
+    fn default() -> Self {
+        Self {
+            domain: DOMAIN.to_owned(),
+            ranges: Vec::new(),
+            namespaces: BTreeMap::new(),
+            cluster_ips: BTreeMap::new(),
+            holders: BTreeMap::new(),
+            changes: 0,
+        }
+    }
+}
+
 impl Names {
     /// No names yet, below a domain such as `cluster.local`. `ranges` are those of the pods and of the Services.
     ///
@@ -183,10 +200,7 @@ impl Names {
         Ok(Self {
             domain: name.to_ascii_lowercase(),
             ranges: ranges.to_vec(),
-            namespaces: BTreeMap::new(),
-            cluster_ips: BTreeMap::new(),
-            holders: BTreeMap::new(),
-            changes: 0,
+            ..Self::default()
         })
     }
 

@@ -118,19 +118,28 @@ impl Search {
         self
     }
 
+    /// The addresses of a name that nobody else has to be asked for: one that is an address, or one of the pod's own.
+    pub fn own(&self, name: &str) -> Option<Vec<Ipv4Addr>> {
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        if let Ok(address) = name.parse() {
+            return Some(vec![address]);
+        }
+        // Whatever is below it is this host as well: RFC 6761, section 6.3.
+        let is_local = name.ends_with(".localhost");
+        let found = self.hosts.find(if is_local { "localhost" } else { &name });
+        found.map(<[Ipv4Addr]>::to_vec)
+    }
+
     /// What to do for a name's addresses, in this order: steps outside, and as the last one either the addresses or that
     /// there are none. Several addresses begin with the one at `turn`, which the caller counts up.
     pub fn decide(&self, names: &Names, name: &str, turn: usize) -> Vec<Decision> {
+        if let Some(addresses) = self.own(name) {
+            return vec![Decision::Found(addresses)];
+        }
         let (name, is_full) = match name.strip_suffix('.') {
             Some(name) => (name.to_ascii_lowercase(), true),
             None => (name.to_ascii_lowercase(), false),
         };
-        if let Ok(address) = name.parse() {
-            return vec![Decision::Found(vec![address])];
-        }
-        if let Some(addresses) = self.hosts.find(&name) {
-            return vec![Decision::Found(addresses.to_vec())];
-        }
         let mut steps = Vec::new();
         for candidate in self.candidates(name, is_full) {
             match self.step(names, candidate, turn) {

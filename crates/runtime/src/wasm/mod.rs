@@ -162,7 +162,7 @@ impl Runtime for Wasm {
         let limits = Limits::new(workload.memory_limit, memory.clone());
         let sockets = Sockets {
             net: workload.net.clone(),
-            hosts: workload.hosts.clone(),
+            names: workload.names.clone(),
         };
         let wasi = wasi(workload)?;
         let stop = Arc::new(Stop::default());

@@ -141,6 +141,33 @@ fn what_goes_with_a_type_goes_when_the_type_does() {
 }
 
 #[test]
+fn only_the_api_servers_are_on_loopback_addresses() {
+    let endpoints = |namespace: &str, name: &str| {
+        json!({"apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"namespace": namespace, "name": name}, "subsets": [{"addresses": [{"ip": "127.0.0.2"}]}]})
+    };
+    let slice = |namespace: &str, service: &str| {
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"namespace": namespace, "name": "s", "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4", "endpoints": [{"addresses": ["127.0.0.2"]}]})
+    };
+    accepted([
+        endpoints("default", "kubernetes"),
+        slice("default", "kubernetes"),
+    ]);
+    for (namespace, name) in [("default", "web"), ("shop", "kubernetes")] {
+        for object in [endpoints(namespace, name), slice(namespace, name)] {
+            let found = causes(create(object));
+            assert!(
+                found.iter().all(|cause| cause.contains("loopback")),
+                "{found:?}"
+            );
+            assert!(!found.is_empty(), "{namespace}/{name}");
+        }
+    }
+}
+
+#[test]
 fn endpoints_are_judged() {
     let endpoints = |subset: Value| json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "e"}, "subsets": [subset]});
     let slice = |kind: &str, more: Value| {

@@ -1,9 +1,11 @@
-//! `wasi:sockets/ip-name-lookup`: what `/etc/hosts` of the pod holds. Other names are not yet
-//! resolved.
+//! `wasi:sockets/ip-name-lookup`, by the pod's own names, the cluster's, and the host's resolver.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use async_trait::async_trait;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use network::ResolveError;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, Network};
 use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
@@ -11,41 +13,54 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
 use super::View;
 use super::bindings::ip_name_lookup::{Host, HostResolveAddressStream};
 
-/// The addresses that a name has, not yet handed out.
-pub struct Addresses(std::vec::IntoIter<Ipv4Addr>);
+/// The longest name that can be asked for, in characters.
+const LONGEST: usize = 253;
+
+/// The addresses that a name has: still asked for, or not yet all handed out.
+pub enum Addresses {
+    Asked(BoxFuture<'static, Found>),
+    Known(Result<std::vec::IntoIter<Ipv4Addr>, ErrorCode>),
+}
+
+type Found = Result<Vec<Ipv4Addr>, ResolveError>;
+
+impl Addresses {
+    fn new(mut asked: BoxFuture<'static, Found>) -> Self {
+        // Most are known here, at once.
+        match (&mut asked).now_or_never() {
+            Some(found) => Self::known(found),
+            None => Self::Asked(asked),
+        }
+    }
+
+    fn known(found: Found) -> Self {
+        Self::Known(found.map(Vec::into_iter).map_err(|error| match error {
+            ResolveError::Unknown => ErrorCode::NameUnresolvable,
+            ResolveError::Unanswered => ErrorCode::TemporaryResolverFailure,
+        }))
+    }
+}
 
 #[async_trait]
 impl Pollable for Addresses {
-    /// They are known at once.
-    async fn ready(&mut self) {}
+    async fn ready(&mut self) {
+        if let Self::Asked(asked) = self {
+            let found = asked.await;
+            *self = Self::known(found);
+        }
+    }
 }
 
 impl View<'_> {
-    fn resolve(&self, name: &str) -> Result<Vec<Ipv4Addr>, SocketError> {
-        if self.sockets.net.is_none() {
-            return Err(ErrorCode::AccessDenied.into());
+    fn resolve(&self, name: String) -> Result<Addresses, ErrorCode> {
+        let net = self.sockets.net.clone().ok_or(ErrorCode::AccessDenied)?;
+        let bare = name.strip_suffix('.').unwrap_or(&name);
+        if bare.is_empty() || bare.len() > LONGEST || bare.contains(char::is_whitespace) {
+            return Err(ErrorCode::InvalidArgument);
         }
-        let name = name.strip_suffix('.').unwrap_or(name);
-        if name.is_empty() || name.len() > 253 || name.contains(char::is_whitespace) {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        match name.parse() {
-            Ok(IpAddr::V4(address)) => return Ok(vec![address]),
-            // Pods have none.
-            Ok(IpAddr::V6(_)) => return Err(ErrorCode::NameUnresolvable.into()),
-            Err(_) => {}
-        }
-        let lower = name.to_ascii_lowercase();
-        if lower == "localhost" || lower.ends_with(".localhost") {
-            return Ok(vec![Ipv4Addr::LOCALHOST]);
-        }
-        let hosts = self.sockets.hosts.iter();
-        let found = hosts.filter(|(host, _)| host.eq_ignore_ascii_case(name));
-        let found: Vec<_> = found.map(|(_, address)| *address).collect();
-        if found.is_empty() {
-            return Err(ErrorCode::NameUnresolvable.into());
-        }
-        Ok(found)
+        let names = self.sockets.names.clone();
+        let asked = async move { net.resolve(&names, &name).await };
+        Ok(Addresses::new(asked.boxed()))
     }
 }
 
@@ -55,7 +70,7 @@ impl Host for View<'_> {
         _network: Resource<Network>,
         name: String,
     ) -> Result<Resource<Addresses>, SocketError> {
-        let addresses = Addresses(self.resolve(&name)?.into_iter());
+        let addresses = self.resolve(name)?;
         Ok(self.table.push(addresses)?)
     }
 }
@@ -65,8 +80,14 @@ impl HostResolveAddressStream for View<'_> {
         &mut self,
         this: Resource<Addresses>,
     ) -> Result<Option<IpAddress>, SocketError> {
-        let next = self.table.get_mut(&this)?.0.next();
-        Ok(next.map(|address| IpAddr::V4(address).into()))
+        match self.table.get_mut(&this)? {
+            Addresses::Asked(_) => Err(ErrorCode::WouldBlock.into()),
+            Addresses::Known(Ok(addresses)) => {
+                let next = addresses.next();
+                Ok(next.map(|address| IpAddr::V4(address).into()))
+            }
+            Addresses::Known(Err(error)) => Err((*error).into()),
+        }
     }
 
     fn subscribe(&mut self, this: Resource<Addresses>) -> wasmtime::Result<Resource<DynPollable>> {

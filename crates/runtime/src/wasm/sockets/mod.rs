@@ -23,8 +23,10 @@ mod tcp;
 mod udp;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 
 use network::PodNet;
+use network::names::search::Search;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::SocketError;
 use wasmtime_wasi::p2::bindings::sockets::network as stock;
@@ -59,7 +61,7 @@ mod bindings {
 /// A guest's place in the network.
 pub(in crate::wasm) struct Sockets {
     pub(in crate::wasm) net: Option<PodNet>,
-    pub(in crate::wasm) hosts: Vec<(String, Ipv4Addr)>,
+    pub(in crate::wasm) names: Arc<Search>,
 }
 
 /// What the socket interfaces work on.
