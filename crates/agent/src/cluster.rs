@@ -9,17 +9,20 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use client::{Client, Informer, Key, ListOptions, Object, View};
+use client::{Client, Informer, Key, ListOptions, Object, Recorder, View};
 use imbl::ordmap::DiffItem;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use network::Network;
+use network::entrance::Entrance;
 use network::services::{Name, Place};
+use network::{Network, PodNet, Table};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::policies::{Changed, Index};
+use crate::publish::{Reports, publish};
 
 /// The cluster's DNS address: that of the Service `kube-system/kube-dns`.
 pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -30,6 +33,8 @@ pub(crate) struct Cluster {
     node: Arc<str>,
     network: Network,
     index: Arc<Mutex<Index>>,
+    /// Says that other ports of the node may be wanted.
+    published: watch::Sender<()>,
 }
 
 impl Cluster {
@@ -47,12 +52,13 @@ impl Cluster {
             node: node.into(),
             network,
             index: Arc::new(Mutex::new(index)),
+            published: watch::Sender::new(()),
         }
     }
 
     /// Follows the cluster, from when all that rules pods' connections has been read once, and for as long as the result is
     /// kept.
-    pub(crate) async fn follow(&self, client: &Client) -> Following {
+    pub(crate) async fn follow(&self, client: &Client, recorder: &Recorder) -> Following {
         let all = ListOptions::default;
         let namespaces = Informer::<Namespace>::start(client.of(), all());
         let policies = Informer::<NetworkPolicy>::start(client.of(), all());
@@ -61,7 +67,7 @@ impl Cluster {
         let services = Informer::<Service>::start(client.of(), all());
         let slices = Informer::<EndpointSlice>::start(client.of(), all());
         let mut following = Following::default();
-        self.serve_names(&mut following);
+        let gateway = self.serve_names(&mut following);
         // What rules mean is known before whom they mean: pods that are many are judged once.
         let cluster = self.clone();
         let namespace = move |key: &Key, _: Option<&Namespace>, new: Option<&Namespace>| {
@@ -75,7 +81,7 @@ impl Cluster {
         following.each(policies, policy).await;
         let cluster = self.clone();
         let pod = move |key: &Key, old: Option<&Pod>, new: Option<&Pod>| cluster.pod(key, old, new);
-        following.each(pods, pod).await;
+        following.each(pods.clone(), pod).await;
         let cluster = self.clone();
         let node = move |key: &Key, _: Option<&Node>, new: Option<&Node>| cluster.node(key, new);
         following.each(nodes, node).await;
@@ -83,13 +89,25 @@ impl Cluster {
         let service = move |key: &Key, _: Option<&Service>, new: Option<&Service>| {
             cluster.service(key, new);
         };
-        following.each(services, service).await;
+        following.each(services.clone(), service).await;
         let cluster = self.clone();
         let slice = move |key: &Key, old: Option<&EndpointSlice>, new: Option<&EndpointSlice>| {
             cluster.slice(key, old, new);
         };
         following.each(slices, slice).await;
         self.network.update(|table| table.outside = true);
+        if let Some(gateway) = gateway {
+            let entrance = Entrance::new(self.network.clone(), gateway);
+            let reports = Reports {
+                node: self.node.to_string(),
+                client: client.clone(),
+                recorder: recorder.clone(),
+                services,
+                pods,
+            };
+            let changed = self.published.subscribe();
+            following.0.spawn(publish(entrance, changed, reports));
+        }
         following
     }
 
@@ -103,11 +121,15 @@ impl Cluster {
         self.rules(|index| index.set_pod(&key.namespace, &key.name, Some(&pod)));
     }
 
-    /// Serves names at an address of this node's, which is what the cluster's DNS address means to this node's pods.
-    fn serve_names(&self, following: &mut Following) {
+    /// Gives the node itself an address among its pods, and serves names there: it is what the cluster's DNS address means
+    /// to this node's pods.
+    fn serve_names(&self, following: &mut Following) -> Option<PodNet> {
         let net = match self.network.join(names::UID) {
             Ok(net) => net,
-            Err(error) => return tracing::error!(%error, "names cannot be served"),
+            Err(error) => {
+                tracing::error!(%error, "names and the node's ports cannot be served");
+                return None;
+            }
         };
         let address = net.address();
         let (namespace, name) = names::SERVICE;
@@ -122,11 +144,13 @@ impl Cluster {
             let slice = names::slice(&self.node, address);
             table.services.set_slice(&service, names::UID, Some(slice));
         });
+        let at = net.clone();
         following.0.spawn(async move {
-            if let Err(error) = network::dns::serve(net, names::resolvers()).await {
+            if let Err(error) = network::dns::serve(at, names::resolvers()).await {
                 tracing::error!(%error, "names cannot be served");
             }
         });
+        Some(net)
     }
 
     fn pod(&self, key: &Key, old: Option<&Pod>, new: Option<&Pod>) {
@@ -135,6 +159,13 @@ impl Cluster {
         let same = old.is_none_or(|old| new.is_some_and(|new| new.uid() == old.uid()));
         if !(same && new.is_some_and(early)) {
             self.rules(|index| index.set_pod(&key.namespace, &key.name, new));
+        }
+        let ports = |pod: Option<&Pod>| pod.map(facts::host_ports).unwrap_or_default();
+        let (before, after) = (ports(old), ports(new));
+        if before != after {
+            let set = |table: &mut Table| table.host_ports.set(&name(key), &after);
+            self.network.update(set);
+            self.published.send_replace(());
         }
     }
 
@@ -167,6 +198,7 @@ impl Cluster {
                 });
             }
         });
+        self.published.send_replace(());
     }
 
     fn service(&self, key: &Key, new: Option<&Service>) {
@@ -178,6 +210,7 @@ impl Cluster {
                 None => table.names.remove_service(&key.namespace, &key.name),
             }
         });
+        self.published.send_replace(());
     }
 
     fn slice(&self, key: &Key, old: Option<&EndpointSlice>, new: Option<&EndpointSlice>) {

@@ -10,6 +10,7 @@
 //! | `downward` | what pods may ask about themselves |
 //! | `logs` | what containers print: written, rotated, read, followed |
 //! | `cluster` | what the node hears of Services, slices, nodes and policies, for its pods' network |
+//! | `publish` | the node's own ports, which lead to Services and pods |
 //! | [`policies`] | what NetworkPolicies make of each pod's network. Pure |
 //! | `node` | the Node object, its heartbeats, the service that servers ask for logs |
 //!
@@ -35,6 +36,7 @@ mod image;
 mod logs;
 mod metrics;
 mod node;
+mod publish;
 mod remove;
 mod resources;
 mod volumes;
@@ -196,10 +198,12 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     if let Some(service) = &config.service {
         network.link(node::links(&service.identity).map_err(ServiceError::from)?);
     }
+    // The name under which users and their tools know a node's events.
+    let recorder = Recorder::start(client.clone(), "kubelet", config.node_name.clone());
     let cluster = Cluster::new(&config.node_name, network.clone());
     // No pod has a network, and no link is taken, before it is known who may talk to whom.
     let _cluster = tokio::select! {
-        following = cluster.follow(&client) => following,
+        following = cluster.follow(&client, &recorder) => following,
         () = shutdown.cancelled() => return Ok(()),
     };
     let counters = Arc::<metrics::Counters>::default();
@@ -215,8 +219,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         runtime: config.runtime.clone(),
         network: network.clone(),
         cluster,
-        // The name under which users and their tools know a node's events.
-        recorder: Recorder::start(client.clone(), "kubelet", config.node_name.clone()),
+        recorder,
         kubernetes: kubernetes(&client).await,
         machine: machine.amounts(),
         counters: counters.clone(),

@@ -43,6 +43,8 @@ pub(crate) enum Controller {
     Endpoints,
     /// [`job`]
     Job,
+    /// [`service_status`]
+    ServiceStatus,
     /// [`namespace`]
     Namespace,
     /// [`node_ipam`]; all nodes under one key.
@@ -64,7 +66,9 @@ impl Controller {
             Controller::ClaimProtection => ("v1", "PersistentVolumeClaim"),
             Controller::ClusterRole => ("rbac.authorization.k8s.io/v1", "ClusterRole"),
             Controller::Deployment => ("apps/v1", "Deployment"),
-            Controller::EndpointSlice | Controller::Endpoints => ("v1", "Service"),
+            Controller::EndpointSlice | Controller::Endpoints | Controller::ServiceStatus => {
+                ("v1", "Service")
+            }
             Controller::Job => ("batch/v1", "Job"),
             Controller::Namespace => ("v1", "Namespace"),
             Controller::NodeIpam | Controller::NodeLifecycle => ("v1", "Node"),
@@ -83,6 +87,7 @@ impl Controller {
             Controller::EndpointSlice => "endpoint-slice-controller",
             Controller::Endpoints => "endpoint-controller",
             Controller::Job => "job-controller",
+            Controller::ServiceStatus => "service-controller",
             Controller::Namespace => "namespace-controller",
             Controller::NodeIpam | Controller::NodeLifecycle => "node-controller",
             Controller::PodGarbage => "pod-garbage-collector",
@@ -100,6 +105,7 @@ impl Controller {
             Controller::EndpointSlice => endpoint_slice::reconcile(key, view),
             Controller::Endpoints => endpoints::reconcile(key, view),
             Controller::Job => job::reconcile(key, view, now),
+            Controller::ServiceStatus => service_status::reconcile(key, view, now),
             Controller::Namespace => namespace::reconcile(key, view),
             Controller::NodeIpam => node_ipam::reconcile(view),
             Controller::NodeLifecycle => {

@@ -326,7 +326,7 @@ impl Driver {
                 .deployments
                 .get(key)
                 .and_then(|o| o.metadata.uid.clone()),
-            Controller::EndpointSlice | Controller::Endpoints => {
+            Controller::EndpointSlice | Controller::Endpoints | Controller::ServiceStatus => {
                 view.services.get(key).and_then(|o| o.metadata.uid.clone())
             }
             Controller::Job => view.jobs.get(key).and_then(|o| o.metadata.uid.clone()),

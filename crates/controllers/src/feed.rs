@@ -24,7 +24,10 @@ use tokio::sync::watch;
 use crate::controller::Controller;
 use crate::view::{Table, View};
 use crate::writer::{Mark, Writer};
-use crate::{cluster_role, endpoint_slice, job, node_lifecycle, owner, pods, storage_protection};
+use crate::{
+    cluster_role, endpoint_slice, job, node_lifecycle, owner, pods, service_status,
+    storage_protection,
+};
 
 /// What a worker takes from the queue.
 pub(crate) type Work = (Controller, Key);
@@ -176,7 +179,7 @@ impl Feed {
             client,
             everything(),
             |v| &mut v.endpoint_slices,
-            |c| c.each(|slice| service_of(slice).into_iter().collect()),
+            on_slice,
             queue,
             &mut tasks,
         )
@@ -194,7 +197,7 @@ impl Feed {
             client,
             everything(),
             |v| &mut v.services,
-            |c| c.each(|service| both(&owner::key_of(service))),
+            on_service,
             queue,
             &mut tasks,
         )
@@ -428,6 +431,15 @@ fn on_birth_gift<T: Kind>(change: Change<'_, T>) -> Vec<Work> {
     })
 }
 
+fn on_service(change: Change<'_, Service>) -> Vec<Work> {
+    change.each(|service| {
+        let key = owner::key_of(service);
+        let mut work = both(&key);
+        work.push((Controller::ServiceStatus, key));
+        work
+    })
+}
+
 /// Both kinds of endpoints of the Service at `key`.
 fn both(key: &Key) -> Vec<Work> {
     [Controller::EndpointSlice, Controller::Endpoints]
@@ -435,12 +447,25 @@ fn both(key: &Key) -> Vec<Work> {
         .to_vec()
 }
 
-/// The Service that a slice says it is of.
-fn service_of(slice: &EndpointSlice) -> Option<Work> {
-    let labels = slice.metadata.labels.as_ref()?;
-    let name = labels.get(endpoint_slice::SERVICE_NAME)?;
-    let namespace = slice.metadata.namespace.clone().unwrap_or_default();
-    Some((Controller::EndpointSlice, Key::new(namespace, name)))
+/// The Service that a slice says it is of: what is balanced may depend on where its endpoints are.
+fn on_slice(change: Change<'_, EndpointSlice>) -> Vec<Work> {
+    let service_of = |slice: &EndpointSlice| {
+        let labels = slice.metadata.labels.as_ref()?;
+        let name = labels.get(endpoint_slice::SERVICE_NAME)?;
+        let namespace = slice.metadata.namespace.clone().unwrap_or_default();
+        Some(Key::new(namespace, name))
+    };
+    change.each(|slice| {
+        let Some(key) = service_of(slice) else {
+            return Vec::new();
+        };
+        let mut work = vec![(Controller::EndpointSlice, key.clone())];
+        let service = change.view.services.get(&key);
+        if service.is_some_and(|service| service_status::is_balanced(service)) {
+            work.push((Controller::ServiceStatus, key));
+        }
+        work
+    })
 }
 
 /// The endpoints of all Services that select a pod.
@@ -456,6 +481,11 @@ fn services_of(pod: &Pod, view: &View) -> Vec<Work> {
 fn on_node(change: Change<'_, Node>) -> Vec<Work> {
     let mut work = vec![(Controller::NodeIpam, Key::new("", ""))];
     work.extend(change.each(|node| vec![(Controller::NodeLifecycle, owner::key_of(node))]));
+    if service_status::differs(change.old, change.new) {
+        let services = change.view.services.iter();
+        let balanced = services.filter(|(_, service)| service_status::is_balanced(service));
+        work.extend(balanced.map(|(key, _)| (Controller::ServiceStatus, key.clone())));
+    }
     if change.new.is_none_or(|new| {
         change.old.is_none_or(|old| {
             endpoint_slice::endpoint::zone(old) != endpoint_slice::endpoint::zone(new)

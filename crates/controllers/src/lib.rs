@@ -23,6 +23,7 @@ mod plan;
 mod pod_garbage;
 mod pods;
 mod replica_set;
+mod service_status;
 #[cfg(test)]
 mod simulation;
 mod storage_protection;

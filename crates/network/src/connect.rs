@@ -48,6 +48,7 @@ impl Connecting {
             true => (vec![asked], None),
             false => match client.table().meaning(asked, Protocol::Tcp) {
                 Meaning::Itself => (vec![asked], None),
+                Meaning::Pod(pod) => (vec![pod], None),
                 Meaning::Nobody => (Vec::new(), None),
                 Meaning::Service(backends, origin) => {
                     let order = backends.choose(origin, client.address, Instant::now());

@@ -154,6 +154,11 @@ impl Datagrams {
         let table = client.table();
         let (service, origin) = match table.meaning(to, Protocol::Udp) {
             Meaning::Itself => return Some(to),
+            Meaning::Pod(pod) => {
+                let now = Instant::now();
+                self.flows.lock().sent(to, pod, now);
+                return Some(pod);
+            }
             Meaning::Nobody => return None,
             Meaning::Service(service, origin) => (service, origin),
         };

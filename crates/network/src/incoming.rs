@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::link::{Accept, Open, Packet};
+use crate::link::{Accept, OUTSIDE, Open, Packet};
 use crate::policy::{Direction, Policies};
 use crate::stream::{Arrival, Stream};
 use crate::{Network, Protocol, SocketError};
@@ -24,6 +24,11 @@ impl Network {
         range.is_some_and(|range| range.contains(address))
     }
 
+    /// Whether an address is no pod's and no loopback's, of which each pod has its own.
+    fn is_outside(&self, address: Ipv4Addr) -> bool {
+        !address.is_loopback() && self.table().nodes.of_pod(address).is_none()
+    }
+
     fn policies(&self) -> Policies {
         self.table().policies.clone()
     }
@@ -34,14 +39,16 @@ impl Accept for Network {
     async fn connect(&self, peer: &str, open: Open) -> Result<Stream, SocketError> {
         let (from, to) = (open.from, open.to);
         let client = *from.ip();
-        if !self.is_of(peer, client) {
+        // Clients outside come by the ports of any node; pods by their own alone.
+        let is_outside = open.pod == OUTSIDE && self.is_outside(client);
+        if !is_outside && !self.is_of(peer, client) {
             return Err(SocketError::Refused);
         }
         let server = self.pod_at(*to.ip()).ok_or(SocketError::Unreachable)?;
         let policies = self.policies();
         if policies.isolates(*to.ip(), Direction::Ingress) {
             // Rules name pods by what is known of them; one that is not known yet could be anybody.
-            let known = policies.know(client, &open.pod, HEARD_WITHIN).await;
+            let known = open.pod == OUTSIDE || policies.know(client, &open.pod, HEARD_WITHIN).await;
             if !known || !policies.ingress(client, to, Protocol::Tcp).is_allowed() {
                 return Err(SocketError::Refused);
             }

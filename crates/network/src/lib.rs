@@ -13,6 +13,8 @@ pub mod conformance;
 mod connect;
 mod datagram;
 pub mod dns;
+pub mod entrance;
+pub mod host_ports;
 mod incoming;
 mod lately;
 pub mod link;

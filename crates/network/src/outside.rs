@@ -37,7 +37,7 @@ fn reason(error: &std::io::Error) -> SocketError {
 }
 
 /// Moves bytes between a pod's stream and a socket until both directions have ended, or one is reset.
-async fn carry(far: Stream, socket: TcpStream) {
+pub(crate) async fn carry(far: Stream, socket: TcpStream) {
     let (mut input, mut output) = socket.into_split();
     let (reader, writer, _port) = far.into_parts();
     let broken = {

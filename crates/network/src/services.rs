@@ -192,9 +192,30 @@ impl Services {
         self.by_node_port.get(&(protocol, port))
     }
 
+    /// What one of the addresses for the outside stands for.
+    pub(crate) fn at_outside(
+        &self,
+        address: Ipv4Addr,
+        protocol: Protocol,
+        port: u16,
+    ) -> Option<&Arc<Backends>> {
+        self.outside.get(&(address, protocol, port))
+    }
+
     /// The nodes' ports that stand for Services.
-    pub fn node_ports(&self) -> impl Iterator<Item = (Protocol, u16)> {
-        self.by_node_port.keys().copied()
+    pub fn node_ports(&self) -> impl Iterator<Item = (Protocol, u16, &Name)> {
+        let all = self.by_node_port.iter();
+        all.map(|((protocol, port), name)| (*protocol, *port, name))
+    }
+
+    /// The ports at addresses for the outside.
+    pub(crate) fn outside_ports(&self) -> impl Iterator<Item = (At, &Name)> {
+        self.outside.iter().map(|(at, name)| (*at, name))
+    }
+
+    /// The name of the node that this is seen from.
+    pub(crate) fn node(&self) -> &str {
+        &self.place.node
     }
 
     fn forget_if_unknown(&mut self, name: &Name) {

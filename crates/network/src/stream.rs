@@ -260,6 +260,16 @@ impl Bound {
     }
 }
 
+/// The two ends of a stream by which somebody outside meets a pod of another node, each with its own address and the
+/// other's. What waits in it counts against a pod of this node.
+pub(crate) fn between(
+    pod: &Pod,
+    near: (SocketAddrV4, SocketAddrV4),
+    far: (SocketAddrV4, SocketAddrV4),
+) -> (Stream, Stream) {
+    ends(near, far, (pod.budget.clone(), pod.budget.clone()))
+}
+
 /// Two ends with their own and the other's addresses, and the budgets that what each writes counts against.
 fn ends(
     near: (SocketAddrV4, SocketAddrV4),

@@ -1,9 +1,12 @@
 //! What a node knows of the cluster beyond its own pods, and what becomes of an address by it.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use crate::Protocol;
+use crate::entrance::{At, Claimant};
+use crate::host_ports::HostPorts;
 use crate::link::Peer;
 use crate::names::Names;
 use crate::nodes::Nodes;
@@ -19,6 +22,8 @@ pub struct Table {
     pub names: Names,
     /// The address at which this node's pods find the cluster's DNS server.
     pub dns: Option<Ipv4Addr>,
+    /// The ports of nodes that lead to ports of pods.
+    pub host_ports: HostPorts,
     /// The nodes.
     pub nodes: Nodes,
     /// Who may talk to whom.
@@ -32,10 +37,21 @@ pub struct Table {
 pub(crate) enum Meaning<'a> {
     /// A Service, for a pod that connects there as it says.
     Service(&'a Arc<Backends>, Origin),
+    /// A pod, by a port of its node.
+    Pod(SocketAddrV4),
     /// Nobody: the address is Services', and none of them has the port.
     Nobody,
     /// Itself.
     Itself,
+}
+
+/// What a port of a node stands for.
+#[derive(Debug)]
+pub(crate) enum Published<'a> {
+    /// A Service.
+    Service(&'a Arc<Backends>),
+    /// A port of a pod.
+    Pod(SocketAddrV4),
 }
 
 /// How an address is reached.
@@ -56,6 +72,7 @@ impl Table {
             services: Services::new(place),
             names: Names::default(),
             dns: None,
+            host_ports: HostPorts::default(),
             nodes: Nodes::default(),
             policies: Policies::default(),
             outside: false,
@@ -65,16 +82,69 @@ impl Table {
     /// What an address that a pod sends to stands for.
     pub(crate) fn meaning(&self, to: SocketAddrV4, protocol: Protocol) -> Meaning<'_> {
         let ip = *to.ip();
-        let published = self.nodes.at(ip).is_some() && ip != Ipv4Addr::LOCALHOST;
-        let found = self.services.at(ip, protocol, to.port()).or_else(|| {
-            let found = self.services.at_node_port(protocol, to.port());
-            Some((found.filter(|_| published)?, Origin::InsideByOutside))
-        });
-        match found {
-            Some((backends, origin)) => Meaning::Service(backends, origin),
-            None if self.services.has_address(ip) && !published => Meaning::Nobody,
-            None => Meaning::Itself,
+        // A node of a local cluster may have this address: it stays the pod's own.
+        if ip == Ipv4Addr::LOCALHOST {
+            return Meaning::Itself;
         }
+        if let Some((backends, origin)) = self.services.at(ip, protocol, to.port()) {
+            return Meaning::Service(backends, origin);
+        }
+        if self.nodes.at(ip).is_some() {
+            return match self.published(protocol, to) {
+                Some(Published::Pod(pod)) => Meaning::Pod(pod),
+                Some(Published::Service(backends)) => {
+                    Meaning::Service(backends, Origin::InsideByOutside)
+                }
+                None => Meaning::Itself,
+            };
+        }
+        match self.services.has_address(ip) {
+            true => Meaning::Nobody,
+            false => Meaning::Itself,
+        }
+    }
+
+    /// What a port at a node's address stands for.
+    pub(crate) fn published(&self, protocol: Protocol, at: SocketAddrV4) -> Option<Published<'_>> {
+        if let Some(pod) = self.host_ports.at(protocol, at) {
+            return Some(Published::Pod(pod));
+        }
+        let by_address = self.services.at_outside(*at.ip(), protocol, at.port());
+        let found = by_address.or_else(|| self.services.at_node_port(protocol, at.port()));
+        found.map(Published::Service)
+    }
+
+    /// The ports of this node that stand for something, and for what.
+    pub(crate) fn published_here(&self) -> BTreeMap<At, Claimant> {
+        let Some(node) = self.nodes.named(self.services.node()) else {
+            return BTreeMap::new();
+        };
+        let own = |address: &Ipv4Addr| node.addresses.contains(address);
+        let mut all = BTreeMap::new();
+        for (protocol, port, service) in self.services.node_ports() {
+            for address in &node.addresses {
+                let at = (protocol, SocketAddrV4::new(*address, port));
+                all.insert(at, Claimant::Service(service.clone()));
+            }
+        }
+        for ((address, protocol, port), service) in self.services.outside_ports() {
+            if own(&address) {
+                let at = (protocol, SocketAddrV4::new(address, port));
+                all.insert(at, Claimant::Service(service.clone()));
+            }
+        }
+        for (at, pod) in self.host_ports.iter() {
+            if own(at.1.ip()) {
+                all.insert(*at, Claimant::Pod(pod.clone()));
+            }
+        }
+        all
+    }
+
+    /// Whether an address is this node's own.
+    pub(crate) fn is_own(&self, address: Ipv4Addr) -> bool {
+        let at = self.nodes.at(address);
+        at.is_some_and(|node| node.name == self.services.node())
     }
 
     /// How an address that is none of this node's pods' is reached.

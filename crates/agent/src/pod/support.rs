@@ -115,13 +115,6 @@ fn container(c: &Container, at: &str, init: bool) -> Option<String> {
             &path("resources.claims"),
         ),
         (
-            c.ports
-                .iter()
-                .flatten()
-                .any(|p| p.host_port.unwrap_or(0) != 0),
-            &path("ports[].hostPort"),
-        ),
-        (
             c.env.iter().flatten().any(|e| {
                 e.value_from
                     .as_ref()

@@ -4,16 +4,10 @@ use api::{Object, Resource};
 
 /// Group and plural of each, sorted, with what is not done for it.
 const UNSERVED: &[(&str, &str, &str)] = &[
-    ("", "endpoints", NO_ROUTES),
     ("", "persistentvolumeclaims", NO_VOLUMES),
     ("", "persistentvolumes", NO_VOLUMES),
     ("", "replicationcontrollers", NO_PODS),
     ("", "resourcequotas", "its quota is not applied"),
-    (
-        "",
-        "services",
-        "it has its addresses, but nothing is routed to its pods",
-    ),
     (
         "admissionregistration.k8s.io",
         "mutatingadmissionpolicies",
@@ -67,7 +61,6 @@ const UNSERVED: &[(&str, &str, &str)] = &[
         "certificatesigningrequests",
         "nothing is signed",
     ),
-    ("discovery.k8s.io", "endpointslices", NO_ROUTES),
     ("flowcontrol.apiserver.k8s.io", "flowschemas", NO_FLOWS),
     (
         "flowcontrol.apiserver.k8s.io",
@@ -76,11 +69,6 @@ const UNSERVED: &[(&str, &str, &str)] = &[
     ),
     ("networking.k8s.io", "ingressclasses", NO_ROUTES),
     ("networking.k8s.io", "ingresses", NO_ROUTES),
-    (
-        "networking.k8s.io",
-        "networkpolicies",
-        "no traffic is filtered by it",
-    ),
     (
         "networking.k8s.io",
         "servicecidrs",

@@ -38,6 +38,9 @@ pub const MOST_STREAMS: u32 = 100_000;
 /// The longest name of a pod in an [`Open`], in bytes.
 pub const LONGEST_POD: usize = 128;
 
+/// Stands for a pod's uid where the client is none, but somebody outside or the node itself.
+pub const OUTSIDE: &str = "outside";
+
 /// A node to link to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
@@ -54,7 +57,7 @@ pub struct Open {
     pub from: SocketAddrV4,
     /// What it connects to: an address of the serving node.
     pub to: SocketAddrV4,
-    /// The client pod's uid: up to [`LONGEST_POD`] visible ASCII characters.
+    /// The client pod's uid, or [`OUTSIDE`]: up to [`LONGEST_POD`] visible ASCII characters.
     pub pod: String,
 }
 

@@ -35,7 +35,9 @@ impl<At: Eq + Hash> Claims<At> {
         self.0.get(at)?.values().next()
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = &At> {
-        self.0.keys()
+    /// All addresses, and who has each.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&At, &Name)> {
+        let all = self.0.iter();
+        all.filter_map(|(at, claims)| Some((at, claims.keys().next()?)))
     }
 }

@@ -236,7 +236,7 @@ fn what_comes_and_goes() {
     assert!(services.at(CLUSTER, Protocol::Tcp, 81).is_none());
     assert_eq!(
         services.node_ports().collect::<Vec<_>>(),
-        [(Protocol::Tcp, 30_080)]
+        [(Protocol::Tcp, 30_080, &name("s"))]
     );
     services.set_slice(&name("s"), "s-1", Some(slice(&["1/ready@n1"])));
     services.set_slice(

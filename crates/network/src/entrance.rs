@@ -1,0 +1,179 @@
+//! What comes into the pods' network by the node's own ports.
+//!
+//! Clients outside have no place in it: streams arrive with the client's own address, so that pods and their rules know
+//! whom they have, and datagrams with that of the node's [gateway](Entrance::new), where the answers find back to.
+
+mod datagrams;
+mod ports;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::link::{Links, OUTSIDE, Open};
+use crate::policy::Policies;
+use crate::services::{Name, Origin};
+use crate::stream::{Arrival, Stream, between};
+use crate::table::{Published, Road};
+use crate::{Network, PodNet, Protocol, SocketError, outside};
+
+pub use ports::Ports;
+
+/// How long a client waits for its connection into the network.
+const WITHIN: Duration = Duration::from_secs(15);
+
+/// A port of the node at one of its addresses.
+pub type At = (Protocol, SocketAddrV4);
+
+/// Who wants a port of the node.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Claimant {
+    /// A Service, whose endpoints it leads to.
+    Service(Name),
+    /// A pod, one of whose ports it leads to.
+    Pod(Name),
+}
+
+/// The way in.
+#[derive(Clone, Debug)]
+pub struct Entrance {
+    network: Network,
+    gateway: PodNet,
+}
+
+impl Entrance {
+    /// The way into a network whose node has a place in it as well: the source of what comes from the node's own
+    /// loopback addresses, which to a pod are the pod's own.
+    pub fn new(network: Network, gateway: PodNet) -> Self {
+        Self { network, gateway }
+    }
+
+    /// The node's ports that lead somewhere, and who wants them: the first by name has it.
+    pub fn wanted(&self) -> BTreeMap<At, Claimant> {
+        self.network.table().published_here()
+    }
+
+    /// Carries a connection that was made to a port of the node, until it ends.
+    async fn pass(&self, socket: TcpStream, at: SocketAddrV4) {
+        let client = match socket.peer_addr() {
+            Ok(SocketAddr::V4(client)) => client,
+            _ => return,
+        };
+        // Guests' writes are not to wait for more of them.
+        let _ = socket.set_nodelay(true);
+        match tokio::time::timeout(WITHIN, self.connect(client, at)).await {
+            Ok(Ok(stream)) => outside::carry(stream, socket).await,
+            // As if nobody listened here.
+            _ => drop(socket.set_zero_linger()),
+        }
+    }
+
+    /// Connects a client to whatever a port of the node stands for; another backend is tried where one refuses.
+    ///
+    /// # Errors
+    /// The last backend's, or [`SocketError::Refused`] where there is none.
+    pub async fn connect(
+        &self,
+        client: SocketAddrV4,
+        at: SocketAddrV4,
+    ) -> Result<Stream, SocketError> {
+        let (to, service) = match self.network.table().published(Protocol::Tcp, at) {
+            None => return Err(SocketError::Refused),
+            Some(Published::Pod(to)) => (vec![to], None),
+            Some(Published::Service(backends)) => {
+                let order = backends.choose(Origin::Outside, *client.ip(), Instant::now());
+                (order, Some(backends.clone()))
+            }
+        };
+        let mut failed = SocketError::Refused;
+        for to in to {
+            match self.reach(client, at, to).await {
+                Ok(stream) => {
+                    if let Some(service) = service {
+                        service.met(*client.ip(), to, Instant::now());
+                    }
+                    return Ok(stream);
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn reach(
+        &self,
+        client: SocketAddrV4,
+        at: SocketAddrV4,
+        to: SocketAddrV4,
+    ) -> Result<Stream, SocketError> {
+        let from = self.source(client);
+        if self.network.cidr().contains(*to.ip()) {
+            return self.meet(client, from, to).await;
+        }
+        let road = self.network.table().road(*to.ip());
+        let (near, far) = between(self.gateway.pod(), (from, at), (to, from));
+        match (road, self.links()) {
+            (Road::Outside, _) => outside::connect(near, far, to).await,
+            (Road::Link(peer), Some(links)) => {
+                let pod = OUTSIDE.to_owned();
+                links.open(&peer, Open { from, to, pod }, far).await?;
+                Ok(near)
+            }
+            (Road::Link(_), None) | (Road::Nowhere, _) => Err(SocketError::Unreachable),
+        }
+    }
+
+    /// Meets a pod of this node.
+    async fn meet(
+        &self,
+        client: SocketAddrV4,
+        from: SocketAddrV4,
+        to: SocketAddrV4,
+    ) -> Result<Stream, SocketError> {
+        let server = self
+            .network
+            .pod_at(*to.ip())
+            .ok_or(SocketError::Unreachable)?;
+        // A pod cannot shut out its own node: NetworkPolicy's words.
+        if !self.is_own(*client.ip()) && !self.policies().lets_in(from, to) {
+            return Err(SocketError::Refused);
+        }
+        let arrival = Arrival {
+            from,
+            asked: to,
+            to,
+            bound: None,
+        };
+        std::future::poll_fn(|cx| arrival.meet(&server, cx)).await
+    }
+
+    /// What a client is to the pods.
+    fn source(&self, client: SocketAddrV4) -> SocketAddrV4 {
+        match client.ip().is_loopback() {
+            true => SocketAddrV4::new(self.gateway.address(), client.port()),
+            false => client,
+        }
+    }
+
+    fn is_own(&self, client: Ipv4Addr) -> bool {
+        client.is_loopback() || self.network.table().is_own(client)
+    }
+
+    fn policies(&self) -> Policies {
+        self.network.table().policies.clone()
+    }
+
+    fn links(&self) -> Option<&Links> {
+        self.gateway.pod().links()
+    }
+}
+
+impl Policies {
+    fn lets_in(&self, from: SocketAddrV4, to: SocketAddrV4) -> bool {
+        self.ingress(*from.ip(), to, Protocol::Tcp).is_allowed()
+    }
+}

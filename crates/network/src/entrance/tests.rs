@@ -1,0 +1,251 @@
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+use super::{Claimant, Entrance, Ports};
+use crate::nodes::Node;
+use crate::policy::{Isolation, PodPolicy};
+use crate::services::{Endpoint, Name, Place, Service, ServicePort, Slice};
+use crate::{Datagrams, Listener, Network, PodNet, Protocol, SocketError, Table};
+
+/// The node's address: none that a client of these tests has.
+const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+
+fn name(name: &str) -> Name {
+    Name {
+        namespace: "default".to_owned(),
+        name: name.to_owned(),
+    }
+}
+
+/// A port of the node that nobody has at the moment.
+async fn free() -> u16 {
+    let listener = TcpListener::bind((NODE, 0)).await.expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
+struct World {
+    network: Network,
+    entrance: Entrance,
+    server: PodNet,
+    at: SocketAddrV4,
+}
+
+/// A node, a pod on it, and a Service whose node port leads there, by both protocols.
+async fn world() -> World {
+    let network = Network::new("10.128.0.0/24".parse().expect("a range"));
+    let gateway = network.join("gateway").expect("an address");
+    let server = network.join("server").expect("an address");
+    let at = SocketAddrV4::new(NODE, free().await);
+    let port = |name: &str, protocol| ServicePort {
+        name: name.to_owned(),
+        protocol,
+        port: 80,
+        node_port: Some(at.port()),
+    };
+    let slice = Slice {
+        ports: vec![
+            ("t".to_owned(), Protocol::Tcp, 8080),
+            ("u".to_owned(), Protocol::Udp, 8080),
+        ],
+        endpoints: vec![Endpoint {
+            address: Some(server.address()),
+            ready: true,
+            serving: true,
+            ..Endpoint::default()
+        }],
+    };
+    network.update(|table| {
+        *table = Table::new(Place {
+            node: "n".to_owned(),
+            zone: None,
+        });
+        let service = Service {
+            cluster: vec![Ipv4Addr::new(10, 96, 0, 20)],
+            ports: vec![port("t", Protocol::Tcp), port("u", Protocol::Udp)],
+            ..Service::default()
+        };
+        table.services.set_service(&name("web"), Some(service));
+        table.services.set_slice(&name("web"), "s", Some(slice));
+        let node = Node {
+            name: "n".to_owned(),
+            pods: Some(network.cidr()),
+            link: None,
+            addresses: vec![NODE],
+        };
+        table.nodes.set("n", Some(node));
+    });
+    let entrance = Entrance::new(network.clone(), gateway);
+    World {
+        network,
+        entrance,
+        server,
+        at,
+    }
+}
+
+fn listen(pod: &PodNet) -> Listener {
+    let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080);
+    Listener::new(Arc::new(pod.bind_stream(at).expect("a port")), 8)
+}
+
+#[tokio::test]
+async fn a_nodes_port_leads_to_the_pods_behind_it() {
+    let world = world().await;
+    let wanted = world.entrance.wanted();
+    let service = Claimant::Service(name("web"));
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        assert_eq!(wanted.get(&(protocol, world.at)), Some(&service));
+    }
+    let mut ports = Ports::new(world.entrance.clone());
+    assert!(ports.set(wanted.keys().copied()).is_empty());
+    let listener = listen(&world.server);
+    let mut client = TcpStream::connect(world.at).await.expect("a connection");
+    let stream = listener.accept().await;
+    // To a pod, loopback is its own: who comes from there has the node's place in the network.
+    assert_eq!(*stream.remote().ip(), world.entrance.gateway.address());
+    client.write_all(b"hi").await.expect("sent");
+    assert_eq!(
+        stream.reader.read(9).await,
+        Ok(Some(Bytes::from_static(b"hi")))
+    );
+    stream
+        .writer
+        .write(Bytes::from_static(b"ho"))
+        .expect("sent");
+    stream.writer.close();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.expect("an answer");
+    assert_eq!(answer, "ho");
+    // Nobody listens any more: that is what the client sees, as a connection that ends.
+    drop(listener);
+    let mut refused = TcpStream::connect(world.at)
+        .await
+        .expect("accepted by the system");
+    let ended = refused.read_u8().await.expect_err("reset");
+    assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
+    // And once the port is not wanted it is free.
+    ports.set([]);
+    TcpListener::bind(world.at).await.expect("free");
+}
+
+#[tokio::test]
+async fn datagrams_and_their_answers() {
+    let world = world().await;
+    let mut ports = Ports::new(world.entrance.clone());
+    assert!(ports.set([(Protocol::Udp, world.at)]).is_empty());
+    let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080);
+    let server = Datagrams::new(Arc::new(world.server.bind_datagram(at).expect("a port")));
+    let mut from = Vec::new();
+    for client in 0..2_u8 {
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+        for turn in 0..2 {
+            socket
+                .send_to(&[client, turn], world.at)
+                .await
+                .expect("sent");
+            let asked = server.receive().await;
+            assert_eq!(&asked.bytes[..], [client, turn]);
+            from.push(asked.from);
+            server
+                .send(Bytes::from(vec![client, turn, 9]), asked.from)
+                .expect("sent");
+            let mut answer = [0; 9];
+            let (length, who) = socket.recv_from(&mut answer).await.expect("an answer");
+            assert_eq!(
+                (&answer[..length], who),
+                (&[client, turn, 9][..], world.at.into())
+            );
+        }
+    }
+    assert!(
+        from[0] == from[1] && from[2] == from[3] && from[0] != from[2],
+        "{from:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_said() {
+    let world = world().await;
+    let taken = TcpListener::bind(world.at).await.expect("a port");
+    let mut ports = Ports::new(world.entrance.clone());
+    let wanted = || world.entrance.wanted().into_keys();
+    let failed = ports.set(wanted());
+    let kinds: Vec<_> = failed
+        .iter()
+        .map(|(at, error)| (*at, error.kind()))
+        .collect();
+    assert_eq!(
+        kinds,
+        [((Protocol::Tcp, world.at), std::io::ErrorKind::AddrInUse)]
+    );
+    drop(taken);
+    assert!(
+        ports.set(wanted()).is_empty(),
+        "once it is free it is served"
+    );
+}
+
+#[tokio::test]
+async fn rules_are_about_clients_outside_and_not_about_the_node() {
+    let world = world().await;
+    let policy = PodPolicy {
+        uid: "server".to_owned(),
+        ingress: Isolation::Only(Vec::new()),
+        ..PodPolicy::default()
+    };
+    let policies = world.network.table().policies.clone();
+    policies.update([(world.server.address(), Some(policy))]);
+    let listener = listen(&world.server);
+    for (client, passes) in [
+        (Ipv4Addr::LOCALHOST, true),
+        (NODE, true),
+        (Ipv4Addr::new(192, 0, 2, 1), false),
+    ] {
+        let client = SocketAddrV4::new(client, 5000);
+        let found = world.entrance.connect(client, world.at).await;
+        match passes {
+            true => drop((found.expect("let in"), listener.accept().await)),
+            false => assert_eq!(found.map(drop), Err(SocketError::Refused)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pods_own_ports_at_its_node() {
+    let world = world().await;
+    let at = SocketAddrV4::new(NODE, free().await);
+    let to = SocketAddrV4::new(world.server.address(), 8080);
+    let set = |ports: &[_]| {
+        let pod = name("server");
+        world
+            .network
+            .update(|table| table.host_ports.set(&pod, ports));
+    };
+    set(&[((Protocol::Tcp, at), to)]);
+    let wanted = world.entrance.wanted();
+    assert_eq!(
+        wanted.get(&(Protocol::Tcp, at)),
+        Some(&Claimant::Pod(name("server")))
+    );
+    let listener = listen(&world.server);
+    let client = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 5000);
+    let stream = world
+        .entrance
+        .connect(client, at)
+        .await
+        .expect("a connection");
+    let accepted = listener.accept().await;
+    assert_eq!((stream.remote(), accepted.remote()), (to, client));
+    // Other pods find it by the node's address, too, which is what they see then.
+    let pod = world.network.join("client").expect("an address");
+    let stream = pod.connect(at).await.expect("a connection");
+    assert_eq!(stream.remote(), at);
+    set(&[]);
+    assert!(!world.entrance.wanted().contains_key(&(Protocol::Tcp, at)));
+    let gone = world.entrance.connect(client, at).await;
+    assert_eq!(gone.map(drop), Err(SocketError::Refused));
+}
