@@ -11,6 +11,7 @@
 
 mod decide;
 mod driver;
+mod host_ports;
 mod node;
 mod plugins;
 mod pod;

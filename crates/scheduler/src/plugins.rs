@@ -3,6 +3,7 @@
 mod balanced_allocation;
 mod node_affinity;
 mod node_name;
+mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
 mod scheduling_gates;
@@ -31,6 +32,7 @@ static TABLE: &[&dyn Plugin] = &[
     &node_name::NodeName,
     &taint_toleration::TaintToleration,
     &node_affinity::NodeAffinity,
+    &node_ports::NodePorts,
     &node_resources_fit::NodeResourcesFit,
     &balanced_allocation::NodeResourcesBalancedAllocation,
 ];

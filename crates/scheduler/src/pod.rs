@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Deserializer};
 
 use crate::{
+    host_ports::HostPort,
     plugins::{self, NodeRules},
     resources::Requests,
 };
@@ -34,6 +35,7 @@ pub struct Pod {
     pub(crate) node_rules: NodeRules,
     pub(crate) tolerations: Vec<core::Toleration>,
     pub(crate) gates: Vec<String>,
+    pub(crate) host_ports: Vec<HostPort>,
     /// The first thing in its spec that no plugin knows how to obey.
     pub(crate) unsupported: Option<&'static str>,
     /// The `PodScheduled` condition as last written: status, reason, message.
@@ -70,6 +72,7 @@ impl Pod {
             && self.node_rules == other.node_rules
             && self.tolerations == other.tolerations
             && self.gates == other.gates
+            && self.host_ports == other.host_ports
             && self.unsupported == other.unsupported
             && self.priority == other.priority
     }
@@ -83,6 +86,7 @@ impl From<core::Pod> for Pod {
         let requests = Requests::of(&spec);
         let unsupported = plugins::unsupported(&spec);
         let node_rules = NodeRules::of(&spec);
+        let host_ports = HostPort::all(&spec);
         let gates = spec.scheduling_gates.into_iter().flatten();
         let conditions = status.conditions.into_iter().flatten();
         let scheduled = conditions
@@ -111,6 +115,7 @@ impl From<core::Pod> for Pod {
             node_rules,
             tolerations: spec.tolerations.unwrap_or_default(),
             gates: gates.map(|gate| gate.name).collect(),
+            host_ports,
             unsupported,
             scheduled,
             revision,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use client::Key;
 
 use crate::{
+    host_ports::HostPorts,
     node::Node,
     pod::Pod,
     resources::{Resources, Scored},
@@ -18,6 +19,8 @@ pub struct NodeState {
     pub(crate) requested: Resources,
     /// What they count as in scores.
     pub(crate) scored: Scored,
+    /// Which of its ports they have taken.
+    pub(crate) host_ports: HostPorts,
     pods: BTreeMap<Key, Arc<Pod>>,
 }
 
@@ -42,6 +45,7 @@ impl NodeState {
         let key = pod.key();
         self.remove(&key);
         self.requested.add(&pod.requests.asked);
+        self.host_ports.add(&pod.host_ports);
         let more = pod.requests.scored;
         self.scored.milli_cpu = self.scored.milli_cpu.saturating_add(more.milli_cpu);
         self.scored.memory = self.scored.memory.saturating_add(more.memory);
@@ -53,6 +57,7 @@ impl NodeState {
             return;
         };
         self.requested.subtract(&pod.requests.asked);
+        self.host_ports.remove(&pod.host_ports);
         let less = pod.requests.scored;
         self.scored.milli_cpu = self.scored.milli_cpu.saturating_sub(less.milli_cpu);
         self.scored.memory = self.scored.memory.saturating_sub(less.memory);

@@ -431,7 +431,6 @@ fn what_is_not_supported_is_named() {
         container(json!({"tty": true})),
         container(json!({"resources": {"limits": {"ephemeral-storage": "1Gi"}}})),
         container(json!({"resources": {"limits": {"cpu": "1", "hugepages-2Mi": "2Mi"}}})),
-        container(json!({"ports": [{"containerPort": 80, "hostPort": 80}]})),
         container(json!({"securityContext": {"privileged": true}})),
         container(
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": "$(X)"}]}),
@@ -467,7 +466,6 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.containers[0].tty is not supported by carob yet" }
             Refuse { message: "spec.containers[0].resources.limits[ephemeral-storage] is not supported by carob yet" }
             Refuse { message: "spec.containers[0].resources.limits[hugepages-2Mi] is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].ports[].hostPort is not supported by carob yet" }
             Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
             Refuse { message: "spec.containers[0].volumeMounts[0].subPathExpr is not supported by carob yet" }
             Refuse { message: "spec.initContainers[0].restartPolicy Always (a sidecar) is not supported by carob yet" }

@@ -3,7 +3,7 @@
 //! Placing it regardless would break a promise that its spec makes (never two on one node, only
 //! beside its data), and nobody would notice until it mattered.
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use k8s_openapi::api::core::v1::PodSpec;
 
 use super::{Plugin, PreFilter};
 use crate::{pod::Pod, snapshot::Snapshot};
@@ -32,15 +32,6 @@ impl Plugin for Unsupported {
 pub(crate) fn unsupported(spec: &PodSpec) -> Option<&'static str> {
     let affinity = spec.affinity.as_ref();
     let volumes = || spec.volumes.iter().flatten();
-    let containers = || {
-        spec.containers
-            .iter()
-            .chain(spec.init_containers.iter().flatten())
-    };
-    let has_host_port = |container: &Container| {
-        let mut ports = container.ports.iter().flatten();
-        ports.any(|port| port.host_port.is_some_and(|port| port != 0))
-    };
     let checks = [
         (
             "pod affinity (spec.affinity.podAffinity)",
@@ -63,10 +54,6 @@ pub(crate) fn unsupported(spec: &PodSpec) -> Option<&'static str> {
         (
             "topology spread constraints (spec.topologySpreadConstraints)",
             any(&spec.topology_spread_constraints),
-        ),
-        (
-            "host ports (spec.containers[].ports[].hostPort)",
-            containers().any(has_host_port),
         ),
         (
             "persistent volume claims (spec.volumes[].persistentVolumeClaim)",
@@ -132,15 +119,6 @@ mod tests {
                 json!({ "topologySpreadConstraints": [{ "maxSkew": 1,
                     "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway" }] }),
                 Some("topologySpreadConstraints"),
-            ),
-            (
-                json!({ "containers": [{ "name": "a",
-                    "ports": [{ "containerPort": 80, "hostPort": 80 }] }] }),
-                Some("hostPort"),
-            ),
-            (
-                json!({ "containers": [{ "name": "a", "ports": [{ "containerPort": 80 }] }] }),
-                None,
             ),
             (
                 json!({ "volumes": [{ "name": "a", "persistentVolumeClaim":
