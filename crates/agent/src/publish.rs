@@ -38,7 +38,7 @@ pub(crate) async fn publish(
     let mut ports = Ports::new(entrance.clone());
     let mut failing = BTreeMap::<At, io::ErrorKind>::new();
     // What an agent before this one could not serve may be served now.
-    let mut told = None;
+    let mut told = None::<String>;
     let mut pause = RETRY;
     loop {
         changed.borrow_and_update();
@@ -54,7 +54,11 @@ pub(crate) async fn publish(
             .iter()
             .map(|(at, error)| (*at, error.kind()))
             .collect();
-        let moved = if failing.is_empty() {
+        let text = text(failing.keys());
+        if told.as_ref() != Some(&text) && reports.tell(&text).await {
+            told = Some(text.clone());
+        }
+        let moved = if failing.is_empty() && told == Some(text) {
             pause = RETRY;
             changed.changed().await
         } else {

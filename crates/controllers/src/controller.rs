@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::view::View;
 use crate::{
     cluster_role, deployment, endpoint_slice, endpoints, job, namespace, node_ipam, node_lifecycle,
-    pod_garbage, replica_set, storage_protection,
+    pod_garbage, replica_set, service_status, storage_protection,
 };
 
 /// What the driver knows of a key that no view shows.

@@ -160,7 +160,7 @@ impl Entrance {
     }
 
     fn is_own(&self, client: Ipv4Addr) -> bool {
-        client.is_loopback() || self.network.table().is_own(client)
+        client.is_loopback() || self.network.table().own_addresses().contains(&client)
     }
 
     fn policies(&self) -> Policies {

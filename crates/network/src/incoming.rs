@@ -29,6 +29,15 @@ impl Network {
         !address.is_loopback() && self.table().nodes.of_pod(address).is_none()
     }
 
+    /// Whether this node is one of several on one machine, as on a local cluster: what another of them lets in from the
+    /// machine itself comes from this node's own machine, which its pods cannot shut out.
+    fn shares_a_machine(&self) -> bool {
+        self.table()
+            .own_addresses()
+            .iter()
+            .any(Ipv4Addr::is_loopback)
+    }
+
     fn policies(&self) -> Policies {
         self.table().policies.clone()
     }
@@ -46,7 +55,8 @@ impl Accept for Network {
         }
         let server = self.pod_at(*to.ip()).ok_or(SocketError::Unreachable)?;
         let policies = self.policies();
-        if policies.isolates(*to.ip(), Direction::Ingress) {
+        let is_hosts = open.pod == OUTSIDE && !is_outside && self.shares_a_machine();
+        if !is_hosts && policies.isolates(*to.ip(), Direction::Ingress) {
             // Rules name pods by what is known of them; one that is not known yet could be anybody.
             let known = open.pod == OUTSIDE || policies.know(client, &open.pod, HEARD_WITHIN).await;
             if !known || !policies.ingress(client, to, Protocol::Tcp).is_allowed() {

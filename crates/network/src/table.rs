@@ -116,13 +116,11 @@ impl Table {
 
     /// The ports of this node that stand for something, and for what.
     pub(crate) fn published_here(&self) -> BTreeMap<At, Claimant> {
-        let Some(node) = self.nodes.named(self.services.node()) else {
-            return BTreeMap::new();
-        };
-        let own = |address: &Ipv4Addr| node.addresses.contains(address);
+        let addresses = self.own_addresses();
+        let own = |address: &Ipv4Addr| addresses.contains(address);
         let mut all = BTreeMap::new();
         for (protocol, port, service) in self.services.node_ports() {
-            for address in &node.addresses {
+            for address in addresses {
                 let at = (protocol, SocketAddrV4::new(*address, port));
                 all.insert(at, Claimant::Service(service.clone()));
             }
@@ -141,10 +139,10 @@ impl Table {
         all
     }
 
-    /// Whether an address is this node's own.
-    pub(crate) fn is_own(&self, address: Ipv4Addr) -> bool {
-        let at = self.nodes.at(address);
-        at.is_some_and(|node| node.name == self.services.node())
+    /// This node's own addresses.
+    pub(crate) fn own_addresses(&self) -> &[Ipv4Addr] {
+        let node = self.nodes.named(self.services.node());
+        node.map_or(&[], |node| &node.addresses)
     }
 
     /// How an address that is none of this node's pods' is reached.

@@ -1,0 +1,132 @@
+//! Talks over the network with nothing but `std::net`.
+//!
+//!     talker serve PORT              answers HTTP requests with who it is, and whom it sees
+//!     talker serve-udp PORT          the same for datagrams
+//!     talker ask [--times N] HOST:PORT
+//!                                    asks such a server and prints its answers
+//!     talker ask-udp HOST:PORT
+//!     talker hold HOST:PORT          stays connected, and prints how that ends
+//!     talker look NAME...            prints each name's addresses
+//!
+//! POD_NAME and NODE_NAME say who is speaking.
+
+use std::env;
+use std::fmt::Display;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str = "talker serve PORT | serve-udp PORT | ask [--times N] HOST:PORT | ask-udp HOST:PORT | hold HOST:PORT | look NAME...";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["serve", port] => serve(port),
+        ["serve-udp", port] => serve_udp(port),
+        ["ask", "--times", times, address] => times
+            .parse()
+            .map_err(io::Error::other)
+            .and_then(|times: u32| (0..times).try_for_each(|_| ask(address))),
+        ["ask", address] => ask(address),
+        ["ask-udp", address] => ask_udp(address),
+        ["hold", address] => hold(address),
+        ["look", names @ ..] => {
+            names.iter().for_each(|name| look(name));
+            Ok(())
+        }
+        _ => {
+            eprintln!("usage: {USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{}", error.kind());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(to: impl Display) -> String {
+    let of = |name: &str| env::var(name).unwrap_or_else(|_| "somebody".to_owned());
+    format!("{} on {} sees {to}\n", of("POD_NAME"), of("NODE_NAME"))
+}
+
+fn serve(port: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}"))?;
+    println!("serving at port {port}");
+    for stream in listener.incoming() {
+        // One client's fault is not the others'.
+        if let Err(error) = stream.and_then(respond) {
+            eprintln!("talker: {error}");
+        }
+    }
+    Ok(())
+}
+
+/// Reads one request's head, whatever it asks for, and answers.
+fn respond(mut stream: TcpStream) -> io::Result<()> {
+    let body = answer(stream.peer_addr()?.ip());
+    let mut lines = BufReader::new(&stream).lines();
+    while lines.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn serve_udp(port: &str) -> io::Result<()> {
+    let socket = UdpSocket::bind(format!("0.0.0.0:{port}"))?;
+    println!("serving at port {port}");
+    let mut question = [0; 1500];
+    loop {
+        let (_, from) = socket.recv_from(&mut question)?;
+        socket.send_to(answer(from.ip()).as_bytes(), from)?;
+    }
+}
+
+fn ask(address: &str) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut whole = String::new();
+    stream.read_to_string(&mut whole)?;
+    let body = whole.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    print!("{body}");
+    Ok(())
+}
+
+fn ask_udp(address: &str) -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.connect(address)?;
+    socket.send(b"who?")?;
+    let mut answer = [0; 1500];
+    let length = socket.recv(&mut answer)?;
+    print!("{}", String::from_utf8_lossy(&answer[..length]));
+    Ok(())
+}
+
+fn hold(address: &str) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    println!("connected");
+    match stream.read(&mut [0]) {
+        Ok(_) => println!("ended"),
+        Err(error) => println!("{}", error.kind()),
+    }
+    Ok(())
+}
+
+fn look(name: &str) {
+    match (name, 0).to_socket_addrs() {
+        Ok(found) => {
+            let mut addresses: Vec<_> = found.map(|address| address.ip().to_string()).collect();
+            addresses.sort();
+            println!("{name} {}", addresses.join(" "));
+        }
+        Err(_) => println!("{name} unknown"),
+    }
+}
