@@ -4,6 +4,7 @@
 
 mod facts;
 mod names;
+mod pods;
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -23,6 +24,7 @@ use tokio::task::JoinSet;
 
 use crate::policies::{Changed, Index};
 use crate::publish::{Reports, publish};
+pub(crate) use pods::Peer;
 
 /// The cluster's DNS address: that of the Service `kube-system/kube-dns`.
 pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
@@ -62,7 +64,9 @@ impl Cluster {
         let all = ListOptions::default;
         let namespaces = Informer::<Namespace>::start(client.of(), all());
         let policies = Informer::<NetworkPolicy>::start(client.of(), all());
-        let pods = Informer::<Pod>::start(client.of(), all());
+        let alive = "status.phase!=Succeeded,status.phase!=Failed";
+        let pods = client.resource(api::Resource::of::<Pod>());
+        let pods = Informer::<Peer>::start(pods, all().fields(alive));
         let nodes = Informer::<Node>::start(client.of(), all());
         let services = Informer::<Service>::start(client.of(), all());
         let slices = Informer::<EndpointSlice>::start(client.of(), all());
@@ -80,7 +84,9 @@ impl Cluster {
         };
         following.each(policies, policy).await;
         let cluster = self.clone();
-        let pod = move |key: &Key, old: Option<&Pod>, new: Option<&Pod>| cluster.pod(key, old, new);
+        let pod = move |key: &Key, old: Option<&Peer>, new: Option<&Peer>| {
+            cluster.pod(key, old.map(|old| &old.pod), new.map(|new| &new.pod));
+        };
         following.each(pods.clone(), pod).await;
         let cluster = self.clone();
         let node = move |key: &Key, _: Option<&Node>, new: Option<&Node>| cluster.node(key, new);

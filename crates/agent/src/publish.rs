@@ -5,12 +5,14 @@ use std::io;
 use std::time::Duration;
 
 use client::{Client, EventType, Informer, Key, Patch, Recorder};
-use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Node, Service};
 use network::Protocol;
 use network::entrance::{At, Claimant, Entrance, Ports};
 use network::services::Name;
 use serde_json::json;
 use tokio::sync::watch;
+
+use crate::cluster::Peer;
 
 /// How long after a port could not be had it is tried again, at first and at last.
 const RETRY: Duration = Duration::from_secs(1);
@@ -26,7 +28,7 @@ pub(crate) struct Reports {
     pub(crate) client: Client,
     pub(crate) recorder: Recorder,
     pub(crate) services: Informer<Service>,
-    pub(crate) pods: Informer<Pod>,
+    pub(crate) pods: Informer<Peer>,
 }
 
 /// Listens at the ports that are wanted, and at others whenever that has `changed`. It never returns: drop it.
@@ -104,10 +106,7 @@ impl Reports {
                 let found = self.services.get(&key(name));
                 found.map(|service| client::reference(&*service))
             }
-            Claimant::Pod(name) => self
-                .pods
-                .get(&key(name))
-                .map(|pod| client::reference(&*pod)),
+            Claimant::Pod(name) => self.pods.get(&key(name)).map(|pod| pod.reference()),
         };
         if let Some(about) = about {
             let kind = EventType::Warning;

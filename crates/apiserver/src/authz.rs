@@ -174,7 +174,10 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
                 && (asked.absent || index.runs(node, asked.namespace, asked.name))
         }
         ("", "configmaps", "") => refers(Referent::ConfigMap),
-        ("", "secrets", "") => refers(Referent::Secret),
+        // Every node serves every Ingress.
+        ("", "secrets", "") => {
+            refers(Referent::Secret) || (reads && index.certifies(asked.namespace, asked.name))
+        }
         ("", "serviceaccounts", "") => refers(Referent::ServiceAccount),
         // That the token is bound to one of these very pods is judged where it is made.
         ("", "serviceaccounts", "token") => {

@@ -38,6 +38,7 @@ fn index() -> NodeIndex {
             .replace("cm", "theirs")
             .into_bytes(),
     );
+    index.put_ingress("ns", "i", br#"{"spec":{"tls":[{"secretName":"cert"}]}}"#);
     index
 }
 
@@ -73,6 +74,7 @@ fn a_node_may_do_its_work_and_no_more() {
         "get /configmaps ns/cm",
         "watch /configmaps ns/cm",
         "get /secrets ns/env",
+        "watch /secrets ns/cert",
         "get /serviceaccounts ns/sa",
         "create /events ns/",
         "patch events.k8s.io/events ns/e",

@@ -16,8 +16,9 @@ use crate::rbac::{Index, Kind};
 
 /// What the keys of objects start with.
 const REGISTRY: &[u8] = b"/registry/";
-/// The shelf that the nodes' index is made from.
+/// The shelves that the nodes' index is made from.
 const PODS: &[u8] = b"/registry/core/pods/";
+const INGRESSES: &[u8] = b"/registry/networking.k8s.io/ingresses/";
 /// The shelves that the index of rights is made from.
 const RIGHTS: [(&[u8], Kind); 4] = [
     (
@@ -96,8 +97,13 @@ impl Cache {
         let mut nodes = self.nodes.write();
         *nodes = Default::default();
         for (key, object) in all.get(PODS).into_iter().flatten() {
-            if let Some((namespace, name)) = pod_name(key) {
+            if let Some((namespace, name)) = scoped_name(PODS, key) {
                 nodes.put(namespace, name, object.bytes());
+            }
+        }
+        for (key, object) in all.get(INGRESSES).into_iter().flatten() {
+            if let Some((namespace, name)) = scoped_name(INGRESSES, key) {
+                nodes.put_ingress(namespace, name, object.bytes());
             }
         }
         drop(nodes);
@@ -142,6 +148,9 @@ impl Cache {
         if let Some((_, pods)) = changes.get(PODS) {
             self.index(pods);
         }
+        if let Some((_, ingresses)) = changes.get(INGRESSES) {
+            self.index_ingresses(ingresses);
+        }
         for (prefix, kind) in RIGHTS {
             if let Some((_, changes)) = changes.get(prefix) {
                 self.index_rights(prefix, kind, changes);
@@ -158,7 +167,7 @@ impl Cache {
     fn index(&self, pods: &[Change]) {
         let mut nodes = self.nodes.write();
         for change in pods {
-            let Some((namespace, name)) = pod_name(&change.key) else {
+            let Some((namespace, name)) = scoped_name(PODS, &change.key) else {
                 continue;
             };
             match change.kind {
@@ -172,6 +181,21 @@ impl Cache {
 }
 
 impl Cache {
+    fn index_ingresses(&self, ingresses: &[Change]) {
+        let mut nodes = self.nodes.write();
+        for change in ingresses {
+            let Some((namespace, name)) = scoped_name(INGRESSES, &change.key) else {
+                continue;
+            };
+            match change.kind {
+                EventType::Deleted => nodes.remove_ingress(namespace, name),
+                EventType::Added | EventType::Modified => {
+                    nodes.put_ingress(namespace, name, change.object.bytes());
+                }
+            }
+        }
+    }
+
     fn index_rights(&self, prefix: &[u8], kind: Kind, changes: &[Change]) {
         let mut rights = self.rights.write();
         for change in changes {
@@ -194,12 +218,6 @@ fn prefix(key: &[u8]) -> Option<&[u8]> {
     let mut slashes = rest.iter().enumerate().filter(|(_, b)| **b == b'/');
     let (second, _) = slashes.nth(1)?;
     key.get(..REGISTRY.len() + second + 1)
-}
-
-fn pod_name(key: &[u8]) -> Option<(&str, &str)> {
-    std::str::from_utf8(key.strip_prefix(PODS)?)
-        .ok()?
-        .split_once('/')
 }
 
 /// Namespace and name behind a resource's prefix; no namespace where there is only a name.
@@ -277,7 +295,7 @@ mod tests {
         assert_eq!(prefix(b"/registry/core"), None);
         assert_eq!(prefix(b"/images/tags/a/b"), None);
         assert_eq!(
-            pod_name(b"/registry/core/pods/default/web"),
+            scoped_name(PODS, b"/registry/core/pods/default/web"),
             Some(("default", "web"))
         );
     }
