@@ -54,6 +54,7 @@ mod request;
 mod respond;
 mod server;
 mod service_claims;
+pub mod spdy;
 pub mod tls;
 mod tokens;
 mod transport;

@@ -13,6 +13,7 @@ pub mod conformance;
 mod connect;
 mod datagram;
 pub mod dns;
+mod enter;
 mod incoming;
 mod lately;
 pub mod link;

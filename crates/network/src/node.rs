@@ -1,12 +1,13 @@
 //! A node's network: which pod has which address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::budget::Budget;
+use crate::enter::OwnPorts;
 use crate::link::Links;
 use crate::passing::Passing;
 use crate::pipe::Breaker;
@@ -100,6 +101,8 @@ struct Node {
     pods: Mutex<Pods>,
     table: RwLock<Table>,
     links: OnceLock<Links>,
+    /// What the node's own connections are told apart by.
+    own: OwnPorts,
 }
 
 /// One node's network. Clones are handles to the same network.
@@ -161,6 +164,7 @@ impl Network {
             pods: Mutex::default(),
             table: RwLock::default(),
             links: OnceLock::new(),
+            own: OwnPorts::default(),
         }))
     }
 
@@ -185,6 +189,11 @@ impl Network {
     /// The live pod that has an address of this node.
     pub(crate) fn pod_at(&self, address: Ipv4Addr) -> Option<Arc<Pod>> {
         self.0.pods.lock().by_address.get(&address)?.upgrade()
+    }
+
+    /// The next address that a connection of the node itself comes from.
+    pub(crate) fn own_address(&self, node: Ipv4Addr) -> SocketAddrV4 {
+        self.0.own.next(node)
     }
 
     pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {

@@ -1,4 +1,4 @@
-//! What servers ask of this node: logs and standard input over gRPC, metrics over HTTP, all on the node's port.
+//! What servers ask of this node: logs, standard input and connections into pods over gRPC, metrics over HTTP, all on the node's port.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
-    LogStream, LogsChunk, LogsRequest, SERVERS, StdinRequest, StdinResponse, admit_server,
+    CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest,
+    SERVERS, STREAM_WINDOW, StdinRequest, StdinResponse, admit_server,
 };
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::forward;
 use crate::driver::{Driver, Refusal};
 use crate::logs::{Options, Reading, Stream};
 
@@ -52,6 +54,9 @@ pub(crate) async fn serve(
     tonic::transport::Server::builder()
         .tls_config(service.identity.tonic_server())?
         .tcp_nodelay(true)
+        .max_concurrent_streams(MOST_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
         .add_routes(routes)
         .serve_with_incoming_shutdown(TcpIncoming::from(service.listener), stop.cancelled_owned())
@@ -86,6 +91,7 @@ struct Containers {
 #[tonic::async_trait]
 impl Node for Containers {
     type LogsStream = BoxStream<'static, Result<LogsChunk, Status>>;
+    type PortForwardStream = forward::Responses;
 
     async fn logs(
         &self,
@@ -93,7 +99,7 @@ impl Node for Containers {
     ) -> Result<Response<Self::LogsStream>, Status> {
         admit_server(&request)?;
         let request = request.into_inner();
-        let found = self.driver.log(&request).map_err(refusal)?;
+        let found = self.driver.log(&request).map_err(Status::from)?;
         let options = Options {
             after: found.after,
             ..options(&request, self.clock.now())?
@@ -119,7 +125,7 @@ impl Node for Containers {
         let target = first
             .and_then(|r| r.target)
             .ok_or_else(|| Status::invalid_argument("the first request names no container"))?;
-        if let Some(attached) = self.driver.stdin(&target).map_err(refusal)? {
+        if let Some(attached) = self.driver.stdin(&target).map_err(Status::from)? {
             // A server that vanished has ended the input: what came before it is all there is.
             let chunks = requests
                 .take_while(|request| std::future::ready(request.is_ok()))
@@ -128,12 +134,28 @@ impl Node for Containers {
         }
         Ok(Response::new(StdinResponse {}))
     }
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        admit_server(&request)?;
+        let mut requests = request.into_inner();
+        let first = requests.message().await?;
+        let target = first
+            .and_then(|r| r.target)
+            .ok_or_else(|| Status::invalid_argument("the first request names no port"))?;
+        let connection = self.driver.enter(&target).await?;
+        Ok(Response::new(forward::carry(connection, requests)))
+    }
 }
 
-fn refusal(why: Refusal) -> Status {
-    match why {
-        Refusal::Unknown(what) => Status::not_found(what),
-        Refusal::NotYet(what) => Status::failed_precondition(what),
+impl From<Refusal> for Status {
+    fn from(why: Refusal) -> Self {
+        match why {
+            Refusal::Unknown(what) => Status::not_found(what),
+            Refusal::NotYet(what) => Status::failed_precondition(what),
+        }
     }
 }
 
