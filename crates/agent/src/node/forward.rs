@@ -100,3 +100,126 @@ async fn inward(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use network::{Listener, Network};
+    use std::net::{Ipv4Addr, SocketAddrV4};
+    use tokio::sync::mpsc;
+
+    type Requests = mpsc::Sender<Result<PortForwardRequest, Status>>;
+
+    /// A connection that is carried, and the pod's end of it.
+    async fn open() -> (Requests, Responses, network::Stream) {
+        let network = Network::new("10.128.0.0/24".parse().unwrap());
+        let pod = network.join("uid").unwrap();
+        let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 80);
+        let listener = Listener::new(Arc::new(pod.bind_stream(at).unwrap()), 1);
+        let near = network.enter(pod.address(), 80).await.unwrap();
+        let far = listener.accept().await;
+        let (requests, mut queue) = mpsc::channel(1);
+        let queue = stream::poll_fn(move |cx| queue.poll_recv(cx));
+        (requests, carry(near, queue), far)
+    }
+
+    async fn send(requests: &Requests, data: &'static [u8], finish: bool) {
+        let request = PortForwardRequest {
+            data: Bytes::from_static(data),
+            finish,
+            ..PortForwardRequest::default()
+        };
+        requests.send(Ok(request)).await.unwrap();
+    }
+
+    async fn next(responses: &mut Responses) -> Option<Result<(Bytes, bool), tonic::Code>> {
+        let response = responses.next().await?;
+        Some(response.map(|r| (r.data, r.finish)).map_err(|s| s.code()))
+    }
+
+    const END: Option<Result<(Bytes, bool), tonic::Code>> = Some(Ok((Bytes::new(), true)));
+
+    #[tokio::test]
+    async fn each_direction_ends_alone() {
+        let (requests, mut responses, pod) = open().await;
+        send(&requests, b"in", true).await;
+        assert_eq!(pod.reader.read(9).await.unwrap().unwrap(), "in");
+        assert_eq!(pod.reader.read(9).await, Ok(None));
+        pod.writer.write(Bytes::from_static(b"out")).unwrap();
+        assert_eq!(next(&mut responses).await, Some(Ok(("out".into(), false))));
+        pod.writer.close();
+        assert_eq!(next(&mut responses).await, END);
+        assert_eq!(next(&mut responses).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_in_order_is_read_after_the_end() {
+        let (requests, mut responses, pod) = open().await;
+        pod.writer.close();
+        assert_eq!(next(&mut responses).await, END);
+        send(&requests, b"late", true).await;
+        assert_eq!(next(&mut responses).await, None);
+        drop((requests, responses));
+        assert_eq!(pod.reader.read(9).await.unwrap().unwrap(), "late");
+        assert_eq!(pod.reader.read(9).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_closes_ends_both() {
+        let (_requests, mut responses, pod) = open().await;
+        pod.writer.write(Bytes::from_static(b"bye")).unwrap();
+        drop(pod);
+        assert_eq!(next(&mut responses).await, Some(Ok(("bye".into(), false))));
+        assert_eq!(next(&mut responses).await, END);
+        assert_eq!(next(&mut responses).await, None, "it reads no more");
+    }
+
+    #[tokio::test]
+    async fn resets_go_both_ways() {
+        let (_requests, mut responses, pod) = open().await;
+        pod.reset();
+        assert_eq!(next(&mut responses).await, Some(Err(tonic::Code::Aborted)));
+        // Requests that end without having said so.
+        let (requests, _responses, pod) = open().await;
+        send(&requests, b"", false).await;
+        drop(requests);
+        assert_eq!(pod.reader.read(9).await, Err(Broken::Reset));
+        // Responses that nobody takes any more, though nothing more is to be sent.
+        let (requests, mut responses, pod) = open().await;
+        send(&requests, b"", true).await;
+        assert_eq!(pod.reader.read(9).await, Ok(None));
+        pod.writer.write(Bytes::from_static(b"out")).unwrap();
+        assert_eq!(next(&mut responses).await, Some(Ok(("out".into(), false))));
+        drop(responses);
+        let broken = poll_fn(|cx| pod.writer.poll_broken(cx)).await;
+        assert_eq!(broken, Broken::Reset);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_holds_back_who_sends() {
+        let (requests, mut responses, pod) = open().await;
+        let sent = tokio::spawn(async move {
+            for _ in 0..100 {
+                let request = PortForwardRequest {
+                    data: vec![1; CHUNK].into(),
+                    ..PortForwardRequest::default()
+                };
+                requests.send(Ok(request)).await.unwrap();
+            }
+            send(&requests, b"", true).await;
+        });
+        for _ in 0..10_000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!sent.is_finished());
+        let mut got = 0;
+        while let Some(bytes) = pod.reader.read(usize::MAX).await.unwrap() {
+            got += bytes.len();
+        }
+        assert_eq!(got, 100 * CHUNK);
+        pod.writer.close();
+        assert_eq!(next(&mut responses).await, END);
+        assert_eq!(next(&mut responses).await, None);
+    }
+}

@@ -7,7 +7,7 @@ use super::dictionary::DICTIONARY;
 use super::frame::Fault;
 
 /// The most bytes that a block of headers may have once it is unpacked.
-pub const LONGEST_BLOCK: usize = 64 << 10;
+pub(super) const LONGEST_BLOCK: usize = 64 << 10;
 /// What our own headers are compressed within: the dictionary fits, and a connection costs little memory.
 const WINDOW_BITS: u8 = 11;
 
