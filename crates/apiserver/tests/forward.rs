@@ -36,7 +36,8 @@ async fn pod(server: &Server) -> Agent {
         let (mut from, mut to) = stream.split();
         let _ = tokio::io::copy(&mut from, &mut to).await;
     });
-    agent.ports.lock().insert(80, echo.await);
+    let echo = echo.await;
+    agent.ports.lock().insert(80, echo);
     agent
 }
 
@@ -70,7 +71,9 @@ impl Forward {
         web_sockets: bool,
         ports: &[&str],
     ) -> Option<(Self, CancellationToken)> {
-        let found = Command::new("kubectl").args(["version", "--client"]).output();
+        let found = Command::new("kubectl")
+            .args(["version", "--client"])
+            .output();
         if !found.await.is_ok_and(|o| o.status.success()) {
             assert!(std::env::var_os("CI").is_none(), "CI needs a kubectl");
             eprintln!("LEFT OUT: kubectl is not installed");
@@ -134,7 +137,8 @@ fn base64(text: &str) -> String {
 async fn echoed(stream: &mut TcpStream, bytes: &[u8]) {
     let (mut from, mut to) = stream.split();
     let mut back = vec![0; bytes.len()];
-    let (sent, read) = soon(async { tokio::join!(to.write_all(bytes), from.read_exact(&mut back)) }).await;
+    let (sent, read) =
+        soon(async { tokio::join!(to.write_all(bytes), from.read_exact(&mut back)) }).await;
     sent.unwrap();
     read.unwrap();
     assert!(back == bytes, "{} bytes came back otherwise", bytes.len());
@@ -146,7 +150,8 @@ async fn kubectl_forwards(web_sockets: bool) {
     let greeter = listen(async |mut stream| {
         let _ = stream.write_all(b"bye").await;
     });
-    agent.ports.lock().insert(81, greeter.await);
+    let greeter = greeter.await;
+    agent.ports.lock().insert(81, greeter);
     let dir = tempfile::tempdir().unwrap();
     let started = Forward::start(&server, dir.path(), web_sockets, &[":80", ":81", ":82"]).await;
     let Some((mut forward, _stop)) = started else {
@@ -186,7 +191,10 @@ async fn kubectl_forwards(web_sockets: bool) {
     while let Some(line) = soon(forward.err.next_line()).await.unwrap() {
         said += &line;
     }
-    assert!(said.contains("error forwarding port 82 to pod p, uid "), "{said}");
+    assert!(
+        said.contains("error forwarding port 82 to pod p, uid "),
+        "{said}"
+    );
     assert!(said.contains("connection refused"), "{said}");
     while soon(forward.out.next_line()).await.unwrap().is_some() {}
 }
@@ -237,7 +245,10 @@ async fn channels_of_a_web_socket_are_ports() {
     }
     begun.sort();
     let number = |channel, port: u16| (channel, port.to_le_bytes().to_vec());
-    assert_eq!(begun, [number(0, 80), number(1, 80), number(2, 82), number(3, 82)]);
+    assert_eq!(
+        begun,
+        [number(0, 80), number(1, 80), number(2, 82), number(3, 82)]
+    );
     let (channel_number, why) = refused.unwrap();
     assert_eq!(channel_number, 3);
     assert!(why.ends_with(b"connection refused"), "{why:?}");
@@ -263,16 +274,33 @@ async fn what_cannot_be_forwarded_is_said() {
     for (path, protocol, code, why) in [
         ("p/portforward", V4, 400, "\"ports\" is required"),
         ("p/portforward?ports=0", V4, 400, "between 1 and 65535"),
-        ("p/portforward?ports=80", "v9.channel.k8s.io", 400, "none of the protocols"),
+        (
+            "p/portforward?ports=80",
+            "v9.channel.k8s.io",
+            400,
+            "none of the protocols",
+        ),
         ("none/portforward?ports=80", V4, 404, "not found"),
-        ("unplaced/portforward?ports=80", V4, 400, "does not have a host assigned"),
+        (
+            "unplaced/portforward?ports=80",
+            V4,
+            400,
+            "does not have a host assigned",
+        ),
     ] {
         let path = format!("{PODS}/{path}");
-        let error = Channels::open_as(&context, &path, protocol).await.unwrap_err();
+        let error = Channels::open_as(&context, &path, protocol)
+            .await
+            .unwrap_err();
         assert_eq!(error.code(), Some(code), "{path}: {error}");
         assert!(error.to_string().contains(why), "{path}: {error}");
     }
-    let plain = server.post(&format!("{PODS}/p/portforward"), json!({})).await;
+    let plain = server
+        .post(&format!("{PODS}/p/portforward"), json!({}))
+        .await;
     let plain = plain.expect(400);
-    assert!(plain["message"].as_str().unwrap().contains("upgrade"), "{plain}");
+    assert!(
+        plain["message"].as_str().unwrap().contains("upgrade"),
+        "{plain}"
+    );
 }

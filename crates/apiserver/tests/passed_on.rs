@@ -67,7 +67,8 @@ async fn pages() -> SocketAddr {
 
 async fn pod(server: &Server) -> Agent {
     let agent = agent::pod(server).await;
-    agent.ports.lock().insert(80, pages().await);
+    let pages = pages().await;
+    agent.ports.lock().insert(80, pages);
     agent
 }
 
@@ -76,7 +77,11 @@ async fn ask(server: &Server, method: &str, path: &str, headers: &[(&str, &str)]
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let body = Bytes::from_static(if method == "GET" || method == "HEAD" { b"" } else { b"sent" });
+    let body = Bytes::from_static(if method == "GET" || method == "HEAD" {
+        b""
+    } else {
+        b"sent"
+    });
     server.send(request.body(body).unwrap()).await
 }
 
@@ -86,7 +91,11 @@ async fn requests_reach_the_pod_as_they_are() {
     let agent = pod(&server).await;
     for (method, rest, uri) in [
         ("GET", "/", "/"),
-        ("GET", "/a%2Fb//c/?x=%20&timeout=1ms", "/a%2Fb//c/?x=%20&timeout=1ms"),
+        (
+            "GET",
+            "/a%2Fb//c/?x=%20&timeout=1ms",
+            "/a%2Fb//c/?x=%20&timeout=1ms",
+        ),
         ("POST", "", "/"),
         ("PUT", "/put", "/put"),
         ("PATCH", "/patch", "/patch"),
@@ -100,7 +109,10 @@ async fn requests_reach_the_pod_as_they_are() {
         }
         let said = answer.expect(200);
         let body = if method == "GET" { "" } else { "sent" };
-        assert_eq!((&said["method"], &said["uri"], &said["body"]), (&json!(method), &json!(uri), &json!(body)));
+        assert_eq!(
+            (&said["method"], &said["uri"], &said["body"]),
+            (&json!(method), &json!(uri), &json!(body))
+        );
         let forwarded = path.split('?').next().unwrap();
         assert_eq!(said["headers"]["x-forwarded-uri"], forwarded);
         assert_eq!(said["headers"]["accept"], "image/png");
@@ -126,10 +138,21 @@ async fn who_asks_stays_with_this_server() {
     let path = format!("{PODS}/p/proxy/x");
     let said = ask(&server, "GET", &path, &given).await.expect(200);
     let headers = &said["headers"];
-    for (name, want) in [("cookie", "kept=1"), ("host", "api:6443"), ("x-forwarded-host", "api:6443"), ("x-forwarded-proto", "https")] {
+    for (name, want) in [
+        ("cookie", "kept=1"),
+        ("host", "api:6443"),
+        ("x-forwarded-host", "api:6443"),
+        ("x-forwarded-proto", "https"),
+    ] {
         assert_eq!(headers[name], want, "{name}");
     }
-    for gone in ["authorization", "x-remote-user", "x-remote-extra-scopes", "x-named", "keep-alive"] {
+    for gone in [
+        "authorization",
+        "x-remote-user",
+        "x-remote-extra-scopes",
+        "x-named",
+        "keep-alive",
+    ] {
         assert!(headers[gone].is_null(), "{gone}");
     }
 }
@@ -148,12 +171,19 @@ async fn answers_come_back_as_they_are() {
     let teapot = ask(&server, "GET", &format!("{proxy}/teapot"), &[]).await;
     assert_eq!(teapot.code, 418);
     for (name, code, why) in [
-        ("p:81", 503, "error trying to reach service: connection refused"),
+        (
+            "p:81",
+            503,
+            "error trying to reach service: connection refused",
+        ),
         ("none", 404, "pods \"none\" not found"),
         ("ftp:p:21", 400, "invalid pod request"),
         ("p:nothing", 400, "no such port"),
     ] {
-        let refused = server.get(&format!("{PODS}/{name}/proxy/")).await.expect(code);
+        let refused = server
+            .get(&format!("{PODS}/{name}/proxy/"))
+            .await
+            .expect(code);
         let message = refused["message"].as_str().unwrap();
         assert!(message.contains(why), "{name}: {message}");
     }
@@ -169,10 +199,11 @@ async fn a_service_leads_to_a_ready_pod() {
     server.post(services, service).await.expect(201);
     let web = format!("{services}/web:8080/proxy/x");
     let none = server.get(&web).await.expect(503);
-    assert_eq!(none["message"], "no endpoints available for service \"web:8080\"");
-    let endpoint = |pod: &str, ready: bool| {
-        json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": pod}})
-    };
+    assert_eq!(
+        none["message"],
+        "no endpoints available for service \"web:8080\""
+    );
+    let endpoint = |pod: &str, ready: bool| json!({"addresses": ["10.0.0.1"], "conditions": {"ready": ready}, "targetRef": {"kind": "Pod", "name": pod}});
     let slice = json!({
         "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
         "addressType": "IPv4",
@@ -190,15 +221,28 @@ async fn a_service_leads_to_a_ready_pod() {
     for (name, code, why) in [
         ("web", 503, "no endpoints available"),
         ("web:other", 503, "no endpoints available"),
-        ("web:81", 503, "no service port 81 found for service \"web\""),
+        (
+            "web:81",
+            503,
+            "no service port 81 found for service \"web\"",
+        ),
         ("none:80", 404, "not found"),
         ("a:b:c:d", 400, "invalid service request"),
     ] {
         let path = format!("{services}/{name}/proxy/");
         let refused = server.get(&path).await.expect(code);
-        assert!(refused["message"].as_str().unwrap().contains(why), "{name}: {refused}");
+        assert!(
+            refused["message"].as_str().unwrap().contains(why),
+            "{name}: {refused}"
+        );
     }
-    assert!(agent.forwarded.lock().iter().all(|target| target.port == 80));
+    assert!(
+        agent
+            .forwarded
+            .lock()
+            .iter()
+            .all(|target| target.port == 80)
+    );
 }
 
 /// A WebSocket that sends back what it gets, where the client speaks `echo`.
@@ -212,7 +256,9 @@ async fn echo() -> SocketAddr {
     };
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
-        let mut socket = tokio_tungstenite::accept_hdr_async(stream, taken).await.unwrap();
+        let mut socket = tokio_tungstenite::accept_hdr_async(stream, taken)
+            .await
+            .unwrap();
         while let Some(Ok(message)) = socket.next().await {
             let _ = socket.send(message).await;
         }
@@ -224,7 +270,8 @@ async fn echo() -> SocketAddr {
 async fn a_web_socket_goes_through() {
     let server = Server::start().await;
     let agent = pod(&server).await;
-    agent.ports.lock().insert(81, echo().await);
+    let echo = echo().await;
+    agent.ports.lock().insert(81, echo);
     let (context, _stop) = server.context().await;
     let path = format!("{PODS}/p:81/proxy/socket");
     let mut open = Channels::open_as(&context, &path, "echo").await.unwrap();
@@ -234,6 +281,8 @@ async fn a_web_socket_goes_through() {
     }
     // One that is no WebSocket answers as it does.
     let path = format!("{PODS}/p/proxy/teapot");
-    let refused = Channels::open_as(&context, &path, "echo").await.unwrap_err();
+    let refused = Channels::open_as(&context, &path, "echo")
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Some(418));
 }

@@ -71,11 +71,7 @@ impl Channels {
         }
     }
 
-    async fn connect(
-        context: &Context,
-        path: &str,
-        protocol: &'static str,
-    ) -> Result<Self, Error> {
+    async fn connect(context: &Context, path: &str, protocol: &'static str) -> Result<Self, Error> {
         let server: Uri = context
             .server
             .parse()

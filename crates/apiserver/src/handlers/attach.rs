@@ -5,8 +5,6 @@
 //! the input has ended; in version 4 only the connection's end does. Outputs are those of the log
 //! from now on: the log is what every other reader sees too.
 
-use std::time::Duration;
-
 use api::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinTarget};
@@ -61,7 +59,7 @@ pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
         };
         Input::start(agent, target)
     });
-    Ok(handshake.serve(call, |socket| serve(socket, outputs, input)))
+    handshake.serve(call, |socket| serve(socket, outputs, input))
 }
 
 /// What the container prints from now on. It is asked for although nobody may want it: by it the

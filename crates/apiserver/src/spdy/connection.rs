@@ -46,6 +46,13 @@ pub struct Connection {
 impl Connection {
     /// Speaks SPDY/3.1 as a server does over any stream of bytes.
     pub fn start(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
+        Self::begin(io, SILENCE)
+    }
+
+    pub(super) fn begin(
+        io: impl AsyncRead + AsyncWrite + Send + 'static,
+        silence: Duration,
+    ) -> Self {
         let (from, to) = tokio::io::split(io);
         let (out, queued) = Outgoing::new();
         let shared = Arc::new(Shared::new(out));
@@ -55,6 +62,7 @@ impl Connection {
             opened: open,
             room: Arc::new(Semaphore::new(ROOM)),
             credit: Credit::new(0),
+            silence,
         };
         Self {
             opened,
@@ -177,6 +185,7 @@ struct Reading {
     opened: mpsc::Sender<Stream>,
     room: Arc<Semaphore>,
     credit: Arc<Credit>,
+    silence: Duration,
 }
 
 /// The connection has ended, in one way or another.
@@ -187,7 +196,7 @@ impl Reading {
         let mut frames = FramedRead::with_capacity(from, Decoder::default(), 64 << 10);
         let mut asked = false;
         loop {
-            let frame = match tokio::time::timeout(SILENCE, frames.next()).await {
+            let frame = match tokio::time::timeout(self.silence, frames.next()).await {
                 Ok(Some(Ok(frame))) => frame,
                 Ok(Some(Err(fault))) => {
                     self.goodbye(&fault);

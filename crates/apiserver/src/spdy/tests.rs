@@ -1,5 +1,7 @@
 //! Frames as other implementations write them, frames that nobody should write, and streams over a connection in memory.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use tokio::io::DuplexStream;
@@ -86,11 +88,29 @@ fn frames_are_these_bytes() {
     for (frame, want) in [
         (data(false, "abc"), "0000000300000003616263"),
         (data(true, ""), "0000000301000000"),
-        (Frame::RstStream { stream: 1, status: 5 }, "80030003000000080000000100000005"),
-        (Frame::Settings(vec![(7, 65_536)]), "800300040000000c000000010000000700010000"),
+        (
+            Frame::RstStream {
+                stream: 1,
+                status: 5,
+            },
+            "80030003000000080000000100000005",
+        ),
+        (
+            Frame::Settings(vec![(7, 65_536)]),
+            "800300040000000c000000010000000700010000",
+        ),
         (Frame::Ping(2), "800300060000000400000002"),
-        (Frame::GoAway { last: 9, status: 1 }, "80030007000000080000000900000001"),
-        (Frame::WindowUpdate { stream: 1, delta: 9 }, "80030009000000080000000100000009"),
+        (
+            Frame::GoAway { last: 9, status: 1 },
+            "80030007000000080000000900000001",
+        ),
+        (
+            Frame::WindowUpdate {
+                stream: 1,
+                delta: 9,
+            },
+            "80030009000000080000000100000009",
+        ),
     ] {
         assert_eq!(hex::encode(written([frame.clone()])), want);
         assert_eq!(all(&hex::decode(want).unwrap()).unwrap(), [frame]);
@@ -104,9 +124,22 @@ fn what_is_written_is_read_again() {
     let (stream, fin) = (1, true);
     let frames = vec![
         opening(1, "data"),
-        Frame::SynReply { stream, fin, headers: Headers::default() },
-        Frame::Headers { stream, fin, headers: many.clone() },
-        Frame::SynStream { stream, fin, unidirectional: true, headers: many },
+        Frame::SynReply {
+            stream,
+            fin,
+            headers: Headers::default(),
+        },
+        Frame::Headers {
+            stream,
+            fin,
+            headers: many.clone(),
+        },
+        Frame::SynStream {
+            stream,
+            fin,
+            unidirectional: true,
+            headers: many,
+        },
     ];
     assert_eq!(all(&written(frames.clone())).unwrap(), frames);
 }
@@ -115,7 +148,12 @@ fn what_is_written_is_read_again() {
 fn long_data_comes_in_pieces() {
     let bytes = Bytes::from(vec![7; 3 * LONGEST_DATA + 1]);
     let stream = 5;
-    let frames = all(&written([Frame::Data { stream, fin: true, bytes }])).unwrap();
+    let frames = all(&written([Frame::Data {
+        stream,
+        fin: true,
+        bytes,
+    }]))
+    .unwrap();
     let pieces: Vec<(usize, bool)> = frames
         .iter()
         .map(|frame| match frame {
@@ -141,31 +179,70 @@ fn what_nobody_should_send_is_a_fault() {
         frame.extend(1u32.to_be_bytes());
         [frame, out].concat()
     };
-    let bomb = packed(&[&[0, 0, 0, 1, 0, 0, 0, 1, b'a', 0, 1, 0, 0][..], &[0; 1 << 17]].concat());
+    let bomb = packed(
+        &[
+            &[0, 0, 0, 1, 0, 0, 0, 1, b'a', 0, 1, 0, 0][..],
+            &[0; 1 << 17],
+        ]
+        .concat(),
+    );
     assert!(bomb.len() < 4096, "it is small while it is packed");
     for (what, bytes) in [
         ("another version", hex::decode("8002000600000004").unwrap()),
-        ("a control frame that is too long", hex::decode("80030001ffffffff").unwrap()),
-        ("data of no stream", hex::decode("0000000000000001").unwrap()),
-        ("a stream without a number", hex::decode("80030003000000080000000000000005").unwrap()),
-        ("a short ping", hex::decode("8003000600000003000000").unwrap()),
-        ("a long ping", hex::decode("80030006000000050000000200").unwrap()),
+        (
+            "a control frame that is too long",
+            hex::decode("80030001ffffffff").unwrap(),
+        ),
+        (
+            "data of no stream",
+            hex::decode("0000000000000001").unwrap(),
+        ),
+        (
+            "a stream without a number",
+            hex::decode("80030003000000080000000000000005").unwrap(),
+        ),
+        (
+            "a short ping",
+            hex::decode("8003000600000003000000").unwrap(),
+        ),
+        (
+            "a long ping",
+            hex::decode("80030006000000050000000200").unwrap(),
+        ),
         ("an empty opening", hex::decode("8003000100000000").unwrap()),
-        ("settings that are not there", hex::decode("8003000400000004ffffffff").unwrap()),
-        ("headers that are not packed", hex::decode("800300080000000800000001ffffffff").unwrap()),
+        (
+            "settings that are not there",
+            hex::decode("8003000400000004ffffffff").unwrap(),
+        ),
+        (
+            "headers that are not packed",
+            hex::decode("800300080000000800000001ffffffff").unwrap(),
+        ),
         ("headers that unpack without end", bomb),
         ("more names than there are", packed(b"\0\0\0\x09")),
-        ("a name that is longer than all", packed(b"\0\0\0\x01\xff\xff\xff\xff")),
+        (
+            "a name that is longer than all",
+            packed(b"\0\0\0\x01\xff\xff\xff\xff"),
+        ),
         ("no name", packed(b"\0\0\0\x01\0\0\0\0\0\0\0\0")),
-        ("one name twice", packed(b"\0\0\0\x02\0\0\0\x01a\0\0\0\0\0\0\0\x01a\0\0\0\0")),
-        ("a name that is no text", packed(b"\0\0\0\x01\0\0\0\x01\xff\0\0\0\0")),
+        (
+            "one name twice",
+            packed(b"\0\0\0\x02\0\0\0\x01a\0\0\0\0\0\0\0\x01a\0\0\0\0"),
+        ),
+        (
+            "a name that is no text",
+            packed(b"\0\0\0\x01\0\0\0\x01\xff\0\0\0\0"),
+        ),
         ("something behind the headers", packed(b"\0\0\0\0x")),
     ] {
         let read = all(&bytes);
         assert!(read.is_err(), "{what}: {read:?}");
     }
     // What is not known is to be left alone.
-    let unknown = [hex::decode("80030020010000020000").unwrap(), written([Frame::Ping(1)])];
+    let unknown = [
+        hex::decode("80030020010000020000").unwrap(),
+        written([Frame::Ping(1)]),
+    ];
     assert_eq!(all(&unknown.concat()).unwrap(), [Frame::Ping(1)]);
 }
 
@@ -196,9 +273,14 @@ impl tokio_util::codec::Encoder<Frame> for Codec {
 
 impl Wire {
     fn new() -> (Self, Connection) {
+        Self::within(Duration::from_secs(60))
+    }
+
+    /// With a server that waits so long before it asks.
+    fn within(silence: Duration) -> (Self, Connection) {
         let (client, server) = tokio::io::duplex(64 << 10);
         let framed = Framed::new(client, Codec::default());
-        (Self { framed }, Connection::start(server))
+        (Self { framed }, Connection::begin(server, silence))
     }
 
     async fn send(&mut self, frame: Frame) {
@@ -277,7 +359,15 @@ async fn resets_are_told_and_heard() {
     for (frame, id, why) in [
         (opening(5, "data"), 5, status::PROTOCOL_ERROR),
         (opening(6, "data"), 6, status::PROTOCOL_ERROR),
-        (Frame::Data { stream: 9, fin: false, bytes: "x".into() }, 9, status::INVALID_STREAM),
+        (
+            Frame::Data {
+                stream: 9,
+                fin: false,
+                bytes: "x".into(),
+            },
+            9,
+            status::INVALID_STREAM,
+        ),
     ] {
         wire.send(frame).await;
         assert_eq!(wire.next().await, reset(id, why));
@@ -303,29 +393,52 @@ async fn a_window_counts_once_the_client_has_one() {
         }
     }
     let free = sent.await.unwrap();
-    wire.send(Frame::Settings(vec![(INITIAL_WINDOW_SIZE, 10)])).await;
+    wire.send(Frame::Settings(vec![(INITIAL_WINDOW_SIZE, 10)]))
+        .await;
     let stream = wire.open(3, &mut connection).await;
     let mut blocked = tokio::spawn(async move {
         stream.writer.write(vec![2; 25].into()).await.unwrap();
         stream
     });
     // All streams together have used up theirs.
-    wire.send(Frame::WindowUpdate { stream: 0, delta: 200_000 }).await;
+    wire.send(Frame::WindowUpdate {
+        stream: 0,
+        delta: 200_000,
+    })
+    .await;
     let length = |frame| match frame {
-        Some(Frame::Data { stream: 3, bytes, .. }) => bytes.len(),
+        Some(Frame::Data {
+            stream: 3, bytes, ..
+        }) => bytes.len(),
         other => panic!("{other:?}"),
     };
     assert_eq!(length(wire.next().await), 10);
-    wire.send(Frame::WindowUpdate { stream: 3, delta: 14 }).await;
+    wire.send(Frame::WindowUpdate {
+        stream: 3,
+        delta: 14,
+    })
+    .await;
     assert_eq!(length(wire.next().await), 14);
     wire.send(Frame::Ping(1)).await;
     assert_eq!(wire.next().await, Some(Frame::Ping(1)));
     assert!(futures::poll!(&mut blocked).is_pending());
-    wire.send(Frame::WindowUpdate { stream: 3, delta: 1 }).await;
+    wire.send(Frame::WindowUpdate {
+        stream: 3,
+        delta: 1,
+    })
+    .await;
     assert_eq!(length(wire.next().await), 1);
     let _stream = blocked.await.unwrap();
-    wire.send(Frame::WindowUpdate { stream: 1, delta: u32::MAX >> 1 }).await;
-    wire.send(Frame::WindowUpdate { stream: 1, delta: u32::MAX >> 1 }).await;
+    wire.send(Frame::WindowUpdate {
+        stream: 1,
+        delta: u32::MAX >> 1,
+    })
+    .await;
+    wire.send(Frame::WindowUpdate {
+        stream: 1,
+        delta: u32::MAX >> 1,
+    })
+    .await;
     assert_eq!(wire.next().await, reset(1, status::FLOW_CONTROL_ERROR));
     drop(free);
 }
@@ -338,7 +451,10 @@ async fn who_is_read_may_send_more() {
         wire.data(1, false, vec![1; LONGEST_DATA]).await;
     }
     for _ in 0..2 {
-        assert_eq!(stream.reader.read().await.unwrap().unwrap().len(), LONGEST_DATA);
+        assert_eq!(
+            stream.reader.read().await.unwrap().unwrap().len(),
+            LONGEST_DATA
+        );
     }
     let mut told = [wire.next().await.unwrap(), wire.next().await.unwrap()];
     told.sort_by_key(|frame| matches!(frame, Frame::WindowUpdate { stream: 1, .. }));
@@ -378,7 +494,10 @@ async fn what_is_malformed_ends_the_connection() {
     tokio::io::AsyncWriteExt::write_all(raw, &[0x80, 2, 0, 6, 0, 0, 0, 4])
         .await
         .unwrap();
-    assert_eq!(wire.next().await, Some(Frame::GoAway { last: 1, status: 1 }));
+    assert_eq!(
+        wire.next().await,
+        Some(Frame::GoAway { last: 1, status: 1 })
+    );
     assert_eq!(wire.next().await, None);
     assert_eq!(stream.reader.read().await, Err(Broken));
     assert!(connection.accept().await.is_none());
@@ -399,9 +518,9 @@ async fn closing_writes_what_is_queued() {
     assert_eq!(ends.len(), 3);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn who_is_silent_is_asked_and_then_given_up() {
-    let (mut wire, mut connection) = Wire::new();
+    let (mut wire, mut connection) = Wire::within(Duration::from_millis(50));
     let mut stream = wire.open(1, &mut connection).await;
     assert_eq!(wire.next().await, Some(Frame::Ping(2)));
     wire.send(Frame::Ping(2)).await;

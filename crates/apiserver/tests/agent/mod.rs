@@ -110,7 +110,9 @@ impl Node for Agent {
         tokio::spawn(async move {
             let (out, _) = tokio::join!(outward(reader, &responses), inward(requests, writer));
             if let Err(error) = out {
-                let _ = responses.send(Err(Status::aborted(error.to_string()))).await;
+                let _ = responses
+                    .send(Err(Status::aborted(error.to_string())))
+                    .await;
             }
         });
         let responses = stream::poll_fn(move |cx| queue.poll_recv(cx));

@@ -81,17 +81,23 @@ fn any_spdy_frames_are_read_or_refused() {
         }
         match random.percent(80) {
             true => damage(bytes.to_vec(), random),
-            false => (0..random.below(100)).map(|_| random.bits() as u8).collect(),
+            false => (0..random.below(100))
+                .map(|_| random.bits() as u8)
+                .collect(),
         }
     };
-    prove("any_spdy_frames_are_read_or_refused", make, |sent: &Vec<u8>| {
-        let (count, most) = memory::most(|| read(sent, 1 + sent.len() / 3));
-        if count > sent.len() / 8 + 5 {
-            return Err(format!("{count} frames of {} bytes", sent.len()));
-        }
-        if most > MOST_BYTES {
-            return Err(format!("{most} bytes are held for {}", sent.len()));
-        }
-        Ok(())
-    });
+    prove(
+        "any_spdy_frames_are_read_or_refused",
+        make,
+        |sent: &Vec<u8>| {
+            let (count, most) = memory::most(|| read(sent, 1 + sent.len() / 3));
+            if count > sent.len() / 8 + 5 {
+                return Err(format!("{count} frames of {} bytes", sent.len()));
+            }
+            if most > MOST_BYTES {
+                return Err(format!("{most} bytes are held for {}", sent.len()));
+            }
+            Ok(())
+        },
+    );
 }

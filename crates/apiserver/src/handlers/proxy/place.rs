@@ -80,7 +80,8 @@ impl Place {
         port: impl FnOnce(&PodSpec) -> Result<u16, Status>,
     ) -> Result<Self, Status> {
         let (resource, namespace) = (Resource::of::<Pod>(), call.namespace());
-        let pod = call.server.read(resource.key(namespace, name).as_bytes());
+        let key = resource.key(namespace, name);
+        let pod = call.server.read(key.as_bytes());
         let pod = pod
             .await?
             .ok_or_else(|| Status::not_found(resource, name))?;
@@ -111,7 +112,8 @@ impl Place {
     async fn behind(call: &Call, asked: &Asked<'_>) -> Result<Self, Status> {
         let Asked { scheme, name, port } = *asked;
         let (resource, namespace) = (Resource::of::<Service>(), call.namespace());
-        let service = call.server.read(resource.key(namespace, name).as_bytes());
+        let key = resource.key(namespace, name);
+        let service = call.server.read(key.as_bytes());
         let service = service
             .await?
             .ok_or_else(|| Status::not_found(resource, name))?;
@@ -212,7 +214,7 @@ fn of_slice(slice: &EndpointSlice, name: &str) -> Vec<(String, u16)> {
     let Some(number) = number else {
         return Vec::new();
     };
-    let pods = slice.endpoints.iter().filter_map(ready_pod);
+    let pods = slice.endpoints.iter().flatten().filter_map(ready_pod);
     pods.map(|pod| (pod, number)).collect()
 }
 
