@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent::{Clock, Config, Service};
 use client::node::node_client::NodeClient;
-use client::node::{LogStream, LogsRequest};
+use client::node::{LogStream, LogsRequest, PortForwardRequest, PortForwardTarget};
 use client::simulated::Simulated;
 use client::tls::Identity;
 use client::{Client, Patch};
@@ -78,6 +78,21 @@ async fn read(
         all.extend_from_slice(&chunk.data);
     }
     Ok(String::from_utf8(all).unwrap())
+}
+
+async fn forward(
+    address: SocketAddr,
+    identity: &Identity,
+    target: PortForwardTarget,
+) -> Result<(), tonic::Status> {
+    let channel = client::node::channel(address, identity).unwrap();
+    let first = PortForwardRequest {
+        target: Some(target),
+        ..PortForwardRequest::default()
+    };
+    let requests = futures::stream::iter([first]);
+    NodeClient::new(channel).port_forward(requests).await?;
+    Ok(())
 }
 
 fn request(container: &str) -> LogsRequest {
@@ -221,7 +236,22 @@ async fn logs_are_for_servers() {
         ..request("main")
     };
     assert_eq!(code(&server, bad_time).await, Code::InvalidArgument);
+    let refused = async |identity: &Identity, pod: &str, port| {
+        let target = PortForwardTarget {
+            namespace: "default".into(),
+            pod: pod.into(),
+            port,
+            ..PortForwardTarget::default()
+        };
+        forward(address, identity, target).await.unwrap_err().code()
+    };
+    // Scripted guests listen nowhere.
+    assert_eq!(refused(&server, "p", 80).await, Code::Unavailable);
+    assert_eq!(refused(&server, "p", 0).await, Code::InvalidArgument);
+    assert_eq!(refused(&server, "p", 1 << 16).await, Code::InvalidArgument);
+    assert_eq!(refused(&server, "none", 80).await, Code::NotFound);
     let node = authority.identity("system:nodes", "system:node:n2");
+    assert_eq!(refused(&node, "p", 80).await, Code::PermissionDenied);
     assert_eq!(code(&node, request("main")).await, Code::PermissionDenied);
     let stranger = Authority::new().identity("system:carob:servers", "system:carob:server:s");
     let stranger = Identity {

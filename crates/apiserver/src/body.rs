@@ -19,6 +19,10 @@ pub(crate) type Body = client::Body;
 /// What every handler answers with.
 pub type Response = http::Response<Body>;
 
+/// In an answer's extensions: it comes from elsewhere, and is neither indented nor compressed here.
+#[derive(Clone, Copy)]
+pub(crate) struct AsItIs;
+
 /// What a body is cut into: large enough for TLS and HTTP/2 to work well, small enough that many
 /// lists at once do not fill memory.
 const CHUNK: usize = 128 * 1024;
@@ -111,6 +115,7 @@ pub(crate) fn bodiless(response: Response) -> Response {
     // The length is that of the whole document, which is not known where it has not changed.
     if let Some(length) = length
         && response.status() != http::StatusCode::NOT_MODIFIED
+        && response.extensions().get::<AsItIs>().is_none()
     {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());
     }

@@ -1,7 +1,7 @@
 //! Connections: TLS, HTTP/1.1 and HTTP/2, and their orderly end.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::body::{self, Response};
+use crate::body::{self, AsItIs, Response};
 use crate::identity::Identity;
 use crate::negotiate;
 use crate::payload::Payload;
@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     pub(crate) identity: Identity,
     /// The user whose certificate was shown, where it is good only while the cluster keeps the user.
     pub(crate) user: Option<CertifiedUser>,
+    /// The address of the other end; none of callers in this process.
+    pub(crate) peer: Option<IpAddr>,
     /// The other end is on this machine: compressing for it only burns the CPU that both share.
     pub(crate) local: bool,
     /// Fires when watches and other streams must end.
@@ -154,10 +156,11 @@ impl ApiServer {
             .headers_mut()
             .entry(CACHE_CONTROL)
             .or_insert(const { HeaderValue::from_static("no-cache, private") });
-        if pretty {
+        let as_it_is = response.extensions().get::<AsItIs>().is_some();
+        if pretty && !as_it_is {
             response = body::indented(response).await;
         }
-        match (head, gzip) {
+        match (head, gzip && !as_it_is) {
             (true, _) => body::bodiless(response),
             (false, true) => body::compress(response),
             (false, false) => response,
@@ -225,6 +228,7 @@ impl ApiServer {
         let connection = Connection {
             identity,
             user,
+            peer: Some(peer.ip()),
             local,
             shutdown,
         };

@@ -34,6 +34,8 @@ const IN_FORCE_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) struct Call {
     pub(crate) server: ApiServer,
     pub(crate) identity: Identity,
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
     pub(crate) verb: Verb,
     pub(crate) resource: &'static Resource,
     pub(crate) path: ResourcePath,
@@ -43,6 +45,8 @@ pub(crate) struct Call {
     pub(crate) upgrade: Option<OnUpgrade>,
     pub(crate) form: Form,
     pub(crate) body: Bytes,
+    /// The body of a request that is passed on.
+    pub(crate) unread_body: Mutex<Option<Payload>>,
     pub(crate) connection: Connection,
     /// What the body has that nothing reads: said of a write that is refused, too.
     pub(crate) unread: Mutex<Vec<String>>,
@@ -166,14 +170,18 @@ impl ApiServer {
         let resource = api::resource::by_path(&path.group, &path.version, &path.plural);
         let kind = Kind::of_resource(verb, &path, resource);
         let media = negotiate::form(&head.headers).map_or(Media::Json, |form| form.media);
-        let limit = timeout(&query);
+        // One that is passed on may be answered whenever it is.
+        let limit = (!path.passes_on()).then(|| timeout(&query));
         let served = Box::pin(async {
             let call = self.call(connection, path, query, head, body, verb, resource);
             self.serve_call(call.await?).await
         });
-        let answer = tokio::time::timeout(limit, served)
-            .await
-            .unwrap_or_else(|_| Ok(respond::overdue()));
+        let answer = match limit {
+            Some(limit) => tokio::time::timeout(limit, served)
+                .await
+                .unwrap_or_else(|_| Ok(respond::overdue())),
+            None => served.await,
+        };
         (
             kind,
             answer.unwrap_or_else(|status| respond::error(&status, media)),
@@ -214,17 +222,19 @@ impl ApiServer {
             .await?;
         let resource = resource.ok_or_else(Status::no_such_resource)?;
         allowed_here(resource, verb, &path)?;
-        let form = negotiate::form(&headers).ok_or_else(|| {
-            Status::not_acceptable(
-                "application/json, application/yaml, application/vnd.kubernetes.protobuf",
-            )
-        })?;
-        fits(form.shape, verb)?;
-        shown_in_rows(form, &query)?;
-        let body = body.read(&self.inner.room, BODY_LIMIT).await?;
+        let form = match path.passes_on() {
+            true => Form::JSON,
+            false => form(&headers, verb, &query)?,
+        };
+        let (body, unread_body) = match path.passes_on() {
+            true => (Bytes::new(), Some(body)),
+            false => (body.read(&self.inner.room, BODY_LIMIT).await?, None),
+        };
         Ok(Call {
             server: self.clone(),
             identity,
+            method: head.method,
+            uri: head.uri,
             verb,
             resource,
             path,
@@ -233,6 +243,7 @@ impl ApiServer {
             upgrade: head.extensions.remove(),
             form,
             body,
+            unread_body: Mutex::new(unread_body),
             connection,
             unread: Mutex::default(),
         })
@@ -342,6 +353,18 @@ fn allowed_here(resource: &Resource, verb: Verb, path: &ResourcePath) -> Result<
     } else {
         Err(Status::method_not_allowed())
     }
+}
+
+/// The form of answer that is asked for, where it goes with what is to be done.
+fn form(headers: &HeaderMap, verb: Verb, query: &Query) -> Result<Form, Status> {
+    let form = negotiate::form(headers).ok_or_else(|| {
+        Status::not_acceptable(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )
+    })?;
+    fits(form.shape, verb)?;
+    shown_in_rows(form, query)?;
+    Ok(form)
 }
 
 /// Whether the answer is one object, or a list, as the metadata that is asked for says.

@@ -98,6 +98,12 @@ impl ResourcePath {
         })
     }
 
+    /// Whether such a request is passed on as it is: this server reads neither what it accepts nor its body.
+    pub(crate) fn passes_on(&self) -> bool {
+        let proxied = matches!(self.plural.as_str(), "pods" | "services");
+        self.group.is_empty() && proxied && self.subresource.as_deref() == Some("proxy")
+    }
+
     /// What is to be done with it.
     pub(crate) fn verb(&self, method: &Method, query: &Query) -> Verb {
         match *method {

@@ -39,6 +39,7 @@ impl Transport for InProcess {
         let connection = Connection {
             identity: self.identity.clone(),
             user: None,
+            peer: None,
             local: true,
             shutdown: CancellationToken::new(),
         };

@@ -49,7 +49,19 @@ impl Channels {
     /// # Errors
     /// When the server can't be reached, or refuses.
     pub async fn open(context: &Context, path: &str) -> Result<Self, Error> {
-        let opening = Self::connect(context, path);
+        Self::open_as(context, path, PROTOCOL).await
+    }
+
+    /// The same in another protocol that has channels, such as `v4.channel.k8s.io`.
+    ///
+    /// # Errors
+    /// When the server can't be reached, or refuses.
+    pub async fn open_as(
+        context: &Context,
+        path: &str,
+        protocol: &'static str,
+    ) -> Result<Self, Error> {
+        let opening = Self::connect(context, path, protocol);
         match tokio::time::timeout(CONNECT, opening).await {
             Ok(opened) => opened,
             Err(_) => Err(Error::Timeout {
@@ -59,7 +71,7 @@ impl Channels {
         }
     }
 
-    async fn connect(context: &Context, path: &str) -> Result<Self, Error> {
+    async fn connect(context: &Context, path: &str, protocol: &'static str) -> Result<Self, Error> {
         let server: Uri = context
             .server
             .parse()
@@ -75,7 +87,7 @@ impl Channels {
         // What a person types goes out as it is typed.
         tcp.set_nodelay(true).map_err(failed)?;
         let stream = tls.connect(name, tcp).await.map_err(failed)?;
-        let request = request(context, path)?;
+        let request = request(context, path, protocol)?;
         match tokio_tungstenite::client_async(request, stream).await {
             Ok((socket, _)) => Ok(Self { socket }),
             Err(tungstenite::Error::Http(answer)) => {
@@ -135,7 +147,11 @@ fn broken(error: tungstenite::Error) -> Error {
     Error::transport("the streams of the container", error)
 }
 
-fn request(context: &Context, path: &str) -> Result<http::Request<()>, Error> {
+fn request(
+    context: &Context,
+    path: &str,
+    protocol: &'static str,
+) -> Result<http::Request<()>, Error> {
     let invalid = |e: String| Error::Invalid(format!("{path}: {e}"));
     let server = context.server.trim_end_matches('/');
     let url = server.replacen("https://", "wss://", 1) + path;
@@ -145,7 +161,7 @@ fn request(context: &Context, path: &str) -> Result<http::Request<()>, Error> {
     let headers = request.headers_mut();
     headers.insert(
         header::SEC_WEBSOCKET_PROTOCOL,
-        HeaderValue::from_static(PROTOCOL),
+        HeaderValue::from_static(protocol),
     );
     if let Credentials::Token(token) = &context.credentials {
         let mut value = HeaderValue::from_str(&format!("Bearer {token}"))

@@ -15,6 +15,13 @@ pub use crate::tls::SERVERS;
 /// that only passes input on has nothing to complain of then.
 pub const NOT_RUNNING: &str = "is not running";
 
+/// What one call may have on its way in either direction before its reader takes it, in bytes.
+pub const STREAM_WINDOW: u32 = 128 << 10;
+/// The same of all calls on one connection: so many that some whose readers take nothing do not hold up the others.
+pub const CONNECTION_WINDOW: u32 = 64 << 20;
+/// How many calls one connection carries at once: each connection into a pod is one.
+pub const MOST_STREAMS: u32 = 10_000;
+
 #[expect(
     missing_docs,
     clippy::allow_attributes,
@@ -36,6 +43,8 @@ pub fn channel(address: SocketAddr, identity: &Identity) -> Result<Channel, Erro
         .and_then(|endpoint| endpoint.tls_config(identity.tonic_client(&address.ip().to_string())))
         .map_err(|error| Error::transport(context(), error))?;
     Ok(endpoint
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .connect_timeout(Duration::from_secs(2))
         .tcp_keepalive(Some(Duration::from_secs(5)))
         .connect_lazy())

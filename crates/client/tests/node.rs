@@ -8,8 +8,8 @@ use authority::Authority;
 use bytes::Bytes;
 use client::{
     node::{
-        self, LogsChunk, LogsRequest, StdinRequest, StdinResponse, node_client::NodeClient,
-        node_server,
+        self, LogsChunk, LogsRequest, PortForwardRequest, PortForwardResponse, StdinRequest,
+        StdinResponse, node_client::NodeClient, node_server,
     },
     tls::Identity,
 };
@@ -42,6 +42,16 @@ impl node_server::Node for Agent {
         _: Request<Streaming<StdinRequest>>,
     ) -> Result<Response<StdinResponse>, Status> {
         Err(Status::unimplemented("no program reads here"))
+    }
+
+    type PortForwardStream =
+        Pin<Box<dyn Stream<Item = Result<PortForwardResponse, Status>> + Send>>;
+
+    async fn port_forward(
+        &self,
+        _: Request<Streaming<PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        Err(Status::unimplemented("no program listens here"))
     }
 }
 

@@ -159,6 +159,7 @@ impl Connecting {
             asked: named(self.asked),
             to: named(to),
             bound: Some(&self.bound),
+            judged: true,
         };
         arrival.meet(server, cx)
     }

@@ -139,7 +139,8 @@ impl Entrance {
             .pod_at(*to.ip())
             .ok_or(SocketError::Unreachable)?;
         // A pod cannot shut out its own node: NetworkPolicy's words.
-        if !self.is_own(*client.ip()) && !self.policies().lets_in(from, to) {
+        let judged = !self.is_own(*client.ip());
+        if judged && !self.policies().lets_in(from, to) {
             return Err(SocketError::Refused);
         }
         let arrival = Arrival {
@@ -147,6 +148,7 @@ impl Entrance {
             asked: to,
             to,
             bound: None,
+            judged,
         };
         std::future::poll_fn(|cx| arrival.meet(&server, cx)).await
     }

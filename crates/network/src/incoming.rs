@@ -68,6 +68,7 @@ impl Accept for Network {
             asked: to,
             to,
             bound: None,
+            judged: !is_hosts,
         };
         std::future::poll_fn(|cx| arrival.meet(&server, cx)).await
     }

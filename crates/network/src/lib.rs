@@ -13,6 +13,7 @@ pub mod conformance;
 mod connect;
 mod datagram;
 pub mod dns;
+mod enter;
 pub mod entrance;
 pub mod host_ports;
 mod incoming;

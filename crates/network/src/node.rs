@@ -1,7 +1,7 @@
 //! A node's network: which pod has which address.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::Semaphore;
 
 use crate::budget::Budget;
+use crate::enter::OwnPorts;
 use crate::link::Links;
 use crate::passing::Passing;
 use crate::pipe::Breaker;
@@ -105,6 +106,8 @@ struct Node {
     links: OnceLock<Links>,
     /// Counted up by each lookup, so that who takes the first address of a name is spread.
     turn: AtomicUsize,
+    /// What the node's own connections are told apart by.
+    own: OwnPorts,
 }
 
 /// One node's network. Clones are handles to the same network.
@@ -174,6 +177,7 @@ impl Network {
             table: RwLock::default(),
             links: OnceLock::new(),
             turn: AtomicUsize::new(0),
+            own: OwnPorts::default(),
         }))
     }
 
@@ -198,6 +202,11 @@ impl Network {
     /// The live pod that has an address of this node.
     pub(crate) fn pod_at(&self, address: Ipv4Addr) -> Option<Arc<Pod>> {
         self.0.pods.lock().by_address.get(&address)?.upgrade()
+    }
+
+    /// The next address that a connection of the node itself comes from.
+    pub(crate) fn own_address(&self, node: Ipv4Addr) -> SocketAddrV4 {
+        self.0.own.next(node)
     }
 
     pub(crate) fn table(&self) -> RwLockReadGuard<'_, Table> {

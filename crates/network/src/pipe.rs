@@ -186,6 +186,11 @@ impl Writer {
         state.wake_all();
     }
 
+    /// Whether this end has [closed](Self::close) the stream.
+    pub fn is_closed(&self) -> bool {
+        self.0.state.lock().write_closed
+    }
+
     /// Ends the stream at once: both ends see [`Broken::Reset`] and waiting bytes are dropped.
     pub fn reset(&self) {
         self.0.reset();

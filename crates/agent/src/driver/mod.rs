@@ -6,6 +6,7 @@
 //! plan wants to be made again (a token's renewal, say) is a line in the queue that all pods share.
 
 mod cell;
+mod forward;
 mod log;
 mod names;
 mod perform;

@@ -1,4 +1,4 @@
-//! What servers ask of this node: logs and standard input over gRPC, metrics over HTTP, all on the node's port.
+//! What servers ask of this node: logs, standard input and connections into pods over gRPC, metrics over HTTP, all on the node's port.
 
 use std::sync::Arc;
 
@@ -7,7 +7,8 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
-    LogStream, LogsChunk, LogsRequest, SERVERS, StdinRequest, StdinResponse, admit_server,
+    CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest,
+    SERVERS, STREAM_WINDOW, StdinRequest, StdinResponse, admit_server,
 };
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
@@ -20,7 +21,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::port;
+use super::{forward, port};
 use crate::driver::{Driver, Refusal};
 use crate::logs::{Options, Reading, Stream};
 
@@ -73,6 +74,9 @@ pub(crate) async fn serve(
         .with_state(metrics);
     let routes = tonic::service::Routes::from(page).add_service(containers);
     tonic::transport::Server::builder()
+        .max_concurrent_streams(MOST_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
@@ -111,6 +115,7 @@ struct Containers {
 #[tonic::async_trait]
 impl Node for Containers {
     type LogsStream = BoxStream<'static, Result<LogsChunk, Status>>;
+    type PortForwardStream = forward::Responses;
 
     async fn logs(
         &self,
@@ -118,7 +123,7 @@ impl Node for Containers {
     ) -> Result<Response<Self::LogsStream>, Status> {
         admit_server(&request)?;
         let request = request.into_inner();
-        let found = self.driver.log(&request).map_err(refusal)?;
+        let found = self.driver.log(&request).map_err(Status::from)?;
         let options = Options {
             after: found.after,
             ..options(&request, self.clock.now())?
@@ -144,7 +149,7 @@ impl Node for Containers {
         let target = first
             .and_then(|r| r.target)
             .ok_or_else(|| Status::invalid_argument("the first request names no container"))?;
-        if let Some(attached) = self.driver.stdin(&target).map_err(refusal)? {
+        if let Some(attached) = self.driver.stdin(&target).map_err(Status::from)? {
             // A server that vanished has ended the input: what came before it is all there is.
             let chunks = requests
                 .take_while(|request| std::future::ready(request.is_ok()))
@@ -153,12 +158,28 @@ impl Node for Containers {
         }
         Ok(Response::new(StdinResponse {}))
     }
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        admit_server(&request)?;
+        let mut requests = request.into_inner();
+        let first = requests.message().await?;
+        let target = first
+            .and_then(|r| r.target)
+            .ok_or_else(|| Status::invalid_argument("the first request names no port"))?;
+        let connection = self.driver.enter(&target).await?;
+        Ok(Response::new(forward::carry(connection, requests)))
+    }
 }
 
-fn refusal(why: Refusal) -> Status {
-    match why {
-        Refusal::Unknown(what) => Status::not_found(what),
-        Refusal::NotYet(what) => Status::failed_precondition(what),
+impl From<Refusal> for Status {
+    fn from(why: Refusal) -> Self {
+        match why {
+            Refusal::Unknown(what) => Status::not_found(what),
+            Refusal::NotYet(what) => Status::failed_precondition(what),
+        }
     }
 }
 

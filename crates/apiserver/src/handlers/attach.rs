@@ -5,35 +5,23 @@
 //! the input has ended; in version 4 only the connection's end does. Outputs are those of the log
 //! from now on: the log is what every other reader sees too.
 
-use std::time::Duration;
-
 use api::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinTarget};
 use futures::stream::{BoxStream, SelectAll, SplitStream};
 use futures::{SinkExt, Stream, StreamExt};
-use http::header::{
-    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
-};
-use http::{HeaderMap, StatusCode};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Message, Utf8Bytes};
 use tokio_util::task::AbortOnDropHandle;
-use tracing::debug;
 
-use super::container::{Agent, PodContainer};
+use super::container::{Agent, PodContainer, may_create};
+use super::websocket::{self, FAREWELL, Handshake, Socket, breach, close};
 use crate::body::Response;
 use crate::dispatch::Call;
-use crate::request::{Query, Verb};
+use crate::request::Query;
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -42,30 +30,13 @@ const STATUS: u8 = 3;
 const CLOSE: u8 = 255;
 /// The versions of the protocol that are spoken, the best first.
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
-/// The largest message that a client may send; kubectl sends 32 KiB.
-const LARGEST: usize = 1 << 20;
 /// Messages of input that wait for the agent.
 const WAITING: usize = 4;
-/// How long a client has to take the connection's end.
-const FAREWELL: Duration = Duration::from_secs(2);
-
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
 type Outputs = SelectAll<BoxStream<'static, (u8, Result<LogsChunk, tonic::Status>)>>;
 
 /// Answers a request for `…/pods/NAME/attach`.
 pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
-    if call.verb != Verb::Create {
-        // Who may only get would else be given a way to write, as in Kubernetes since 1.35.
-        let (server, resource) = (&call.server, Some(call.resource));
-        let judged = server.authorize(
-            &call.identity,
-            Verb::Create,
-            &call.path,
-            &call.query,
-            resource,
-        );
-        judged.await?;
-    }
+    may_create(call).await?;
     let pod = PodContainer::read(call).await?;
     let wanted = Wanted::read(&call.query)?;
     pod.may_run(call.name())?;
@@ -75,7 +46,10 @@ pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
     // Before the protocol is changed: kubectl shows the log of a container that has ended, but only
     // where it is refused.
     let outputs = outputs(call, &pod, &wanted, &mut agent).await?;
-    let handshake = Handshake::read(call)?;
+    let handshake = Handshake::read(call, &PROTOCOLS)?;
+    if handshake.protocol.is_none() {
+        return Err(websocket::none_spoken(&PROTOCOLS));
+    }
     let input = wanted.stdin.then(|| {
         let target = StdinTarget {
             namespace: pod.namespace,
@@ -85,23 +59,7 @@ pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
         };
         Input::start(agent, target)
     });
-    let response = handshake.response.map(|()| crate::body::joined([]));
-    let (upgrade, shutdown) = (handshake.upgrade, call.connection.shutdown.clone());
-    tokio::spawn(async move {
-        let upgraded = match upgrade.await {
-            Ok(upgraded) => TokioIo::new(upgraded),
-            Err(error) => return debug!(%error, "a client that asked for a WebSocket went away"),
-        };
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(LARGEST))
-            .max_frame_size(Some(LARGEST));
-        let socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(config)).await;
-        tokio::select! {
-            () = serve(socket, outputs, input) => {}
-            () = shutdown.cancelled() => {}
-        }
-    });
-    Ok(response)
+    handshake.serve(call, |socket| serve(socket, outputs, input))
 }
 
 /// What the container prints from now on. It is asked for although nobody may want it: by it the
@@ -172,53 +130,6 @@ impl Wanted {
         let err = self.stderr.then_some((STDERR, LogStream::Stderr));
         out.into_iter().chain(err)
     }
-}
-
-/// The change of protocol, as RFC 6455 has it.
-struct Handshake {
-    upgrade: OnUpgrade,
-    response: http::Response<()>,
-}
-
-impl Handshake {
-    fn read(call: &Call) -> Result<Self, Status> {
-        let only = || Status::bad_request("attaching needs a WebSocket: Upgrade: websocket");
-        let upgrade = call.upgrade.clone().ok_or_else(only)?;
-        Ok(Self {
-            upgrade,
-            response: accept(&call.headers)?,
-        })
-    }
-}
-
-/// The answer to a WebSocket's opening.
-fn accept(headers: &HeaderMap) -> Result<http::Response<()>, Status> {
-    let header = |name: http::HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
-    let websocket = header(UPGRADE).is_some_and(|v| v.eq_ignore_ascii_case("websocket"));
-    let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| websocket);
-    let key = key.ok_or_else(|| {
-        Status::bad_request("only WebSockets are spoken here: Upgrade: websocket, with its key")
-    })?;
-    let offered: Vec<&str> = header(SEC_WEBSOCKET_PROTOCOL)
-        .unwrap_or_default()
-        .split(',')
-        .map(str::trim)
-        .collect();
-    let protocol = PROTOCOLS.iter().find(|p| offered.contains(p));
-    let protocol = protocol.ok_or_else(|| {
-        Status::bad_request(format!(
-            "unable to upgrade: none of the protocols {} was offered",
-            PROTOCOLS.join(", ")
-        ))
-    })?;
-    http::Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, "websocket")
-        .header(SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()))
-        .header(SEC_WEBSOCKET_PROTOCOL, *protocol)
-        .body(())
-        .map_err(|e| Status::internal(e.to_string()))
 }
 
 /// The way of the input to the agent. The input has ended when `chunks` is dropped.
@@ -305,13 +216,6 @@ async fn serve(socket: Socket, mut outputs: Outputs, input: Option<Input>) {
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
-fn close(code: CloseCode) -> Message {
-    Message::Close(Some(CloseFrame {
-        code,
-        reason: Utf8Bytes::default(),
-    }))
-}
-
 /// What became of the input; never, where there is none.
 async fn until(passed: &mut Option<AbortOnDropHandle<Result<(), Status>>>) -> Result<(), Status> {
     match passed {
@@ -352,18 +256,6 @@ async fn receive(
         }
     }
     None
-}
-
-/// How the client broke the protocol (RFC 6455, 7.4.1); none, where only the connection broke.
-fn breach(error: &tungstenite::Error) -> Option<CloseCode> {
-    match error {
-        tungstenite::Error::Capacity(_) => Some(CloseCode::Size),
-        tungstenite::Error::Utf8(_) => Some(CloseCode::Invalid),
-        tungstenite::Error::Protocol(_) | tungstenite::Error::AttackAttempt => {
-            Some(CloseCode::Protocol)
-        }
-        _ => None,
-    }
 }
 
 fn message(channel: u8, data: &[u8]) -> Message {

@@ -10,7 +10,9 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::agents::agent_address;
+use crate::ApiServer;
 use crate::dispatch::{Call, record_uid};
+use crate::request::Verb;
 
 /// What the pod's object says.
 pub(super) struct PodContainer {
@@ -24,6 +26,7 @@ pub(super) struct PodContainer {
 }
 
 /// The agent of the pod's node.
+#[derive(Clone)]
 pub(super) struct Agent {
     pub(super) client: NodeClient<Channel>,
     node: String,
@@ -70,21 +73,42 @@ impl PodContainer {
         let Some(node) = &self.node else {
             return Ok(None);
         };
-        let address = agent_address(&call.server, node).await?;
-        let inner = &call.server.inner;
+        Agent::of(&call.server, node).await.map(Some)
+    }
+}
+
+/// Refuses those who may only get: they would be given a way to write, as in Kubernetes since 1.35.
+pub(super) async fn may_create(call: &Call) -> Result<(), Status> {
+    if call.verb == Verb::Create {
+        return Ok(());
+    }
+    let (server, resource) = (&call.server, Some(call.resource));
+    let judged = server.authorize(
+        &call.identity,
+        Verb::Create,
+        &call.path,
+        &call.query,
+        resource,
+    );
+    judged.await
+}
+
+impl Agent {
+    /// The agent of a node.
+    pub(super) async fn of(server: &ApiServer, node: &str) -> Result<Self, Status> {
+        let address = agent_address(server, node).await?;
+        let inner = &server.inner;
         let channel = inner.agents.channel(address, &inner.config.identity);
         let unreachable = |e: client::Error| {
             Status::internal(format!("the agent of node {node} at {address}: {e}"))
         };
-        Ok(Some(Agent {
+        Ok(Self {
             client: NodeClient::new(channel.map_err(unreachable)?),
-            node: node.clone(),
+            node: node.to_owned(),
             address,
-        }))
+        })
     }
-}
 
-impl Agent {
     /// What to tell the client when the agent refuses, or cannot be reached.
     pub(super) fn refusal(&self, status: &tonic::Status) -> Status {
         match status.code() {

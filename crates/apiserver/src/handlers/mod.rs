@@ -12,13 +12,17 @@ mod get;
 mod list;
 mod log;
 mod patch;
+mod portforward;
 mod proxy;
 mod review;
 mod scale;
 mod shape;
 mod token;
+mod tunnel;
 mod update;
+mod upgrade;
 mod watch;
+mod websocket;
 mod write;
 
 use api::{Resource, Status};
@@ -97,25 +101,17 @@ async fn serve_subresource(call: &Call, subresource: &str) -> Result<Response, S
         ("log", Verb::Get) => log::log(call).await,
         ("token", Verb::Create) => token::request(call).await,
         ("attach", Verb::Get | Verb::Create) => attach::attach(call).await,
-        ("proxy", _) if proxy::serves(call) => proxy::metrics(call).await,
+        ("portforward", Verb::Get | Verb::Create) => portforward::port_forward(call).await,
+        ("proxy", _) if proxy::serves(call) => proxy::proxy(call).await,
+        ("proxy", _) if proxy::serves_node(call) => proxy::metrics(call).await,
         _ => not_yet(call, subresource).await,
-    }
-}
-
-/// The object's name in a proxy's path, where it may stand between a scheme and a port: `https:web:443`, `web:http`.
-fn proxied(name: &str) -> &str {
-    let parts: Vec<&str> = name.split(':').collect();
-    match parts.as_slice() {
-        ["" | "http" | "https", name, _] => name,
-        [name, port] if !port.is_empty() => name,
-        _ => name,
     }
 }
 
 /// 501 for what is listed but has no engine yet; 404 first if the object is not there.
 async fn not_yet(call: &Call, subresource: &str) -> Result<Response, Status> {
     let name = match subresource {
-        "proxy" => proxied(call.name()),
+        "proxy" => proxy::Asked::parse(call.name()).map_or(call.name(), |asked| asked.name),
         _ => call.name(),
     };
     let key = call.resource.key(call.namespace(), name);
@@ -131,25 +127,4 @@ async fn not_yet(call: &Call, subresource: &str) -> Result<Response, Status> {
         message,
         details: None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::proxied;
-
-    #[test]
-    fn names_between_schemes_and_ports() {
-        for (given, name) in [
-            ("web", "web"),
-            ("web:http", "web"),
-            ("https:web:443", "web"),
-            ("http:web:", "web"),
-            (":web:80", "web"),
-            ("web:", "web:"),
-            ("ftp:web:21", "ftp:web:21"),
-            ("a:b:c:d", "a:b:c:d"),
-        ] {
-            assert_eq!(proxied(given), name, "{given}");
-        }
-    }
 }

@@ -1,14 +1,21 @@
 //! An agent that speaks the node protocol, and a pod that is bound to its node.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use client::node::node_server::{Node, NodeServer};
-use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinResponse};
+use client::node::{
+    LogStream, LogsChunk, LogsRequest, PortForwardRequest, PortForwardResponse, PortForwardTarget,
+    StdinRequest, StdinResponse,
+};
 use futures::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -20,6 +27,10 @@ pub(crate) struct Agent {
     echo: Arc<Mutex<Option<Echo>>>,
     /// Whether the container has ended.
     pub(crate) ended: Arc<Mutex<bool>>,
+    /// Where the pod's ports lie on this machine.
+    pub(crate) ports: Arc<Mutex<BTreeMap<u32, SocketAddr>>>,
+    /// What was connected to.
+    pub(crate) forwarded: Arc<Mutex<Vec<PortForwardTarget>>>,
 }
 
 type Echo = mpsc::Sender<Result<LogsChunk, Status>>;
@@ -80,6 +91,64 @@ impl Node for Agent {
         }
         Ok(Response::new(StdinResponse {}))
     }
+
+    type PortForwardStream =
+        Pin<Box<dyn Stream<Item = Result<PortForwardResponse, Status>> + Send>>;
+
+    async fn port_forward(
+        &self,
+        request: Request<Streaming<PortForwardRequest>>,
+    ) -> Result<Response<Self::PortForwardStream>, Status> {
+        let mut requests = request.into_inner();
+        let target = requests.message().await?.unwrap().target.unwrap();
+        let address = self.ports.lock().get(&target.port).copied();
+        self.forwarded.lock().push(target);
+        let refused = || Status::unavailable("connection refused");
+        let pod = TcpStream::connect(address.ok_or_else(refused)?).await?;
+        let (reader, writer) = pod.into_split();
+        let (responses, mut queue) = mpsc::channel(4);
+        tokio::spawn(async move {
+            let (out, _) = tokio::join!(outward(reader, &responses), inward(requests, writer));
+            if let Err(error) = out {
+                let _ = responses
+                    .send(Err(Status::aborted(error.to_string())))
+                    .await;
+            }
+        });
+        let responses = stream::poll_fn(move |cx| queue.poll_recv(cx));
+        Ok(Response::new(Box::pin(responses)))
+    }
+}
+
+async fn outward(
+    mut pod: OwnedReadHalf,
+    responses: &mpsc::Sender<Result<PortForwardResponse, Status>>,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let read = pod.read(&mut buffer).await?;
+        let response = PortForwardResponse {
+            data: buffer[..read].to_vec().into(),
+            finish: read == 0,
+        };
+        if responses.send(Ok(response)).await.is_err() || read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// What breaks off resets the connection, as far as a system's sockets can.
+async fn inward(mut requests: Streaming<PortForwardRequest>, mut pod: OwnedWriteHalf) {
+    while let Ok(Some(request)) = requests.message().await {
+        if pod.write_all(&request.data).await.is_err() {
+            return;
+        }
+        if request.finish {
+            let _ = pod.shutdown().await;
+            return;
+        }
+    }
+    let _ = pod.as_ref().set_zero_linger();
 }
 
 async fn agent(server: &Server, agent: Agent) -> u16 {

@@ -26,5 +26,6 @@ mod rights;
 #[path = "../server/mod.rs"]
 mod server;
 mod special;
+mod streams;
 mod tokens;
 mod world;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use apiserver::ca::{Ca, Profile};
 use apiserver::{ApiServer, Config};
 use bytes::Bytes;
+use client::kubeconfig::{Context, Credentials};
 use client::{Client, Informer, ListOptions, Transport};
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -146,6 +147,23 @@ impl Server {
         let (serving, token) = (self.server.clone(), stop.clone());
         tokio::spawn(async move { serving.serve(listener, tls, token.clone(), token).await });
         (url, stop)
+    }
+
+    /// Serves HTTPS until the token fires; what the administrator reaches it by.
+    pub(crate) async fn context(&self) -> (Context, CancellationToken) {
+        let (url, stop) = self.listen().await;
+        let admin = self.ca.issue(&Profile::Admin).unwrap();
+        let context = Context {
+            name: "t".to_owned(),
+            server: url,
+            ca_pem: self.ca.certificate().to_owned(),
+            credentials: Credentials::Certificate {
+                cert_pem: admin.certificate,
+                key_pem: admin.key,
+            },
+            namespace: "default".to_owned(),
+        };
+        (context, stop)
     }
 
     /// Sends a request as the administrator.

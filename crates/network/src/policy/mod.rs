@@ -122,6 +122,11 @@ impl Policies {
         self.0.changed.notify_waiters();
     }
 
+    /// The address of a pod's node, where it is known.
+    pub(crate) fn node_of(&self, pod: Ipv4Addr) -> Option<Ipv4Addr> {
+        self.get(pod)?.node
+    }
+
     /// Waits until a pod's policy is known at its address; whether it came to be so in time. An address may have been
     /// another pod's a moment ago.
     pub async fn know(&self, address: Ipv4Addr, uid: &str, within: Duration) -> bool {

@@ -9,16 +9,16 @@ use http_body_util::BodyExt;
 use tonic::client::GrpcService;
 use tonic::transport::Channel;
 
-use super::agents::agent_address;
 use crate::body::Response;
 use crate::dispatch::Call;
+use crate::handlers::agents::agent_address;
 use crate::request::Verb;
 
 /// What follows `proxy/` in the path, and what the agent is asked for then.
 const METRICS: &str = "metrics";
 
 /// Whether this is a path that is passed on.
-pub(super) fn serves(call: &Call) -> bool {
+pub(in crate::handlers) fn serves(call: &Call) -> bool {
     call.resource.group.is_empty()
         && call.resource.plural == "nodes"
         && call.verb == Verb::Get
@@ -26,7 +26,7 @@ pub(super) fn serves(call: &Call) -> bool {
 }
 
 /// Answers `GET …/nodes/NAME/proxy/metrics` with what the node's agent answers.
-pub(super) async fn metrics(call: &Call) -> Result<Response, Status> {
+pub(in crate::handlers) async fn metrics(call: &Call) -> Result<Response, Status> {
     let address = agent_address(&call.server, call.name()).await?;
     let unreachable = |why: String| {
         Status::service_unavailable(format!(

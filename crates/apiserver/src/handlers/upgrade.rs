@@ -1,0 +1,27 @@
+//! Connections that leave HTTP for another protocol.
+
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tracing::debug;
+
+use crate::dispatch::Call;
+
+/// Once the client has the answer that changes the protocol, serves the connection until it is done, or the server
+/// stops, or the user is revoked.
+pub(super) fn serve<F: Future<Output = ()> + Send>(
+    call: &Call,
+    upgrade: OnUpgrade,
+    serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+) {
+    let shutdown = call.connection.shutdown.clone();
+    tokio::spawn(async move {
+        let upgraded = match upgrade.await {
+            Ok(upgraded) => TokioIo::new(upgraded),
+            Err(error) => return debug!(%error, "a client that asked for an upgrade went away"),
+        };
+        tokio::select! {
+            () = serve(upgraded) => {}
+            () = shutdown.cancelled() => {}
+        }
+    });
+}

@@ -1,0 +1,446 @@
+//! A connection on which a client opens streams.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::codec::{Encoder as _, FramedRead};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::debug;
+
+use super::frame::{Decoder, Encoder, Fault, Frame, INITIAL_WINDOW_SIZE};
+use super::outgoing::{Credit, Outgoing, Queued};
+use super::status;
+use super::stream::{Inbound, Reader, Stream, Writer};
+use super::window::{INITIAL, Window};
+
+/// The most streams that are open at once.
+const MOST_STREAMS: usize = 2048;
+/// Streams that wait to be accepted before nothing more is read.
+const WAITING: usize = 16;
+/// Pieces of data that wait in one stream before nothing more is read, whatever their length.
+const PIECES: usize = 32;
+/// Bytes that wait in all streams together before nothing more is read.
+const ROOM: usize = 4 << 20;
+/// A piece shorter than this is copied: it is a slice of a buffer that others share, and would keep all of it.
+const SHORT: usize = 4096;
+/// How long the other end may be silent before it is asked whether it is there, and then before it is given up.
+const SILENCE: Duration = Duration::from_secs(60);
+/// How long what is queued at the end may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// A connection with a client. Dropping it ends it at once, with all of its streams.
+#[derive(Debug)]
+pub struct Connection {
+    opened: mpsc::Receiver<Stream>,
+    shared: Arc<Shared>,
+    reading: AbortOnDropHandle<()>,
+    writing: AbortOnDropHandle<()>,
+}
+
+impl Connection {
+    /// Speaks SPDY/3.1 as a server does over any stream of bytes.
+    pub fn start(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Self {
+        Self::begin(io, SILENCE)
+    }
+
+    pub(super) fn begin(
+        io: impl AsyncRead + AsyncWrite + Send + 'static,
+        silence: Duration,
+    ) -> Self {
+        let (from, to) = tokio::io::split(io);
+        let (out, queued) = Outgoing::new();
+        let shared = Arc::new(Shared::new(out));
+        let (open, opened) = mpsc::channel(WAITING);
+        let reading = Reading {
+            shared: Arc::clone(&shared),
+            opened: open,
+            room: Arc::new(Semaphore::new(ROOM)),
+            credit: Credit::new(0),
+            silence,
+        };
+        Self {
+            opened,
+            reading: AbortOnDropHandle::new(tokio::spawn(reading.run(from))),
+            writing: AbortOnDropHandle::new(tokio::spawn(write(queued, to, Arc::clone(&shared)))),
+            shared,
+        }
+    }
+
+    /// The next stream that the client opens; `None` once it opens no more: the connection has ended.
+    pub async fn accept(&mut self) -> Option<Stream> {
+        self.opened.recv().await
+    }
+
+    /// Takes no more streams, writes what is queued, and ends. Streams that are open break off.
+    pub async fn close(self) {
+        drop(self.reading);
+        let last = self.shared.streams.lock().last;
+        self.shared.out.push(Frame::GoAway { last, status: 0 });
+        self.shared.out.end();
+        // Who does not read is not waited for.
+        let _ = tokio::time::timeout(FAREWELL, self.writing).await;
+    }
+}
+
+/// What both directions and all streams know.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) out: Outgoing,
+    /// The window of all streams together.
+    pub(super) session: Window,
+    streams: Mutex<Streams>,
+}
+
+#[derive(Debug)]
+struct Streams {
+    open: BTreeMap<u32, Entry>,
+    /// The last that the client opened.
+    last: u32,
+    /// What a stream's window is at first.
+    initial: i64,
+    /// The client keeps windows.
+    enforced: bool,
+}
+
+/// An open stream.
+#[derive(Debug)]
+struct Entry {
+    /// None: the client has ended its direction.
+    inbound: Option<mpsc::Sender<Inbound>>,
+    window: Arc<Window>,
+    credit: Arc<Credit>,
+    /// Our direction has ended.
+    finished: bool,
+}
+
+impl Shared {
+    fn new(out: Outgoing) -> Self {
+        Self {
+            out,
+            session: Window::new(INITIAL, false),
+            streams: Mutex::new(Streams {
+                open: BTreeMap::new(),
+                last: 0,
+                initial: INITIAL,
+                enforced: false,
+            }),
+        }
+    }
+
+    /// Our direction of a stream has ended.
+    pub(super) fn finished(&self, stream: u32) {
+        let mut streams = self.streams.lock();
+        if let Some(entry) = streams.open.get_mut(&stream) {
+            entry.finished = true;
+            if entry.inbound.is_none() {
+                streams.open.remove(&stream);
+            }
+        }
+    }
+
+    /// Lets a stream go; whether it was open.
+    pub(super) fn forget(&self, stream: u32) -> bool {
+        let entry = self.streams.lock().open.remove(&stream);
+        if let Some(entry) = &entry {
+            entry.window.break_off();
+        }
+        entry.is_some()
+    }
+
+    /// The client keeps windows: from now on they count.
+    fn enforce(&self) {
+        let mut streams = self.streams.lock();
+        if !std::mem::replace(&mut streams.enforced, true) {
+            streams.open.values().for_each(|e| e.window.enforce());
+            self.session.enforce();
+        }
+    }
+
+    fn initial(&self, value: u32) {
+        let mut streams = self.streams.lock();
+        let value = i64::from(value.min(i32::MAX as u32));
+        let by = value - std::mem::replace(&mut streams.initial, value);
+        for entry in streams.open.values() {
+            entry.window.grow(by);
+        }
+    }
+
+    /// Nothing can be written any more, or is read.
+    fn break_off(&self) {
+        let open = std::mem::take(&mut self.streams.lock().open);
+        open.values().for_each(|entry| entry.window.break_off());
+        self.session.break_off();
+    }
+}
+
+/// The task that reads.
+struct Reading {
+    shared: Arc<Shared>,
+    opened: mpsc::Sender<Stream>,
+    room: Arc<Semaphore>,
+    credit: Arc<Credit>,
+    silence: Duration,
+}
+
+/// The connection has ended, in one way or another.
+struct Ended;
+
+impl Reading {
+    async fn run<I: AsyncRead>(self, from: ReadHalf<I>) {
+        let mut frames = FramedRead::with_capacity(from, Decoder::default(), 64 << 10);
+        let mut asked = false;
+        loop {
+            let frame = match tokio::time::timeout(self.silence, frames.next()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(fault))) => {
+                    self.goodbye(&fault);
+                    break;
+                }
+                Ok(None) => break,
+                Err(_) if asked => break,
+                Err(_) => {
+                    asked = true;
+                    // An even number: it is the server's.
+                    if self.shared.out.send(Frame::Ping(2)).await.is_err() {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            asked = false;
+            if self.take(frame).await.is_err() {
+                break;
+            }
+        }
+        self.shared.break_off();
+    }
+
+    fn goodbye(&self, fault: &Fault) {
+        debug!(%fault, "a SPDY connection ends");
+        let last = self.shared.streams.lock().last;
+        self.shared.out.push(Frame::GoAway { last, status: 1 });
+        self.shared.out.end();
+    }
+
+    async fn take(&self, frame: Frame) -> Result<(), Ended> {
+        match frame {
+            Frame::SynStream {
+                stream,
+                fin,
+                unidirectional,
+                headers,
+            } => return self.open(stream, fin, unidirectional, headers).await,
+            Frame::Data { stream, fin, bytes } => {
+                self.data(stream, bytes).await?;
+                if fin {
+                    self.finish(stream).await;
+                }
+            }
+            Frame::Headers {
+                stream, fin: true, ..
+            } => self.finish(stream).await,
+            Frame::RstStream { stream, .. } => {
+                self.shared.forget(stream);
+            }
+            // The client's own pings have odd numbers; an even one answers ours.
+            Frame::Ping(id) if id % 2 == 1 => return self.answer(Frame::Ping(id)).await,
+            Frame::Settings(settings) => {
+                let initial = settings.iter().find(|(id, _)| *id == INITIAL_WINDOW_SIZE);
+                if let Some((_, value)) = initial {
+                    self.shared.initial(*value);
+                    self.shared.enforce();
+                }
+            }
+            Frame::WindowUpdate { stream, delta } => return self.window(stream, delta).await,
+            // It opens no more streams: those that are open go on.
+            Frame::GoAway { .. } => {}
+            Frame::Headers { .. } | Frame::Ping(_) | Frame::SynReply { .. } => {}
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, frame: Frame) -> Result<(), Ended> {
+        self.shared.out.send(frame).await.map_err(|_| Ended)
+    }
+
+    async fn refuse(&self, stream: u32, status: u32) -> Result<(), Ended> {
+        self.answer(Frame::RstStream { stream, status }).await
+    }
+
+    async fn open(
+        &self,
+        id: u32,
+        fin: bool,
+        unidirectional: bool,
+        headers: super::Headers,
+    ) -> Result<(), Ended> {
+        let (sender, inbound) = mpsc::channel(PIECES);
+        let stream = {
+            let mut streams = self.shared.streams.lock();
+            if id % 2 == 0 || id <= streams.last {
+                Err(status::PROTOCOL_ERROR)
+            } else if streams.open.len() >= MOST_STREAMS {
+                streams.last = id;
+                Err(status::REFUSED_STREAM)
+            } else {
+                streams.last = id;
+                let window = Arc::new(Window::new(streams.initial, streams.enforced));
+                let entry = Entry {
+                    inbound: (!fin).then_some(sender),
+                    window: Arc::clone(&window),
+                    credit: Credit::new(id),
+                    finished: unidirectional,
+                };
+                let credit = Arc::clone(&entry.credit);
+                streams.open.insert(id, entry);
+                Ok((window, credit))
+            }
+        };
+        let (window, credit) = match stream {
+            Ok(stream) => stream,
+            Err(status) => return self.refuse(id, status).await,
+        };
+        let stream = Stream {
+            headers,
+            reader: Reader {
+                inbound,
+                credit,
+                shared: Arc::clone(&self.shared),
+                finished: fin,
+            },
+            writer: Writer {
+                id,
+                window,
+                shared: Arc::clone(&self.shared),
+                abandoned: status::REFUSED_STREAM,
+                finished: unidirectional,
+            },
+        };
+        self.opened.send(stream).await.map_err(|_| Ended)
+    }
+
+    /// Hands bytes to their stream. Waits where it has more than it reads: the connection waits with it.
+    async fn data(&self, stream: u32, bytes: Bytes) -> Result<(), Ended> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let length = bytes.len();
+        let found = {
+            let streams = self.shared.streams.lock();
+            let entry = streams.open.get(&stream);
+            let entry = entry.map(|e| (e.inbound.clone(), Arc::clone(&e.credit)));
+            entry.ok_or(stream > streams.last)
+        };
+        match found {
+            // Of one that was reset a moment ago there may be some on its way.
+            Err(false) => {}
+            Err(true) => self.refuse(stream, status::INVALID_STREAM).await?,
+            // Data after its end.
+            Ok((None, _)) => self.refuse(stream, status::PROTOCOL_ERROR).await?,
+            Ok((Some(inbound), credit)) => {
+                let bytes = match bytes.len() {
+                    ..SHORT => Bytes::copy_from_slice(&bytes),
+                    _ => bytes,
+                };
+                let room = Arc::clone(&self.room).acquire_many_owned(length as u32);
+                let room = room.await.map_err(|_| Ended)?;
+                if inbound.send(Inbound::Data(bytes, room)).await.is_err() {
+                    // Nobody reads it: the client may send more, which nobody reads either.
+                    credit.owe(length, &self.shared.out);
+                }
+            }
+        }
+        self.credit.owe(length, &self.shared.out);
+        Ok(())
+    }
+
+    /// The client has ended its direction of a stream.
+    async fn finish(&self, stream: u32) {
+        let inbound = {
+            let mut streams = self.shared.streams.lock();
+            let entry = streams.open.get_mut(&stream);
+            let (inbound, finished) = match entry {
+                Some(entry) => (entry.inbound.take(), entry.finished),
+                None => return,
+            };
+            if finished {
+                streams.open.remove(&stream);
+            }
+            inbound
+        };
+        if let Some(inbound) = inbound {
+            // Who does not read does not care.
+            let _ = inbound.send(Inbound::Finish).await;
+        }
+    }
+
+    async fn window(&self, stream: u32, delta: u32) -> Result<(), Ended> {
+        self.shared.enforce();
+        let delta = i64::from(delta);
+        if stream == 0 {
+            return match self.shared.session.grow(delta) {
+                true => Ok(()),
+                false => Err(Ended),
+            };
+        }
+        let window = {
+            let streams = self.shared.streams.lock();
+            streams.open.get(&stream).map(|e| Arc::clone(&e.window))
+        };
+        if window.is_none_or(|window| window.grow(delta)) {
+            return Ok(());
+        }
+        self.shared.forget(stream);
+        self.refuse(stream, status::FLOW_CONTROL_ERROR).await
+    }
+}
+
+/// The task that writes. Whoever waits for room is told when it ends.
+async fn write<I: AsyncWrite>(
+    mut queued: mpsc::UnboundedReceiver<Queued>,
+    to: WriteHalf<I>,
+    shared: Arc<Shared>,
+) {
+    if let Err(fault) = write_all(&mut queued, to).await {
+        debug!(%fault, "a SPDY connection breaks");
+    }
+    queued.close();
+    shared.out.close();
+    shared.break_off();
+}
+
+async fn write_all<I: AsyncWrite>(
+    queued: &mut mpsc::UnboundedReceiver<Queued>,
+    mut to: WriteHalf<I>,
+) -> Result<(), Fault> {
+    let mut encoder = Encoder::default();
+    let mut bytes = bytes::BytesMut::new();
+    while let Some(next) = queued.recv().await {
+        match next {
+            // Its room is given back once it is written.
+            Queued::Frame(frame, _room) => {
+                encoder.encode(frame, &mut bytes)?;
+                to.write_all(&bytes).await?;
+            }
+            Queued::Credit(credit) => {
+                if let Some(frame) = credit.update() {
+                    encoder.encode(frame, &mut bytes)?;
+                    to.write_all(&bytes).await?;
+                }
+            }
+            Queued::End => break,
+        }
+        bytes.clear();
+        if queued.is_empty() {
+            to.flush().await?;
+        }
+    }
+    to.shutdown().await?;
+    Ok(())
+}

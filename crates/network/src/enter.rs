@@ -1,0 +1,68 @@
+//! Connections of the node itself into its pods: what `kubectl port-forward`, the API server's proxy and probes are
+//! made of. No policy is asked about them: as in Kubernetes, a node reaches its own pods.
+
+use std::future::poll_fn;
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use crate::ports::{Bound, EPHEMERAL};
+use crate::stream::Arrival;
+use crate::{Network, Protocol, SocketError, Stream};
+
+/// Ports of connections that are the node's own. They say which is which and are taken from nobody: one may come again
+/// while its first connection is still open.
+#[derive(Debug, Default)]
+pub(crate) struct OwnPorts(AtomicU16);
+
+impl OwnPorts {
+    /// `node` with the next port.
+    pub(crate) fn next(&self, node: Ipv4Addr) -> SocketAddrV4 {
+        let step = self.0.fetch_add(1, Ordering::Relaxed) % EPHEMERAL.len() as u16;
+        SocketAddrV4::new(node, EPHEMERAL.start() + step)
+    }
+}
+
+impl Network {
+    /// Connects to a port of a pod's own loopback, as something inside of the pod would: the pod sees 127.0.0.1 at the
+    /// other end. Waits while the listener's backlog is full.
+    ///
+    /// # Errors
+    /// [`SocketError::Unreachable`] where no pod of this node has the address, [`SocketError::Refused`] where nobody
+    /// listens on its loopback or on all of its addresses.
+    pub async fn enter(&self, address: Ipv4Addr, port: u16) -> Result<Stream, SocketError> {
+        let pod = self.pod_at(address).ok_or(SocketError::Unreachable)?;
+        let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+        let bound = Arc::new(Bound::new(&pod, Protocol::Tcp, any)?);
+        let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        let arrival = Arrival {
+            from: bound.address(),
+            asked: to,
+            to,
+            bound: Some(&bound),
+            judged: false,
+        };
+        poll_fn(|cx| arrival.meet(&pod, cx)).await
+    }
+
+    /// Connects to a port of a pod's address from the node, as a kubelet does: the pod sees the node's address, or,
+    /// before that is known, the first of the node's range, which is no pod's. Waits while the listener's backlog is
+    /// full.
+    ///
+    /// # Errors
+    /// [`SocketError::Unreachable`] where no pod of this node has the address, [`SocketError::Refused`] where nobody
+    /// listens there.
+    pub async fn reach(&self, address: Ipv4Addr, port: u16) -> Result<Stream, SocketError> {
+        let pod = self.pod_at(address).ok_or(SocketError::Unreachable)?;
+        let to = SocketAddrV4::new(address, port);
+        let node = self.table().policies.node_of(address);
+        let arrival = Arrival {
+            from: self.own_address(node.unwrap_or(self.cidr().first())),
+            asked: to,
+            to,
+            bound: None,
+            judged: false,
+        };
+        poll_fn(|cx| arrival.meet(&pod, cx)).await
+    }
+}
