@@ -14,6 +14,7 @@ mod connect;
 mod datagram;
 pub mod dns;
 mod incoming;
+mod io;
 mod lately;
 pub mod link;
 pub mod names;
@@ -31,6 +32,7 @@ mod wakers;
 
 pub use connect::Connecting;
 pub use datagram::{Datagram, Datagrams, LARGEST};
+pub use io::StreamIo;
 pub use node::{AddressError, Cidr, Network, PodNet};
 pub use ports::Bound;
 pub use stream::{BUFFER, Listener, MOST_WAITING, Stream, StreamPort};

@@ -1,7 +1,9 @@
-//! `wasi:sockets/ip-name-lookup`: what `/etc/hosts` of the pod holds. Other names are not yet
-//! resolved.
+//! `wasi:sockets/ip-name-lookup`, by the pod's [resolver](super::resolve).
 
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use wasmtime::component::Resource;
@@ -10,42 +12,49 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
 
 use super::View;
 use super::bindings::ip_name_lookup::{Host, HostResolveAddressStream};
+use super::resolve::ResolveError;
+
+type Found = Result<Vec<Ipv4Addr>, ResolveError>;
 
 /// The addresses that a name has, not yet handed out.
-pub struct Addresses(std::vec::IntoIter<Ipv4Addr>);
+pub enum Addresses {
+    /// They are being looked up.
+    Pending(Pin<Box<dyn Future<Output = Found> + Send>>),
+    /// What was found.
+    Known(std::vec::IntoIter<Ipv4Addr>),
+    /// Why nothing was.
+    Failed(ErrorCode),
+}
+
+fn code(error: ResolveError) -> ErrorCode {
+    match error {
+        ResolveError::Invalid => ErrorCode::InvalidArgument,
+        ResolveError::Unknown => ErrorCode::NameUnresolvable,
+    }
+}
+
+impl Addresses {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Pending(lookup) = self {
+            *self = match lookup.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(found)) => Self::Known(found.into_iter()),
+                Poll::Ready(Err(error)) => Self::Failed(code(error)),
+            };
+        }
+        Poll::Ready(())
+    }
+
+    /// Goes as far as it can without waiting.
+    fn advance(&mut self) {
+        let _ = self.poll(&mut Context::from_waker(Waker::noop()));
+    }
+}
 
 #[async_trait]
 impl Pollable for Addresses {
-    /// They are known at once.
-    async fn ready(&mut self) {}
-}
-
-impl View<'_> {
-    fn resolve(&self, name: &str) -> Result<Vec<Ipv4Addr>, SocketError> {
-        if self.sockets.net.is_none() {
-            return Err(ErrorCode::AccessDenied.into());
-        }
-        let name = name.strip_suffix('.').unwrap_or(name);
-        if name.is_empty() || name.len() > 253 || name.contains(char::is_whitespace) {
-            return Err(ErrorCode::InvalidArgument.into());
-        }
-        match name.parse() {
-            Ok(IpAddr::V4(address)) => return Ok(vec![address]),
-            // Pods have none.
-            Ok(IpAddr::V6(_)) => return Err(ErrorCode::NameUnresolvable.into()),
-            Err(_) => {}
-        }
-        let lower = name.to_ascii_lowercase();
-        if lower == "localhost" || lower.ends_with(".localhost") {
-            return Ok(vec![Ipv4Addr::LOCALHOST]);
-        }
-        let hosts = self.sockets.hosts.iter();
-        let found = hosts.filter(|(host, _)| host.eq_ignore_ascii_case(name));
-        let found: Vec<_> = found.map(|(_, address)| *address).collect();
-        if found.is_empty() {
-            return Err(ErrorCode::NameUnresolvable.into());
-        }
-        Ok(found)
+    async fn ready(&mut self) {
+        std::future::poll_fn(|cx| self.poll(cx)).await;
     }
 }
 
@@ -55,8 +64,17 @@ impl Host for View<'_> {
         _network: Resource<Network>,
         name: String,
     ) -> Result<Resource<Addresses>, SocketError> {
-        let addresses = Addresses(self.resolve(&name)?.into_iter());
-        Ok(self.table.push(addresses)?)
+        if self.sockets.net.is_none() {
+            return Err(ErrorCode::AccessDenied.into());
+        }
+        let resolver = self.sockets.resolver.clone();
+        let lookup = Box::pin(async move { resolver.resolve(&name).await });
+        let mut addresses = Addresses::Pending(lookup);
+        addresses.advance();
+        match addresses {
+            Addresses::Failed(code) => Err(code.into()),
+            addresses => Ok(self.table.push(addresses)?),
+        }
     }
 }
 
@@ -65,8 +83,13 @@ impl HostResolveAddressStream for View<'_> {
         &mut self,
         this: Resource<Addresses>,
     ) -> Result<Option<IpAddress>, SocketError> {
-        let next = self.table.get_mut(&this)?.0.next();
-        Ok(next.map(|address| IpAddr::V4(address).into()))
+        let addresses = self.table.get_mut(&this)?;
+        addresses.advance();
+        match addresses {
+            Addresses::Pending(_) => Err(ErrorCode::WouldBlock.into()),
+            Addresses::Failed(code) => Err((*code).into()),
+            Addresses::Known(found) => Ok(found.next().map(|found| IpAddr::V4(found).into())),
+        }
     }
 
     fn subscribe(&mut self, this: Resource<Addresses>) -> wasmtime::Result<Resource<DynPollable>> {

@@ -10,6 +10,7 @@
     reason = "the generated bindings re-export its resources"
 )]
 mod lookup;
+mod resolve;
 mod stream;
 #[expect(
     unreachable_pub,
@@ -32,6 +33,7 @@ use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, 
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 
 use super::guest::Component;
+pub(in crate::wasm) use resolve::{ResolveError, Resolver};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -57,9 +59,10 @@ mod bindings {
 }
 
 /// A guest's place in the network.
+#[derive(Clone)]
 pub(in crate::wasm) struct Sockets {
     pub(in crate::wasm) net: Option<PodNet>,
-    pub(in crate::wasm) hosts: Vec<(String, Ipv4Addr)>,
+    pub(in crate::wasm) resolver: Resolver,
 }
 
 /// What the socket interfaces work on.
@@ -76,7 +79,7 @@ impl HasData for HasSockets {
 
 fn view(component: &mut Component) -> View<'_> {
     View {
-        sockets: &component.sockets,
+        sockets: &component.outgoing.sockets,
         table: &mut component.table,
     }
 }
