@@ -38,7 +38,7 @@ async fn streams_within_and_between_pods() {
     let bench = Bench::new();
     let module = bench.player(Player::Component).await;
     let node = node();
-    let (server, other) = (node.join().unwrap(), node.join().unwrap());
+    let (server, other) = (node.join("one").unwrap(), node.join("two").unwrap());
     let (running, _output) = serving(&bench, &module, &server, "serve 0.0.0.0:8080").await;
     let (local, remote) = (
         "call 127.0.0.1:8080 5",
@@ -72,7 +72,7 @@ async fn datagrams_between_pods() {
     let bench = Bench::new();
     let module = bench.player(Player::Component).await;
     let node = node();
-    let (server, other) = (node.join().unwrap(), node.join().unwrap());
+    let (server, other) = (node.join("one").unwrap(), node.join("two").unwrap());
     let _serving = serving(&bench, &module, &server, "echo-datagrams 0.0.0.0:53").await;
     let step = format!("send-datagram {}:53 who?", server.address());
     assert_eq!(
