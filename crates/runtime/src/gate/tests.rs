@@ -139,7 +139,9 @@ async fn nothing_ticks_while_nothing_runs() {
         counted.fetch_add(1, Ordering::Relaxed);
     };
     let gate = Gate::start(1, tokio::runtime::Handle::current(), tick).unwrap();
-    let _idle = gate.spawn(1, std::future::pending());
+    let idle = gate.account(1, None).spawn(std::future::pending());
+    // It was polled once, and the ticker stopped after that.
+    until(|| idle.phase() == Phase::Waiting).await;
     until(|| gate.shared.ticker.parked.load(Ordering::SeqCst)).await;
     let before = ticks.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(50)).await;

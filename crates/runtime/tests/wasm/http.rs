@@ -106,7 +106,7 @@ async fn instances_see_what_a_process_would() {
         }];
     })
     .await;
-    let told = r#"["web", "--flag"] Ok("blue") Ok("/data") Ok("a file")"#;
+    let told = r#"["web", "--flag"] Ok("blue") Ok("a file")"#;
     for file in ["file", "/data/file"] {
         let answer = serving.get(&format!("/world?{file}")).await;
         assert_eq!(answer, (200, told.into()));
@@ -225,7 +225,7 @@ async fn one_request_fails_and_others_do_not() {
             "GET /allocate: out of memory: the limit is 16777216 bytes",
         ),
         ("/none", "GET /none: the handler returned without an answer"),
-        ("/exit", "GET /exit: the handler exited with code 3"),
+        ("/exit", "GET /exit: the handler exited with code 1"),
         (
             "/refuse",
             "GET /refuse: answered with ErrorCode::LoopDetected",

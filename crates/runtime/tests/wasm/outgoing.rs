@@ -58,7 +58,7 @@ async fn to_another_pods_server() {
         "ErrorCode::ConnectionRefused",
         "ErrorCode::ConnectionRefused",
         "ErrorCode::ConnectionRefused",
-        "ErrorCode::DnsError(DnsErrorPayload { rcode: Some(\"NXDOMAIN\"), info_code: None })",
+        "ErrorCode::DnsError(DnsErrorPayload { rcode: Some(\"NXDOMAIN\"), info-code: None })",
         "ErrorCode::DestinationIpUnroutable",
     ];
     assert_eq!(answers, expected.join("\n") + "\n");

@@ -118,7 +118,8 @@ impl Drop for Turn {
 
 /// Whether one more may run. One always may: it shows itself whether the limit is too small for it.
 fn fits(running: u64, likely: u64, limit: u64) -> bool {
-    running == 0 || (running < MOST_RUNNING && (running + 1).saturating_mul(likely) <= limit)
+    let needed = || (running + 1).checked_mul(likely);
+    running == 0 || (running < MOST_RUNNING && needed().is_some_and(|needed| needed <= limit))
 }
 
 /// The guess after an instance that needed so much: a large one counts at once, and is forgotten by and by.
