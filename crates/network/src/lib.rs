@@ -17,6 +17,7 @@ mod enter;
 pub mod entrance;
 pub mod host_ports;
 mod incoming;
+mod io;
 mod lately;
 pub mod link;
 pub mod names;
@@ -35,6 +36,7 @@ mod wakers;
 
 pub use connect::Connecting;
 pub use datagram::{Datagram, Datagrams, LARGEST};
+pub use io::StreamIo;
 pub use node::{AddressError, Cidr, Network, PodNet};
 pub use ports::Bound;
 pub use resolve::ResolveError;

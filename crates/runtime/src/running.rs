@@ -170,14 +170,15 @@ impl Running {
         self.0.exit.borrow().clone()
     }
 
-    /// Whether the module imports `carob:pod/lifecycle`, and so is given a grace period.
+    /// Whether the module imports `carob:pod/lifecycle` or serves HTTP, and so is given a grace period.
     pub fn handles_termination(&self) -> bool {
         self.0.control.handles_termination()
     }
 
     /// Begins the end. A module that does not handle termination is dropped at once and exits as
     /// [`Exit::Terminated`]; one that does sees its pollable fire and has `grace` before it is
-    /// killed. A second call only ever shortens what remains.
+    /// killed. A server takes no more requests, has `grace` for those in flight, and exits with code 0 once they are
+    /// answered. A second call only ever shortens what remains.
     pub fn terminate(&self, grace: Duration) {
         self.0.control.terminate(grace);
     }

@@ -113,6 +113,9 @@ pub struct Workload {
     pub names: Arc<Search>,
     /// The pod's network; without it every socket is refused.
     pub net: Option<network::PodNet>,
+    /// The TCP ports that a component listens at which exports `wasi:http/incoming-handler`, on every address of its
+    /// pod; none mean 8080. Other modules bind what they like.
+    pub serve: Vec<u16>,
     /// The span that the guest's start, run and end are traced in.
     pub span: tracing::Span,
 }
@@ -134,6 +137,7 @@ impl Workload {
             cpu_weight: 100,
             names: Arc::new(Search::none(Hosts::new())),
             net: None,
+            serve: Vec::new(),
             span: tracing::Span::none(),
         }
     }

@@ -169,6 +169,7 @@ impl Driver {
             cpu_weight: limits.cpu_weight,
             names: Arc::new(names::search(pod, ip)),
             net,
+            serve: served(spec),
             span: span.clone(),
         };
         let runtime = tools.runtime.clone();
@@ -227,6 +228,14 @@ impl Driver {
     fn root_dir(&self, cell: &Cell, spec: &Container, attempt: u32) -> PathBuf {
         cell.instance_dir(&spec.name, attempt).join("root")
     }
+}
+
+/// Where a module listens that leaves listening to the runtime: the container's TCP ports.
+fn served(spec: &Container) -> Vec<u16> {
+    let ports = spec.ports.iter().flatten();
+    let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|name| name == "TCP"));
+    tcp.filter_map(|port| u16::try_from(port.container_port).ok())
+        .collect()
 }
 
 fn reason(exit: &Exit) -> &'static str {

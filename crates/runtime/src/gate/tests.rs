@@ -1,5 +1,8 @@
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
+use super::task::Phase;
 use super::*;
 
 /// Uses a little CPU time at each poll, for ever, and always wants to go on.
@@ -10,6 +13,14 @@ fn spin() -> impl Future<Output = ()> + Send {
         cx.waker().wake_by_ref();
         Poll::Pending
     })
+}
+
+impl Gate {
+    fn spawn(&self, weight: u32, work: impl Future<Output = ()> + Send + 'static) -> Arc<Account> {
+        let account = self.account(weight, None);
+        account.spawn(work);
+        account
+    }
 }
 
 fn gate(threads: usize) -> Gate {
@@ -26,7 +37,7 @@ async fn until(mut condition: impl FnMut() -> bool) {
 async fn spinners_share_by_weight() {
     let gate = gate(1);
     let weights = [1, 1, 2, 4];
-    let tasks = weights.map(|weight| gate.spawn(weight, None, spin()));
+    let tasks = weights.map(|weight| gate.spawn(weight, spin()));
     let total = || tasks.iter().map(|task| task.used()).sum::<Duration>();
     until(|| total() > Duration::from_millis(400)).await;
     let total = total().as_secs_f64();
@@ -38,11 +49,43 @@ async fn spinners_share_by_weight() {
 }
 
 #[tokio::test]
+async fn tasks_of_one_account_share_its_part() {
+    let gate = gate(2);
+    let crowd = gate.account(1, None);
+    for _ in 0..20 {
+        crowd.spawn(spin());
+    }
+    let pair = gate.account(1, None);
+    pair.spawn(spin());
+    pair.spawn(spin());
+    until(|| crowd.used() + pair.used() > Duration::from_millis(400)).await;
+    let share = pair.used().as_secs_f64() / (crowd.used() + pair.used()).as_secs_f64();
+    assert!((share - 0.5).abs() < 0.05, "{share}");
+}
+
+#[tokio::test]
+async fn tasks_of_one_account_share_its_quota() {
+    let gate = gate(2);
+    let account = gate.account(1, Some(0.2));
+    for _ in 0..5 {
+        account.spawn(spin());
+    }
+    let begun = std::time::Instant::now();
+    // What was saved up before is 20 ms.
+    until(|| account.used() > Duration::from_millis(120)).await;
+    let cores = (account.used().as_secs_f64() - 0.02) / begun.elapsed().as_secs_f64();
+    assert!((0.15..0.21).contains(&cores), "{cores}");
+    account.expedite();
+    until(|| account.used() > Duration::from_millis(500)).await;
+    assert!(begun.elapsed() < Duration::from_millis(1500));
+}
+
+#[tokio::test]
 async fn a_newcomer_has_no_debt_to_collect() {
     let gate = gate(1);
-    let old = gate.spawn(1, None, spin());
+    let old = gate.spawn(1, spin());
     until(|| old.used() > Duration::from_millis(100)).await;
-    let new = gate.spawn(1, None, spin());
+    let new = gate.spawn(1, spin());
     let before = old.used();
     until(|| new.used() > Duration::from_millis(50)).await;
     let meanwhile = old.used() - before;
@@ -54,7 +97,7 @@ async fn a_wake_up_is_never_lost() {
     let gate = gate(2);
     let (ping, mut pinged) = tokio::sync::mpsc::channel(1);
     let (pong, mut ponged) = tokio::sync::mpsc::channel(1);
-    gate.spawn(1, None, async move {
+    gate.spawn(1, async move {
         while pinged.recv().await.is_some() && pong.send(()).await.is_ok() {}
     });
     for _ in 0..5_000 {
@@ -67,17 +110,19 @@ async fn a_wake_up_is_never_lost() {
 async fn a_panic_costs_one_guest() {
     let gate = gate(1);
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    let panics = gate.spawn(1, None, async { panic!("a host function is wrong") });
-    gate.spawn(1, None, async move { sender.send(()).unwrap() });
+    let panics = gate
+        .account(1, None)
+        .spawn(async { panic!("a host function is wrong") });
+    gate.spawn(1, async move { sender.send(()).unwrap() });
     receiver.await.unwrap();
-    assert!(panics.work.lock().is_none());
+    assert!(panics.is_gone());
 }
 
 #[tokio::test]
 async fn what_waits_is_dropped_with_the_gate() {
     let gate = gate(1);
     let (sender, receiver) = tokio::sync::oneshot::channel::<()>();
-    let task = gate.spawn(1, None, async move {
+    let task = gate.account(1, None).spawn(async move {
         let _held = sender;
         std::future::pending().await
     });
@@ -94,11 +139,13 @@ async fn nothing_ticks_while_nothing_runs() {
         counted.fetch_add(1, Ordering::Relaxed);
     };
     let gate = Gate::start(1, tokio::runtime::Handle::current(), tick).unwrap();
-    let _idle = gate.spawn(1, None, std::future::pending());
+    let idle = gate.account(1, None).spawn(std::future::pending());
+    // It was polled once, and the ticker stopped after that.
+    until(|| idle.phase() == Phase::Waiting).await;
     until(|| gate.shared.ticker.parked.load(Ordering::SeqCst)).await;
     let before = ticks.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(ticks.load(Ordering::Relaxed), before);
-    let _spinner = gate.spawn(1, None, spin());
+    let _spinner = gate.spawn(1, spin());
     until(|| ticks.load(Ordering::Relaxed) > before + 5).await;
 }

@@ -152,6 +152,7 @@ impl Cache {
         let kind = match kind {
             Kind::Core => "module",
             Kind::Component => "component",
+            Kind::Server => "server",
         };
         let name = format!("{digits}-{}.{kind}", self.fingerprint);
         self.directory.join(name)
@@ -202,7 +203,7 @@ impl Cache {
 
     async fn load(self: &Arc<Self>, source: &ModuleSource) -> Result<Arc<Loaded>, PrepareError> {
         let digits = digits(&source.digest)?.to_owned();
-        for kind in [Kind::Core, Kind::Component] {
+        for kind in [Kind::Core, Kind::Component, Kind::Server] {
             let path = self.path(&digits, kind);
             if !path.exists() {
                 continue;
@@ -241,6 +242,9 @@ impl Cache {
                 Kind::Component => this
                     .linkers
                     .component(digest, map_component(&this.engine, &path)?),
+                Kind::Server => this
+                    .linkers
+                    .server(digest, map_component(&this.engine, &path)?),
             };
             loaded.map(Arc::new).map_err(|why| {
                 let why = format!("a module that cannot run here: {why:#}");
@@ -294,7 +298,7 @@ impl Cache {
         let compiler = engine(1).map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
         let compiled = pool.install(|| match kind {
             Kind::Core => compiler.precompile_module(&bytes),
-            Kind::Component => compiler.precompile_component(&bytes),
+            Kind::Component | Kind::Server => compiler.precompile_component(&bytes),
         });
         drop(compiler);
         let compiled = compiled.map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;

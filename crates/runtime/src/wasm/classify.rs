@@ -3,13 +3,15 @@
 
 use wasmparser::{Encoding, ExternalKind, Parser, Payload, WasmFeatures};
 
-/// The two ways in which a guest is run.
+/// The ways in which a guest is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A core module of WASI preview 1 with a `_start`.
     Core,
-    /// A component that exports `wasi:cli/run` of WASI 0.2.
+    /// A component that exports `wasi:cli/run` of WASI 0.2, whatever else it exports.
     Component,
+    /// A component that exports `wasi:http/incoming-handler` of WASI 0.2, and no `wasi:cli/run`.
+    Server,
 }
 
 /// Tells the kind of a module that can run here, or what the bytes are instead.
@@ -22,8 +24,7 @@ pub(super) fn classify(bytes: &[u8]) -> Result<Kind, String> {
         return Ok(Kind::Core);
     }
     if Parser::is_component(bytes) {
-        component(bytes)?;
-        return Ok(Kind::Component);
+        return component(bytes);
     }
     Err("WebAssembly of an unknown version".into())
 }
@@ -84,7 +85,7 @@ fn core(bytes: &[u8]) -> Result<(), String> {
     }
 }
 
-fn component(bytes: &[u8]) -> Result<(), String> {
+fn component(bytes: &[u8]) -> Result<Kind, String> {
     let mut depth = 0;
     let mut exports = Vec::new();
     for payload in parser().parse_all(bytes) {
@@ -128,20 +129,18 @@ fn preview_3(name: &str) -> Option<&str> {
     (name.starts_with("wasi:") && name.contains("@0.3.")).then_some(name)
 }
 
-fn entry_point(exports: &[String]) -> Result<(), String> {
-    let exported = |prefix: &str| exports.iter().find(|name| name.starts_with(prefix));
-    if exported("wasi:cli/run@0.2.").is_some() {
-        return Ok(());
+fn entry_point(exports: &[String]) -> Result<Kind, String> {
+    let exported = |prefix: &str| exports.iter().any(|name| name.starts_with(prefix));
+    // A program may well export a handler for others to compose with; a server has no use for `run`.
+    if exported("wasi:cli/run@0.2.") {
+        return Ok(Kind::Component);
+    }
+    if exported("wasi:http/incoming-handler@0.2.") {
+        return Ok(Kind::Server);
     }
     if let Some(name) = exports.iter().find_map(|name| preview_3(name)) {
         return Err(format!(
             "a component of WASI 0.3 (it exports {name}); only WASI 0.2 and preview 1 can run yet"
-        ));
-    }
-    if let Some(name) = exported("wasi:http/incoming-handler@") {
-        return Err(format!(
-            "an HTTP server component (it exports {name}); only programs, which export \
-             wasi:cli/run, can run yet"
         ));
     }
     let names = match exports {
@@ -149,7 +148,8 @@ fn entry_point(exports: &[String]) -> Result<(), String> {
         names => names.join(", "),
     };
     Err(format!(
-        "a component without an entry point: it exports {names}, but not wasi:cli/run@0.2"
+        "a component without an entry point: it exports {names}, but neither wasi:cli/run@0.2 nor \
+         wasi:http/incoming-handler@0.2"
     ))
 }
 
@@ -168,6 +168,15 @@ mod tests {
             (instance $run)
             (export "wasi:cli/run@0.2.3" (instance $run)))"#;
         assert_eq!(of(run), Ok(Kind::Component));
+        let handler = r#"(component
+            (instance $i)
+            (export "wasi:http/incoming-handler@0.2.3" (instance $i)))"#;
+        assert_eq!(of(handler), Ok(Kind::Server));
+        let both = r#"(component
+            (instance $i)
+            (export "wasi:http/incoming-handler@0.2.3" (instance $i))
+            (export "wasi:cli/run@0.2.3" (instance $i)))"#;
+        assert_eq!(of(both), Ok(Kind::Component));
     }
 
     #[test]
@@ -185,8 +194,8 @@ mod tests {
                 "WASI 0.3 (it imports wasi:cli/stdout@0.3.0)",
             ),
             (
-                r#"(component (instance $i) (export "wasi:http/incoming-handler@0.2.0" (instance $i)))"#,
-                "an HTTP server component",
+                r#"(component (instance $i) (export "wasi:http/handler@0.3.0" (instance $i)))"#,
+                "WASI 0.3 (it exports wasi:http/handler@0.3.0)",
             ),
             (
                 r#"(component (component (instance $i) (export "wasi:cli/run@0.2.0" (instance $i))))"#,

@@ -8,8 +8,9 @@ use wasmtime::{Engine, ResourceLimiterAsync, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::sockets::Sockets;
+use super::http::Outgoing;
 use crate::Exit;
 use crate::running::Stop;
 
@@ -30,37 +31,53 @@ struct OomKilled {
     limit: u64,
 }
 
-/// Counts a guest's linear memories and tables together, against one limit.
+/// Counts an instance's linear memories and tables together with those of its workload's other instances, against
+/// one limit.
 pub(super) struct Limits {
     limit: u64,
-    used: Arc<AtomicU64>,
+    /// What all instances have.
+    total: Arc<AtomicU64>,
+    /// What this one has.
+    held: u64,
     /// What the growth under way added, to be taken back where it fails.
     growing: u64,
 }
 
 impl Limits {
-    pub(super) fn new(limit: Option<u64>, used: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(limit: Option<u64>, total: Arc<AtomicU64>) -> Self {
         Self {
             limit: limit.unwrap_or(u64::MAX),
-            used,
+            total,
+            held: 0,
             growing: 0,
         }
     }
 
     fn grow(&mut self, bytes: u64) -> wasmtime::Result<bool> {
-        let used = self.used.load(Ordering::Relaxed).saturating_add(bytes);
-        if used > self.limit {
+        let more = |total: u64| {
+            let total = total.checked_add(bytes)?;
+            (total <= self.limit).then_some(total)
+        };
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        if self.total.fetch_update(set, fetch, more).is_err() {
             // `Ok(false)` would make most guests abort in a way that tells nobody why.
             return Err(OomKilled { limit: self.limit }.into());
         }
         self.growing = bytes;
-        self.used.store(used, Ordering::Relaxed);
+        self.held += bytes;
         Ok(true)
     }
 
     fn take_back(&mut self) {
-        self.used.fetch_sub(self.growing, Ordering::Relaxed);
+        self.total.fetch_sub(self.growing, Ordering::Relaxed);
+        self.held -= self.growing;
         self.growing = 0;
+    }
+}
+
+impl Drop for Limits {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.held, Ordering::Relaxed);
     }
 }
 
@@ -126,7 +143,25 @@ pub(super) struct Component {
     limits: Limits,
     /// The end that was asked for, which `carob:pod/lifecycle` tells.
     pub(super) stop: Arc<Stop>,
-    pub(super) sockets: Sockets,
+    pub(super) outgoing: Outgoing,
+    http: WasiHttpCtx,
+}
+
+impl Component {
+    /// Bytes of linear memory and tables that it has.
+    pub(super) fn held(&self) -> u64 {
+        self.limits.held
+    }
+}
+
+impl WasiHttpView for Component {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.outgoing,
+            table: &mut self.table,
+            ctx: &mut self.http,
+        }
+    }
 }
 
 impl WasiView for Component {
@@ -166,25 +201,38 @@ pub(super) async fn run_core(
     }
 }
 
+/// The store of a component that is yet to be instantiated.
+pub(super) fn component_store(
+    engine: &Engine,
+    wasi: WasiCtx,
+    limits: Limits,
+    stop: Arc<Stop>,
+    outgoing: Outgoing,
+) -> Store<Component> {
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(RESOURCES);
+    let state = Component {
+        wasi,
+        table,
+        limits,
+        stop,
+        outgoing,
+        http: WasiHttpCtx::new(),
+    };
+    let mut store = store(engine, state);
+    store.limiter_async(|component| &mut component.limits);
+    store
+}
+
 /// Runs a component to its end.
 pub(super) async fn run_component(
     command: CommandPre<Component>,
     mut wasi: WasiCtxBuilder,
     limits: Limits,
     stop: Arc<Stop>,
-    sockets: Sockets,
+    outgoing: Outgoing,
 ) -> Exit {
-    let mut table = ResourceTable::new();
-    table.set_max_capacity(RESOURCES);
-    let state = Component {
-        wasi: wasi.build(),
-        table,
-        limits,
-        stop,
-        sockets,
-    };
-    let mut store = store(command.engine(), state);
-    store.limiter_async(|component| &mut component.limits);
+    let mut store = component_store(command.engine(), wasi.build(), limits, stop, outgoing);
     let run = async {
         let command = command.instantiate_async(&mut store).await?;
         command.wasi_cli_run().call_run(&mut store).await
@@ -196,7 +244,8 @@ pub(super) async fn run_component(
     }
 }
 
-fn exit(error: &wasmtime::Error) -> Exit {
+/// How an instance ended that ended by this error.
+pub(super) fn exit(error: &wasmtime::Error) -> Exit {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Exit::Code(*code);
     }

@@ -4,9 +4,13 @@ use wasmtime::component::Component as ComponentCode;
 use wasmtime::{Caller, Engine, InstancePre, Module};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, p1, p2};
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::guest::{Component, Core};
 use super::{lifecycle, sockets};
+
+/// Bytes of a page of linear memory.
+const PAGE: u64 = 64 << 10;
 
 /// What is imported from, for either kind of guest.
 pub(super) struct Linkers {
@@ -25,6 +29,15 @@ pub(crate) struct Loaded {
 pub(super) enum Code {
     Core(InstancePre<Core>),
     Component(CommandPre<Component>),
+    Server(ServerCode),
+}
+
+/// A server, an instance of which answers one request.
+#[derive(Clone)]
+pub(super) struct ServerCode {
+    pub(super) proxy: ProxyPre<Component>,
+    /// Bytes of linear memory that an instance begins with.
+    pub(super) memory: u64,
 }
 
 impl Loaded {
@@ -36,7 +49,7 @@ impl Loaded {
         self.code.clone()
     }
 
-    /// Whether the module imports `carob:pod/lifecycle`.
+    /// Whether the module imports `carob:pod/lifecycle`, or is a server.
     pub(super) fn drains(&self) -> bool {
         self.drains
     }
@@ -59,6 +72,7 @@ impl Linkers {
         link_wasi(&mut component)?;
         sockets::link(&mut component)?;
         lifecycle::link(&mut component)?;
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
         Ok(Self { core, component })
     }
 
@@ -86,6 +100,30 @@ impl Linkers {
             drains,
         })
     }
+
+    pub(super) fn server(
+        &self,
+        digest: String,
+        component: ComponentCode,
+    ) -> wasmtime::Result<Loaded> {
+        let memory = initial_memory(&component);
+        let proxy = ProxyPre::new(self.component.instantiate_pre(&component)?)?;
+        Ok(Loaded {
+            digest,
+            code: Code::Server(ServerCode { proxy, memory }),
+            drains: true,
+        })
+    }
+}
+
+/// The linear memory that instances of a component begin with: at least as much as they have.
+fn initial_memory(component: &ComponentCode) -> u64 {
+    let Some(needed) = component.resources_required() else {
+        return 0;
+    };
+    let pages = needed.max_initial_memory_size.unwrap_or(0);
+    let memories = u64::from(needed.num_memories);
+    memories.saturating_mul(pages).saturating_mul(PAGE)
 }
 
 /// All of `wasi:cli/imports` but `wasi:sockets`: one by one, so that the operating system's sockets

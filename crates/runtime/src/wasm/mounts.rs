@@ -120,7 +120,7 @@ fn failed(guest: &str, error: rustix::io::Errno) -> StartError {
 }
 
 /// An absolute path without `.`, empty parts and a trailing `/`.
-fn normal(path: &str) -> Result<String, StartError> {
+pub(super) fn normal(path: &str) -> Result<String, StartError> {
     let invalid = |why: &str| Err(StartError::Invalid(format!("path {path:?} {why}")));
     if !path.starts_with('/') {
         return invalid("is not absolute");

@@ -21,6 +21,20 @@ const CHUNK: usize = 64 << 10;
 #[derive(Clone)]
 pub(super) struct Sink(pub(super) Arc<dyn Output>);
 
+impl Sink {
+    /// Prints a line of the host's own once there is room, as if the guest had.
+    pub(super) async fn print(&self, line: String) {
+        let mut line = Bytes::from(line + "\n");
+        while !line.is_empty() {
+            if poll_fn(|cx| self.0.poll_ready(cx)).await.is_err() {
+                return;
+            }
+            // Where nobody reads any more nobody is to be told.
+            let _ = self.0.write(line.split_to(line.len().min(CHUNK)));
+        }
+    }
+}
+
 impl IsTerminal for Sink {
     fn is_terminal(&self) -> bool {
         false

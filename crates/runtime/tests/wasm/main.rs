@@ -1,5 +1,8 @@
 //! The wasm runtime, run on real modules.
 
+mod client;
+mod http;
+mod outgoing;
 mod sockets;
 mod support;
 

@@ -1,10 +1,8 @@
 //! Components' `std::net` on the virtual network.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::Arc;
 
-use crate::support::{Bench, Player, run, script};
-use network::names::search::{Hosts, Search};
+use crate::support::{Bench, Player, named, run, script};
 use network::pipe::{Reader, pipe};
 use network::{Network, PodNet};
 use runtime::output::Capture;
@@ -26,9 +24,7 @@ async fn play(bench: &Bench, module: &Module, pod: Option<&PodNet>, steps: &[&st
     let (mut workload, stdout): (_, Capture) = script(module, steps);
     workload.net = pod.cloned();
     let own = pod.map_or(Ipv4Addr::LOCALHOST, PodNet::address);
-    let mut hosts = Hosts::new();
-    hosts.add("web-0", own);
-    workload.names = Arc::new(Search::none(hosts));
+    workload.names = named("web-0", own);
     assert_eq!(run(bench, workload).await, Exit::Code(0));
     stdout.text()
 }
@@ -42,7 +38,7 @@ async fn streams_within_and_between_pods() {
     let bench = Bench::new();
     let module = bench.player(Player::Component).await;
     let node = node();
-    let (server, other) = (node.join("uid").unwrap(), node.join("uid").unwrap());
+    let (server, other) = (node.join("one").unwrap(), node.join("two").unwrap());
     let (running, _output) = serving(&bench, &module, &server, "serve 0.0.0.0:8080").await;
     let (local, remote) = (
         "call 127.0.0.1:8080 5",
@@ -76,7 +72,7 @@ async fn datagrams_between_pods() {
     let bench = Bench::new();
     let module = bench.player(Player::Component).await;
     let node = node();
-    let (server, other) = (node.join("uid").unwrap(), node.join("uid").unwrap());
+    let (server, other) = (node.join("one").unwrap(), node.join("two").unwrap());
     let _serving = serving(&bench, &module, &server, "echo-datagrams 0.0.0.0:53").await;
     let step = format!("send-datagram {}:53 who?", server.address());
     assert_eq!(

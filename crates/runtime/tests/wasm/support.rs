@@ -1,11 +1,13 @@
 //! What the tests of the wasm runtime share: a runtime with a cache of its own, modules from text,
 //! and guests built by cargo.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use network::names::search::{Hosts, Search};
 use runtime::output::Capture;
 use runtime::{Config, Exit, Module, ModuleSource, PrepareError, Running, Runtime, Wasm, Workload};
 use sha2::{Digest as _, Sha256};
@@ -22,8 +24,14 @@ impl Bench {
     }
 
     pub(crate) fn with_threads(threads: usize) -> Self {
+        Self::with(|config| config.threads = threads)
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let runtime = Wasm::new(config(directory.path(), threads)).unwrap();
+        let mut config = config(directory.path(), 2);
+        change(&mut config);
+        let runtime = Wasm::new(config).unwrap();
         Self { runtime, directory }
     }
 
@@ -48,6 +56,11 @@ impl Bench {
         self.runtime.prepare(self.source(&bytes)).await.unwrap()
     }
 
+    pub(crate) async fn web(&self, kind: Web) -> Module {
+        let bytes = std::fs::read(kind.built()).unwrap();
+        self.runtime.prepare(self.source(&bytes)).await.unwrap()
+    }
+
     /// A directory for a guest to see.
     pub(crate) fn directory(&self, name: &str) -> PathBuf {
         let path = self.directory.path().join(name);
@@ -61,6 +74,7 @@ pub(crate) fn config(directory: &Path, threads: usize) -> Config {
         cache_dir: directory.join("compiled"),
         threads,
         instances: 64,
+        ..Config::new("unused")
     }
 }
 
@@ -78,15 +92,35 @@ impl Player {
         static CORE: OnceLock<PathBuf> = OnceLock::new();
         static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
         match self {
-            Self::Core => CORE.get_or_init(|| build("wasm32-wasip1", &[])),
-            Self::Component => {
-                COMPONENT.get_or_init(|| build("wasm32-wasip2", &["--features", "drains"]))
-            }
+            Self::Core => CORE.get_or_init(|| build("player", "wasm32-wasip1", &[])),
+            Self::Component => COMPONENT
+                .get_or_init(|| build("player", "wasm32-wasip2", &["--features", "drains"])),
         }
     }
 }
 
-fn build(target: &str, more: &[&str]) -> PathBuf {
+/// The guests of `wasi:http`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Web {
+    /// A server that does what requests' paths say.
+    Server,
+    /// A program that gets the URLs in its arguments.
+    Client,
+}
+
+impl Web {
+    fn built(self) -> PathBuf {
+        static BUILT: OnceLock<PathBuf> = OnceLock::new();
+        let server = BUILT.get_or_init(|| build("web", "wasm32-wasip2", &[]));
+        match self {
+            Self::Server => server.clone(),
+            Self::Client => server.with_file_name("fetch.wasm"),
+        }
+    }
+}
+
+/// Builds a package of guests, and gives its module's path.
+fn build(package: &str, target: &str, more: &[&str]) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let into = root.join("../../target/guests");
     let status = Command::new(env!("CARGO"))
@@ -101,7 +135,7 @@ fn build(target: &str, more: &[&str]) -> PathBuf {
         .args(more)
         .arg("--target-dir")
         .arg(&into)
-        .current_dir(root.join("tests/guests/player"))
+        .current_dir(root.join("tests/guests").join(package))
         // Flags for the host, such as a coverage run's, are not for guests.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -111,7 +145,7 @@ fn build(target: &str, more: &[&str]) -> PathBuf {
         status.success(),
         "the test guest cannot be built: `rustup target add {target}`?"
     );
-    into.join(target).join("release/player.wasm")
+    into.join(target).join(format!("release/{package}.wasm"))
 }
 
 /// A workload that plays these steps, and its standard output.
@@ -135,4 +169,20 @@ pub(crate) async fn ended(running: &Running) -> Exit {
 /// Runs a workload to its end.
 pub(crate) async fn run(bench: &Bench, workload: Workload) -> Exit {
     ended(&bench.runtime.start(workload).unwrap()).await
+}
+
+/// Waits until a condition holds that nothing tells of.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Names of a pod that knows this one beside its own.
+pub(crate) fn named(name: &str, address: Ipv4Addr) -> Arc<Search> {
+    let mut hosts = Hosts::new();
+    hosts.add(name, address);
+    Arc::new(Search::none(hosts))
 }

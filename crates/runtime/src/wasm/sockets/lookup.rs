@@ -1,66 +1,62 @@
-//! `wasi:sockets/ip-name-lookup`, by the pod's own names, the cluster's, and the host's resolver.
+//! `wasi:sockets/ip-name-lookup`, by the pod's [resolver](super::resolve).
 
+use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use network::ResolveError;
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddress, Network};
 use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, subscribe};
 
 use super::View;
 use super::bindings::ip_name_lookup::{Host, HostResolveAddressStream};
-
-/// The longest name that can be asked for, in characters.
-const LONGEST: usize = 253;
-
-/// The addresses that a name has: still asked for, or not yet all handed out.
-pub enum Addresses {
-    Asked(BoxFuture<'static, Found>),
-    Known(Result<std::vec::IntoIter<Ipv4Addr>, ErrorCode>),
-}
+use super::resolve::ResolveError;
 
 type Found = Result<Vec<Ipv4Addr>, ResolveError>;
 
+/// The addresses that a name has, not yet handed out.
+pub enum Addresses {
+    /// They are being looked up.
+    Pending(Pin<Box<dyn Future<Output = Found> + Send>>),
+    /// What was found.
+    Known(std::vec::IntoIter<Ipv4Addr>),
+    /// Why nothing was.
+    Failed(ErrorCode),
+}
+
+fn code(error: ResolveError) -> ErrorCode {
+    match error {
+        ResolveError::NoNetwork => ErrorCode::AccessDenied,
+        ResolveError::Invalid => ErrorCode::InvalidArgument,
+        ResolveError::Unknown => ErrorCode::NameUnresolvable,
+        ResolveError::Unanswered => ErrorCode::TemporaryResolverFailure,
+    }
+}
+
 impl Addresses {
-    fn new(mut asked: BoxFuture<'static, Found>) -> Self {
-        // Most are known here, at once.
-        match (&mut asked).now_or_never() {
-            Some(found) => Self::known(found),
-            None => Self::Asked(asked),
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Self::Pending(lookup) = self {
+            *self = match lookup.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(found)) => Self::Known(found.into_iter()),
+                Poll::Ready(Err(error)) => Self::Failed(code(error)),
+            };
         }
+        Poll::Ready(())
     }
 
-    fn known(found: Found) -> Self {
-        Self::Known(found.map(Vec::into_iter).map_err(|error| match error {
-            ResolveError::Unknown => ErrorCode::NameUnresolvable,
-            ResolveError::Unanswered => ErrorCode::TemporaryResolverFailure,
-        }))
+    /// Goes as far as it can without waiting.
+    fn advance(&mut self) {
+        let _ = self.poll(&mut Context::from_waker(Waker::noop()));
     }
 }
 
 #[async_trait]
 impl Pollable for Addresses {
     async fn ready(&mut self) {
-        if let Self::Asked(asked) = self {
-            let found = asked.await;
-            *self = Self::known(found);
-        }
-    }
-}
-
-impl View<'_> {
-    fn resolve(&self, name: String) -> Result<Addresses, ErrorCode> {
-        let net = self.sockets.net.clone().ok_or(ErrorCode::AccessDenied)?;
-        let bare = name.strip_suffix('.').unwrap_or(&name);
-        if bare.is_empty() || bare.len() > LONGEST || bare.contains(char::is_whitespace) {
-            return Err(ErrorCode::InvalidArgument);
-        }
-        let names = self.sockets.names.clone();
-        let asked = async move { net.resolve(&names, &name).await };
-        Ok(Addresses::new(asked.boxed()))
+        std::future::poll_fn(|cx| self.poll(cx)).await;
     }
 }
 
@@ -70,8 +66,14 @@ impl Host for View<'_> {
         _network: Resource<Network>,
         name: String,
     ) -> Result<Resource<Addresses>, SocketError> {
-        let addresses = self.resolve(name)?;
-        Ok(self.table.push(addresses)?)
+        let resolver = self.sockets.resolver.clone();
+        let lookup = Box::pin(async move { resolver.resolve(&name).await });
+        let mut addresses = Addresses::Pending(lookup);
+        addresses.advance();
+        match addresses {
+            Addresses::Failed(code) => Err(code.into()),
+            addresses => Ok(self.table.push(addresses)?),
+        }
     }
 }
 
@@ -80,13 +82,12 @@ impl HostResolveAddressStream for View<'_> {
         &mut self,
         this: Resource<Addresses>,
     ) -> Result<Option<IpAddress>, SocketError> {
-        match self.table.get_mut(&this)? {
-            Addresses::Asked(_) => Err(ErrorCode::WouldBlock.into()),
-            Addresses::Known(Ok(addresses)) => {
-                let next = addresses.next();
-                Ok(next.map(|address| IpAddr::V4(address).into()))
-            }
-            Addresses::Known(Err(error)) => Err((*error).into()),
+        let addresses = self.table.get_mut(&this)?;
+        addresses.advance();
+        match addresses {
+            Addresses::Pending(_) => Err(ErrorCode::WouldBlock.into()),
+            Addresses::Failed(code) => Err((*code).into()),
+            Addresses::Known(found) => Ok(found.next().map(|found| IpAddr::V4(found).into())),
         }
     }
 

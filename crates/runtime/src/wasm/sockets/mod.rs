@@ -10,6 +10,7 @@
     reason = "the generated bindings re-export its resources"
 )]
 mod lookup;
+mod resolve;
 mod stream;
 #[expect(
     unreachable_pub,
@@ -23,10 +24,8 @@ mod tcp;
 mod udp;
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::sync::Arc;
 
 use network::PodNet;
-use network::names::search::Search;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::SocketError;
 use wasmtime_wasi::p2::bindings::sockets::network as stock;
@@ -34,6 +33,7 @@ use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, 
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 
 use super::guest::Component;
+pub(in crate::wasm) use resolve::{ResolveError, Resolver};
 
 mod bindings {
     wasmtime::component::bindgen!({
@@ -59,9 +59,10 @@ mod bindings {
 }
 
 /// A guest's place in the network.
+#[derive(Clone)]
 pub(in crate::wasm) struct Sockets {
     pub(in crate::wasm) net: Option<PodNet>,
-    pub(in crate::wasm) names: Arc<Search>,
+    pub(in crate::wasm) resolver: Resolver,
 }
 
 /// What the socket interfaces work on.
@@ -78,7 +79,7 @@ impl HasData for HasSockets {
 
 fn view(component: &mut Component) -> View<'_> {
     View {
-        sockets: &component.sockets,
+        sockets: &component.outgoing.sockets,
         table: &mut component.table,
     }
 }

@@ -1,0 +1,230 @@
+//! Accounts: what is charged for CPU time, and the order in which they get it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::time::ClockId;
+
+use super::task::Task;
+use super::{Shared, nanoseconds};
+use crate::quota::Bucket;
+
+/// What a guest of weight 1 is charged per nanosecond: keeps the division by large weights exact.
+const SCALE: u64 = 1024;
+
+/// A place in a queue: what it is ordered by, and a number that keeps equals in order of arrival.
+type Place = (u64, u64);
+
+/// One guest as the gate counts it: any number of tasks that share a weight, a quota and what they have used.
+pub(crate) struct Account {
+    weight: u64,
+    bucket: Option<Mutex<Bucket>>,
+    /// CPU time used, in nanoseconds.
+    used: AtomicU64,
+    virtual_time: AtomicU64,
+    /// Set once it is to be ended: its debt no longer matters.
+    urgent: AtomicBool,
+    /// Guarded by the queue's lock, which is taken first.
+    line: Mutex<Line>,
+    shared: Arc<Shared>,
+}
+
+/// An account's tasks that want to run.
+#[derive(Default)]
+struct Line {
+    tasks: VecDeque<Arc<Task>>,
+    /// Where the account stands, exactly while it has tasks.
+    stands: Option<Stands>,
+}
+
+#[derive(Clone, Copy)]
+enum Stands {
+    Ready,
+    Resting(Place),
+}
+
+impl Account {
+    pub(super) fn new(weight: u32, quota: Option<f64>, shared: Arc<Shared>) -> Self {
+        let now = nanoseconds(ClockId::Monotonic);
+        Self {
+            weight: u64::from(weight.max(1)),
+            bucket: quota.map(|quota| Mutex::new(Bucket::new(quota, now))),
+            used: AtomicU64::new(0),
+            virtual_time: AtomicU64::new(0),
+            urgent: AtomicBool::new(false),
+            line: Mutex::default(),
+            shared,
+        }
+    }
+
+    /// Runs this future to its end on the gate's threads, at this account's expense.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Arc<Task> {
+        let number = self.shared.queue.lock().arrival();
+        let task = Arc::new(Task::new(number, Box::pin(work), self.clone()));
+        self.shared.begin(task.clone());
+        task
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// CPU time used so far.
+    pub(crate) fn used(&self) -> Duration {
+        Duration::from_nanos(self.used.load(Ordering::Relaxed))
+    }
+
+    /// Lets tasks that sit out the quota run now, and from now on, so that they can be ended.
+    pub(crate) fn expedite(self: &Arc<Self>) {
+        self.urgent.store(true, Ordering::SeqCst);
+        let mut queue = self.shared.queue.lock();
+        if queue.end_rest(self) {
+            drop(queue);
+            self.shared.work.notify_one();
+        }
+    }
+
+    pub(super) fn charge(&self, used: u64) {
+        self.used.fetch_add(used, Ordering::Relaxed);
+        let virtual_time = used.saturating_mul(SCALE) / self.weight;
+        self.virtual_time.fetch_add(virtual_time, Ordering::Relaxed);
+        if let Some(bucket) = &self.bucket {
+            bucket.lock().take(nanoseconds(ClockId::Monotonic), used);
+        }
+    }
+
+    /// Until when it sits out its quota.
+    fn rests_until(&self) -> Option<u64> {
+        if self.urgent.load(Ordering::SeqCst) {
+            return None;
+        }
+        let now = nanoseconds(ClockId::Monotonic);
+        let end = self.bucket.as_ref()?.lock().debt_ends(now)?;
+        (end > now).then_some(end)
+    }
+}
+
+/// The accounts that have something to run.
+#[derive(Default)]
+pub(super) struct Queue {
+    /// By virtual run time.
+    ready: BTreeMap<Place, Arc<Account>>,
+    /// Accounts in debt, by the monotonic nanosecond at which they may run again.
+    resting: BTreeMap<Place, Arc<Account>>,
+    /// The virtual run time of the account that ran last: nobody joins further behind than this, or
+    /// one that slept for an hour would have the cores to itself for as long.
+    floor: u64,
+    arrivals: u64,
+    pub(super) shutdown: bool,
+}
+
+impl Queue {
+    pub(super) fn arrival(&mut self) -> u64 {
+        self.arrivals += 1;
+        self.arrivals
+    }
+
+    /// Adds a task to its account's line. `joins` says that it comes from waiting for something.
+    pub(super) fn add(&mut self, task: Arc<Task>, joins: bool) {
+        let account = task.account().clone();
+        let mut line = account.line.lock();
+        line.tasks.push_back(task);
+        if line.stands.is_some() {
+            return;
+        }
+        if joins {
+            account
+                .virtual_time
+                .fetch_max(self.floor, Ordering::Relaxed);
+        }
+        self.stand(&account, &mut line);
+    }
+
+    fn stand(&mut self, account: &Arc<Account>, line: &mut Line) {
+        let arrival = self.arrival();
+        line.stands = Some(match account.rests_until() {
+            Some(end) => {
+                let place = (end, arrival);
+                self.resting.insert(place, account.clone());
+                Stands::Resting(place)
+            }
+            None => {
+                let place = (account.virtual_time.load(Ordering::Relaxed), arrival);
+                self.ready.insert(place, account.clone());
+                Stands::Ready
+            }
+        });
+    }
+
+    /// Judges a resting account anew, and says whether it was one.
+    fn end_rest(&mut self, account: &Arc<Account>) -> bool {
+        let mut line = account.line.lock();
+        let Some(Stands::Resting(place)) = line.stands else {
+            return false;
+        };
+        self.resting.remove(&place);
+        self.stand(account, &mut line);
+        true
+    }
+
+    /// Lets those run again whose debt has ended, and says when the next one's ends.
+    pub(super) fn wake_rested(&mut self) -> Option<u64> {
+        if self.resting.is_empty() {
+            return None;
+        }
+        let now = nanoseconds(ClockId::Monotonic);
+        while let Some(entry) = self.resting.first_entry() {
+            let (end, arrival) = *entry.key();
+            if end > now {
+                return Some(end);
+            }
+            let account = entry.remove();
+            let place = (account.virtual_time.load(Ordering::Relaxed), arrival);
+            account.line.lock().stands = Some(Stands::Ready);
+            self.ready.insert(place, account);
+        }
+        None
+    }
+
+    /// The task that runs next: the first in line of the account that is furthest behind.
+    pub(super) fn take(&mut self) -> Option<Arc<Task>> {
+        while let Some(((stood_at, _), account)) = self.ready.pop_first() {
+            let mut line = account.line.lock();
+            line.stands = None;
+            let virtual_time = account.virtual_time.load(Ordering::Relaxed);
+            // Charged meanwhile for another of its tasks: others may be further behind by now.
+            let task = match virtual_time > stood_at && !self.ready.is_empty() {
+                true => None,
+                false => line.tasks.pop_front(),
+            };
+            if !line.tasks.is_empty() {
+                self.stand(&account, &mut line);
+            }
+            if task.is_some() {
+                self.floor = self.floor.max(virtual_time);
+                return task;
+            }
+        }
+        None
+    }
+
+    pub(super) fn is_anything_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Takes every task out: nobody runs them any more.
+    pub(super) fn empty(&mut self) -> Vec<Arc<Task>> {
+        let ready = std::mem::take(&mut self.ready);
+        let resting = std::mem::take(&mut self.resting);
+        let accounts = ready.into_values().chain(resting.into_values());
+        let lines = accounts.map(|account| std::mem::take(&mut *account.line.lock()));
+        lines.flat_map(|line| line.tasks).collect()
+    }
+}

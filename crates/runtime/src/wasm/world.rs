@@ -1,0 +1,130 @@
+//! What an instance sees of the world: words, streams and files, as its workload gives them.
+
+use std::sync::Arc;
+
+use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
+
+use super::mounts;
+use super::stdio::{Sink, Source};
+use crate::{Mount, StartError, Stdin, Workload};
+
+/// What every instance of a workload is given.
+pub(super) struct World {
+    argv: Vec<String>,
+    env: Vec<(String, String)>,
+    working_dir: String,
+    mounts: Vec<Mount>,
+    stdin: Option<Source>,
+    stdout: Sink,
+    stderr: Sink,
+}
+
+impl World {
+    /// What this workload gives.
+    ///
+    /// # Errors
+    /// When an argument or a variable cannot be one.
+    pub(super) fn of(workload: Workload) -> Result<Self, StartError> {
+        validate(&workload)?;
+        let mut env = workload.env;
+        if workload.working_dir != "/" && env.iter().all(|(name, _)| name != "PWD") {
+            // Guests without a working directory of their own (Go's, for one) start from this.
+            env.push(("PWD".to_owned(), workload.working_dir.clone()));
+        }
+        Ok(Self {
+            argv: workload.argv,
+            env,
+            working_dir: workload.working_dir,
+            mounts: workload.mounts,
+            stdin: match workload.stdin {
+                Stdin::Empty => None,
+                Stdin::Pipe(reader) => Some(Source(Arc::new(reader))),
+            },
+            stdout: Sink(workload.stdout.into()),
+            stderr: Sink(workload.stderr.into()),
+        })
+    }
+
+    /// For the only instance there is.
+    ///
+    /// # Errors
+    /// When a mount or the working directory cannot be set up.
+    pub(super) fn open(&self) -> Result<WasiCtxBuilder, StartError> {
+        let mut wasi = self.without_files();
+        mounts::preopen(&mut wasi, &self.mounts, &self.working_dir)?;
+        Ok(wasi)
+    }
+
+    /// For any number of instances.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub(super) fn open_many(self) -> Result<Worlds, StartError> {
+        let files = self.open()?.build().filesystem().clone();
+        let working_dir = mounts::normal(&self.working_dir)?;
+        Ok(Worlds {
+            world: self,
+            working_dir,
+            files,
+        })
+    }
+
+    fn without_files(&self) -> WasiCtxBuilder {
+        let mut wasi = WasiCtxBuilder::new();
+        wasi.args(&self.argv)
+            .envs(&self.env)
+            .stdout(self.stdout.clone())
+            .stderr(self.stderr.clone())
+            .allow_tcp(false)
+            .allow_udp(false);
+        if let Some(stdin) = &self.stdin {
+            wasi.stdin(stdin.clone());
+        }
+        wasi
+    }
+}
+
+/// A world for each of many instances. The mounts were opened once, so that all of them see what was there then.
+pub(super) struct Worlds {
+    world: World,
+    working_dir: String,
+    files: WasiFilesystemCtx,
+}
+
+impl Worlds {
+    /// One more.
+    pub(super) fn one(&self) -> WasiCtx {
+        let mut wasi = self.world.without_files();
+        let mut wasi = wasi.initial_cwd(&self.working_dir).build();
+        *wasi.filesystem() = self.files.clone();
+        wasi
+    }
+
+    /// Where what goes wrong is told.
+    pub(super) fn stderr(&self) -> &Sink {
+        &self.world.stderr
+    }
+}
+
+fn validate(workload: &Workload) -> Result<(), StartError> {
+    let invalid = |why: &str| Err(StartError::Invalid(why.into()));
+    if workload.argv.iter().any(|argument| argument.contains('\0')) {
+        return invalid("an argument contains a NUL");
+    }
+    let wrong = |(name, value): &(String, String)| {
+        name.is_empty() || name.contains(['\0', '=']) || value.contains('\0')
+    };
+    if let Some((name, _)) = workload.env.iter().find(|pair| wrong(pair)) {
+        return invalid(&format!(
+            "environment variable {name:?}: not a name and a value"
+        ));
+    }
+    if workload
+        .cpu_quota
+        .is_some_and(|quota| quota.is_nan() || quota <= 0.0)
+    {
+        return invalid("a CPU quota is more than 0");
+    }
+    Ok(())
+}
