@@ -1,12 +1,10 @@
 //! A connection on which a client opens streams.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::codec::{Encoder as _, FramedRead};
@@ -15,9 +13,10 @@ use tracing::debug;
 
 use super::frame::{Decoder, Encoder, Fault, Frame, INITIAL_WINDOW_SIZE};
 use super::outgoing::{Credit, Outgoing, Queued};
+use super::shared::{Entry, Shared};
 use super::status;
 use super::stream::{Inbound, Reader, Stream, Writer};
-use super::window::{INITIAL, Window};
+use super::window::Window;
 
 /// The most streams that are open at once.
 const MOST_STREAMS: usize = 2048;
@@ -85,97 +84,6 @@ impl Connection {
         self.shared.out.end();
         // Who does not read is not waited for.
         let _ = tokio::time::timeout(FAREWELL, self.writing).await;
-    }
-}
-
-/// What both directions and all streams know.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) out: Outgoing,
-    /// The window of all streams together.
-    pub(super) session: Window,
-    streams: Mutex<Streams>,
-}
-
-#[derive(Debug)]
-struct Streams {
-    open: BTreeMap<u32, Entry>,
-    /// The last that the client opened.
-    last: u32,
-    /// What a stream's window is at first.
-    initial: i64,
-    /// The client keeps windows.
-    enforced: bool,
-}
-
-/// An open stream.
-#[derive(Debug)]
-struct Entry {
-    /// None: the client has ended its direction.
-    inbound: Option<mpsc::Sender<Inbound>>,
-    window: Arc<Window>,
-    credit: Arc<Credit>,
-    /// Our direction has ended.
-    finished: bool,
-}
-
-impl Shared {
-    fn new(out: Outgoing) -> Self {
-        Self {
-            out,
-            session: Window::new(INITIAL, false),
-            streams: Mutex::new(Streams {
-                open: BTreeMap::new(),
-                last: 0,
-                initial: INITIAL,
-                enforced: false,
-            }),
-        }
-    }
-
-    /// Our direction of a stream has ended.
-    pub(super) fn finished(&self, stream: u32) {
-        let mut streams = self.streams.lock();
-        if let Some(entry) = streams.open.get_mut(&stream) {
-            entry.finished = true;
-            if entry.inbound.is_none() {
-                streams.open.remove(&stream);
-            }
-        }
-    }
-
-    /// Lets a stream go; whether it was open.
-    pub(super) fn forget(&self, stream: u32) -> bool {
-        let entry = self.streams.lock().open.remove(&stream);
-        if let Some(entry) = &entry {
-            entry.window.break_off();
-        }
-        entry.is_some()
-    }
-
-    /// The client keeps windows: from now on they count.
-    fn enforce(&self) {
-        let mut streams = self.streams.lock();
-        if !std::mem::replace(&mut streams.enforced, true) {
-            streams.open.values().for_each(|e| e.window.enforce());
-            self.session.enforce();
-        }
-    }
-
-    fn initial(&self, value: u32) {
-        let mut streams = self.streams.lock();
-        let value = i64::from(value.min(i32::MAX as u32));
-        let by = value - std::mem::replace(&mut streams.initial, value);
-        for entry in streams.open.values() {
-            entry.window.grow(by);
-        }
-    }
-
-    /// Nothing can be written any more, or is read.
-    fn break_off(&self) {
-        let open = std::mem::take(&mut self.streams.lock().open);
-        open.values().for_each(|entry| entry.window.break_off());
-        self.session.break_off();
     }
 }
 

@@ -16,6 +16,7 @@ mod dictionary;
 pub mod frame;
 mod header;
 mod outgoing;
+mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::connection::Shared;
 use super::frame::{Frame, LONGEST_DATA};
 use super::header::Headers;
 use super::outgoing::Credit;
+use super::shared::Shared;
 use super::status;
 use super::window::Window;
 
