@@ -1,7 +1,7 @@
 //! Components that serve HTTP.
 
 use std::net::SocketAddrV4;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::mpsc;
@@ -12,6 +12,7 @@ use network::{Network, PodNet, SocketError};
 use runtime::output::Capture;
 use runtime::{Exit, Mount, Running, Runtime, StartError, Workload};
 use tokio::io::AsyncReadExt as _;
+use tokio::time::Instant;
 
 use crate::client::{self, Client, empty, full, request, whole};
 use crate::support::{Bench, Web, ended, run, until};
