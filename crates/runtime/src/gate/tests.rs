@@ -70,7 +70,7 @@ async fn tasks_of_one_account_share_its_quota() {
     for _ in 0..5 {
         account.spawn(spin());
     }
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     // What was saved up before is 20 ms.
     until(|| account.used() > Duration::from_millis(120)).await;
     let cores = (account.used().as_secs_f64() - 0.02) / begun.elapsed().as_secs_f64();

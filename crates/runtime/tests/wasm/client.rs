@@ -55,8 +55,15 @@ impl Client {
     }
 
     pub(crate) async fn send(&mut self, request: Request<Body>) -> Response<Incoming> {
-        self.sender.ready().await.unwrap();
-        self.sender.send_request(request).await.unwrap()
+        self.try_send(request).await.unwrap()
+    }
+
+    pub(crate) async fn try_send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, hyper::Error> {
+        self.sender.ready().await?;
+        self.sender.send_request(request).await
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> (u16, Bytes) {

@@ -173,7 +173,7 @@ pub(crate) async fn run(bench: &Bench, workload: Workload) -> Exit {
 
 /// Waits until a condition holds that nothing tells of.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     while !condition() {
         assert!(begun.elapsed() < Duration::from_secs(30), "{what}");
         tokio::time::sleep(Duration::from_millis(5)).await;

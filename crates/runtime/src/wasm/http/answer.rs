@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Method, StatusCode, header};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
 use wasmtime_wasi_http::Error;
@@ -84,7 +84,7 @@ impl Answer {
     }
 
     fn is_complete(&self) -> bool {
-        self.ended || self.left == Some(0)
+        self.ended || self.left == Some(0) || self.body.is_end_stream()
     }
 }
 
@@ -133,6 +133,18 @@ impl Body for Answer {
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
         polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left.is_none() && self.body.is_end_stream()
+    }
+
+    /// Where the guest says a length, that is what the client is told.
+    fn size_hint(&self) -> SizeHint {
+        match self.left {
+            None => self.body.size_hint(),
+            Some(_) => SizeHint::default(),
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub(in crate::wasm) struct Outgoing {
 }
 
 type Answered = Result<Response<WasiBody>, Error>;
+/// What must run until a response's body is read.
+type Rest = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Driven = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Outgoing {
@@ -142,7 +144,7 @@ impl Outgoing {
         self,
         mut request: Request<WasiBody>,
         timeouts: Timeouts,
-    ) -> Result<(Response<WasiBody>, Pin<Box<dyn Future<Output = ()> + Send>>), Error> {
+    ) -> Result<(Response<WasiBody>, Rest), Error> {
         let target = Target::of(request.uri())?;
         *request.uri_mut() = origin_form(request.uri())?;
         let connecting = timeout(timeouts.connect, self.connect(&target));
@@ -171,7 +173,7 @@ impl Outgoing {
         let response = response.await.map_err(|_| Error::ConnectionReadTimeout)?;
         let response = response.map_err(|error| failed(&error))?;
         let response = response.map(|body| Timed::new(body, timeouts.between_bytes).boxed_unsync());
-        let rest: Pin<Box<dyn Future<Output = ()> + Send>> = match driven {
+        let rest: Rest = match driven {
             true => Box::pin(std::future::ready(())),
             false => rest,
         };

@@ -85,6 +85,8 @@ pub(super) async fn answer(
     };
     let failed = || refuse(StatusCode::INTERNAL_SERVER_ERROR, "the handler failed\n");
     match told {
+        // It is over already, and nothing of its answer was sent.
+        Some(Ok(_)) if instance.is_none() && broken.load(Ordering::Acquire) => failed(),
         Some(Ok(response)) => Answer::of(&server, &asked.method, response, instance, broken),
         Some(Err(code)) => {
             // It may have something to do still.
