@@ -87,8 +87,12 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
     };
     let servers = known_servers(&args, &dir)?;
     let transport = Arc::new(HttpsTransport::new(&servers, identity.client_config()?)?);
-    let wasm = runtime::Wasm::new(runtime::Config::new(dir.join("compiled")))
-        .context("guests cannot run here")?;
+    let wasm = runtime::Wasm::new(runtime::Config {
+        // So that pods can ask the API by its name.
+        roots: tls::certificates(&identity.ca_pem)?,
+        ..runtime::Config::new(dir.join("compiled"))
+    })
+    .context("guests cannot run here")?;
     let config = agent::Config {
         data_dir: dir.clone(),
         node_name: name,

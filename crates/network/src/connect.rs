@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use crate::link::Open;
 use crate::node::Pod;

@@ -45,9 +45,9 @@ impl Network {
         poll_fn(|cx| arrival.meet(&pod, cx)).await
     }
 
-    /// Connects to a port of a pod's address from the node, as a kubelet does: the pod sees the node's address, or,
-    /// before that is known, the first of the node's range, which is no pod's. Waits while the listener's backlog is
-    /// full.
+    /// Connects to a port of a pod's address from the node, as a kubelet does: the pod sees the node's address or, where
+    /// that is not known or would be loopback to the pod, the node's place in its pods' range. Waits while the
+    /// listener's backlog is full.
     ///
     /// # Errors
     /// [`SocketError::Unreachable`] where no pod of this node has the address, [`SocketError::Refused`] where nobody
@@ -55,7 +55,11 @@ impl Network {
     pub async fn reach(&self, address: Ipv4Addr, port: u16) -> Result<Stream, SocketError> {
         let pod = self.pod_at(address).ok_or(SocketError::Unreachable)?;
         let to = SocketAddrV4::new(address, port);
-        let node = self.table().policies.node_of(address);
+        let node = {
+            let table = self.table();
+            let node = table.policies.node_of(address);
+            node.filter(|ip| !ip.is_loopback()).or(table.dns)
+        };
         let arrival = Arrival {
             from: self.own_address(node.unwrap_or(self.cidr().first())),
             asked: to,

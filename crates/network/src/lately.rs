@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 /// Values with the times at which they were last used. Beyond `MOST` of them those that were not used for long are
 /// forgotten, if need be the older half.

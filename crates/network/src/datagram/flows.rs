@@ -2,7 +2,9 @@
 //! and who may answer whatever the rules say.
 
 use std::net::SocketAddrV4;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::lately::Lately;
 

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Entrance;
 use crate::services::Origin;
@@ -108,7 +109,7 @@ async fn answer(client: Arc<Client>, socket: Arc<UdpSocket>, to: SocketAddrV4) -
     let mut heard = Instant::now();
     loop {
         let quiet = heard.max(client.sent.lock().at) + IDLE;
-        match tokio::time::timeout_at(quiet.into(), client.socket.receive()).await {
+        match tokio::time::timeout_at(quiet, client.socket.receive()).await {
             Ok(datagram) => {
                 heard = Instant::now();
                 // As above.

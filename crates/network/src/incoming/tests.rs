@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 
 use super::*;
 use crate::link::tests::setup::{Certificates, certificates};

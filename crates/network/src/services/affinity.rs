@@ -1,9 +1,10 @@
 //! Which backend a client has met, for Services whose clients stay with one.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::lately::Lately;
 

@@ -5,7 +5,8 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::affinity::Affinity;
 use super::{Endpoint, Place, Service, ServicePort, Slice};
