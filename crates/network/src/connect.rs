@@ -158,6 +158,7 @@ impl Connecting {
             asked: named(self.asked),
             to: named(to),
             bound: Some(&self.bound),
+            judged: true,
         };
         arrival.meet(server, cx)
     }

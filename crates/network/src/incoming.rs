@@ -51,6 +51,7 @@ impl Accept for Network {
             asked: to,
             to,
             bound: None,
+            judged: true,
         };
         std::future::poll_fn(|cx| arrival.meet(&server, cx)).await
     }

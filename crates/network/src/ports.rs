@@ -10,7 +10,7 @@ use crate::stream::Backlog;
 use crate::{Protocol, SocketError};
 
 /// The ports given out for port 0, Linux's own range.
-const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+pub(crate) const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 
 /// What incoming traffic for an address is handed to.
 #[derive(Clone, Debug)]
@@ -153,6 +153,7 @@ impl Bound {
 
     pub(crate) fn accept_streams(&self, backlog: &Arc<Backlog>) {
         self.hand_to(Taker::Streams(Arc::downgrade(backlog)));
+        self.pod.listened.notify_waiters();
     }
 
     pub(crate) fn receive_datagrams(&self, inbox: &Arc<Inbox>) {

@@ -189,6 +189,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) to: SocketAddrV4,
     /// Where the client is of this node, too: what its port is taken by.
     pub(crate) bound: Option<&'a Arc<Bound>>,
+    /// The pods' rules let it pass, and end it when they no longer do. The node's own connections are not asked for.
+    pub(crate) judged: bool,
 }
 
 impl Arrival<'_> {
@@ -228,7 +230,7 @@ impl Arrival<'_> {
         );
         near.port.bound = self.bound.cloned();
         let own = client.is_some_and(|client| Arc::ptr_eq(client, server));
-        if !own {
+        if self.judged && !own {
             near.port.pass = client.map(|client| near.enter(client, self.to));
             far.port.pass = Some(near.enter(server, self.to));
         }
