@@ -380,6 +380,21 @@ fn what_ends_is_asked_for_its_readiness_alone() {
     check(
         &log,
         expect![[r#"
+            deleted: stop main 30s (Stopping container main); requeue +1000ms | started=true ready=true
+              probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
+              await main Readiness, again +10000ms; requeue +10000ms | started=true ready=false
+            gone: stop main 2s (Stopping container main); requeue +2000ms | started=true ready=true
+              requeue +1000ms | started=true ready=true
+              KillContainer { container: "main" } | started=true ready=true
+            shut down: stop main 20s (Stopping container main); requeue +1000ms | started=true ready=true
+              probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
+              await main Readiness, again +10000ms; requeue +9000ms | started=true ready=false
+            past its deadline: Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }; Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }; stop main 30s (Stopping container main); requeue +1000ms | started=true ready=true
+              probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
+              await main Readiness, again +10000ms; requeue +10000ms | started=true ready=false
+            changed: stop main 30s (Container main definition changed, will be restarted); requeue +1000ms | started=true ready=true
+              probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
+              await main Readiness, again +10000ms; requeue +10000ms | started=true ready=false
         "#]],
     );
 }
@@ -401,6 +416,8 @@ fn a_start_that_is_not_over_at_the_end_is_not_waited_for() {
     check(
         &log,
         expect![[r#"
+            stop main 30s (Stopping container main); requeue +30000ms | started=false ready=false
+            requeue +20000ms | started=false ready=false
         "#]],
     );
 }
@@ -418,13 +435,18 @@ fn after_its_agent_a_pod_begins_anew() {
     b.plan();
     b.see(Observation::Started("main".into(), "hello:v1".into()));
     // Its liveness probe comes at a time of its own within the period: all of the node's pods have started together.
-    log += &b.told();
+    let first = b.told();
+    let rest = first.strip_prefix("await main Readiness, again +10000ms; requeue +");
+    let (millis, _) = rest.and_then(|rest| rest.split_once("ms")).unwrap();
+    assert!((0..10_000).contains(&millis.parse().unwrap()), "{first}");
     b.wait(10);
     b.found(Readiness, Success);
     log += &b.told();
     check(
         &log,
         expect![[r#"
+            EnsureImage { container: "main" } | started=false ready=false
+            probe main Readiness, again +10000ms; await main Liveness, again +10000ms; requeue +10000ms | started=true ready=true
         "#]],
     );
 }

@@ -96,12 +96,12 @@ impl Driver {
             state.untold |= heard == Heard::News;
             heard
         };
+        if let Some((reason, message)) = event.filter(|_| heard != Heard::TooLate) {
+            self.event(cell, Some(container), EventKind::Warning, reason, message);
+        }
         if heard == Heard::News {
             tracing::debug!(pod = %cell.key, uid = %cell.uid, container, %kind, ?found, "probed");
             self.0.queue.add(cell.uid.clone());
-        }
-        if let Some((reason, message)) = event.filter(|_| heard != Heard::TooLate) {
-            self.event(cell, Some(container), EventKind::Warning, reason, message);
         }
     }
 }
