@@ -207,8 +207,8 @@ fn unsupported(cluster: &Cluster) -> Outcome {
     let cases = [
         (
             "probe",
-            "{containers: [{name: c, image: greeter, livenessProbe: {tcpSocket: {port: 80}}}]}",
-            "livenessProbe",
+            "{containers: [{name: c, image: greeter, livenessProbe: {exec: {command: ['true']}}}]}",
+            "livenessProbe.exec",
         ),
         (
             "hook",

@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -52,12 +53,11 @@ impl Network {
     /// # Errors
     /// [`SocketError::Unreachable`] where no pod of this node has the address, [`SocketError::Refused`] where nobody
     /// listens there.
-    pub async fn reach(&self, address: Ipv4Addr, port: u16) -> Result<Stream, SocketError> {
-        let pod = self.pod_at(address).ok_or(SocketError::Unreachable)?;
-        let to = SocketAddrV4::new(address, port);
+    pub async fn reach(&self, to: SocketAddrV4) -> Result<Stream, SocketError> {
+        let pod = self.pod_at(*to.ip()).ok_or(SocketError::Unreachable)?;
         let node = {
             let table = self.table();
-            let node = table.policies.node_of(address);
+            let node = table.policies.node_of(*to.ip());
             node.filter(|ip| !ip.is_loopback()).or(table.dns)
         };
         let arrival = Arrival {
@@ -68,5 +68,22 @@ impl Network {
             judged: false,
         };
         poll_fn(|cx| arrival.meet(&pod, cx)).await
+    }
+
+    /// [`reach`](Self::reach), but waits for somebody to listen: for a pod that has just been started, and will.
+    ///
+    /// # Errors
+    /// [`SocketError::Unreachable`] where the address is no pod's of this node.
+    pub async fn reach_once_listening(&self, to: SocketAddrV4) -> Result<Stream, SocketError> {
+        let pod = self.pod_at(*to.ip()).ok_or(SocketError::Unreachable)?;
+        loop {
+            let mut listened = pin!(pod.listened.notified());
+            // Before looking: somebody may begin to listen in between.
+            listened.as_mut().enable();
+            match self.reach(to).await {
+                Err(SocketError::Refused) => listened.await,
+                met => return met,
+            }
+        }
     }
 }

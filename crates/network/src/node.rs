@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::budget::Budget;
 use crate::enter::OwnPorts;
@@ -126,6 +126,8 @@ pub(crate) struct Pod {
     pub(crate) asked: Arc<Semaphore>,
     /// Connections that wait to be accepted, at all listeners together.
     pub(crate) waiting: Budget,
+    /// Streams are accepted at an address where they were not.
+    pub(crate) listened: Notify,
     node: Arc<Node>,
 }
 
@@ -271,6 +273,7 @@ impl Network {
             budget: Budget::new(BUFFERED),
             asked: Arc::new(Semaphore::new(MOST_ASKED)),
             waiting: Budget::new(MOST_WAITING),
+            listened: Notify::new(),
             node: self.0.clone(),
         });
         pods.by_address.insert(address, Arc::downgrade(&pod));

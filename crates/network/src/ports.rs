@@ -153,6 +153,7 @@ impl Bound {
 
     pub(crate) fn accept_streams(&self, backlog: &Arc<Backlog>) {
         self.hand_to(Taker::Streams(Arc::downgrade(backlog)));
+        self.pod.listened.notify_waiters();
     }
 
     pub(crate) fn receive_datagrams(&self, inbox: &Arc<Inbox>) {

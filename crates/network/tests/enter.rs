@@ -45,7 +45,7 @@ async fn which_listener_is_reached() {
             "{at:?}"
         );
         assert_eq!(
-            seen(network.reach(own, 8080).await).await,
+            seen(network.reach(SocketAddrV4::new(own, 8080)).await).await,
             reached,
             "{at:?}"
         );
@@ -56,7 +56,7 @@ async fn which_listener_is_reached() {
             Err(Unreachable)
         );
         assert_eq!(
-            seen(network.reach(nobody, 8080).await).await,
+            seen(network.reach(SocketAddrV4::new(nobody, 8080)).await).await,
             Err(Unreachable)
         );
     }
@@ -81,7 +81,7 @@ async fn no_policy_is_asked() {
     let mut open: Vec<_> = before.into_iter().zip(accepted).collect();
     for made in [
         network.enter(address, 8080).await,
-        network.reach(address, 8080).await,
+        network.reach(SocketAddrV4::new(address, 8080)).await,
     ] {
         let accepted = listener.accept().await;
         network.judge_again(&BTreeSet::from([address]));

@@ -1,6 +1,6 @@
 //! Connections from outside into a pod's network.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
 use client::node::{PortForwardFrom, PortForwardTarget};
@@ -47,7 +47,7 @@ impl Driver {
         let connecting = async {
             match from {
                 PortForwardFrom::Loopback => network.enter(address, port).await,
-                PortForwardFrom::Node => network.reach(address, port).await,
+                PortForwardFrom::Node => network.reach(SocketAddrV4::new(address, port)).await,
             }
         };
         let connected = tokio::time::timeout(PATIENCE, connecting).await;

@@ -10,6 +10,7 @@ mod forward;
 mod log;
 mod names;
 mod perform;
+mod probe;
 mod record;
 mod report;
 mod root;
@@ -27,7 +28,7 @@ use k8s_openapi::api::core::v1::Pod;
 use network::Network;
 use parking_lot::RwLock;
 use runtime::Runtime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -73,6 +74,8 @@ struct Inner {
     cells: RwLock<Cells>,
     /// Something came to rest: who waits for all looks again.
     rested: Notify,
+    /// Room for probes that are being made.
+    probes: Semaphore,
 }
 
 #[derive(Default)]
@@ -94,6 +97,7 @@ impl Driver {
             queue,
             cells: RwLock::default(),
             rested: Notify::new(),
+            probes: Semaphore::new(probe::MOST),
         }))
     }
 
@@ -205,6 +209,7 @@ impl Driver {
                 // What others wrote into the status is seen here, and put right by the next report.
                 state.holds(pod);
                 state.observed.gone = false;
+                state.untold = true;
             }
             None => {
                 let cell = Arc::new(self.new_cell(key, pod, record));
@@ -279,7 +284,7 @@ impl Driver {
     fn look(&self, cell: &Arc<Cell>) {
         let _span = tracing::info_span!("sync_pod", pod = %cell.key, uid = %cell.uid).entered();
         let now = self.0.tools.clock.now();
-        let (actions, keep) = {
+        let (actions, keep, routine) = {
             let mut state = cell.state.lock();
             let pod = state.pod.clone();
             let keep = state.observed.sees(&pod, now);
@@ -291,13 +296,18 @@ impl Driver {
             if state.is_over() && !state.observed.any_live() {
                 state.mounting.cancel();
             }
-            (actions, keep)
+            // Most looks at a pod with probes: nothing that its status tells has changed since the last.
+            let routine = !state.untold && probe::are_all(&actions);
+            (actions, keep, routine)
         };
         if keep {
             perform::save(self, cell);
         }
         for action in actions {
             self.perform(cell, action);
+        }
+        if routine {
+            return;
         }
         self.report(cell);
         if cell.state.lock().at_rest() {

@@ -108,6 +108,17 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
                 d.start(&c, container, attempt).await
             });
         }
+        Action::Probe {
+            container,
+            attempt,
+            kind,
+            awaits,
+            ..
+        } => {
+            spawn(driver, cell, move |d, c| async move {
+                d.probe(&c, &container, attempt, kind, awaits).await
+            });
+        }
         Action::RemoveContainer { container, attempt } => {
             let (dir, log_dir) = (
                 cell.instance_dir(&container, attempt),

@@ -1,7 +1,10 @@
 //! Kubernetes' waiting times: for containers that keep ending, for images that cannot be had, for what is missing.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
+
+use super::{Container, PodView as _};
 
 /// The first wait of a crash loop and of an image that cannot be pulled.
 const FIRST: SignedDuration = SignedDuration::from_secs(10);
@@ -69,6 +72,16 @@ fn exponential(first: SignedDuration, longest: SignedDuration, failures: u32) ->
 
 fn doubled(delay: SignedDuration, longest: SignedDuration) -> SignedDuration {
     delay.saturating_add(delay).min(longest)
+}
+
+/// `back-off 10s restarting failed container=x pod=y_ns(uid)`: the kubelet's words for a crash loop.
+pub(super) fn crash_loop_message(pod: &Pod, container: &str, c: &Container) -> String {
+    let delay = c.backoff.as_ref().map_or(SignedDuration::ZERO, |b| b.delay);
+    format!(
+        "back-off {} restarting failed container={container} pod={}",
+        go_duration(delay),
+        pod.label()
+    )
 }
 
 /// A duration of whole seconds as Go prints it (`10s`, `1m20s`, `5m0s`), since users' tools match on it.

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
+use super::probe::Probes;
 use super::problem::Problem;
 
 /// One container, over all its instances.
@@ -30,6 +31,9 @@ pub struct Container {
     /// Why it could not be started the last time.
     #[serde(skip)]
     pub problem: Option<Problem>,
+    /// What probes have found of the instance that is alive.
+    #[serde(skip)]
+    pub probes: Probes,
 }
 
 /// The state of a container's present instance.
@@ -84,6 +88,9 @@ pub struct Ended {
     /// It was ended to be started with another image, whatever the restart policy says.
     #[serde(default)]
     pub changed: bool,
+    /// It was ended because a probe had failed.
+    #[serde(default)]
+    pub unhealthy: bool,
     /// Its writable root is gone.
     pub removed: bool,
 }
@@ -128,11 +135,13 @@ impl Container {
             image_id,
             interrupted,
             changed,
+            stop_by,
             ..
         } = std::mem::take(&mut self.live)
         else {
             return;
         };
+        let probes = std::mem::take(&mut self.probes);
         self.before = self.ended.take();
         self.ended = Some(Ended {
             attempt,
@@ -144,6 +153,7 @@ impl Container {
             finished_at: now,
             interrupted,
             changed,
+            unhealthy: stop_by.is_some() && probes.condemned().is_some(),
             removed: false,
         });
     }
@@ -162,6 +172,7 @@ impl Container {
                 finished_at,
                 interrupted: false,
                 changed: false,
+                unhealthy: false,
                 removed: true,
             })
         };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::PodView as _;
 use super::backoff::{Backoff, missing_delay, pull_delay};
 use super::container::{Container, Image, Live};
+use super::probe::{Found, Heard, ProbeKind};
 use super::problem::{Problem, Step, failed, missing};
 use super::renewal::Renewal;
 use super::sync::Action;
@@ -140,6 +141,17 @@ pub enum Observation {
         /// The termination message.
         message: Option<String>,
     },
+    /// A probe was made.
+    Probed {
+        /// The container's name.
+        container: String,
+        /// Which instance of it was probed.
+        attempt: u32,
+        /// What it was asked for.
+        kind: ProbeKind,
+        /// The result.
+        found: Found,
+    },
     /// All that was made for the pod has been given back.
     Released,
     /// The Pod object could not be removed; it has to be tried again.
@@ -217,6 +229,12 @@ impl Observed {
                     *stop_by = Some(*deadline);
                 }
             }
+            Action::Probe {
+                container,
+                kind,
+                terms,
+                ..
+            } => self.container(container).probes.begin(*kind, *terms),
             Action::RemoveContainer { container, .. } => {
                 if let Some(ended) = &mut self.container(container).ended {
                     ended.removed = true;
@@ -304,6 +322,14 @@ impl Observed {
                 self.container(&container)
                     .end(exit_code, reason, message, now);
             }
+            Observation::Probed {
+                container,
+                attempt,
+                kind,
+                found,
+            } => {
+                self.probed(&container, attempt, kind, found, now);
+            }
             Observation::Released => {
                 self.released = true;
                 self.sandbox = Sandbox::Released(self.sandbox.ip());
@@ -312,6 +338,19 @@ impl Observed {
             Observation::DeleteFailed => self.deleting = false,
             Observation::AgentRestarted => self.agent_restarted(now),
         }
+    }
+
+    /// Takes in what a probe of a container's instance has found.
+    pub fn probed(
+        &mut self,
+        container: &str,
+        attempt: u32,
+        kind: ProbeKind,
+        found: Found,
+        now: Timestamp,
+    ) -> Heard {
+        let c = self.containers.get_mut(container);
+        c.map_or(Heard::TooLate, |c| c.probed(attempt, kind, found, now))
     }
 
     /// What is known of a container of that name.

@@ -15,14 +15,14 @@ pub(super) enum Standing {
     Stopped(i32),
 }
 
-fn standing(observed: &Observed, container: &str, ending: bool) -> Standing {
+fn standing(pod: &Pod, observed: &Observed, container: &str, ending: bool) -> Standing {
     let Some(c) = observed.get(container) else {
         return Standing::Waiting;
     };
     match (&c.live, &c.ended) {
         (Live::Running { .. }, _) => Standing::Running,
-        // On its way to run with another image.
-        (_, Some(ended)) if ended.changed && !ending => Standing::Running,
+        // On its way to run again, whatever its exit code.
+        (_, Some(ended)) if is_replaced(pod, ended) && !ending => Standing::Running,
         (_, Some(ended)) => Standing::Stopped(ended.exit_code),
         (_, None) => Standing::Waiting,
     }
@@ -47,7 +47,7 @@ pub fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     let ending = pod.deletion_grace().is_some();
     let mut initialising = false;
     for c in pod.init_containers() {
-        match standing(observed, &c.name, ending) {
+        match standing(pod, observed, &c.name, ending) {
             Standing::Stopped(0) => {}
             Standing::Stopped(_) if restarts == "Never" => return "Failed",
             _ => initialising = true,
@@ -57,7 +57,7 @@ pub fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     let standings = || {
         containers
             .clone()
-            .map(|c| standing(observed, &c.name, ending))
+            .map(|c| standing(pod, observed, &c.name, ending))
     };
     if ending
         && !observed.any_live()
@@ -79,10 +79,15 @@ pub fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     }
 }
 
+/// Whether a container was ended in order to be started again: with another image, or for a probe that failed.
+fn is_replaced(pod: &Pod, ended: &Ended) -> bool {
+    ended.changed || (ended.unhealthy && pod.restart_policy() != "Never")
+}
+
 /// Whether a container that ended so is started again.
 pub(super) fn restarts(pod: &Pod, init: bool, ended: &Ended) -> bool {
     match pod.restart_policy() {
-        _ if ended.changed => true,
+        _ if is_replaced(pod, ended) => true,
         "Never" => false,
         "OnFailure" => ended.exit_code != 0,
         // An init container that succeeded has done its work, whatever the policy.

@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::backoff::crash_loop_message;
 use super::conditions::conditions;
 use super::phase::{phase, restarts};
 use super::qos::qos_class;
-use super::sync::{crash_loop_message, is_backing_off};
+use super::sync::is_backing_off;
 use super::{
     Container, Ended, Host, Image, Live, Observed, PodView as _, Problem, container_id, refusal,
 };
@@ -147,8 +148,8 @@ impl Words<'_> {
             image: spec.image.clone().unwrap_or_default(),
             image_id,
             container_id: of.map(|attempt| container_id(self.pod.uid(), &spec.name, attempt)),
-            ready: if init { succeeded } else { running },
-            started: Some(running),
+            ready: if init { succeeded } else { c.is_ready(spec) },
+            started: Some(c.is_started(spec)),
             restart_count: c.restart_count(),
             last_state: Some(
                 last.map(|e| self.terminated(&spec.name, e))

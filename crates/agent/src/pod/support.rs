@@ -102,9 +102,6 @@ fn container(c: &Container, at: &str, init: bool) -> Option<String> {
     }
     let path = |field: &str| format!("{at}.{field}");
     let found = first(&[
-        (c.liveness_probe.is_some(), &path("livenessProbe")),
-        (c.readiness_probe.is_some(), &path("readinessProbe")),
-        (c.startup_probe.is_some(), &path("startupProbe")),
         (c.lifecycle.is_some(), &path("lifecycle")),
         (c.restart_policy.is_some(), &path("restartPolicy")),
         (some(&c.restart_policy_rules), &path("restartPolicyRules")),
@@ -124,6 +121,7 @@ fn container(c: &Container, at: &str, init: bool) -> Option<String> {
         ),
     ]);
     found
+        .or_else(|| probes(c, at, init))
         .or_else(|| limit(c, at))
         .or_else(|| c.security_context.as_ref().and_then(|s| security(s, at)))
         .or_else(|| {
@@ -133,6 +131,22 @@ fn container(c: &Container, at: &str, init: bool) -> Option<String> {
                 .enumerate()
                 .find_map(|(i, m)| mount(m, &format!("{at}.volumeMounts[{i}]")))
         })
+}
+
+/// Guests have no second process to run a command in, and who is started to end is not asked how it is.
+fn probes(c: &Container, at: &str, init: bool) -> Option<String> {
+    let all = [
+        ("livenessProbe", &c.liveness_probe),
+        ("readinessProbe", &c.readiness_probe),
+        ("startupProbe", &c.startup_probe),
+    ];
+    all.into_iter().find_map(|(field, probe)| {
+        let probe = probe.as_ref()?;
+        first(&[
+            (init, &format!("{at}.{field}")),
+            (probe.exec.is_some(), &format!("{at}.{field}.exec")),
+        ])
+    })
 }
 
 /// A limit that nothing would hold the guest to.

@@ -3,10 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
 
-use super::backoff::go_duration;
 use super::phase::{phase, restarts};
 use super::{
-    Backoff, Container, Host, Image, Live, Observed, PodView as _, Problem, Sandbox, Step, refusal,
+    Backoff, Container, Host, Image, Live, Observed, PodView as _, ProbeKind, Problem, Sandbox,
+    Step, Terms, probe, refusal,
 };
 
 /// A failed pull is shown as `ErrImagePull` for so long before it becomes `ImagePullBackOff`.
@@ -79,6 +79,19 @@ pub enum Action {
     KillContainer {
         /// The container's name.
         container: String,
+    },
+    /// Ask a running container how it is.
+    Probe {
+        /// The container's name.
+        container: String,
+        /// Which instance, from 0.
+        attempt: u32,
+        /// What it is asked for.
+        kind: ProbeKind,
+        /// By what the results are judged, and when the next one is due.
+        terms: Terms,
+        /// It may still be starting: somebody to listen is waited for, rather than for the next probe.
+        awaits: bool,
     },
     /// Remove what an ended instance leaves behind, except the logs that can still be asked for.
     RemoveContainer {
@@ -299,7 +312,10 @@ impl Plan<'_> {
                 stop_by: Some(by),
                 killed,
                 ..
-            } => self.watch_end(&spec.name, *by, *killed),
+            } => {
+                self.watch_end(&spec.name, *by, *killed);
+                self.probe(spec, c, true);
+            }
             Live::Running { image, .. } => {
                 if Some(image) != spec.image.as_ref() {
                     let why = format!(
@@ -307,6 +323,13 @@ impl Plan<'_> {
                         spec.name
                     );
                     self.stop(&spec.name, self.pod.grace(), None, why, true);
+                    self.probe(spec, c, true);
+                } else if let Some(kind) = c.probes.condemned() {
+                    let (grace, why) = probe::sentence(self.pod, spec, kind);
+                    self.stop(&spec.name, grace, None, why, false);
+                    self.probe(spec, c, true);
+                } else {
+                    self.probe(spec, c, false);
                 }
             }
             Live::Idle => {
@@ -371,6 +394,11 @@ impl Plan<'_> {
         for name in names {
             let why = format!("Stopping container {name}");
             self.stop(&name, grace, deadline, why, false);
+            if let (Some(spec), Some(c)) = (self.pod.container(&name), self.observed.get(&name))
+                && !self.observed.gone
+            {
+                self.probe(spec, c, true);
+            }
         }
         if self.observed.any_live() && !self.observed.gone {
             self.renew();
@@ -406,6 +434,14 @@ impl Plan<'_> {
                 });
                 self.again_at(deadline);
             }
+        }
+    }
+
+    fn probe(&mut self, spec: &ContainerSpec, c: &Container, ending: bool) {
+        let (actions, again) = probe::due(self.pod, spec, c, ending, self.now);
+        self.actions.extend(actions);
+        if let Some(at) = again {
+            self.again_at(at);
         }
     }
 
@@ -452,14 +488,4 @@ impl Observed {
     fn sandbox_idle(&self) -> bool {
         matches!(self.sandbox, Sandbox::Released(_))
     }
-}
-
-/// `back-off 10s restarting failed container=x pod=y_ns(uid)`: the kubelet's words for a crash loop.
-pub(super) fn crash_loop_message(pod: &Pod, container: &str, c: &Container) -> String {
-    let delay = c.backoff.as_ref().map_or(SignedDuration::ZERO, |b| b.delay);
-    format!(
-        "back-off {} restarting failed container={container} pod={}",
-        go_duration(delay),
-        pod.label()
-    )
 }

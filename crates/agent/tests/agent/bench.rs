@@ -10,15 +10,45 @@ use agent::{Clock, Config};
 use client::simulated::Simulated;
 use client::{Client, ListOptions, Patch};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use network::PodNet;
+use runtime::{
+    Metrics, Module, ModuleSource, PrepareError, Running, Runtime, StartError, Workload,
+};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// Plays scripts, and lets the test into the networks of those that say so.
+struct Tapped {
+    scripts: runtime::Scripted,
+    nets: Arc<Mutex<Vec<PodNet>>>,
+}
+
+#[async_trait::async_trait]
+impl Runtime for Tapped {
+    async fn prepare(&self, source: ModuleSource) -> Result<Module, PrepareError> {
+        self.scripts.prepare(source).await
+    }
+
+    fn start(&self, workload: Workload) -> Result<Running, StartError> {
+        if workload.env.iter().any(|(name, _)| name == "TAPPED") {
+            self.nets.lock().unwrap().extend(workload.net.clone());
+        }
+        self.scripts.start(workload)
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.scripts.metrics()
+    }
+}
 
 pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) server: Simulated,
     pub(crate) client: Client,
     pub(crate) runtime: runtime::Scripted,
+    /// The networks of the pods whose containers have `TAPPED` in their environment, in the order of their starts.
+    pub(crate) nets: Arc<Mutex<Vec<PodNet>>>,
     pub(crate) clock: Clock,
     pub(crate) agent: Option<(JoinHandle<()>, CancellationToken)>,
     /// The pods' uids, by name.
@@ -38,6 +68,7 @@ impl Bench {
             server,
             client,
             runtime: runtime::Scripted::new(),
+            nets: Arc::default(),
             clock,
             agent: None,
             uids: Mutex::default(),
@@ -71,7 +102,10 @@ impl Bench {
             address: IpAddr::from([127, 0, 0, 1]),
             transport: Arc::new(self.server.clone()),
             service: None,
-            runtime: Arc::new(self.runtime.clone()),
+            runtime: Arc::new(Tapped {
+                scripts: self.runtime.clone(),
+                nets: self.nets.clone(),
+            }),
             labels: [("zone".to_owned(), "a".to_owned())].into(),
             taints: Vec::new(),
             allow_host_path: false,

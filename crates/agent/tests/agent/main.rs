@@ -1,6 +1,7 @@
 //! A whole agent against a simulated API server, running scripts instead of guests, on tokio's paused clock.
 
 mod bench;
+mod probing;
 mod tokens;
 
 use std::time::Duration;
@@ -194,7 +195,7 @@ async fn what_is_missing_is_waited_for() {
     b.until_waiting("never", "ErrImageNeverPull").await;
     b.create(
         "probe",
-        json!({"containers": [{"name": "main", "livenessProbe": {"tcpSocket": {"port": 1}}}]}),
+        json!({"containers": [{"name": "main", "livenessProbe": {"exec": {"command": ["true"]}}}]}),
     )
     .await;
     let status = b.until_waiting("probe", "Unsupported").await;
@@ -202,7 +203,7 @@ async fn what_is_missing_is_waited_for() {
         status["state"]["waiting"]["message"]
             .as_str()
             .unwrap()
-            .contains("livenessProbe")
+            .contains("livenessProbe.exec")
     );
 }
 

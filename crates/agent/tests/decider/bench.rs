@@ -81,6 +81,16 @@ impl Bench {
                 why,
                 ..
             } => format!("stop {container} {grace:#} ({why})"),
+            Action::Probe {
+                container,
+                kind,
+                terms,
+                awaits,
+                ..
+            } => {
+                let how = if *awaits { "await" } else { "probe" };
+                format!("{how} {container} {kind}, again {}ms", after(&terms.next))
+            }
             other => format!("{other:?}"),
         }
     }

@@ -415,7 +415,8 @@ fn what_is_not_supported_is_named() {
             .extend(extra.as_object().unwrap().clone());
         json!({"containers": [c]})
     };
-    let probe = json!({"httpGet": {"port": 80}});
+    let probe = json!({"exec": {"command": ["true"]}});
+    let fine = json!({"tcpSocket": {"port": 80}});
     let with = |extra: serde_json::Value| {
         let mut spec = container(json!({}));
         spec.as_object_mut()
@@ -436,6 +437,7 @@ fn what_is_not_supported_is_named() {
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": "$(X)"}]}),
         ),
         with(json!({"initContainers": [{"name": "s", "image": "x:1", "restartPolicy": "Always"}]})),
+        with(json!({"initContainers": [{"name": "s", "image": "x:1", "readinessProbe": fine}]})),
         with(json!({"hostNetwork": true})),
         with(json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]})),
         with(json!({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]})),
@@ -459,9 +461,9 @@ fn what_is_not_supported_is_named() {
     check(
         &log,
         expect![[r#"
-            Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].readinessProbe is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].startupProbe is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].livenessProbe.exec is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].readinessProbe.exec is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].startupProbe.exec is not supported by carob yet" }
             Refuse { message: "spec.containers[0].lifecycle is not supported by carob yet" }
             Refuse { message: "spec.containers[0].tty is not supported by carob yet" }
             Refuse { message: "spec.containers[0].resources.limits[ephemeral-storage] is not supported by carob yet" }
@@ -469,20 +471,21 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
             Refuse { message: "spec.containers[0].volumeMounts[0].subPathExpr is not supported by carob yet" }
             Refuse { message: "spec.initContainers[0].restartPolicy Always (a sidecar) is not supported by carob yet" }
+            Refuse { message: "spec.initContainers[0].readinessProbe is not supported by carob yet" }
             Refuse { message: "spec.hostNetwork is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].persistentVolumeClaim is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].hostPath: this node's operator does not allow host paths" }
             Refuse { message: "spec.volumes[0].emptyDir: medium Memory is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].projected: sources[1].clusterTrustBundle is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].projected: sources[0].podCertificate is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].livenessProbe is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].livenessProbe.exec is not supported by carob yet" }
             Pending
               PodReadyToStartContainers=False
               Initialized=True
               Ready=False ContainersNotReady: containers with unready status: [main]
               ContainersReady=False ContainersNotReady: containers with unready status: [main]
               PodScheduled=True
-              main main: waiting Unsupported (spec.containers[0].livenessProbe is not supported by carob yet) restarts=0 ready=false
+              main main: waiting Unsupported (spec.containers[0].livenessProbe.exec is not supported by carob yet) restarts=0 ready=false
             Release
         "#]],
     );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::{SinkExt, StreamExt};
 use tokio::io::DuplexStream;
-use tokio_util::codec::{Decoder as _, Encoder as _, Framed};
+use tokio_util::codec::Framed;
 
 use super::opening;
 use crate::spdy::frame::{Decoder, Encoder, Fault, Frame, INITIAL_WINDOW_SIZE, LONGEST_DATA};
