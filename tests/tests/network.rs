@@ -17,6 +17,9 @@ const CASES: &[Case] = &[
     ("policies_hold_for_new_and_open_connections", policies),
     ("what_is_not_ready_is_not_asked", readiness),
     ("the_host_can_ask_for_names", dns),
+    ("functions_answer_requests", functions),
+    ("pods_ask_the_api", api),
+    ("kubectl_leads_into_pods", kubectl),
     ("a_dead_nodes_connections_end", dead_node),
 ];
 
@@ -420,6 +423,69 @@ fn dns(cluster: &Cluster) -> Outcome {
         check(answer.ends_with(&address.octets()), format!("{answer:?}"))?;
     }
     Ok(())
+}
+
+fn functions(cluster: &Cluster) -> Outcome {
+    let functions = carob_tests::root().join("examples/functions");
+    succeed(cluster.carob_command(&["deploy", "--wait"]).arg(functions))?;
+    until("both are endpoints", Duration::from_secs(20), || {
+        Ok(ready(cluster, "hello")? == 2)
+    })?;
+    let (_, address) = nodes(cluster)?[2].clone();
+    let mut stream = TcpStream::connect(format!("{address}:30081"))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nabcde",
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    check(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("abcde"),
+        &answer,
+    )?;
+    let (said, done) = says(cluster, "client", &nodes(cluster)?[0].0, "ask, 'hello:80'")?;
+    check(done && said.contains("says hello to /"), said)
+}
+
+fn api(cluster: &Cluster) -> Outcome {
+    let api = carob_tests::root().join("examples/api");
+    succeed(cluster.carob_command(&["deploy", "--wait"]).arg(api))?;
+    until(
+        "the ConfigMap lists the nodes",
+        Duration::from_secs(20),
+        || {
+            let map = cluster.get("configmaps/census").unwrap_or_default();
+            let ready = map["data"]
+                .as_object()
+                .into_iter()
+                .flatten()
+                .filter(|(_, state)| *state == "ready");
+            Ok(ready.count() == 3)
+        },
+    )
+}
+
+fn kubectl(cluster: &Cluster) -> Outcome {
+    if !carob_tests::has_kubectl() {
+        return Ok(());
+    }
+    let port = carob_tests::free_port()?;
+    let mut forward = cluster
+        .kubectl_command(&format!("port-forward service/web {port}:80"))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()?;
+    let answered = until(
+        "the forwarded port answers",
+        Duration::from_secs(15),
+        || Ok(ask("127.0.0.1", &port.into()).is_ok_and(|answer| answer.starts_with("web-"))),
+    );
+    forward.kill()?;
+    forward.wait()?;
+    answered?;
+    let by_proxy =
+        cluster.kubectl("get --raw /api/v1/namespaces/default/services/web:http/proxy/")?;
+    check(by_proxy.starts_with("web-"), by_proxy)
 }
 
 fn dead_node(cluster: &Cluster) -> Outcome {
