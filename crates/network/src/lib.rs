@@ -16,6 +16,7 @@ pub mod dns;
 pub mod entrance;
 pub mod host_ports;
 mod incoming;
+mod io;
 mod lately;
 pub mod link;
 pub mod names;
@@ -34,6 +35,7 @@ mod wakers;
 
 pub use connect::Connecting;
 pub use datagram::{Datagram, Datagrams, LARGEST};
+pub use io::StreamIo;
 pub use node::{AddressError, Cidr, Network, PodNet};
 pub use ports::Bound;
 pub use resolve::ResolveError;
