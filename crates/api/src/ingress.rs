@@ -84,7 +84,9 @@ impl Ports {
 impl std::fmt::Display for Ports {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let words = [("http", self.http), ("https", self.https)];
-        let said = words.into_iter().filter_map(|(scheme, port)| Some((scheme, port?)));
+        let said = words
+            .into_iter()
+            .filter_map(|(scheme, port)| Some((scheme, port?)));
         for (at, (scheme, port)) in said.enumerate() {
             let comma = if at == 0 { "" } else { "," };
             write!(f, "{comma}{scheme}={port}")?;
@@ -138,7 +140,10 @@ mod tests {
             ("", None, None),
         ] {
             let ports = Ports { http, https };
-            assert_eq!((Ports::parse(text), ports.to_string()), (ports, text.to_owned()));
+            assert_eq!(
+                (Ports::parse(text), ports.to_string()),
+                (ports, text.to_owned())
+            );
         }
         for odd in ["http=0", "http=65536", "http", "gopher=70", "http=,=1"] {
             assert_eq!(Ports::parse(odd), Ports::default(), "{odd}");

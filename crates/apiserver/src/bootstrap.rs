@@ -135,7 +135,14 @@ async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Erro
         create(client, Resource::of::<Service>(), namespace, name, service).await?;
     }
     let class = ingress_class();
-    create(client, Resource::of::<IngressClass>(), "", INGRESS_CLASS, class).await?;
+    create(
+        client,
+        Resource::of::<IngressClass>(),
+        "",
+        INGRESS_CLASS,
+        class,
+    )
+    .await?;
     publish(server, client).await
 }
 

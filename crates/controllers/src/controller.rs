@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use crate::plan::Plan;
 use crate::view::View;
 use crate::{
-    cluster_role, deployment, endpoint_slice, endpoints, ingress_status, job, namespace, node_ipam, node_lifecycle,
-    pod_garbage, replica_set, service_status, storage_protection,
+    cluster_role, deployment, endpoint_slice, endpoints, ingress_status, job, namespace, node_ipam,
+    node_lifecycle, pod_garbage, replica_set, service_status, storage_protection,
 };
 
 /// What the driver knows of a key that no view shows.

@@ -180,7 +180,8 @@ impl Certificate {
         let part = |name: &str| {
             let data = secret.data.as_ref().and_then(|data| data.get(name));
             let data = data.filter(|data| !data.0.is_empty());
-            data.map(|data| data.0.as_slice()).ok_or_else(|| format!("it has no {name}"))
+            data.map(|data| data.0.as_slice())
+                .ok_or_else(|| format!("it has no {name}"))
         };
         let (chain, key) = (part("tls.crt")?, part("tls.key")?);
         let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
@@ -216,7 +217,9 @@ fn names(certificate: &CertificateDer<'_>) -> Result<Vec<String>, String> {
         return Ok(names);
     }
     let common = certificate.subject().iter_common_name();
-    Ok(common.filter_map(|name| Some(name.as_str().ok()?.to_owned())).collect())
+    Ok(common
+        .filter_map(|name| Some(name.as_str().ok()?.to_owned()))
+        .collect())
 }
 
 #[cfg(test)]

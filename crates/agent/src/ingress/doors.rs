@@ -34,7 +34,12 @@ struct Open {
 
 impl Doors {
     /// Closed ones, at the node's address.
-    pub(super) fn new(at: Ipv4Addr, tries: Tries, proxy: Arc<Proxy>, tls: Arc<ServerConfig>) -> Self {
+    pub(super) fn new(
+        at: Ipv4Addr,
+        tries: Tries,
+        proxy: Arc<Proxy>,
+        tls: Arc<ServerConfig>,
+    ) -> Self {
         let room = Arc::new(Semaphore::new(proxy.limits.connections));
         Self {
             at,

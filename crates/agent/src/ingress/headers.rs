@@ -117,7 +117,11 @@ pub(super) fn go_over(headers: &mut HeaderMap, to: HeaderValue) {
 
 /// HTTP/2 may split what HTTP/1.1 has in one field: RFC 9113, section 8.2.3.
 fn join_cookies(headers: &mut HeaderMap) {
-    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let all: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if all.len() < 2 {
         return;
     }
@@ -202,7 +206,10 @@ mod tests {
         let asked = parts(&lines, "https://x:1/a?b=c", Version::HTTP_2);
         let host = host(&asked).expect("a host");
         let sent = onward(asked, host, client, None);
-        assert_eq!((sent.uri.to_string(), sent.version), ("/a?b=c".to_owned(), Version::HTTP_11));
+        assert_eq!(
+            (sent.uri.to_string(), sent.version),
+            ("/a?b=c".to_owned(), Version::HTTP_11)
+        );
         let mut all: Vec<_> = sent
             .headers
             .iter()
@@ -229,15 +236,30 @@ mod tests {
     #[test]
     fn upgrades() {
         for (version, lines, due) in [
-            (Version::HTTP_11, &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")][..], true),
+            (
+                Version::HTTP_11,
+                &[
+                    ("connection", "keep-alive, Upgrade"),
+                    ("upgrade", "websocket"),
+                ][..],
+                true,
+            ),
             (Version::HTTP_11, &[("upgrade", "websocket")], false),
             (Version::HTTP_11, &[("connection", "upgrade")], false),
-            (Version::HTTP_10, &[("connection", "upgrade"), ("upgrade", "websocket")], false),
+            (
+                Version::HTTP_10,
+                &[("connection", "upgrade"), ("upgrade", "websocket")],
+                false,
+            ),
         ] {
             let asked = upgrade(&parts(lines, "/", version));
             assert_eq!(asked.is_some(), due, "{version:?} {lines:?}");
         }
-        let asked = parts(&[("host", "x"), ("connection", "upgrade"), ("upgrade", "a")], "/", Version::HTTP_11);
+        let asked = parts(
+            &[("host", "x"), ("connection", "upgrade"), ("upgrade", "a")],
+            "/",
+            Version::HTTP_11,
+        );
         let to = upgrade(&asked);
         let client = Client {
             address: "192.0.2.1:5000".parse().expect("an address"),
@@ -245,6 +267,9 @@ mod tests {
             tls: false,
         };
         let sent = onward(asked, HeaderValue::from_static("x"), client, to);
-        assert_eq!((&sent.headers["connection"], &sent.headers["upgrade"]), (&"upgrade".parse().unwrap(), &"a".parse().unwrap()));
+        assert_eq!(
+            (&sent.headers["connection"], &sent.headers["upgrade"]),
+            (&"upgrade".parse().unwrap(), &"a".parse().unwrap())
+        );
     }
 }

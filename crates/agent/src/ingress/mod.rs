@@ -213,7 +213,9 @@ impl Following {
             if let Some(ingress) = self.ingresses.get(key) {
                 let about = client::reference(&*ingress);
                 let kind = EventType::Warning;
-                self.setup.recorder.event(&about, kind, reason, what.as_str());
+                self.setup
+                    .recorder
+                    .event(&about, kind, reason, what.as_str());
             }
         }
         self.said = said;
@@ -221,7 +223,10 @@ impl Following {
 
     /// What the Node says of its ports.
     fn told(&self) -> Ports {
-        let node = self.setup.nodes.get(&Key::new("", self.setup.node.as_str()));
+        let node = self
+            .setup
+            .nodes
+            .get(&Key::new("", self.setup.node.as_str()));
         let annotations = node.and_then(|node| node.metadata.annotations.clone());
         let text = annotations.and_then(|all| all.get(PORTS).cloned());
         Ports::parse(text.as_deref().unwrap_or_default())
@@ -239,6 +244,3 @@ impl Following {
         told.is_ok()
     }
 }
-
-#[cfg(test)]
-mod tests;

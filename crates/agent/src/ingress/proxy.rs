@@ -179,7 +179,10 @@ impl Proxy {
 
     async fn connect(&self, client: SocketAddrV4, backend: &Backend) -> Result<Stream, Refusal> {
         let connecting = self.connector.connect(client, backend);
-        let late = Refusal(StatusCode::GATEWAY_TIMEOUT, "no pod took the connection in time");
+        let late = Refusal(
+            StatusCode::GATEWAY_TIMEOUT,
+            "no pod took the connection in time",
+        );
         match tokio::time::timeout(self.limits.connect, connecting).await {
             Ok(Ok(stream)) => Ok(stream),
             Ok(Err(Unreached::NoEndpoints)) => {
@@ -202,7 +205,10 @@ impl Proxy {
     ) -> Result<(Response<Incoming>, Driver), Refusal> {
         let failed = |error: hyper::Error| {
             tracing::debug!(%error, "a pod did not answer an Ingress' request");
-            Refusal(StatusCode::BAD_GATEWAY, "the pod did not answer as HTTP has it")
+            Refusal(
+                StatusCode::BAD_GATEWAY,
+                "the pod did not answer as HTTP has it",
+            )
         };
         let io = TokioIo::new(stream.into_io());
         let mut builder = http1::Builder::new();
@@ -261,7 +267,9 @@ impl Refusal {
         let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());
         *response.status_mut() = self.0;
         let plain = http::HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(http::header::CONTENT_TYPE, plain);
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, plain);
         response
     }
 }

@@ -82,10 +82,16 @@ impl Compiled {
         classes: impl IntoIterator<Item = &'a IngressClass>,
     ) -> Self {
         let classes = Classes::new(classes);
-        let ours = ingresses.into_iter().filter(|ingress| classes.takes(ingress));
+        let ours = ingresses
+            .into_iter()
+            .filter(|ingress| classes.takes(ingress));
         let by_age: BTreeMap<(Option<Timestamp>, Key), &Ingress> = ours
             .map(|ingress| {
-                let created = ingress.metadata.creation_timestamp.as_ref().map(|time| time.0);
+                let created = ingress
+                    .metadata
+                    .creation_timestamp
+                    .as_ref()
+                    .map(|time| time.0);
                 ((created, Key::of(ingress)), ingress)
             })
             .collect();
@@ -289,5 +295,4 @@ fn elements(path: &str) -> impl Iterator<Item = &str> {
 }
 
 #[cfg(test)]
-
 mod tests;

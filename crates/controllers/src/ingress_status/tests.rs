@@ -64,7 +64,10 @@ fn nodes_that_serve_are_named() {
     }
     let none = status(&view(None, all.clone(), &nodes[2..]));
     assert_eq!(none, Some(json!({"loadBalancer": {"ingress": null}})));
-    assert_eq!(status(&view(None, json!({"loadBalancer": {}}), &nodes[2..])), None);
+    assert_eq!(
+        status(&view(None, json!({"loadBalancer": {}}), &nodes[2..])),
+        None
+    );
 }
 
 #[test]

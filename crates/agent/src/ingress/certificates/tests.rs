@@ -85,13 +85,28 @@ fn what_is_missing_or_malformed_is_said_and_the_rest_served() {
     let garbled = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     for (found, due) in [
         (Found::Missing, "there is no such Secret"),
-        (Found::Is(Arc::new(opaque)), "its type is not kubernetes.io/tls"),
-        (Found::Is(Arc::new(of("", "k"))), "it has no tls.crt"),
-        (Found::Is(Arc::new(of("c", "k"))), "tls.crt has no certificate"),
-        (Found::Is(Arc::new(of(garbled, "k"))), "tls.crt is malformed"),
-        (Found::Is(Arc::new(of(&part(&good, "tls.crt"), "k"))), "tls.key has no private key"),
         (
-            Found::Is(Arc::new(of(&part(&good, "tls.crt"), &part(&other, "tls.key")))),
+            Found::Is(Arc::new(opaque)),
+            "its type is not kubernetes.io/tls",
+        ),
+        (Found::Is(Arc::new(of("", "k"))), "it has no tls.crt"),
+        (
+            Found::Is(Arc::new(of("c", "k"))),
+            "tls.crt has no certificate",
+        ),
+        (
+            Found::Is(Arc::new(of(garbled, "k"))),
+            "tls.crt is malformed",
+        ),
+        (
+            Found::Is(Arc::new(of(&part(&good, "tls.crt"), "k"))),
+            "tls.key has no private key",
+        ),
+        (
+            Found::Is(Arc::new(of(
+                &part(&good, "tls.crt"),
+                &part(&other, "tls.key"),
+            ))),
             "its key cannot be used",
         ),
     ] {
@@ -105,7 +120,11 @@ fn what_is_missing_or_malformed_is_said_and_the_rest_served() {
         let said = certificates.set(&all, find);
         assert_eq!(said.len(), 1, "{due}");
         assert!(said[0].1.contains(due), "{} {due}", said[0].1);
-        assert!(said[0].1.starts_with("the certificate of Secret d/bad is not used: "));
+        assert!(
+            said[0]
+                .1
+                .starts_with("the certificate of Secret d/bad is not used: ")
+        );
         assert_eq!(shown(&certificates, "good.x"), "good.x");
         assert_eq!(shown(&certificates, "bad.x"), NOBODYS);
     }

@@ -40,7 +40,11 @@ async fn open_while_they_are_wanted() {
     assert_eq!(doors.ports(), Ports::default());
     let failed = doors.set(true).await;
     assert_eq!(failed.len(), 1);
-    assert!(failed[0].starts_with(&format!("{NODE}:{busy}: ")), "{}", failed[0]);
+    assert!(
+        failed[0].starts_with(&format!("{NODE}:{busy}: ")),
+        "{}",
+        failed[0]
+    );
     let http = Some(free);
     assert_eq!(doors.ports(), Ports { http, https: None });
     // Once it is free it is opened, and the other stays.

@@ -3,7 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 
 fn class() -> IngressClass {
-    let object = json!({"metadata": {"name": "carob"}, "spec": {"controller": api::ingress::CONTROLLER}});
+    let object =
+        json!({"metadata": {"name": "carob"}, "spec": {"controller": api::ingress::CONTROLLER}});
     serde_json::from_value(object).expect("a class")
 }
 
@@ -60,12 +61,28 @@ fn paths() {
         (&["Prefix /aaa/bbb"], "/aaa/bbb/ccc", "Prefix /aaa/bbb"),
         (&["Prefix /aaa/bbb"], "/aaa/bbbxyz", "-"),
         (&["Prefix /", "Prefix /aaa"], "/aaa/ccc", "Prefix /aaa"),
-        (&["Prefix /", "Prefix /aaa", "Prefix /aaa/bbb"], "/aaa/bbb", "Prefix /aaa/bbb"),
-        (&["Prefix /", "Prefix /aaa", "Prefix /aaa/bbb"], "/ccc", "Prefix /"),
+        (
+            &["Prefix /", "Prefix /aaa", "Prefix /aaa/bbb"],
+            "/aaa/bbb",
+            "Prefix /aaa/bbb",
+        ),
+        (
+            &["Prefix /", "Prefix /aaa", "Prefix /aaa/bbb"],
+            "/ccc",
+            "Prefix /",
+        ),
         (&["Prefix /aaa"], "/ccc", "-"),
         (&["Prefix /foo", "Exact /foo"], "/foo", "Exact /foo"),
-        (&["Prefix /aaa/bbb/ccc", "Prefix /aaa"], "/aaa/bbb", "Prefix /aaa"),
-        (&["ImplementationSpecific /a"], "/a/b", "ImplementationSpecific /a"),
+        (
+            &["Prefix /aaa/bbb/ccc", "Prefix /aaa"],
+            "/aaa/bbb",
+            "Prefix /aaa",
+        ),
+        (
+            &["ImplementationSpecific /a"],
+            "/a/b",
+            "ImplementationSpecific /a",
+        ),
         (&["Prefix /a"], "/A", "-"),
         (&["Prefix /a"], "/a//b", "Prefix /a"),
         (&["Prefix /a"], "//a", "-"),
@@ -73,8 +90,16 @@ fn paths() {
         (&["Prefix /"], "*", "Prefix /"),
         (&["Prefix /"], "", "Prefix /"),
     ] {
-        let all = compiled(&[ingress("i", "2026-01-01T00:00:00Z", json!({"rules": [rule("x", paths)]}))]);
-        let due = if due == "-" { due.to_owned() } else { format!("x|{due}") };
+        let all = compiled(&[ingress(
+            "i",
+            "2026-01-01T00:00:00Z",
+            json!({"rules": [rule("x", paths)]}),
+        )]);
+        let due = if due == "-" {
+            due.to_owned()
+        } else {
+            format!("x|{due}")
+        };
         assert_eq!(service(&all, "x", request), due, "{paths:?} {request}");
         assert_eq!(all.ignored, []);
     }
@@ -103,7 +128,11 @@ fn hosts() {
     ] {
         assert_eq!(service(&all, host, path), due, "{host} {path}");
     }
-    let none = compiled(&[ingress("i", "2026-01-01T00:00:00Z", json!({"rules": [rule("x", &["Prefix /"])]}))]);
+    let none = compiled(&[ingress(
+        "i",
+        "2026-01-01T00:00:00Z",
+        json!({"rules": [rule("x", &["Prefix /"])]}),
+    )]);
     assert_eq!(service(&none, "y", "/"), "-");
 }
 
@@ -113,7 +142,11 @@ fn the_older_one_has_it() {
         let path = json!({"path": "/", "pathType": "Prefix", "backend": to(name)});
         let rules = json!([{"host": "x", "http": {"paths": [path]}}]);
         let tls = json!([{"secretName": name, "hosts": ["x"]}, {"hosts": ["y"]}]);
-        ingress(name, created, json!({"rules": rules, "defaultBackend": to(name), "tls": tls}))
+        ingress(
+            name,
+            created,
+            json!({"rules": rules, "defaultBackend": to(name), "tls": tls}),
+        )
     };
     let (young, old, twin) = (
         of("a", "2026-01-02T00:00:00Z"),
@@ -122,12 +155,23 @@ fn the_older_one_has_it() {
     );
     for order in [[&young, &old, &twin], [&twin, &young, &old]] {
         let all = Compiled::new(order, &[class()]);
-        assert_eq!((service(&all, "x", "/"), service(&all, "y", "/")), ("b".to_owned(), "b".to_owned()));
+        assert_eq!(
+            (service(&all, "x", "/"), service(&all, "y", "/")),
+            ("b".to_owned(), "b".to_owned())
+        );
         let names: Vec<_> = all.ours.iter().map(|key| key.name.as_str()).collect();
         assert_eq!(names, ["b", "c", "a"]);
-        let secrets: Vec<_> = all.certificates.iter().map(|wanted| wanted.secret.to_string()).collect();
+        let secrets: Vec<_> = all
+            .certificates
+            .iter()
+            .map(|wanted| wanted.secret.to_string())
+            .collect();
         assert_eq!(secrets, ["d/b", "d/c", "d/a"]);
-        let said: Vec<_> = all.ignored.iter().map(|(key, what)| format!("{key}: {what}")).collect();
+        let said: Vec<_> = all
+            .ignored
+            .iter()
+            .map(|(key, what)| format!("{key}: {what}"))
+            .collect();
         assert_eq!(
             said,
             [
@@ -142,13 +186,23 @@ fn the_older_one_has_it() {
 
 #[test]
 fn what_cannot_be_served() {
-    let path = |backend: Value, path: &str| json!({"path": path, "pathType": "Exact", "backend": backend});
+    let path =
+        |backend: Value, path: &str| json!({"path": path, "pathType": "Exact", "backend": backend});
     let paths = [
-        path(json!({"resource": {"kind": "Bucket", "name": "b"}}), "/resource"),
+        path(
+            json!({"resource": {"kind": "Bucket", "name": "b"}}),
+            "/resource",
+        ),
         path(json!({}), "/nothing"),
         path(json!({"service": {"name": "s"}}), "/portless"),
-        path(json!({"service": {"name": "s", "port": {"number": 70_000}}}), "/large"),
-        path(json!({"service": {"name": "s", "port": {"name": "web"}}}), "/named"),
+        path(
+            json!({"service": {"name": "s", "port": {"number": 70_000}}}),
+            "/large",
+        ),
+        path(
+            json!({"service": {"name": "s", "port": {"name": "web"}}}),
+            "/named",
+        ),
         path(to("s"), &"/x".repeat(LONGEST)),
         json!({"path": "/odd", "pathType": "Regex", "backend": to("s")}),
     ];
@@ -181,15 +235,29 @@ fn what_cannot_be_served() {
 #[test]
 fn a_host_without_paths_is_the_default_backends() {
     let hosts = json!({"rules": [{"host": "x"}], "defaultBackend": to("own")});
-    let older = ingress("older", "2025-01-01T00:00:00Z", json!({"defaultBackend": to("older")}));
+    let older = ingress(
+        "older",
+        "2025-01-01T00:00:00Z",
+        json!({"defaultBackend": to("older")}),
+    );
     let all = compiled(&[ingress("i", "2026-01-01T00:00:00Z", hosts), older]);
-    assert_eq!((service(&all, "x", "/a"), service(&all, "y", "/a")), ("own".to_owned(), "older".to_owned()));
+    assert_eq!(
+        (service(&all, "x", "/a"), service(&all, "y", "/a")),
+        ("own".to_owned(), "older".to_owned())
+    );
 }
 
 #[test]
 fn others_are_left_to_others() {
-    let mut other = ingress("i", "2026-01-01T00:00:00Z", json!({"defaultBackend": to("s")}));
+    let mut other = ingress(
+        "i",
+        "2026-01-01T00:00:00Z",
+        json!({"defaultBackend": to("s")}),
+    );
     other.spec.as_mut().expect("a spec").ingress_class_name = Some("nginx".to_owned());
     let all = compiled(&[other]);
-    assert_eq!((all.ours.len(), service(&all, "x", "/")), (0, "-".to_owned()));
+    assert_eq!(
+        (all.ours.len(), service(&all, "x", "/")),
+        (0, "-".to_owned())
+    );
 }
