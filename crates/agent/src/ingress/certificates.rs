@@ -76,8 +76,7 @@ impl Certificates {
         let provider = Arc::new(ring::default_provider());
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        let name = (DnType::CommonName, NOBODYS);
-        params.distinguished_name.push(name.0, name.1);
+        params.distinguished_name.push(DnType::CommonName, NOBODYS);
         let key = KeyPair::generate()?;
         let certificate = params.self_signed(&key)?;
         let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());

@@ -9,7 +9,7 @@ use http::header::{
 use http::{Uri, Version, request};
 
 /// Fields that are about one connection: RFC 9110, section 7.6.1, and those that older ones name.
-const HOP_BY_HOP: [HeaderName; 9] = [
+static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     PROXY_AUTHENTICATE,

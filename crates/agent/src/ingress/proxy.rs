@@ -1,5 +1,6 @@
 //! The way of a request to the pods behind its Service, and of the answer back.
 
+use std::net::SocketAddrV4;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,7 +18,6 @@ use hyper_util::rt::TokioIo;
 use network::entrance::{Entrance, Unreached};
 use network::{SocketError, Stream};
 use parking_lot::RwLock;
-use std::net::SocketAddrV4;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -247,8 +247,9 @@ fn switch(
         return Err(Refusal(StatusCode::BAD_GATEWAY, why));
     };
     let pod = hyper::upgrade::on(&mut answer);
+    let Held { busy, connection } = held;
     tokio::spawn(async move {
-        let _held = (driver, held);
+        let _held = (driver, busy, connection);
         let Ok((client, pod)) = tokio::try_join!(client, pod) else {
             return;
         };
