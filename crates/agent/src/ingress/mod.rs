@@ -34,7 +34,7 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use certificates::{Certificates, Found};
-use doors::{Doors, USUAL};
+use doors::{Doors, Tries, USUAL};
 use proxy::{Limits, Proxy};
 use rules::Compiled;
 
@@ -60,6 +60,10 @@ pub(crate) struct Setup {
 
 /// Serves Ingresses. It never returns: drop it.
 pub(crate) async fn follow(setup: Setup) {
+    follow_at(setup, USUAL).await;
+}
+
+async fn follow_at(setup: Setup, tries: Tries) {
     let certificates = match Certificates::new() {
         Ok(certificates) => Arc::new(certificates),
         Err(error) => return tracing::error!(%error, "Ingresses cannot be served"),
@@ -73,7 +77,7 @@ pub(crate) async fn follow(setup: Setup) {
     let following = Following {
         ingresses: Informer::start(setup.client.of(), ListOptions::default()),
         classes: Informer::start(setup.client.of(), ListOptions::default()),
-        doors: Doors::new(setup.address, USUAL, proxy.clone(), tls),
+        doors: Doors::new(setup.address, tries, proxy.clone(), tls),
         secrets: BTreeMap::new(),
         changed: Arc::default(),
         said: BTreeSet::new(),
@@ -244,3 +248,6 @@ impl Following {
         told.is_ok()
     }
 }
+
+#[cfg(test)]
+mod tests;
