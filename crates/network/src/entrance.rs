@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::link::{Links, OUTSIDE, Open};
 use crate::policy::Policies;
-use crate::services::{Name, Origin};
+use crate::services::{Backends, Name, Origin, PortRef};
 use crate::stream::{Arrival, Stream, between};
 use crate::table::{Published, Road};
 use crate::{Network, PodNet, Protocol, SocketError, outside};
@@ -37,6 +38,36 @@ pub enum Claimant {
     Service(Name),
     /// A pod, one of whose ports it leads to.
     Pod(Name),
+}
+
+/// Why a client does not reach a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreached {
+    /// There is no such Service or port, it is only a name, or nobody is ready behind it.
+    #[error("the service has no endpoints")]
+    NoEndpoints,
+    /// None of those who were tried took the connection.
+    #[error(transparent)]
+    Failed(#[from] SocketError),
+}
+
+/// Whom a client's connection may go to.
+enum Way {
+    /// That port of a pod.
+    Pod(SocketAddrV4),
+    /// A Service's backends, in this order.
+    Service(Vec<SocketAddrV4>, Arc<Backends>),
+}
+
+impl Way {
+    fn choose(backends: &Arc<Backends>, client: SocketAddrV4) -> Self {
+        let order = backends.choose(Origin::Outside, *client.ip(), Instant::now());
+        Self::Service(order, Arc::clone(backends))
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Service(order, _) if order.is_empty())
+    }
 }
 
 /// The way in.
@@ -82,17 +113,50 @@ impl Entrance {
         client: SocketAddrV4,
         at: SocketAddrV4,
     ) -> Result<Stream, SocketError> {
-        let (to, service) = match self.network.table().published(Protocol::Tcp, at) {
+        let way = match self.network.table().published(Protocol::Tcp, at) {
             None => return Err(SocketError::Refused),
-            Some(Published::Pod(to)) => (vec![to], None),
-            Some(Published::Service(backends)) => {
-                let order = backends.choose(Origin::Outside, *client.ip(), Instant::now());
-                (order, Some(backends.clone()))
-            }
+            Some(Published::Pod(to)) => Way::Pod(to),
+            Some(Published::Service(backends)) => Way::choose(backends, client),
+        };
+        self.set_out(client, Some(at), way).await
+    }
+
+    /// Connects a client to a port of a Service, whether or not that has an address or a port of the node; another backend
+    /// is tried where one refuses.
+    ///
+    /// # Errors
+    /// [`Unreached::NoEndpoints`] where there is nobody to ask, else what the last backend said.
+    pub async fn connect_to_service(
+        &self,
+        client: SocketAddrV4,
+        service: &Name,
+        port: &PortRef,
+    ) -> Result<Stream, Unreached> {
+        let way = {
+            let table = self.network.table();
+            let backends = table.services.named(service, port);
+            Way::choose(backends.ok_or(Unreached::NoEndpoints)?, client)
+        };
+        if way.is_empty() {
+            return Err(Unreached::NoEndpoints);
+        }
+        Ok(self.set_out(client, None, way).await?)
+    }
+
+    /// Tries one after the other. The client asked for `at`, or for whoever answers.
+    async fn set_out(
+        &self,
+        client: SocketAddrV4,
+        at: Option<SocketAddrV4>,
+        way: Way,
+    ) -> Result<Stream, SocketError> {
+        let (order, service) = match way {
+            Way::Pod(to) => (vec![to], None),
+            Way::Service(order, backends) => (order, Some(backends)),
         };
         let mut failed = SocketError::Refused;
-        for to in to {
-            match self.reach(client, at, to).await {
+        for to in order {
+            match self.reach(client, at.unwrap_or(to), to).await {
                 Ok(stream) => {
                     if let Some(service) = service {
                         service.met(*client.ip(), to, Instant::now());

@@ -61,6 +61,15 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
 }
 
+/// A port of a Service, as objects that name one do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PortRef {
+    /// By its number at the Service's addresses.
+    Number(u16),
+    /// By its name.
+    Name(String),
+}
+
 /// Some of a Service's endpoints, which have the same ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Slice {
@@ -110,6 +119,8 @@ struct Known {
     /// What it claims.
     at: Vec<At>,
     at_nodes: Vec<(Protocol, u16)>,
+    /// Whom each of its ports leads to.
+    backends: Vec<(ServicePort, Arc<Backends>)>,
 }
 
 /// All Services that a node has heard of.
@@ -182,6 +193,18 @@ impl Services {
         inside.or_else(|| Some((self.outside.get(&at)?, Origin::InsideByOutside)))
     }
 
+    /// Whom the streams of a Service's port go to, whether or not it has an address. None: there is no such Service or port,
+    /// or the Service is only a name.
+    pub fn named(&self, service: &Name, port: &PortRef) -> Option<&Arc<Backends>> {
+        let mut all = self.known.get(service)?.backends.iter();
+        let meant = |of: &ServicePort| match port {
+            PortRef::Number(number) => of.port == *number,
+            PortRef::Name(name) => of.name == *name,
+        };
+        let found = all.find(|(of, _)| of.protocol == Protocol::Tcp && meant(of));
+        found.map(|(_, backends)| backends)
+    }
+
     /// Whether an address is a Service's, at whatever port.
     pub fn has_address(&self, address: Ipv4Addr) -> bool {
         self.addresses.contains_key(&address)
@@ -243,6 +266,7 @@ impl Services {
         for at in known.at_nodes.drain(..) {
             self.by_node_port.take_back(&at, name);
         }
+        known.backends.clear();
         if let Some(service) = known.service.take() {
             self.enter(name, &service, &mut known);
             known.service = Some(service);
@@ -269,9 +293,10 @@ impl Services {
             }
             if let Some(number) = port.node_port {
                 let at = (port.protocol, number);
-                self.by_node_port.claim(at, name, backends);
+                self.by_node_port.claim(at, name, Arc::clone(&backends));
                 known.at_nodes.push(at);
             }
+            known.backends.push((port.clone(), backends));
         }
     }
 }

@@ -6,9 +6,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::{Claimant, Entrance, Ports};
+use crate::entrance::Unreached;
 use crate::nodes::Node;
 use crate::policy::{Isolation, PodPolicy};
-use crate::services::{Endpoint, Name, Place, Service, ServicePort, Slice};
+use crate::services::{Endpoint, Name, Place, PortRef, Service, ServicePort, Slice};
 use crate::{Datagrams, Listener, Network, PodNet, Protocol, SocketError, Table};
 
 /// The node's address: none that a client of these tests has.
@@ -248,4 +249,50 @@ async fn a_pods_own_ports_at_its_node() {
     assert!(!world.entrance.wanted().contains_key(&(Protocol::Tcp, at)));
     let gone = world.entrance.connect(client, at).await;
     assert_eq!(gone.map(drop), Err(SocketError::Refused));
+}
+
+#[tokio::test]
+async fn services_are_reached_by_name() {
+    let world = world().await;
+    let client = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 5000);
+    let connect = |service: &str, port: PortRef| {
+        let (entrance, service) = (world.entrance.clone(), name(service));
+        async move { entrance.connect_to_service(client, &service, &port).await }
+    };
+    let by_name = |port: &str| PortRef::Name(port.to_owned());
+    let nobody = connect("web", PortRef::Number(80)).await;
+    assert_eq!(
+        nobody.map(drop),
+        Err(Unreached::Failed(SocketError::Refused))
+    );
+    let listener = listen(&world.server);
+    for port in [PortRef::Number(80), by_name("t")] {
+        let stream = connect("web", port).await.expect("a connection");
+        assert_eq!(listener.accept().await.remote(), client);
+        assert_eq!(*stream.remote().ip(), world.server.address());
+    }
+    for (service, port) in [
+        ("web", PortRef::Number(81)),
+        // That is a port for datagrams.
+        ("web", by_name("u")),
+        ("other", PortRef::Number(80)),
+    ] {
+        let found = connect(service, port).await;
+        assert_eq!(found.map(drop), Err(Unreached::NoEndpoints));
+    }
+    let web = name("web");
+    world.network.update(|table| {
+        table.services.set_slice(&web, "s", None);
+    });
+    let found = connect("web", by_name("t")).await;
+    assert_eq!(
+        found.map(drop),
+        Err(Unreached::NoEndpoints),
+        "nobody is ready"
+    );
+    world
+        .network
+        .update(|table| table.services.set_service(&web, None));
+    let found = connect("web", by_name("t")).await;
+    assert_eq!(found.map(drop), Err(Unreached::NoEndpoints));
 }
