@@ -18,6 +18,7 @@ const CASES: &[Case] = &[
     ("what_is_not_ready_is_not_asked", readiness),
     ("the_host_can_ask_for_names", dns),
     ("functions_answer_requests", functions),
+    ("ingresses_lead_to_services", ingress),
     ("pods_ask_the_api", api),
     ("kubectl_leads_into_pods", kubectl),
     ("a_dead_nodes_connections_end", dead_node),
@@ -445,6 +446,45 @@ fn functions(cluster: &Cluster) -> Outcome {
     )?;
     let (said, done) = says(cluster, "client", &nodes(cluster)?[0].0, "ask, 'hello:80'")?;
     check(done && said.contains("says hello to /"), said)
+}
+
+fn ingress(cluster: &Cluster) -> Outcome {
+    cluster.apply(
+        "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: shop}, spec: {rules: [{host: shop.example, http: {paths: [
+          {path: /fn, pathType: Prefix, backend: {service: {name: hello, port: {name: http}}}},
+          {path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}}]}}",
+    )?;
+    let mut port = String::new();
+    until("the status says where", Duration::from_secs(10), || {
+        let ingress = cluster.get("ingresses/shop")?["status"]["loadBalancer"]["ingress"].clone();
+        port = ingress[0]["ports"][0]["port"].to_string();
+        Ok(ingress.as_array().is_some_and(|all| all.len() == 3))
+    })?;
+    let ask = |address: &str, host: &str, path: &str| -> Result<String, Failed> {
+        let mut stream = TcpStream::connect(format!("{address}:{port}"))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    for (_, address) in nodes(cluster)? {
+        for (host, path, due) in [
+            ("shop.example", "/", "web-"),
+            ("shop.example", "/fn/x", "says hello to /fn/x"),
+            ("other.example", "/", "404 Not Found"),
+        ] {
+            let answer = ask(&address, host, path)?;
+            check(
+                answer.contains(due),
+                format!("{host}{path} at {address}: {answer}"),
+            )?;
+        }
+    }
+    cluster.carob("delete ingress/shop").map(drop)
 }
 
 fn api(cluster: &Cluster) -> Outcome {
