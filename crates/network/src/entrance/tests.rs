@@ -6,9 +6,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::{Claimant, Entrance, Ports};
+use crate::entrance::Unreached;
 use crate::nodes::Node;
 use crate::policy::{Isolation, PodPolicy};
-use crate::entrance::Unreached;
 use crate::services::{Endpoint, Name, Place, PortRef, Service, ServicePort, Slice};
 use crate::{Datagrams, Listener, Network, PodNet, Protocol, SocketError, Table};
 
