@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod codec;
 pub mod discovery;
+pub mod ingress;
 pub mod kinds;
 pub mod object;
 pub mod openapi;
