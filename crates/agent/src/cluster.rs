@@ -6,7 +6,7 @@ mod facts;
 mod names;
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use client::{Client, Informer, Key, ListOptions, Object, Recorder, View};
@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::ingress;
 use crate::policies::{Changed, Index};
 use crate::publish::{Reports, publish};
 
@@ -57,8 +58,13 @@ impl Cluster {
     }
 
     /// Follows the cluster, from when all that rules pods' connections has been read once, and for as long as the result is
-    /// kept.
-    pub(crate) async fn follow(&self, client: &Client, recorder: &Recorder) -> Following {
+    /// kept. Ingresses are served at the node's `address`.
+    pub(crate) async fn follow(
+        &self,
+        client: &Client,
+        recorder: &Recorder,
+        address: IpAddr,
+    ) -> Following {
         let all = ListOptions::default;
         let namespaces = Informer::<Namespace>::start(client.of(), all());
         let policies = Informer::<NetworkPolicy>::start(client.of(), all());
@@ -84,7 +90,7 @@ impl Cluster {
         following.each(pods.clone(), pod).await;
         let cluster = self.clone();
         let node = move |key: &Key, _: Option<&Node>, new: Option<&Node>| cluster.node(key, new);
-        following.each(nodes, node).await;
+        following.each(nodes.clone(), node).await;
         let cluster = self.clone();
         let service = move |key: &Key, _: Option<&Service>, new: Option<&Service>| {
             cluster.service(key, new);
@@ -106,6 +112,18 @@ impl Cluster {
                 pods,
             };
             let changed = self.published.subscribe();
+            // The pods' network has addresses of this family only.
+            if let IpAddr::V4(address) = address {
+                let setup = ingress::Setup {
+                    node: self.node.to_string(),
+                    address,
+                    client: client.clone(),
+                    recorder: recorder.clone(),
+                    entrance: entrance.clone(),
+                    nodes,
+                };
+                following.0.spawn(ingress::follow(setup));
+            }
             following.0.spawn(publish(entrance, changed, reports));
         }
         following

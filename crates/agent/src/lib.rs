@@ -11,6 +11,7 @@
 //! | `logs` | what containers print: written, rotated, read, followed |
 //! | `cluster` | what the node hears of Services, slices, nodes and policies, for its pods' network |
 //! | `publish` | the node's own ports, which lead to Services and pods |
+//! | `ingress` | Ingresses: HTTP from outside to the pods behind Services |
 //! | [`policies`] | what NetworkPolicies make of each pod's network. Pure |
 //! | `node` | the Node object, its heartbeats, the service that servers ask for logs |
 //!
@@ -33,6 +34,7 @@ mod downward;
 mod driver;
 mod env;
 mod image;
+mod ingress;
 mod logs;
 mod metrics;
 mod node;
@@ -203,7 +205,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     let cluster = Cluster::new(&config.node_name, network.clone());
     // No pod has a network, and no link is taken, before it is known who may talk to whom.
     let _cluster = tokio::select! {
-        following = cluster.follow(&client, &recorder) => following,
+        following = cluster.follow(&client, &recorder, config.address) => following,
         () = shutdown.cancelled() => return Ok(()),
     };
     let counters = Arc::<metrics::Counters>::default();

@@ -1,0 +1,58 @@
+use async_trait::async_trait;
+use network::Stream;
+use network::entrance::Unreached;
+use tokio::net::TcpListener;
+
+use super::super::certificates::Certificates;
+use super::super::proxy::{Connector, Limits};
+use super::super::rules::Backend;
+use super::super::serve::tls;
+use super::*;
+
+const NODE: Ipv4Addr = Ipv4Addr::LOCALHOST;
+
+struct Nobody;
+
+#[async_trait]
+impl Connector for Nobody {
+    async fn connect(&self, _: SocketAddrV4, _: &Backend) -> Result<Stream, Unreached> {
+        Err(Unreached::NoEndpoints)
+    }
+}
+
+/// A port that is free, and one that is taken.
+async fn ports() -> (u16, TcpListener) {
+    let bind = || TcpListener::bind((NODE, 0));
+    let (free, taken) = (bind().await.expect("a port"), bind().await.expect("a port"));
+    (free.local_addr().expect("its address").port(), taken)
+}
+
+#[tokio::test]
+async fn open_while_they_are_wanted() {
+    let certificates = Arc::new(Certificates::new().expect("certificates"));
+    let tls = tls(certificates).expect("TLS");
+    let proxy = Arc::new(Proxy::new(Arc::new(Nobody), Limits::default()));
+    let (free, taken) = ports().await;
+    let busy = taken.local_addr().expect("its address").port();
+    // The one in the clear falls back, the other cannot.
+    let tries = [[busy, free], [busy, busy]];
+    let mut doors = Doors::new(NODE, tries, proxy, tls);
+    assert_eq!(doors.ports(), Ports::default());
+    let failed = doors.set(true).await;
+    assert_eq!(failed.len(), 1);
+    assert!(
+        failed[0].starts_with(&format!("{NODE}:{busy}: ")),
+        "{}",
+        failed[0]
+    );
+    let http = Some(free);
+    assert_eq!(doors.ports(), Ports { http, https: None });
+    // Once it is free it is opened, and the other stays.
+    drop(taken);
+    assert_eq!(doors.set(true).await, Vec::<String>::new());
+    let https = Some(busy);
+    assert_eq!(doors.ports(), Ports { http, https });
+    assert_eq!(doors.set(false).await, Vec::<String>::new());
+    assert_eq!(doors.ports(), Ports::default());
+    TcpListener::bind((NODE, free)).await.expect("free again");
+}

@@ -1,0 +1,253 @@
+//! Ingresses, which every node serves: requests from outside go to the pods behind the Service that a rule names.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | `rules` | what Ingresses come to: which Service a request is for. Pure |
+//! | `certificates` | by which certificate a host is served |
+//! | `headers` | what becomes of headers on their way. Pure |
+//! | `proxy` | the way of a request to a pod, and of the answer back |
+//! | `serve` | clients' connections |
+//! | `doors` | the node's two ports |
+//!
+//! This file follows the objects and brings the rest up to them.
+
+mod certificates;
+mod doors;
+mod headers;
+mod proxy;
+mod quiet;
+mod rules;
+mod serve;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::ingress::{PORTS, Ports};
+use client::{Client, EventType, Informer, Key, ListOptions, Object, Patch, Recorder};
+use k8s_openapi::api::core::v1::{Node, Secret};
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use network::entrance::Entrance;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+use certificates::{Certificates, Found};
+use doors::{Doors, Tries, USUAL};
+use proxy::{Limits, Proxy};
+use rules::Compiled;
+
+/// How long after something could not be done it is tried again, at first and at last.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_AT_LAST: Duration = Duration::from_secs(30);
+
+/// What a node's part in Ingresses is made of.
+pub(crate) struct Setup {
+    /// The node's name.
+    pub(crate) node: String,
+    /// The node's address.
+    pub(crate) address: Ipv4Addr,
+    /// The way to the API.
+    pub(crate) client: Client,
+    /// Where events go.
+    pub(crate) recorder: Recorder,
+    /// The way into the pods' network.
+    pub(crate) entrance: Entrance,
+    /// The nodes, of which its own says at which ports it serves.
+    pub(crate) nodes: Informer<Node>,
+}
+
+/// Serves Ingresses. It never returns: drop it.
+pub(crate) async fn follow(setup: Setup) {
+    follow_at(setup, USUAL).await;
+}
+
+async fn follow_at(setup: Setup, tries: Tries) {
+    let certificates = match Certificates::new() {
+        Ok(certificates) => Arc::new(certificates),
+        Err(error) => return tracing::error!(%error, "Ingresses cannot be served"),
+    };
+    let tls = match serve::tls(certificates.clone()) {
+        Ok(tls) => tls,
+        Err(error) => return tracing::error!(%error, "Ingresses cannot be served"),
+    };
+    let proxy = Proxy::new(Arc::new(setup.entrance.clone()), Limits::default());
+    let proxy = Arc::new(proxy);
+    let following = Following {
+        ingresses: Informer::start(setup.client.of(), ListOptions::default()),
+        classes: Informer::start(setup.client.of(), ListOptions::default()),
+        doors: Doors::new(setup.address, tries, proxy.clone(), tls),
+        secrets: BTreeMap::new(),
+        changed: Arc::default(),
+        said: BTreeSet::new(),
+        certificates,
+        proxy,
+        setup,
+    };
+    following.run().await;
+}
+
+/// An event about an Ingress: its reason and what it says.
+type Said = (Key, &'static str, String);
+
+struct Following {
+    setup: Setup,
+    ingresses: Informer<Ingress>,
+    classes: Informer<IngressClass>,
+    /// Those that Ingresses name, each followed by itself: a node may read no others.
+    secrets: BTreeMap<Key, Followed<Secret>>,
+    /// Something that is followed is not as it was.
+    changed: Arc<Notify>,
+    certificates: Arc<Certificates>,
+    proxy: Arc<Proxy>,
+    doors: Doors,
+    /// The events that there were; they are not told again while their reason lasts.
+    said: BTreeSet<Said>,
+}
+
+/// A copy of objects whose changes are told.
+struct Followed<T> {
+    informer: Informer<T>,
+    _telling: AbortOnDropHandle<()>,
+}
+
+impl<T: Object + Send + Sync + 'static> Followed<T> {
+    fn new(informer: Informer<T>, changed: Arc<Notify>) -> Self {
+        let mut changes = informer.subscribe();
+        let of = informer.clone();
+        let telling = tokio::spawn(async move {
+            // That there is nothing is news, too.
+            of.synced().await;
+            drop(of);
+            loop {
+                changed.notify_one();
+                changes.next().await;
+            }
+        });
+        Self {
+            informer,
+            _telling: AbortOnDropHandle::new(telling),
+        }
+    }
+}
+
+impl Following {
+    async fn run(mut self) {
+        // Before all is known nothing is closed that an agent before this one had open, nor its word taken back.
+        self.setup.nodes.synced().await;
+        self.ingresses.synced().await;
+        self.classes.synced().await;
+        let _all = (
+            Followed::new(self.ingresses.clone(), self.changed.clone()),
+            Followed::new(self.classes.clone(), self.changed.clone()),
+        );
+        let mut told = self.told();
+        let mut pause = RETRY;
+        loop {
+            let opened = self.bring_up().await;
+            let ports = self.doors.ports();
+            if told != ports && self.tell(ports).await {
+                told = ports;
+            }
+            let changed = self.changed.clone();
+            if opened && told == ports {
+                pause = RETRY;
+                changed.notified().await;
+            } else {
+                let _ = tokio::time::timeout(pause, changed.notified()).await;
+                pause = (pause * 2).min(RETRY_AT_LAST);
+            }
+        }
+    }
+
+    /// Brings everything up to the objects as they are now. Whether all ports are open that should be.
+    async fn bring_up(&mut self) -> bool {
+        let (ingresses, classes) = (self.ingresses.view(), self.classes.view());
+        let all = ingresses.iter().map(|(_, ingress)| &**ingress);
+        let compiled = Compiled::new(all, classes.iter().map(|(_, class)| &**class));
+        let mut said = BTreeSet::new();
+        for (key, what) in compiled.ignored {
+            said.insert((key, "RuleIgnored", what));
+        }
+        let wanted = compiled.certificates;
+        self.follow_secrets(wanted.iter().map(|wanted| &wanted.secret).collect());
+        let missing = self.certificates.set(&wanted, |key| self.secret(key));
+        for (key, what) in missing {
+            said.insert((key, "CertificateNotUsed", what));
+        }
+        self.proxy.set_router(compiled.router);
+        let failed = self.doors.set(!compiled.ours.is_empty()).await;
+        for what in &failed {
+            tracing::warn!(what, "a port for Ingresses cannot be served");
+            for key in &compiled.ours {
+                let what = format!("node {} cannot serve {what}", self.setup.node);
+                said.insert((key.clone(), "PortNotServed", what));
+            }
+        }
+        self.say(said);
+        failed.is_empty()
+    }
+
+    fn follow_secrets(&mut self, wanted: BTreeSet<&Key>) {
+        self.secrets.retain(|key, _| wanted.contains(key));
+        for key in wanted {
+            if !self.secrets.contains_key(key) {
+                let one = ListOptions::named(&key.namespace, &key.name);
+                let informer = Informer::start(self.setup.client.of(), one);
+                let followed = Followed::new(informer, self.changed.clone());
+                self.secrets.insert(key.clone(), followed);
+            }
+        }
+    }
+
+    fn secret(&self, key: &Key) -> Found {
+        let Some(followed) = self.secrets.get(key).map(|followed| &followed.informer) else {
+            return Found::NotYet;
+        };
+        match followed.get(key) {
+            Some(secret) => Found::Is(secret),
+            None if followed.is_synced() => Found::Missing,
+            None => Found::NotYet,
+        }
+    }
+
+    fn say(&mut self, said: BTreeSet<Said>) {
+        for (key, reason, what) in said.difference(&self.said) {
+            if let Some(ingress) = self.ingresses.get(key) {
+                let about = client::reference(&*ingress);
+                let kind = EventType::Warning;
+                self.setup
+                    .recorder
+                    .event(&about, kind, reason, what.as_str());
+            }
+        }
+        self.said = said;
+    }
+
+    /// What the Node says of its ports.
+    fn told(&self) -> Ports {
+        let node = self
+            .setup
+            .nodes
+            .get(&Key::new("", self.setup.node.as_str()));
+        let annotations = node.and_then(|node| node.metadata.annotations.clone());
+        let text = annotations.and_then(|all| all.get(PORTS).cloned());
+        Ports::parse(text.as_deref().unwrap_or_default())
+    }
+
+    /// Writes into the Node at which ports it serves; whether that came to be.
+    async fn tell(&self, ports: Ports) -> bool {
+        let value = Some(ports.to_string()).filter(|text| !text.is_empty());
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {PORTS: value}}}));
+        let nodes = self.setup.client.of::<Node>();
+        let told = nodes.patch("", &self.setup.node, &patch, None).await;
+        if let Err(error) = &told {
+            tracing::warn!(%error, "the node's ports for Ingresses could not be reported");
+        }
+        told.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,314 @@
+//! Clients with real sockets, and pods of an in-process network behind the proxy.
+
+mod world;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use futures::stream;
+use futures::{FutureExt as _, StreamExt as _};
+use http_body_util::StreamBody;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+
+use super::*;
+use world::{World, full, handler, text};
+
+/// So little that tests may wait for it.
+const SHORT: Duration = Duration::from_millis(200);
+
+#[tokio::test]
+async fn requests_reach_the_pods_of_their_service() {
+    let world = World::new(Limits::default()).await;
+    world.pod(handler(|request| async move {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        let field = |name: &str| {
+            head.headers
+                .get(name)
+                .map_or("-", |v| v.to_str().expect("text"))
+        };
+        let seen = format!(
+            "{} {} {} {} {} {} {:?}",
+            head.method,
+            head.uri,
+            field("host"),
+            field("x-forwarded-for"),
+            field("x-forwarded-proto"),
+            field("keep-alive"),
+            body
+        );
+        let mut answer = Response::new(full(seen));
+        for (name, value) in [("keep-alive", "timeout=5"), ("x-own", "1")] {
+            answer
+                .headers_mut()
+                .insert(name, value.parse().expect("a value"));
+        }
+        answer
+    }));
+    let request = world.request("x", "/web/a?b=c").header("keep-alive", "9");
+    let request = request
+        .method(Method::POST)
+        .body(full("hi"))
+        .expect("a request");
+    let answer = world.http1(request).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(
+        (answer.headers().get("keep-alive"), answer.headers().len()),
+        (None, 3)
+    );
+    let due = r#"POST /web/a?b=c x 127.0.0.1 http - b"hi""#;
+    assert_eq!(text(answer).await, due);
+    // The same by HTTP/2 and TLS, to the name in the certificate.
+    let request = Request::builder()
+        .uri("https://x/web/b")
+        .body(full(""))
+        .expect("a request");
+    let answer = world.http2(request).await;
+    assert_eq!(answer.version(), http::Version::HTTP_2);
+    assert_eq!(text(answer).await, r#"GET /web/b x 127.0.0.1 https - b"""#);
+}
+
+#[tokio::test]
+async fn what_cannot_be_answered() {
+    let limits = Limits {
+        answer: SHORT,
+        ..Limits::default()
+    };
+    let world = World::new(limits).await;
+    world.pod(handler(|request| async move {
+        match request.uri().path() {
+            "/web/hangs" => futures::future::pending().await,
+            // Nobody asked for that.
+            _ => {
+                let mut answer = Response::new(full(""));
+                *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                answer
+                    .headers_mut()
+                    .insert("upgrade", "x".parse().expect("a value"));
+                answer
+            }
+        }
+    }));
+    let _garbage = world.pod_that_says("no HTTP at all\r\n\r\n");
+    for (host, path, due) in [
+        ("y", "/web", StatusCode::NOT_FOUND),
+        ("x", "/other", StatusCode::NOT_FOUND),
+        ("x", "/resource", StatusCode::SERVICE_UNAVAILABLE),
+        ("x", "/gone", StatusCode::SERVICE_UNAVAILABLE),
+        ("x", "/closed", StatusCode::BAD_GATEWAY),
+        ("x", "/garbage", StatusCode::BAD_GATEWAY),
+        ("x", "/web/switches", StatusCode::BAD_GATEWAY),
+        ("x", "/web/hangs", StatusCode::GATEWAY_TIMEOUT),
+    ] {
+        let request = world.request(host, path).body(full("")).expect("a request");
+        let answer = world.http1(request).await;
+        assert_eq!(answer.status(), due, "{host} {path}");
+        assert!(text(answer).await.ends_with('\n'), "a word on why");
+    }
+    for (lines, due) in [
+        (
+            "GET /web HTTP/1.1\r\nhost: x\r\nhost: x\r\nconnection: close\r\n\r\n",
+            "400",
+        ),
+        ("GET /web HTTP/1.1\r\nconnection: close\r\n\r\n", "400"),
+        (
+            "CONNECT x:1 HTTP/1.1\r\nhost: x:1\r\nconnection: close\r\n\r\n",
+            "405",
+        ),
+    ] {
+        let answer = world.raw(lines).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {due} ")),
+            "{lines} {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn answers_come_as_they_are_made() {
+    let world = World::new(Limits::default()).await;
+    let (parts, waiting) = mpsc::unbounded_channel::<&'static str>();
+    let waiting = Arc::new(parking_lot::Mutex::new(Some(waiting)));
+    world.pod(handler(move |_| {
+        let waiting = waiting.lock().take().expect("one request");
+        let parts = stream::unfold(waiting, |mut waiting| async move {
+            let part = waiting.recv().await?;
+            Some((Ok(Frame::data(Bytes::from(part))), waiting))
+        });
+        async move { Response::new(StreamBody::new(parts).boxed_unsync()) }
+    }));
+    parts.send("one").expect("sent");
+    let request = world
+        .request("x", "/web")
+        .body(full(""))
+        .expect("a request");
+    let mut body = world.http1(request).await.into_body();
+    for next in [Some("two"), Some("three"), None] {
+        let frame = body.frame().await.expect("a part").expect("no error");
+        let part = frame.into_data().expect("data");
+        assert!(matches!(&part[..], b"one" | b"two" | b"three"), "{part:?}");
+        // Only now is there more.
+        if let Some(next) = next {
+            parts.send(next).expect("sent");
+        }
+    }
+    drop(parts);
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn who_does_not_read_holds_up_the_pod() {
+    const PART: usize = 64 << 10;
+    let world = World::new(Limits::default()).await;
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = made.clone();
+    world.pod(handler(move |_| {
+        let count = count.clone();
+        // More than any buffer on the way takes.
+        let parts = stream::iter(0..16_384).map(move |_: u32| {
+            count.fetch_add(PART, Ordering::Relaxed);
+            Ok(Frame::data(Bytes::from(vec![0; PART])))
+        });
+        async move { Response::new(StreamBody::new(parts).boxed_unsync()) }
+    }));
+    let request = world
+        .request("x", "/web")
+        .body(full(""))
+        .expect("a request");
+    let answer = world.http1(request).await;
+    tokio::time::sleep(2 * SHORT).await;
+    let (then, most) = (made.load(Ordering::Relaxed), 64 << 20);
+    assert!(then < most, "{then} bytes were made for nobody");
+    drop(answer);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_takes_its_pods_connection_along() {
+    let world = World::new(Limits::default()).await;
+    let (gone, went) = oneshot::channel::<()>();
+    let (asked, was_asked) = oneshot::channel::<()>();
+    let once = Arc::new(parking_lot::Mutex::new(Some((gone, asked))));
+    world.pod(handler(move |_| {
+        let once = once.lock().take();
+        async move {
+            let (_dropped_with_the_connection, asked) = once.expect("one request");
+            asked.send(()).expect("the test waits");
+            futures::future::pending().await
+        }
+    }));
+    let mut client = TcpStream::connect(world.at).await.expect("a connection");
+    client
+        .write_all(b"GET /web HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .expect("sent");
+    was_asked.await.expect("asked");
+    drop(client);
+    let ended = tokio::time::timeout(Duration::from_secs(10), went).await;
+    assert!(ended.expect("in time").is_err(), "its sender is gone");
+}
+
+#[tokio::test]
+async fn connections_go_over_to_other_protocols() {
+    let world = World::new(Limits::default()).await;
+    world.pod(handler(|mut request| async move {
+        let asked = request
+            .headers()
+            .get("upgrade")
+            .cloned()
+            .expect("an upgrade");
+        let over = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let (mut from, mut to) = tokio::io::split(TokioIo::new(over.await.expect("over")));
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+            let _ = to.shutdown().await;
+        });
+        let mut answer = Response::new(full(""));
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        headers::go_over(answer.headers_mut(), asked);
+        answer
+    }));
+    let mut client = TcpStream::connect(world.at).await.expect("a connection");
+    client
+        .write_all(
+            b"GET /web HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\nearly,",
+        )
+        .await
+        .expect("sent");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.expect("a head"));
+    }
+    let head = String::from_utf8(head).expect("text");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(head.contains("upgrade: echo\r\n"), "{head}");
+    client.write_all(b"late").await.expect("sent");
+    client.shutdown().await.expect("no more");
+    let mut echo = String::new();
+    client.read_to_string(&mut echo).await.expect("an echo");
+    assert_eq!(echo, "early,late");
+}
+
+#[tokio::test]
+async fn slow_clients_are_left() {
+    let limits = Limits {
+        head: SHORT,
+        idle: SHORT,
+        ..Limits::default()
+    };
+    let world = World::new(limits).await;
+    world.pod(handler(|_| async { Response::new(full("ho")) }));
+    for (lines, due) in [
+        ("", ""),
+        ("GET /web HT", ""),
+        ("GET /web HTTP/1.1\r\nhost: x\r\nx-slow: ", ""),
+        // One that asks for nothing more.
+        ("GET /web HTTP/1.1\r\nhost: x\r\n\r\n", "ho"),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
+    ] {
+        let start = Instant::now();
+        let answer = world.raw(lines).await;
+        assert!(answer.contains(due), "{lines:?} {answer:?}");
+        assert!(
+            start.elapsed() >= SHORT && start.elapsed() < 50 * SHORT,
+            "{lines:?}"
+        );
+    }
+    let long = format!(
+        "GET /web HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+        "y".repeat(2 * LARGEST_HEAD)
+    );
+    // What it is told may be lost, as nobody reads what it sends any more.
+    assert!(!world.raw(&long).await.contains("ho"));
+}
+
+#[tokio::test]
+async fn there_is_room_for_so_many_requests() {
+    let limits = Limits {
+        requests: 1,
+        ..Limits::default()
+    };
+    let world = World::new(limits).await;
+    let (end, wait) = oneshot::channel::<()>();
+    let wait = wait.map(drop).shared();
+    world.pod(handler(move |request| {
+        let wait = wait.clone();
+        async move {
+            let slow = request.uri().path() == "/web/slow";
+            let parts = stream::once(async move {
+                if slow {
+                    wait.await;
+                }
+                Ok(Frame::data(Bytes::from("ho")))
+            });
+            Response::new(StreamBody::new(parts).boxed_unsync())
+        }
+    }));
+    let ask = |path: &str| world.http1(world.request("x", path).body(full("")).expect("a request"));
+    let first = ask("/web/slow").await;
+    assert_eq!(ask("/web").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    end.send(()).expect("the pod waits");
+    assert_eq!(text(first).await, "ho");
+    assert_eq!(ask("/web").await.status(), StatusCode::OK);
+}

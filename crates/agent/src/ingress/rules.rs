@@ -1,0 +1,298 @@
+//! What Ingresses come to: which Service a request is for. Pure.
+//!
+//! Kubernetes' rules: a rule of the request's very host comes before one of a wildcard, and that before one for any
+//! host; among a host's rules the longest path wins, and an exact one before a prefix. Of two rules for the same, the
+//! older Ingress has it. Paths are compared as they are sent, element by element.
+
+use std::collections::{BTreeMap, HashMap};
+
+use api::ingress::Classes;
+use client::Key;
+use jiff::Timestamp;
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, Ingress, IngressBackend, IngressClass, IngressRule,
+};
+
+use network::services::{Name, PortRef};
+
+use super::certificates::Wanted;
+
+/// The longest path of a rule, in bytes.
+const LONGEST: usize = 4096;
+
+/// A port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Backend {
+    /// The Service.
+    pub(crate) service: Name,
+    /// Which of its ports.
+    pub(crate) port: PortRef,
+}
+
+/// What becomes of requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// They are passed on.
+    Service(Backend),
+    /// The rule is there, and what it names cannot be asked.
+    Unserved,
+}
+
+/// The rules of one host, or of all whose first label is open.
+#[derive(Debug, Default)]
+struct Paths {
+    exact: HashMap<String, Target>,
+    prefixes: Node,
+}
+
+/// The rules for what begins with the elements that lead here.
+#[derive(Debug, Default)]
+struct Node {
+    target: Option<Target>,
+    below: HashMap<String, Node>,
+}
+
+/// All rules.
+#[derive(Debug, Default)]
+pub(crate) struct Router {
+    exact: HashMap<String, Paths>,
+    /// By what follows the star and its dot.
+    wildcard: HashMap<String, Paths>,
+    any: Paths,
+    default: Option<(Key, Target)>,
+}
+
+/// What Ingresses and their classes come to.
+#[derive(Debug, Default)]
+pub(crate) struct Compiled {
+    /// Where requests go.
+    pub(crate) router: Router,
+    /// The Ingresses that are served here.
+    pub(crate) ours: Vec<Key>,
+    /// The certificates that they ask for; of two for one host the first is meant.
+    pub(crate) certificates: Vec<Wanted>,
+    /// What of each has no effect, and why.
+    pub(crate) ignored: Vec<(Key, String)>,
+}
+
+impl Compiled {
+    /// Compiles what there is. The order in which it comes has no influence.
+    pub(crate) fn new<'a>(
+        ingresses: impl IntoIterator<Item = &'a Ingress>,
+        classes: impl IntoIterator<Item = &'a IngressClass>,
+    ) -> Self {
+        let classes = Classes::new(classes);
+        let ours = ingresses
+            .into_iter()
+            .filter(|ingress| classes.takes(ingress));
+        let by_age: BTreeMap<(Option<Timestamp>, Key), &Ingress> = ours
+            .map(|ingress| {
+                let created = ingress
+                    .metadata
+                    .creation_timestamp
+                    .as_ref()
+                    .map(|time| time.0);
+                ((created, Key::of(ingress)), ingress)
+            })
+            .collect();
+        let mut compiled = Self::default();
+        for ((_, key), ingress) in by_age {
+            compiled.take(&key, ingress);
+            compiled.ours.push(key);
+        }
+        compiled
+    }
+
+    fn take(&mut self, key: &Key, ingress: &Ingress) {
+        let Some(spec) = &ingress.spec else { return };
+        let default = spec.default_backend.as_ref();
+        let default = default.map(|backend| self.target(key, backend, "its default backend"));
+        for rule in spec.rules.iter().flatten() {
+            self.rule(key, rule, default.as_ref());
+        }
+        match (&self.router.default, default) {
+            (_, None) => {}
+            (None, Some(target)) => self.router.default = Some((key.clone(), target)),
+            (Some((older, _)), Some(_)) => {
+                let what = format!("its default backend has no effect: that of {older} is older");
+                self.ignored.push((key.clone(), what));
+            }
+        }
+        for tls in spec.tls.iter().flatten() {
+            let name = tls.secret_name.as_deref().unwrap_or_default();
+            // Without one the hosts are served by the node's own certificate, which needs no word.
+            if !name.is_empty() {
+                self.certificates.push(Wanted {
+                    ingress: key.clone(),
+                    secret: Key::new(key.namespace.as_str(), name),
+                    hosts: tls.hosts.clone().unwrap_or_default(),
+                });
+            }
+        }
+    }
+
+    fn rule(&mut self, key: &Key, rule: &IngressRule, default: Option<&Target>) {
+        let host = rule.host.as_deref().unwrap_or_default();
+        let Some(http) = &rule.http else {
+            // Kubernetes leaves open what a host without paths means: all of it, to the Ingress' own default.
+            if let Some(target) = default {
+                self.enter(key, host, Kind::Prefix, "/", target.clone());
+            }
+            return;
+        };
+        for of in &http.paths {
+            let Some((kind, path)) = self.kind(key, of) else {
+                continue;
+            };
+            let target = self.target(key, &of.backend, &format!("the backend of path {path}"));
+            self.enter(key, host, kind, path, target);
+        }
+    }
+
+    fn kind<'p>(&mut self, key: &Key, of: &'p HTTPIngressPath) -> Option<(Kind, &'p str)> {
+        let path = of.path.as_deref().filter(|path| !path.is_empty());
+        let path = path.unwrap_or("/");
+        let kind = match of.path_type.as_str() {
+            "Exact" => Kind::Exact,
+            "Prefix" | "ImplementationSpecific" => Kind::Prefix,
+            other => {
+                let what = format!("path {path} has no effect: its type {other} is not known");
+                self.ignored.push((key.clone(), what));
+                return None;
+            }
+        };
+        if path.len() > LONGEST {
+            let what = format!("a path has no effect: it is longer than {LONGEST} bytes");
+            self.ignored.push((key.clone(), what));
+            return None;
+        }
+        Some((kind, path))
+    }
+
+    fn target(&mut self, key: &Key, backend: &IngressBackend, what: &str) -> Target {
+        match of(&key.namespace, backend) {
+            Ok(backend) => Target::Service(backend),
+            Err(why) => {
+                let said = format!("{what} cannot be asked, and 503 is answered: {why}");
+                self.ignored.push((key.clone(), said));
+                Target::Unserved
+            }
+        }
+    }
+
+    fn enter(&mut self, key: &Key, host: &str, kind: Kind, path: &str, target: Target) {
+        if !self.router.paths(host).enter(kind, path, target) {
+            let host = if host.is_empty() { "any host" } else { host };
+            let what = format!("path {path} of {host} has no effect: an earlier rule has it");
+            self.ignored.push((key.clone(), what));
+        }
+    }
+}
+
+/// How a rule's path is compared.
+#[derive(Clone, Copy)]
+enum Kind {
+    Exact,
+    Prefix,
+}
+
+fn of(namespace: &str, backend: &IngressBackend) -> Result<Backend, String> {
+    if backend.resource.is_some() {
+        return Err("resources are not supported as backends".to_owned());
+    }
+    let service = backend.service.as_ref().ok_or("it names no Service")?;
+    let port = service.port.as_ref().ok_or("it names no port")?;
+    let number = port.number.filter(|number| *number != 0);
+    let port = match (number, &port.name) {
+        (Some(number), _) => PortRef::Number(
+            u16::try_from(number).map_err(|_| format!("{number} is no port's number"))?,
+        ),
+        (None, Some(name)) if !name.is_empty() => PortRef::Name(name.clone()),
+        (None, _) => return Err("it names no port".to_owned()),
+    };
+    Ok(Backend {
+        service: Name {
+            namespace: namespace.to_owned(),
+            name: service.name.clone(),
+        },
+        port,
+    })
+}
+
+impl Router {
+    /// Where a request goes, by its host (with or without a port) and path. None: no rule is for it.
+    pub(crate) fn route(&self, host: &str, path: &str) -> Option<&Target> {
+        let host = name_of(host);
+        let exact = self.exact.get(&host);
+        let wildcard = || self.wildcard.get(host.split_once('.')?.1);
+        let found = exact.and_then(|paths| paths.find(path));
+        let found = found.or_else(|| wildcard()?.find(path));
+        let found = found.or_else(|| self.any.find(path));
+        found.or_else(|| self.default.as_ref().map(|(_, target)| target))
+    }
+
+    fn paths(&mut self, host: &str) -> &mut Paths {
+        let host = host.to_ascii_lowercase();
+        match host.strip_prefix("*.") {
+            _ if host.is_empty() => &mut self.any,
+            Some(rest) => self.wildcard.entry(rest.to_owned()).or_default(),
+            None => self.exact.entry(host).or_default(),
+        }
+    }
+}
+
+/// A host as rules have it: without port, and the dot after which no more may come.
+fn name_of(host: &str) -> String {
+    let name = match host.strip_prefix('[') {
+        // An address, which no rule is for.
+        Some(rest) => rest.split(']').next(),
+        None => host.split(':').next(),
+    };
+    let name = name.unwrap_or_default();
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
+}
+
+impl Paths {
+    /// Takes up a rule; whether there was none for the same.
+    fn enter(&mut self, kind: Kind, path: &str, target: Target) -> bool {
+        let place = match kind {
+            Kind::Exact if self.exact.contains_key(path) => return false,
+            Kind::Exact => return self.exact.insert(path.to_owned(), target).is_none(),
+            Kind::Prefix => elements(path).fold(&mut self.prefixes, |node, element| {
+                node.below.entry(element.to_owned()).or_default()
+            }),
+        };
+        if place.target.is_some() {
+            return false;
+        }
+        place.target = Some(target);
+        true
+    }
+
+    fn find(&self, path: &str) -> Option<&Target> {
+        // No prefix of a path is longer than the path.
+        if let Some(exact) = self.exact.get(path) {
+            return Some(exact);
+        }
+        let mut node = &self.prefixes;
+        let mut found = node.target.as_ref();
+        for element in elements(path) {
+            let Some(next) = node.below.get(element) else {
+                break;
+            };
+            node = next;
+            found = node.target.as_ref().or(found);
+        }
+        found
+    }
+}
+
+/// What is between a path's slashes; one at its end counts for nothing.
+fn elements(path: &str) -> impl Iterator<Item = &str> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    path.split('/').filter(move |_| !path.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

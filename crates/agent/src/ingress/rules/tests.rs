@@ -1,0 +1,263 @@
+use serde_json::{Value, json};
+
+use super::*;
+
+fn class() -> IngressClass {
+    let object =
+        json!({"metadata": {"name": "carob"}, "spec": {"controller": api::ingress::CONTROLLER}});
+    serde_json::from_value(object).expect("a class")
+}
+
+fn ingress(name: &str, created: &str, spec: Value) -> Ingress {
+    let mut spec = spec;
+    spec["ingressClassName"] = json!("carob");
+    let object = json!({"metadata": {"namespace": "d", "name": name, "creationTimestamp": created}, "spec": spec});
+    serde_json::from_value(object).expect("an Ingress")
+}
+
+fn to(service: &str) -> Value {
+    json!({"service": {"name": service, "port": {"number": 80}}})
+}
+
+/// A rule: its host, and `type path` of each path, which is also the name of the Service that it leads to.
+fn rule(host: &str, paths: &[&str]) -> Value {
+    let path = |text: &&str| {
+        let (kind, path) = text.split_once(' ').expect("a type and a path");
+        json!({"path": path, "pathType": kind, "backend": to(&format!("{host}|{text}"))})
+    };
+    let paths: Vec<_> = paths.iter().map(path).collect();
+    json!({"host": host, "http": {"paths": paths}})
+}
+
+fn compiled(ingresses: &[Ingress]) -> Compiled {
+    Compiled::new(ingresses, &[class()])
+}
+
+fn service(compiled: &Compiled, host: &str, path: &str) -> String {
+    match compiled.router.route(host, path) {
+        None => "-".to_owned(),
+        Some(Target::Unserved) => "unserved".to_owned(),
+        Some(Target::Service(backend)) => backend.service.name.clone(),
+    }
+}
+
+/// The table of Kubernetes' documentation of Ingress, with some of our own below.
+#[test]
+fn paths() {
+    for (paths, request, due) in [
+        (&["Prefix /"][..], "/whatever", "Prefix /"),
+        (&["Exact /foo"], "/foo", "Exact /foo"),
+        (&["Exact /foo"], "/bar", "-"),
+        (&["Exact /foo"], "/foo/", "-"),
+        (&["Exact /foo/"], "/foo", "-"),
+        (&["Prefix /foo"], "/foo", "Prefix /foo"),
+        (&["Prefix /foo"], "/foo/", "Prefix /foo"),
+        (&["Prefix /foo/"], "/foo", "Prefix /foo/"),
+        (&["Prefix /foo/"], "/foo/", "Prefix /foo/"),
+        (&["Prefix /aaa/bb"], "/aaa/bbb", "-"),
+        (&["Prefix /aaa/bbb"], "/aaa/bbb", "Prefix /aaa/bbb"),
+        (&["Prefix /aaa/bbb/"], "/aaa/bbb", "Prefix /aaa/bbb/"),
+        (&["Prefix /aaa/bbb"], "/aaa/bbb/", "Prefix /aaa/bbb"),
+        (&["Prefix /aaa/bbb"], "/aaa/bbb/ccc", "Prefix /aaa/bbb"),
+        (&["Prefix /aaa/bbb"], "/aaa/bbbxyz", "-"),
+        (&["Prefix /", "Prefix /aaa"], "/aaa/ccc", "Prefix /aaa"),
+        (
+            &["Prefix /", "Prefix /aaa", "Prefix /aaa/bbb"],
+            "/aaa/bbb",
+            "Prefix /aaa/bbb",
+        ),
+        (
+            &["Prefix /", "Prefix /aaa", "Prefix /aaa/bbb"],
+            "/ccc",
+            "Prefix /",
+        ),
+        (&["Prefix /aaa"], "/ccc", "-"),
+        (&["Prefix /foo", "Exact /foo"], "/foo", "Exact /foo"),
+        (
+            &["Prefix /aaa/bbb/ccc", "Prefix /aaa"],
+            "/aaa/bbb",
+            "Prefix /aaa",
+        ),
+        (
+            &["ImplementationSpecific /a"],
+            "/a/b",
+            "ImplementationSpecific /a",
+        ),
+        (&["Prefix /a"], "/A", "-"),
+        (&["Prefix /a"], "/a//b", "Prefix /a"),
+        (&["Prefix /a"], "//a", "-"),
+        (&["Exact /"], "/a", "-"),
+        (&["Prefix /"], "*", "Prefix /"),
+        (&["Prefix /"], "", "Prefix /"),
+    ] {
+        let all = compiled(&[ingress(
+            "i",
+            "2026-01-01T00:00:00Z",
+            json!({"rules": [rule("x", paths)]}),
+        )]);
+        let due = if due == "-" {
+            due.to_owned()
+        } else {
+            format!("x|{due}")
+        };
+        assert_eq!(service(&all, "x", request), due, "{paths:?} {request}");
+        assert_eq!(all.ignored, []);
+    }
+}
+
+#[test]
+fn hosts() {
+    let rules = [
+        rule("foo.bar.com", &["Exact /only"]),
+        rule("*.bar.com", &["Prefix /"]),
+        rule("", &["Prefix /any"]),
+    ];
+    let spec = json!({"rules": rules, "defaultBackend": to("default")});
+    let all = compiled(&[ingress("i", "2026-01-01T00:00:00Z", spec)]);
+    for (host, path, due) in [
+        ("foo.bar.com", "/only", "foo.bar.com|Exact /only"),
+        ("FOO.bar.com.:8080", "/only", "foo.bar.com|Exact /only"),
+        // No path of the host itself is for it.
+        ("foo.bar.com", "/else", "*.bar.com|Prefix /"),
+        ("baz.bar.com", "/only", "*.bar.com|Prefix /"),
+        ("baz.foo.bar.com", "/", "default"),
+        ("bar.com", "/any/x", "|Prefix /any"),
+        ("[::1]:80", "/any", "|Prefix /any"),
+        ("", "/", "default"),
+        ("*.bar.com", "/", "*.bar.com|Prefix /"),
+    ] {
+        assert_eq!(service(&all, host, path), due, "{host} {path}");
+    }
+    let none = compiled(&[ingress(
+        "i",
+        "2026-01-01T00:00:00Z",
+        json!({"rules": [rule("x", &["Prefix /"])]}),
+    )]);
+    assert_eq!(service(&none, "y", "/"), "-");
+}
+
+#[test]
+fn the_older_one_has_it() {
+    let of = |name: &str, created: &str| {
+        let path = json!({"path": "/", "pathType": "Prefix", "backend": to(name)});
+        let rules = json!([{"host": "x", "http": {"paths": [path]}}]);
+        let tls = json!([{"secretName": name, "hosts": ["x"]}, {"hosts": ["y"]}]);
+        ingress(
+            name,
+            created,
+            json!({"rules": rules, "defaultBackend": to(name), "tls": tls}),
+        )
+    };
+    let (young, old, twin) = (
+        of("a", "2026-01-02T00:00:00Z"),
+        of("b", "2026-01-01T00:00:00Z"),
+        of("c", "2026-01-01T00:00:00Z"),
+    );
+    for order in [[&young, &old, &twin], [&twin, &young, &old]] {
+        let all = Compiled::new(order, &[class()]);
+        assert_eq!(
+            (service(&all, "x", "/"), service(&all, "y", "/")),
+            ("b".to_owned(), "b".to_owned())
+        );
+        let names: Vec<_> = all.ours.iter().map(|key| key.name.as_str()).collect();
+        assert_eq!(names, ["b", "c", "a"]);
+        let secrets: Vec<_> = all
+            .certificates
+            .iter()
+            .map(|wanted| wanted.secret.to_string())
+            .collect();
+        assert_eq!(secrets, ["d/b", "d/c", "d/a"]);
+        let said: Vec<_> = all
+            .ignored
+            .iter()
+            .map(|(key, what)| format!("{key}: {what}"))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "d/c: path / of x has no effect: an earlier rule has it",
+                "d/c: its default backend has no effect: that of d/b is older",
+                "d/a: path / of x has no effect: an earlier rule has it",
+                "d/a: its default backend has no effect: that of d/b is older",
+            ]
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_served() {
+    let path =
+        |backend: Value, path: &str| json!({"path": path, "pathType": "Exact", "backend": backend});
+    let paths = [
+        path(
+            json!({"resource": {"kind": "Bucket", "name": "b"}}),
+            "/resource",
+        ),
+        path(json!({}), "/nothing"),
+        path(json!({"service": {"name": "s"}}), "/portless"),
+        path(
+            json!({"service": {"name": "s", "port": {"number": 70_000}}}),
+            "/large",
+        ),
+        path(
+            json!({"service": {"name": "s", "port": {"name": "web"}}}),
+            "/named",
+        ),
+        path(to("s"), &"/x".repeat(LONGEST)),
+        json!({"path": "/odd", "pathType": "Regex", "backend": to("s")}),
+    ];
+    let spec = json!({"rules": [{"http": {"paths": paths}}]});
+    let all = compiled(&[ingress("i", "2026-01-01T00:00:00Z", spec)]);
+    for (path, due) in [
+        ("/resource", "unserved"),
+        ("/nothing", "unserved"),
+        ("/portless", "unserved"),
+        ("/large", "unserved"),
+        ("/named", "s"),
+        ("/odd", "-"),
+    ] {
+        assert_eq!(service(&all, "any", path), due, "{path}");
+    }
+    let said: Vec<_> = all.ignored.iter().map(|(_, what)| what.as_str()).collect();
+    assert_eq!(
+        said,
+        [
+            "the backend of path /resource cannot be asked, and 503 is answered: resources are not supported as backends",
+            "the backend of path /nothing cannot be asked, and 503 is answered: it names no Service",
+            "the backend of path /portless cannot be asked, and 503 is answered: it names no port",
+            "the backend of path /large cannot be asked, and 503 is answered: 70000 is no port's number",
+            "a path has no effect: it is longer than 4096 bytes",
+            "path /odd has no effect: its type Regex is not known",
+        ]
+    );
+}
+
+#[test]
+fn a_host_without_paths_is_the_default_backends() {
+    let hosts = json!({"rules": [{"host": "x"}], "defaultBackend": to("own")});
+    let older = ingress(
+        "older",
+        "2025-01-01T00:00:00Z",
+        json!({"defaultBackend": to("older")}),
+    );
+    let all = compiled(&[ingress("i", "2026-01-01T00:00:00Z", hosts), older]);
+    assert_eq!(
+        (service(&all, "x", "/a"), service(&all, "y", "/a")),
+        ("own".to_owned(), "older".to_owned())
+    );
+}
+
+#[test]
+fn others_are_left_to_others() {
+    let mut other = ingress(
+        "i",
+        "2026-01-01T00:00:00Z",
+        json!({"defaultBackend": to("s")}),
+    );
+    other.spec.as_mut().expect("a spec").ingress_class_name = Some("nginx".to_owned());
+    let all = compiled(&[other]);
+    assert_eq!(
+        (all.ours.len(), service(&all, "x", "/")),
+        (0, "-".to_owned())
+    );
+}

@@ -1,0 +1,164 @@
+//! Clients' connections: accepted, bounded, and spoken HTTP/1.1 or HTTP/2 on.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustix::net::sockopt;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use super::certificates::Certificates;
+use super::headers::Client;
+use super::proxy::{Held, LARGEST_HEAD, Limits, Proxy};
+use super::quiet::Activity;
+
+/// Connections that the system holds until they are accepted.
+const BACKLOG: u32 = 1_024;
+/// How long nothing is accepted once the process has run out of file descriptors.
+const BREATH: Duration = Duration::from_millis(100);
+/// Requests that a client may have at a time on one connection.
+const STREAMS: u32 = 128;
+/// How long a client is silent before it is asked whether it is still there.
+const STILL_THERE: Duration = Duration::from_secs(30);
+
+/// Listens where clients come in.
+///
+/// # Errors
+/// Those of the system: the port is taken, or not for this process.
+pub(super) fn listen(at: SocketAddrV4) -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    // Connections of an agent that was here before may linger.
+    socket.set_reuseaddr(true)?;
+    socket.bind(at.into())?;
+    socket.listen(BACKLOG)
+}
+
+/// How TLS is spoken: by the certificates as they are at each handshake.
+///
+/// # Errors
+/// When the provider cannot speak the protocol's versions.
+pub(super) fn tls(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(certificates.provider().clone());
+    let builder = builder.with_safe_default_protocol_versions()?;
+    let mut config = builder
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// A place where clients come in.
+pub(super) struct Door {
+    pub(super) listener: TcpListener,
+    /// The port as clients see it.
+    pub(super) port: u16,
+    /// How TLS is spoken there, where it is.
+    pub(super) tls: Option<Arc<ServerConfig>>,
+    /// The places for connections, of all doors.
+    pub(super) room: Arc<Semaphore>,
+}
+
+impl Door {
+    /// Accepts connections. It never returns: drop it. Those that were accepted go on.
+    pub(super) async fn serve(self, proxy: Arc<Proxy>) {
+        loop {
+            let Ok(permit) = self.room.clone().acquire_owned().await else {
+                return;
+            };
+            let (socket, client) = match self.listener.accept().await {
+                Ok((socket, SocketAddr::V4(client))) => (socket, client),
+                Ok(_) => continue,
+                Err(_) => {
+                    tokio::time::sleep(BREATH).await;
+                    continue;
+                }
+            };
+            let client = Client {
+                address: client,
+                port: self.port,
+                tls: self.tls.is_some(),
+            };
+            let connection = Connection {
+                proxy: proxy.clone(),
+                client,
+                permit: Arc::new(permit),
+            };
+            tokio::spawn(connection.serve(socket, self.tls.clone()));
+        }
+    }
+}
+
+/// A client's connection.
+struct Connection {
+    proxy: Arc<Proxy>,
+    client: Client,
+    permit: Arc<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    async fn serve(self, socket: TcpStream, tls: Option<Arc<ServerConfig>>) {
+        let _ = socket.set_nodelay(true);
+        // A client may vanish without a word while a long answer waits for its next part.
+        let _ = sockopt::set_socket_keepalive(&socket, true);
+        let _ = sockopt::set_tcp_keepidle(&socket, STILL_THERE);
+        let Some(config) = tls else {
+            return self.speak(socket).await;
+        };
+        let shaking = TlsAcceptor::from(config).accept(socket);
+        match tokio::time::timeout(self.proxy.limits.head, shaking).await {
+            Ok(Ok(stream)) => self.speak(stream).await,
+            Ok(Err(error)) => tracing::debug!(%error, "an Ingress' client does not speak TLS"),
+            Err(_) => {}
+        }
+    }
+
+    async fn speak<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I) {
+        let limits = self.proxy.limits;
+        let activity = Activity::new();
+        let busy = activity.clone();
+        let service = service_fn(move |request| {
+            let (proxy, client) = (self.proxy.clone(), self.client);
+            let held = Held {
+                busy: busy.begin(),
+                connection: self.permit.clone(),
+            };
+            async move { Ok::<_, Infallible>(proxy.answer(request, client, held).await) }
+        });
+        let builder = builder(limits);
+        let serving = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
+        tokio::pin!(serving);
+        tokio::select! {
+            // Clients come and go as they like.
+            _ = serving.as_mut() => return,
+            () = activity.idle(limits.head, limits.idle) => {}
+        }
+        serving.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(limits.head, serving).await;
+    }
+}
+
+fn builder(limits: Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(LARGEST_HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(LARGEST_HEAD as u32)
+        .max_concurrent_streams(STREAMS)
+        .keep_alive_interval(STILL_THERE)
+        .keep_alive_timeout(limits.head);
+    builder
+}

@@ -1,0 +1,117 @@
+//! From objects to an open port, against a simulated server.
+
+use client::DeleteOptions;
+use client::simulated::Simulated;
+use k8s_openapi::api::core::v1::Event;
+use network::Network;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+
+fn of<T: serde::de::DeserializeOwned>(object: Value) -> T {
+    serde_json::from_value(object).expect("an object")
+}
+
+/// Waits until a copy of objects is as it should be.
+async fn until<T: Object + Send + Sync + 'static>(
+    informer: &Informer<T>,
+    is_so: impl Fn(&client::View<T>) -> bool,
+) {
+    let mut changes = informer.subscribe();
+    let wait = async {
+        while !is_so(&informer.view()) {
+            changes.next().await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+    waited.expect("it comes to be");
+}
+
+fn said(nodes: &client::View<Node>) -> Option<String> {
+    let node = nodes.get(&Key::new("", "n"))?;
+    node.metadata.annotations.as_ref()?.get(PORTS).cloned()
+}
+
+async fn free() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
+fn ingress() -> Ingress {
+    let resource = json!({"resource": {"kind": "Bucket", "name": "b"}});
+    let paths = [json!({"path": "/", "pathType": "Prefix", "backend": resource})];
+    of(
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"namespace": "d", "name": "i"},
+        "spec": {"tls": [{"secretName": "s"}], "rules": [{"host": "x", "http": {"paths": paths}}]}}),
+    )
+}
+
+#[tokio::test]
+async fn ports_are_open_while_there_is_an_ingress() {
+    let server = Simulated::new();
+    let client = server.client("test");
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "annotations": {PORTS: "http=1"}}});
+    client.of::<Node>().create(&of(node)).await.expect("made");
+    let class = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "carob",
+        "annotations": {api::ingress::IS_DEFAULT: "true"}}, "spec": {"controller": api::ingress::CONTROLLER}});
+    let classes = client.of::<IngressClass>();
+    classes.create(&of(class)).await.expect("made");
+    let nodes = Informer::<Node>::start(client.of(), ListOptions::default());
+    let events = Informer::<Event>::start(client.of(), ListOptions::default());
+    let network = Network::new("10.128.0.0/24".parse().expect("a range"));
+    let gateway = network.join("gateway").expect("an address");
+    let setup = Setup {
+        node: "n".to_owned(),
+        address: Ipv4Addr::LOCALHOST,
+        recorder: Recorder::start(client.clone(), "kubelet", "n"),
+        client: client.clone(),
+        entrance: Entrance::new(network, gateway),
+        nodes: nodes.clone(),
+    };
+    let (http, https) = (free().await, free().await);
+    let following = follow_at(setup, [[http, http], [https, https]]);
+    let _following = AbortOnDropHandle::new(tokio::spawn(following));
+    // What an agent before this one said is true no more.
+    until(&nodes, |nodes| !nodes.is_empty() && said(nodes).is_none()).await;
+    assert!(
+        TcpStream::connect((Ipv4Addr::LOCALHOST, http))
+            .await
+            .is_err()
+    );
+
+    client
+        .of::<Ingress>()
+        .create(&ingress())
+        .await
+        .expect("made");
+    let due = format!("http={http},https={https}");
+    until(&nodes, |nodes| said(nodes).as_ref() == Some(&due)).await;
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, http))
+        .await
+        .expect("a connection");
+    let asked = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    socket.write_all(asked).await.expect("sent");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    until(&events, |events| {
+        let reasons: BTreeSet<_> = events
+            .iter()
+            .filter_map(|(_, e)| e.reason.as_deref())
+            .collect();
+        reasons == BTreeSet::from(["CertificateNotUsed", "RuleIgnored"])
+    })
+    .await;
+
+    let ingresses = client.of::<Ingress>();
+    let gone = ingresses.delete("d", "i", &DeleteOptions::default()).await;
+    gone.expect("deleted");
+    until(&nodes, |nodes| said(nodes).is_none()).await;
+    TcpListener::bind((Ipv4Addr::LOCALHOST, http))
+        .await
+        .expect("free again");
+}
