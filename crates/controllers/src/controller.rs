@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use crate::plan::Plan;
 use crate::view::View;
 use crate::{
-    cluster_role, deployment, endpoint_slice, endpoints, job, namespace, node_ipam, node_lifecycle,
-    pod_garbage, replica_set, service_status, storage_protection,
+    cluster_role, deployment, endpoint_slice, endpoints, ingress_status, job, namespace, node_ipam,
+    node_lifecycle, pod_garbage, replica_set, service_status, storage_protection,
 };
 
 /// What the driver knows of a key that no view shows.
@@ -41,6 +41,8 @@ pub(crate) enum Controller {
     EndpointSlice,
     /// [`endpoints`]; a Service's under its key.
     Endpoints,
+    /// [`ingress_status`]
+    IngressStatus,
     /// [`job`]
     Job,
     /// [`service_status`]
@@ -69,6 +71,7 @@ impl Controller {
             Controller::EndpointSlice | Controller::Endpoints | Controller::ServiceStatus => {
                 ("v1", "Service")
             }
+            Controller::IngressStatus => ("networking.k8s.io/v1", "Ingress"),
             Controller::Job => ("batch/v1", "Job"),
             Controller::Namespace => ("v1", "Namespace"),
             Controller::NodeIpam | Controller::NodeLifecycle => ("v1", "Node"),
@@ -86,6 +89,7 @@ impl Controller {
             Controller::Deployment => "deployment-controller",
             Controller::EndpointSlice => "endpoint-slice-controller",
             Controller::Endpoints => "endpoint-controller",
+            Controller::IngressStatus => "ingress-controller",
             Controller::Job => "job-controller",
             Controller::ServiceStatus => "service-controller",
             Controller::Namespace => "namespace-controller",
@@ -104,6 +108,7 @@ impl Controller {
             Controller::Deployment => deployment::reconcile(key, view, now),
             Controller::EndpointSlice => endpoint_slice::reconcile(key, view),
             Controller::Endpoints => endpoints::reconcile(key, view),
+            Controller::IngressStatus => ingress_status::reconcile(key, view),
             Controller::Job => job::reconcile(key, view, now),
             Controller::ServiceStatus => service_status::reconcile(key, view, now),
             Controller::Namespace => namespace::reconcile(key, view),

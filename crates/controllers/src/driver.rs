@@ -329,6 +329,9 @@ impl Driver {
             Controller::EndpointSlice | Controller::Endpoints | Controller::ServiceStatus => {
                 view.services.get(key).and_then(|o| o.metadata.uid.clone())
             }
+            Controller::IngressStatus => {
+                view.ingresses.get(key).and_then(|o| o.metadata.uid.clone())
+            }
             Controller::Job => view.jobs.get(key).and_then(|o| o.metadata.uid.clone()),
             Controller::ReplicaSet => view
                 .replica_sets

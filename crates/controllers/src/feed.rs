@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{
     ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use crate::controller::Controller;
 use crate::view::{Table, View};
 use crate::writer::{Mark, Writer};
 use crate::{
-    cluster_role, endpoint_slice, job, node_lifecycle, owner, pods, service_status,
+    cluster_role, endpoint_slice, ingress_status, job, node_lifecycle, owner, pods, service_status,
     storage_protection,
 };
 
@@ -77,6 +78,8 @@ impl Feed {
                 followed::<Deployment>(|v| &v.deployments),
                 followed::<EndpointSlice>(|v| &v.endpoint_slices),
                 followed::<Endpoints>(|v| &v.endpoints),
+                followed::<Ingress>(|v| &v.ingresses),
+                followed::<IngressClass>(|v| &v.ingress_classes),
                 followed::<Job>(|v| &v.jobs),
                 followed::<Lease>(|v| &v.leases),
                 followed::<Namespace>(|v| &v.namespaces),
@@ -198,6 +201,25 @@ impl Feed {
             everything(),
             |v| &mut v.services,
             on_service,
+            queue,
+            &mut tasks,
+        )
+        .await;
+        // Before the Ingresses, so that none ever looks as if it were nobody's.
+        feed.follow::<IngressClass>(
+            client,
+            everything(),
+            |v| &mut v.ingress_classes,
+            on_ingress_class,
+            queue,
+            &mut tasks,
+        )
+        .await;
+        feed.follow::<Ingress>(
+            client,
+            everything(),
+            |v| &mut v.ingresses,
+            on_ingress,
             queue,
             &mut tasks,
         )
@@ -486,6 +508,9 @@ fn on_node(change: Change<'_, Node>) -> Vec<Work> {
         let balanced = services.filter(|(_, service)| service_status::is_balanced(service));
         work.extend(balanced.map(|(key, _)| (Controller::ServiceStatus, key.clone())));
     }
+    if ingress_status::differs(change.old, change.new) {
+        work.extend(all_ingresses(change.view));
+    }
     if change.new.is_none_or(|new| {
         change.old.is_none_or(|old| {
             endpoint_slice::endpoint::zone(old) != endpoint_slice::endpoint::zone(new)
@@ -511,6 +536,20 @@ fn on_node(change: Change<'_, Node>) -> Vec<Work> {
         work.extend(left.map(|(key, _)| (Controller::PodGarbage, key.clone())));
     }
     work
+}
+
+fn on_ingress(change: Change<'_, Ingress>) -> Vec<Work> {
+    change.each(|ingress| vec![(Controller::IngressStatus, owner::key_of(ingress))])
+}
+
+/// Whose the Ingresses are that name a class, or none, may be another now.
+fn on_ingress_class(change: Change<'_, IngressClass>) -> Vec<Work> {
+    all_ingresses(change.view).collect()
+}
+
+fn all_ingresses(view: &View) -> impl Iterator<Item = Work> {
+    let all = view.ingresses.iter();
+    all.map(|(key, _)| (Controller::IngressStatus, key.clone()))
 }
 
 fn on_pod(change: Change<'_, Pod>) -> Vec<Work> {

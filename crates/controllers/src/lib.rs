@@ -14,6 +14,7 @@ mod endpoints;
 mod feed;
 mod garbage;
 mod indexes;
+mod ingress_status;
 mod job;
 mod namespace;
 mod node_ipam;

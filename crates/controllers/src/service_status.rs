@@ -138,7 +138,8 @@ fn local_nodes(service: &Service, view: &View) -> Option<BTreeSet<String>> {
     Some(ready.filter_map(|e| e.node_name.clone()).collect())
 }
 
-fn takes(node: &Node) -> bool {
+/// Whether the outside is to be sent to a node.
+pub(crate) fn takes(node: &Node) -> bool {
     let labels = node.metadata.labels.as_ref();
     let excluded = labels.is_some_and(|labels| labels.contains_key(EXCLUDED));
     let conditions = node
@@ -150,7 +151,7 @@ fn takes(node: &Node) -> bool {
 }
 
 /// The addresses by which the outside reaches a node: the others where it has none of that kind.
-fn addresses(node: &Node) -> Vec<String> {
+pub(crate) fn addresses(node: &Node) -> Vec<String> {
     let of = |kind: &str| -> Vec<String> {
         let all = node
             .status

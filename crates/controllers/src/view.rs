@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{
     ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 
 use crate::{job, owner};
@@ -45,6 +46,10 @@ pub struct View {
     pub endpoint_slices: Table<EndpointSlice>,
     /// All endpoints of the older kind.
     pub endpoints: Table<Endpoints>,
+    /// All ingresses.
+    pub ingresses: Table<Ingress>,
+    /// What says whose each of them is.
+    pub ingress_classes: Table<IngressClass>,
     /// All claims of storage.
     pub claims: Table<PersistentVolumeClaim>,
     /// All storage that can be claimed.
