@@ -11,6 +11,7 @@ use client::{Client, Patch};
 use futures::{FutureExt as _, TryFutureExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::IngressClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -133,7 +134,28 @@ async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Erro
     {
         create(client, Resource::of::<Service>(), namespace, name, service).await?;
     }
+    let class = ingress_class();
+    create(
+        client,
+        Resource::of::<IngressClass>(),
+        "",
+        INGRESS_CLASS,
+        class,
+    )
+    .await?;
     publish(server, client).await
+}
+
+/// The class of the Ingresses that the nodes serve.
+const INGRESS_CLASS: &str = "carob";
+
+fn ingress_class() -> Value {
+    json!({
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "IngressClass",
+        "metadata": {"name": INGRESS_CLASS, "annotations": {api::ingress::IS_DEFAULT: "true"}},
+        "spec": {"controller": api::ingress::CONTROLLER},
+    })
 }
 
 /// The Service by which pods reach the DNS server that each node has.

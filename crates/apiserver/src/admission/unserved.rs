@@ -67,8 +67,6 @@ const UNSERVED: &[(&str, &str, &str)] = &[
         "prioritylevelconfigurations",
         NO_FLOWS,
     ),
-    ("networking.k8s.io", "ingressclasses", NO_ROUTES),
-    ("networking.k8s.io", "ingresses", NO_ROUTES),
     (
         "networking.k8s.io",
         "servicecidrs",
@@ -100,7 +98,6 @@ const NO_ADMISSION: &str = "no request is judged by it";
 const NO_DEVICES: &str = "no devices are handed out";
 const NO_FLOWS: &str = "no request is held back by it";
 const NO_PODS: &str = "no pods are made for it";
-const NO_ROUTES: &str = "nothing is routed by it";
 const NO_VOLUMES: &str = "no volumes come from it";
 
 /// The type of secrets that Kubernetes fills with a token of an account.

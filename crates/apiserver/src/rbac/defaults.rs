@@ -79,11 +79,12 @@ const ROLES: &[Role] = &[
     role("cluster-admin", &["* * *", "* - *"]),
     // Whoever may write a tag decides what pods run that name it: nobody is bound to it by itself.
     role("carob:image-pusher", &["get,head,post,put,patch - /v2,/v2/*"]),
-    // What an agent needs for its pods' network: whom addresses and names belong to, and who may talk to whom.
+    // What an agent needs for its pods' network: whom addresses and names belong to, who may talk to whom,
+    // and what Ingresses let in.
     role("carob:node-network", &[
         "list,watch core namespaces,nodes,pods,services",
         "list,watch discovery.k8s.io endpointslices",
-        "list,watch networking.k8s.io networkpolicies",
+        "list,watch networking.k8s.io ingressclasses,ingresses,networkpolicies",
     ]),
     role("system:discovery", &["get - /api,/api/*,/apis,/apis/*,/healthz,/livez,/openapi,/openapi/*,/readyz,/version,/version/"]),
     role("system:monitoring", &["get - /healthz,/healthz/*,/livez,/livez/*,/metrics,/metrics/slis,/readyz,/readyz/*"]),
