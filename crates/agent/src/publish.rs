@@ -45,7 +45,7 @@ pub(crate) async fn publish(
     loop {
         changed.borrow_and_update();
         let wanted = entrance.wanted();
-        let failed = ports.set(wanted.keys().copied());
+        let failed = ports.set(wanted.keys().copied()).await;
         for (at, error) in &failed {
             // Said once, and again when it is for another reason.
             if failing.get(at) != Some(&error.kind()) {

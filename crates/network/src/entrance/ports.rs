@@ -38,7 +38,7 @@ impl Ports {
     }
 
     /// Listens at exactly the wanted ports; says at which it cannot, and why.
-    pub fn set(&mut self, wanted: impl IntoIterator<Item = At>) -> BTreeMap<At, io::Error> {
+    pub async fn set(&mut self, wanted: impl IntoIterator<Item = At>) -> BTreeMap<At, io::Error> {
         let mut before = std::mem::take(&mut self.served);
         let mut missing = Vec::new();
         for at in wanted {
@@ -47,8 +47,11 @@ impl Ports {
                 None => missing.push(at),
             }
         }
-        // What is not wanted any more may be in the way of what is.
-        drop(before);
+        for served in before.into_values() {
+            served.abort();
+            // A port is free only once that is gone, and it may be in the way of what is wanted.
+            let _ = served.await;
+        }
         let mut failed = BTreeMap::new();
         for at in missing {
             match self.serve(at) {

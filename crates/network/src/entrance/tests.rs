@@ -102,7 +102,7 @@ async fn a_nodes_port_leads_to_the_pods_behind_it() {
         assert_eq!(wanted.get(&(protocol, world.at)), Some(&service));
     }
     let mut ports = Ports::new(world.entrance.clone());
-    assert!(ports.set(wanted.keys().copied()).is_empty());
+    assert!(ports.set(wanted.keys().copied()).await.is_empty());
     let listener = listen(&world.server);
     let mut client = TcpStream::connect(world.at).await.expect("a connection");
     let stream = listener.accept().await;
@@ -129,7 +129,7 @@ async fn a_nodes_port_leads_to_the_pods_behind_it() {
     let ended = refused.read_u8().await.expect_err("reset");
     assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
     // And once the port is not wanted it is free.
-    ports.set([]);
+    ports.set([]).await;
     TcpListener::bind(world.at).await.expect("free");
 }
 
@@ -137,7 +137,7 @@ async fn a_nodes_port_leads_to_the_pods_behind_it() {
 async fn datagrams_and_their_answers() {
     let world = world().await;
     let mut ports = Ports::new(world.entrance.clone());
-    assert!(ports.set([(Protocol::Udp, world.at)]).is_empty());
+    assert!(ports.set([(Protocol::Udp, world.at)]).await.is_empty());
     let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080);
     let server = Datagrams::new(Arc::new(world.server.bind_datagram(at).expect("a port")));
     let mut from = Vec::new();
@@ -174,7 +174,7 @@ async fn what_cannot_be_served_is_said() {
     let taken = TcpListener::bind(world.at).await.expect("a port");
     let mut ports = Ports::new(world.entrance.clone());
     let wanted = || world.entrance.wanted().into_keys();
-    let failed = ports.set(wanted());
+    let failed = ports.set(wanted()).await;
     let kinds: Vec<_> = failed
         .iter()
         .map(|(at, error)| (*at, error.kind()))
@@ -185,7 +185,7 @@ async fn what_cannot_be_served_is_said() {
     );
     drop(taken);
     assert!(
-        ports.set(wanted()).is_empty(),
+        ports.set(wanted()).await.is_empty(),
         "once it is free it is served"
     );
 }
