@@ -344,10 +344,10 @@ async fn a_node_is_kept_to_its_own() {
     );
     let other = cluster.run("node", &create, &node("n2")).await;
     assert!(!other.status.success());
-    let pods = cluster.run("node", &["get", "pods"], "").await;
-    let refusal = String::from_utf8_lossy(&pods.stderr).into_owned();
+    let secrets = cluster.run("node", &["get", "secrets"], "").await;
+    let refusal = String::from_utf8_lossy(&secrets.stderr).into_owned();
     assert!(
-        refusal.contains("User \"system:node:n1\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\""),
+        refusal.contains("User \"system:node:n1\" cannot list resource \"secrets\" in API group \"\" in the namespace \"default\""),
         "{refusal}"
     );
     let mine = ["get", "pods", "-A", "--field-selector", "spec.nodeName=n1"];

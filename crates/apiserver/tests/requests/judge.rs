@@ -6,7 +6,8 @@ use serde_json::Value;
 use crate::world::Answer;
 
 /// The codes of refusals, each with the reasons that Kubernetes gives with it. There is no 500 but [`PLAIN`]:
-/// nothing that is sent may break a server. 501 is what carob does not offer and refuses by name.
+/// nothing that is sent may break a server. 501 is what carob does not offer and refuses by name, 503 what a proxied
+/// request gets where nobody is behind a Service.
 const REASONS: &[(u16, &[&str])] = &[
     (400, &["BadRequest"]),
     (401, &["Unauthorized"]),
@@ -21,6 +22,7 @@ const REASONS: &[(u16, &[&str])] = &[
     (422, &["Invalid"]),
     (429, &["TooManyRequests"]),
     (501, &["NotImplemented"]),
+    (503, &["ServiceUnavailable"]),
     (504, &["Timeout"]),
 ];
 

@@ -30,8 +30,8 @@ impl wasip2::exports::http::incoming_handler::Guest for Hello {
 
 fn greet(path: &str, body: &OutgoingBody) -> Option<()> {
     let pod = env::var("POD_NAME").unwrap_or_else(|_| "somebody".to_owned());
-    let mut to = body.write().ok()?;
-    writeln!(to, "{pod} says hello to {path}").ok()
+    let greeting = format!("{pod} says hello to {path}\n");
+    body.write().ok()?.write_all(greeting.as_bytes()).ok()
 }
 
 fn echo(request: IncomingRequest, body: &OutgoingBody) -> Option<()> {

@@ -15,7 +15,6 @@ use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::process::ExitCode;
-use std::time::Duration;
 
 const USAGE: &str = "talker serve PORT | serve-udp PORT | ask [--times N] HOST:PORT | ask-udp HOST:PORT | hold HOST:PORT | look NAME...";
 
@@ -101,7 +100,6 @@ fn ask(address: &str) -> io::Result<()> {
 
 fn ask_udp(address: &str) -> io::Result<()> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
     socket.connect(address)?;
     socket.send(b"who?")?;
     let mut answer = [0; 1500];
@@ -115,7 +113,7 @@ fn hold(address: &str) -> io::Result<()> {
     println!("connected");
     match stream.read(&mut [0]) {
         Ok(_) => println!("ended"),
-        Err(error) => println!("{}", error.kind()),
+        Err(error) => println!("broken: {error}"),
     }
     Ok(())
 }

@@ -73,7 +73,10 @@ async fn grpc_health_is_asked_for() {
         )
     );
     // Who takes the connection and says nothing, and who speaks something else.
-    let _silent = server(&pod, 92, |_stream| std::future::pending());
+    let _silent = server(&pod, 92, |stream| async move {
+        let _held = stream;
+        std::future::pending::<()>().await;
+    });
     let silent = outcome(&network, &pod, false, json!({"grpc": {"port": 92}})).await;
     assert_eq!(
         silent,
