@@ -246,6 +246,10 @@ async fn a_service_leads_to_a_ready_pod() {
 }
 
 /// A WebSocket that sends back what it gets, where the client speaks `echo`.
+#[expect(
+    clippy::result_large_err,
+    reason = "the library says what the handshake's answer is"
+)]
 async fn echo() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -130,6 +130,8 @@ fn labels(service: &Service) -> Labels {
 
 /// An address as it is sorted and told from others: where, and of which pod; and whether it is ready.
 type Place = (String, String, bool);
+/// A port as it is sorted and told from others: its number, protocol and name.
+type PortKey = (i32, String, String);
 
 /// The Service's addresses, in groups with the same ports: ports that the same pods have are one group.
 /// This is Kubernetes' `RepackSubsets`.
@@ -138,10 +140,7 @@ fn subsets(service: &Service, view: &View) -> Vec<EndpointSubset> {
     let all = endpoint::publishes_unready(service);
     let mut addresses: BTreeMap<Place, EndpointAddress> = BTreeMap::new();
     // Headless Services may have no port at all: then what is behind them is behind none.
-    let mut by_port: BTreeMap<
-        Option<(i32, String, String)>,
-        (Option<EndpointPort>, BTreeSet<Place>),
-    > = BTreeMap::new();
+    let mut by_port = BTreeMap::<Option<PortKey>, (Option<EndpointPort>, BTreeSet<Place>)>::new();
     let pods = view.pods.in_namespace(namespace);
     for pod in pods.filter(|pod| endpoint_slice::selects(service, pod)) {
         if owner::is_deleting(&**pod) && !all {

@@ -217,7 +217,7 @@ fn conditions(
             status: status.to_owned(),
             reason: reason.to_owned(),
             message,
-            last_transition_time: since.unwrap_or_else(|| Time(now)),
+            last_transition_time: since.unwrap_or(Time(now)),
             observed_generation: service.metadata.generation,
         });
     }

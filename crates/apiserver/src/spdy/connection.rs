@@ -191,7 +191,7 @@ impl Reading {
         let (sender, inbound) = mpsc::channel(PIECES);
         let stream = {
             let mut streams = self.shared.streams.lock();
-            if id % 2 == 0 || id <= streams.last {
+            if id.is_multiple_of(2) || id <= streams.last {
                 Err(status::PROTOCOL_ERROR)
             } else if streams.open.len() >= MOST_STREAMS {
                 streams.last = id;
