@@ -46,7 +46,7 @@ fn ingress() -> Ingress {
     let paths = [json!({"path": "/", "pathType": "Prefix", "backend": resource})];
     of(
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"namespace": "d", "name": "i"},
-        "spec": {"tls": [{"secretName": "s"}], "rules": [{"host": "x", "http": {"paths": paths}}]}}),
+        "spec": {"ingressClassName": "carob", "tls": [{"secretName": "s"}], "rules": [{"host": "x", "http": {"paths": paths}}]}}),
     )
 }
 
@@ -56,25 +56,28 @@ async fn ports_are_open_while_there_is_an_ingress() {
     let client = server.client("test");
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "annotations": {PORTS: "http=1"}}});
     client.of::<Node>().create(&of(node)).await.expect("made");
-    let class = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "carob",
-        "annotations": {api::ingress::IS_DEFAULT: "true"}}, "spec": {"controller": api::ingress::CONTROLLER}});
+    let class = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+        "metadata": {"name": "carob"}, "spec": {"controller": api::ingress::CONTROLLER}});
     let classes = client.of::<IngressClass>();
     classes.create(&of(class)).await.expect("made");
     let nodes = Informer::<Node>::start(client.of(), ListOptions::default());
     let events = Informer::<Event>::start(client.of(), ListOptions::default());
     let network = Network::new("10.128.0.0/24".parse().expect("a range"));
     let gateway = network.join("gateway").expect("an address");
+    let (http, https) = (free().await, free().await);
     let setup = Setup {
         node: "n".to_owned(),
         address: Ipv4Addr::LOCALHOST,
+        ports: Ports {
+            http: Some(http),
+            https: Some(https),
+        },
         recorder: Recorder::start(client.clone(), "kubelet", "n"),
         client: client.clone(),
         entrance: Entrance::new(network, gateway),
         nodes: nodes.clone(),
     };
-    let (http, https) = (free().await, free().await);
-    let following = follow_at(setup, [[http, http], [https, https]]);
-    let _following = AbortOnDropHandle::new(tokio::spawn(following));
+    let _following = AbortOnDropHandle::new(tokio::spawn(follow(setup)));
     // What an agent before this one said is true no more.
     until(&nodes, |nodes| !nodes.is_empty() && said(nodes).is_none()).await;
     assert!(
