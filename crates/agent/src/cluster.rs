@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use api::ingress::Ports;
 use client::{Client, Informer, Key, ListOptions, Object, Recorder, View};
 use imbl::ordmap::DiffItem;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
@@ -60,12 +61,12 @@ impl Cluster {
     }
 
     /// Follows the cluster, from when all that rules pods' connections has been read once, and for as long as the result is
-    /// kept. Ingresses are served at the node's `address`.
+    /// kept. Ingresses are served at the node's address, and at these ports if any are given.
     pub(crate) async fn follow(
         &self,
         client: &Client,
         recorder: &Recorder,
-        address: IpAddr,
+        (address, ports): (IpAddr, Ports),
     ) -> Following {
         let all = ListOptions::default;
         let namespaces = Informer::<Namespace>::start(client.of(), all());
@@ -123,6 +124,7 @@ impl Cluster {
                 let setup = ingress::Setup {
                     node: self.node.to_string(),
                     address,
+                    ports,
                     client: client.clone(),
                     recorder: recorder.clone(),
                     entrance: entrance.clone(),

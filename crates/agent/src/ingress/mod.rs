@@ -34,7 +34,7 @@ use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use certificates::{Certificates, Found};
-use doors::{Doors, Tries, USUAL};
+use doors::{Doors, tries};
 use proxy::{Limits, Proxy};
 use rules::Compiled;
 
@@ -48,6 +48,8 @@ pub(crate) struct Setup {
     pub(crate) node: String,
     /// The node's address.
     pub(crate) address: Ipv4Addr,
+    /// At which ports; where one is not given the usual ones are tried.
+    pub(crate) ports: Ports,
     /// The way to the API.
     pub(crate) client: Client,
     /// Where events go.
@@ -60,10 +62,6 @@ pub(crate) struct Setup {
 
 /// Serves Ingresses. It never returns: drop it.
 pub(crate) async fn follow(setup: Setup) {
-    follow_at(setup, USUAL).await;
-}
-
-async fn follow_at(setup: Setup, tries: Tries) {
     let certificates = match Certificates::new() {
         Ok(certificates) => Arc::new(certificates),
         Err(error) => return tracing::error!(%error, "Ingresses cannot be served"),
@@ -77,7 +75,7 @@ async fn follow_at(setup: Setup, tries: Tries) {
     let following = Following {
         ingresses: Informer::start(setup.client.of(), ListOptions::default()),
         classes: Informer::start(setup.client.of(), ListOptions::default()),
-        doors: Doors::new(setup.address, tries, proxy.clone(), tls),
+        doors: Doors::new(setup.address, tries(setup.ports), proxy.clone(), tls),
         secrets: BTreeMap::new(),
         changed: Arc::default(),
         said: BTreeSet::new(),
