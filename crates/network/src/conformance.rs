@@ -207,11 +207,11 @@ async fn datagrams(one: &PodNet, other: &PodNet) {
     assert_eq!(there.send(Bytes::from_static(b"query"), to), Ok(()));
     let query = here.receive().await;
     assert_eq!(
-        (&query.bytes[..], *query.from.ip()),
-        (&b"query"[..], other.address())
+        (&query.bytes[..], query.from.ip()),
+        (&b"query"[..], other.address().into())
     );
     assert_eq!(here.send(Bytes::from_static(b"answer"), query.from), Ok(()));
-    assert_eq!(there.receive().await.from, to);
+    assert_eq!(there.receive().await.from, to.into());
 
     let large = Bytes::from(vec![0; LARGEST + 1]);
     assert_eq!(there.send(large, to), Err(SocketError::TooLarge));

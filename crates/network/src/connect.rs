@@ -124,7 +124,7 @@ impl Connecting {
         }
         let (near, far) = self.bound.to_elsewhere(self.asked, to);
         self.away = Some(match (road, client.links()) {
-            (Road::Outside, _) => Box::pin(outside::connect(near, far, to)),
+            (Road::Outside, _) => Box::pin(outside::connect(near, far, to.into())),
             (Road::Link(peer), Some(links)) => {
                 let (links, open) = (links.clone(), self.open(&near, to));
                 Box::pin(async move { links.open(&peer, open, far).await.map(|()| near) })

@@ -1,9 +1,10 @@
 //! Datagrams: what UDP is on a real network.
 
 mod flows;
+pub(crate) mod outside;
 
 use std::collections::VecDeque;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -20,6 +21,7 @@ use crate::table::{Meaning, Road};
 use crate::wakers::Wakers;
 use crate::{Protocol, SocketError};
 use flows::{Acquaintances, Flows};
+use outside::Outside;
 
 /// The largest datagram, as on IPv4.
 pub const LARGEST: usize = 65_507;
@@ -36,7 +38,7 @@ pub struct Datagram {
     /// Its bytes.
     pub bytes: Bytes,
     /// Who sent it.
-    pub from: SocketAddrV4,
+    pub from: SocketAddr,
 }
 
 #[derive(Debug, Default)]
@@ -84,6 +86,7 @@ pub struct Datagrams {
     bound: Arc<Bound>,
     inbox: Arc<Inbox>,
     flows: Mutex<Flows>,
+    outside: Outside,
 }
 
 impl Datagrams {
@@ -99,6 +102,7 @@ impl Datagrams {
             bound,
             inbox,
             flows: Mutex::default(),
+            outside: Outside::default(),
         }
     }
 
@@ -107,15 +111,19 @@ impl Datagrams {
         self.bound.address()
     }
 
-    /// Sends a datagram. That it was sent does not mean that anybody receives it.
+    /// Sends a datagram. That it was sent does not mean that anybody receives it. It has to be called within tokio's
+    /// runtime, where answers from outside are waited for.
     ///
     /// # Errors
     /// [`SocketError::TooLarge`] beyond [`LARGEST`] bytes, [`SocketError::Unreachable`] where no
-    /// pod is.
-    pub fn send(&self, bytes: Bytes, to: SocketAddrV4) -> Result<(), SocketError> {
+    /// pod is and no way leads outside, [`SocketError::PortsExhausted`] where too many of the pod's sockets have sent there.
+    pub fn send(&self, bytes: Bytes, to: impl Into<SocketAddr>) -> Result<(), SocketError> {
         if bytes.len() > LARGEST {
             return Err(SocketError::TooLarge);
         }
+        let SocketAddr::V4(to) = to.into() else {
+            return Err(SocketError::Unreachable);
+        };
         let to = self.target(to).ok_or(SocketError::Unreachable)?;
         let pod = self.bound.pod();
         let from = self.bound.source_for(*to.ip());
@@ -124,6 +132,9 @@ impl Datagrams {
             (table.road(*to.ip()), table.policies.clone())
         };
         let own = pod.own(*to.ip());
+        if road == Road::Outside && !own && !pod.is_near(*to.ip()) {
+            return self.leave(&bytes, to.into());
+        }
         if !own {
             let may = policies.egress(pod.address, to, Protocol::Udp).is_allowed();
             if !self.inbox.may_pass(to, may) {
@@ -140,8 +151,19 @@ impl Datagrams {
             (Road::Link(peer), Some(links)) => {
                 links.send_datagram(&peer, Packet { from, to, bytes })
             }
-            // Answers from outside would have no way back.
             _ => Err(SocketError::Unreachable),
+        }
+    }
+
+    fn leave(&self, bytes: &[u8], to: SocketAddr) -> Result<(), SocketError> {
+        let pod = self.bound.pod();
+        if self.bound.address().ip().is_loopback() || !crate::outside::is_possible(to.ip()) {
+            return Err(SocketError::Unreachable);
+        }
+        match pod.may_send_outside(to) {
+            true => self.outside.send(bytes, to, pod, &self.inbox),
+            // As above.
+            false => Ok(()),
         }
     }
 
@@ -179,7 +201,9 @@ impl Datagrams {
     pub fn try_receive(&self) -> Option<Datagram> {
         let mut arrived = self.inbox.arrived.lock();
         let mut datagram = arrived.datagrams.pop_front()?;
-        datagram.from = self.flows.lock().named(datagram.from, Instant::now());
+        if let SocketAddr::V4(from) = datagram.from {
+            datagram.from = self.flows.lock().named(from, Instant::now()).into();
+        }
         let size = datagram.bytes.len() + OVERHEAD;
         arrived.used -= size;
         self.inbox.budget.release(size);
@@ -223,6 +247,7 @@ impl Pod {
         let own = self.own(*from.ip());
         let allowed = own || policies.ingress(*from.ip(), at, Protocol::Udp).is_allowed();
         if own || inbox.may_pass(from, allowed) {
+            let from = from.into();
             inbox.deliver(Datagram { bytes, from });
         }
     }

@@ -182,7 +182,7 @@ impl Entrance {
         let road = self.network.table().road(*to.ip());
         let (near, far) = between(self.gateway.pod(), (from, at), (to, from));
         match (road, self.links()) {
-            (Road::Outside, _) => outside::connect(near, far, to).await,
+            (Road::Outside, _) => outside::connect(near, far, to.into()).await,
             (Road::Link(peer), Some(links)) => {
                 let pod = OUTSIDE.to_owned();
                 links.open(&peer, Open { from, to, pod }, far).await?;

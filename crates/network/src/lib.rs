@@ -1,7 +1,7 @@
 //! The pods' virtual network.
 //!
-//! No operating-system socket is involved but in the [links](link) between nodes: a node has one [`Network`], every pod on it one
-//! [`PodNet`] with an address, a port space and a loopback of its own. Streams are
+//! No operating-system socket is involved but in the [links](link) between nodes and on the way to the outside: a node has
+//! one [`Network`], every pod on it one [`PodNet`] with an address, a port space and a loopback of its own. Streams are
 //! [bounded pipes](pipe) of reference-counted chunks, so that data moves between two pods of a
 //! node without being copied.
 //!
@@ -15,6 +15,7 @@ mod datagram;
 pub mod dns;
 mod enter;
 pub mod entrance;
+mod family;
 pub mod host_ports;
 mod incoming;
 mod io;
@@ -36,6 +37,7 @@ mod wakers;
 
 pub use connect::Connecting;
 pub use datagram::{Datagram, Datagrams, LARGEST};
+pub use family::Family;
 pub use io::StreamIo;
 pub use node::{AddressError, Cidr, Network, PodNet};
 pub use ports::Bound;

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::budget::Budget;
+use crate::datagram;
 use crate::enter::OwnPorts;
 use crate::link::Links;
 use crate::passing::Passing;
@@ -128,6 +129,8 @@ pub(crate) struct Pod {
     pub(crate) waiting: Budget,
     /// Streams are accepted at an address where they were not.
     pub(crate) listened: Notify,
+    /// Room for sockets of the node that carry the pod's datagrams outside.
+    pub(crate) outside: Semaphore,
     node: Arc<Node>,
 }
 
@@ -274,6 +277,7 @@ impl Network {
             asked: Arc::new(Semaphore::new(MOST_ASKED)),
             waiting: Budget::new(MOST_WAITING),
             listened: Notify::new(),
+            outside: Semaphore::new(datagram::outside::MOST),
             node: self.0.clone(),
         });
         pods.by_address.insert(address, Arc::downgrade(&pod));

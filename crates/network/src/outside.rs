@@ -1,6 +1,6 @@
 //! Connections to what is no pod, by sockets of the operating system.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,11 +14,21 @@ use crate::stream::{BUFFER, Stream};
 /// How much is read from the operating system at once.
 const CHUNK: usize = 64 << 10;
 
+/// Whether an address can be one machine's out there, as it is said by somebody who has none of the node's links: not
+/// several machines' at once, and none that has a meaning on one link or within one machine alone.
+pub(crate) fn is_possible(address: IpAddr) -> bool {
+    let local = match address {
+        IpAddr::V4(address) => address.is_broadcast(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !(local || address.is_multicast() || address.is_loopback() || address.is_unspecified())
+}
+
 /// Connects a pod's stream to an address outside. The other end sees the node's address.
 pub(crate) async fn connect(
     near: Stream,
     far: Stream,
-    to: SocketAddrV4,
+    to: SocketAddr,
 ) -> Result<Stream, SocketError> {
     let socket = TcpStream::connect(to).await.map_err(|e| reason(&e))?;
     // Guests' writes are not to wait for more of them.

@@ -129,7 +129,7 @@ impl Server {
     }
 }
 
-fn send(socket: &Datagrams, reply: Vec<u8>, to: SocketAddrV4) {
+fn send(socket: &Datagrams, reply: Vec<u8>, to: SocketAddr) {
     // Who has gone meanwhile needs no answer.
     let _ = socket.send(Bytes::from(reply), to);
 }

@@ -129,14 +129,14 @@ async fn pods_of_two_nodes_talk_both_ways() {
         .send(Bytes::from_static(b"q"), at(&other, 53))
         .unwrap();
     let asked = answering.receive().await;
-    assert_eq!(*asked.from.ip(), one.address());
+    assert_eq!(asked.from.ip(), one.address());
     answering
         .send(Bytes::from_static(b"a"), asked.from)
         .unwrap();
     let answer = asking.receive().await;
     assert_eq!(
         (&answer.bytes[..], answer.from),
-        (&b"a"[..], at(&other, 53))
+        (&b"a"[..], at(&other, 53).into())
     );
 }
 

@@ -7,10 +7,10 @@
 //! rules.
 //!
 //! The rules are those of `networking.k8s.io/v1`; where they leave a choice, an address block means
-//! pods' addresses as well as others.
+//! pods' addresses as well as others. Pods have IPv4 addresses; what lies outside may have IPv6 ones.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -176,20 +176,25 @@ impl Policies {
     }
 
     /// Judges whether the source lets it out: what the client's node asks.
-    pub fn egress(&self, from: Ipv4Addr, to: SocketAddrV4, protocol: Protocol) -> Verdict {
+    pub fn egress(&self, from: Ipv4Addr, to: impl Into<SocketAddr>, protocol: Protocol) -> Verdict {
+        let to = to.into();
         let pods = self.0.pods.read();
         let Some(Isolation::Only(rules)) = pods.get(&from).map(|pod| &pod.egress) else {
             return Verdict::Allowed;
         };
-        let destination = pods.get(to.ip()).map(|pod| &**pod);
+        let destination = match to.ip() {
+            IpAddr::V4(ip) => pods.get(&ip).map(|pod| &**pod),
+            // No pod has one.
+            IpAddr::V6(_) => None,
+        };
         let packet = Packet {
-            peer: *to.ip(),
+            peer: to.ip(),
             peer_pod: destination,
             protocol,
             port: to.port(),
             destination,
         };
-        if is_itself(from, *to.ip()) || rules.iter().any(|rule| rule.allows(&packet)) {
+        if is_itself(from, to.ip()) || rules.iter().any(|rule| rule.allows(&packet)) {
             return Verdict::Allowed;
         }
         Verdict::Denied(Direction::Egress)
@@ -205,13 +210,13 @@ impl Policies {
             return Verdict::Allowed;
         };
         let packet = Packet {
-            peer: from,
+            peer: from.into(),
             peer_pod: pods.get(&from).map(|pod| &**pod),
             protocol,
             port: to.port(),
             destination: Some(destination),
         };
-        let always = is_itself(from, *to.ip()) || destination.node == Some(from);
+        let always = is_itself(from, (*to.ip()).into()) || destination.node == Some(from);
         if always || rules.iter().any(|rule| rule.allows(&packet)) {
             return Verdict::Allowed;
         }
@@ -220,6 +225,6 @@ impl Policies {
 }
 
 /// No pod is shut off from itself. To a pod, loopback and the unspecified address are its own.
-fn is_itself(from: Ipv4Addr, to: Ipv4Addr) -> bool {
+fn is_itself(from: Ipv4Addr, to: IpAddr) -> bool {
     from == to || to.is_loopback() || to.is_unspecified()
 }

@@ -1,11 +1,11 @@
 //! What a rule lets pass: peers and ports.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use super::PodPolicy;
-use crate::Protocol;
+use crate::{Family, Protocol};
 
 /// The name of a set of pods that rules have in common. Who belongs to it stands at the
 /// [pods](PodPolicy::groups), so that whether a pod does is asked of the pod alone.
@@ -64,19 +64,20 @@ pub struct NamedPort {
     pub number: u16,
 }
 
-/// A range of IPv4 addresses without some ranges within.
+/// A range of addresses without some ranges within.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     within: Range,
     except: Vec<Range>,
 }
 
-/// Addresses that agree in the bits of the mask. Unlike a node's [`Cidr`](crate::Cidr) it may be
+/// Addresses of one family that agree in the bits of the mask. Unlike a node's [`Cidr`](crate::Cidr) it may be
 /// one address, or all, and may be written with bits beyond its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Range {
-    base: u32,
-    mask: u32,
+    family: Family,
+    base: u128,
+    mask: u128,
 }
 
 impl Rule {
@@ -90,7 +91,7 @@ impl Rule {
 
 /// What is judged by one pod's rules.
 pub(super) struct Packet<'a> {
-    pub(super) peer: Ipv4Addr,
+    pub(super) peer: IpAddr,
     /// What is known of the peer, if it is a pod.
     pub(super) peer_pod: Option<&'a PodPolicy>,
     pub(super) protocol: Protocol,
@@ -131,10 +132,10 @@ impl Ports {
 }
 
 impl Block {
-    /// Takes up an `ipBlock`: `10.0.0.0/8` and what is not meant of it.
+    /// Takes up an `ipBlock`: `10.0.0.0/8` or `2001:db8::/32`, and what is not meant of it.
     ///
     /// # Errors
-    /// The first text that is no range of IPv4 addresses.
+    /// The first text that is no range of addresses.
     pub fn new<'a>(
         cidr: &str,
         except: impl IntoIterator<Item = &'a str>,
@@ -146,34 +147,48 @@ impl Block {
         })
     }
 
-    pub(super) fn contains(&self, address: Ipv4Addr) -> bool {
+    pub(super) fn contains(&self, address: IpAddr) -> bool {
         self.within.contains(address) && !self.except.iter().any(|part| part.contains(address))
     }
 }
 
-/// Text that is no range of IPv4 addresses.
+/// Text that is no range of addresses.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a range of IPv4 addresses")]
+#[error("{0:?} is not a range of addresses")]
 pub struct MalformedBlock(String);
 
 impl Range {
     fn parse(text: &str) -> Result<Self, MalformedBlock> {
         let read = || {
             let (address, length) = text.split_once('/')?;
-            let address: Ipv4Addr = address.parse().ok()?;
+            let address: IpAddr = address.parse().ok()?;
+            let (family, bits) = bits(address);
+            let width = match family {
+                Family::V4 => 32,
+                Family::V6 => 128,
+            };
             let digits = length.bytes().all(|b| b.is_ascii_digit());
-            let length: u32 = length.parse().ok().filter(|l| digits && *l <= 32)?;
-            // A shift by all 32 bits is none to the machine.
-            let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+            let length: u32 = length.parse().ok().filter(|l| digits && *l <= width)?;
+            // A shift by all bits is none to the machine.
+            let mask = u128::MAX.checked_shl(width - length).unwrap_or(0);
             Some(Self {
-                base: u32::from(address) & mask,
+                family,
+                base: bits & mask,
                 mask,
             })
         };
         read().ok_or_else(|| MalformedBlock(text.to_owned()))
     }
 
-    fn contains(self, address: Ipv4Addr) -> bool {
-        u32::from(address) & self.mask == self.base
+    fn contains(self, address: IpAddr) -> bool {
+        let (family, bits) = bits(address);
+        family == self.family && bits & self.mask == self.base
+    }
+}
+
+fn bits(address: IpAddr) -> (Family, u128) {
+    match address {
+        IpAddr::V4(address) => (Family::V4, u32::from(address).into()),
+        IpAddr::V6(address) => (Family::V6, address.into()),
     }
 }

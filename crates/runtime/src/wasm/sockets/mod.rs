@@ -161,6 +161,6 @@ fn remote(address: IpSocketAddress) -> Result<SocketAddrV4, SocketError> {
     Ok(address)
 }
 
-fn wasi(address: SocketAddrV4) -> IpSocketAddress {
-    SocketAddr::V4(address).into()
+fn wasi(address: impl Into<SocketAddr>) -> IpSocketAddress {
+    address.into().into()
 }

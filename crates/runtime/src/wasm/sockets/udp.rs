@@ -247,7 +247,10 @@ impl HostIncomingDatagramStream for View<'_> {
                 break;
             };
             // A connected socket hears its peer alone.
-            if incoming.peer.is_none_or(|peer| peer == datagram.from) {
+            if incoming
+                .peer
+                .is_none_or(|peer| datagram.from == peer.into())
+            {
                 received.push(IncomingDatagram {
                     data: datagram.bytes.into(),
                     remote_address: wasi(datagram.from),

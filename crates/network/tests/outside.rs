@@ -1,0 +1,204 @@
+//! Connections and datagrams to the outside: what is no pod's.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use network::policy::{Block, Isolation, Peers, PodPolicy, Ports, Rule};
+use network::{Datagrams, Network, PodNet, SocketError, Stream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UdpSocket};
+
+/// An address of this machine that is not loopback, which would be the pod's own.
+fn own_address() -> Ipv4Addr {
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    probe.connect("192.0.2.1:9").unwrap();
+    let IpAddr::V4(own) = probe.local_addr().unwrap().ip() else {
+        panic!("an IPv4 address");
+    };
+    own
+}
+
+fn network() -> Network {
+    Network::new("10.128.0.0/24".parse().unwrap())
+}
+
+async fn said(stream: &Stream) -> Option<Bytes> {
+    stream.reader.read(1 << 16).await.expect("not reset")
+}
+
+/// A server outside.
+async fn server() -> UdpSocket {
+    UdpSocket::bind((own_address(), 0)).await.unwrap()
+}
+
+async fn heard(server: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut buffer = [0; 100];
+    let (length, from) = server.recv_from(&mut buffer).await.unwrap();
+    (buffer[..length].to_vec(), from)
+}
+
+fn socket(pod: &PodNet) -> Datagrams {
+    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+    Datagrams::new(Arc::new(pod.bind_datagram(any).unwrap()))
+}
+
+/// What lets the pod out to these addresses alone.
+fn only_to(pod: &PodNet, cidr: &str, except: &[&str]) -> (Ipv4Addr, Option<PodPolicy>) {
+    let rule = Rule {
+        peers: Peers::Only {
+            groups: Default::default(),
+            blocks: vec![Block::new(cidr, except.iter().copied()).unwrap()],
+        },
+        ports: Ports::All,
+    };
+    let policy = PodPolicy {
+        egress: Isolation::Only(vec![Arc::new(rule)]),
+        ..PodPolicy::default()
+    };
+    (pod.address(), Some(policy))
+}
+
+fn judge(network: &Network, policy: (Ipv4Addr, Option<PodPolicy>)) {
+    network.update(|table| table.policies.update([policy]));
+}
+
+const ONE: Bytes = Bytes::from_static(b"one");
+const OTHER: Bytes = Bytes::from_static(b"other");
+
+#[tokio::test]
+async fn streams_end_as_they_do_there() {
+    let own = own_address();
+    let outside = TcpListener::bind((own, 0)).await.unwrap();
+    let at = SocketAddrV4::new(own, outside.local_addr().unwrap().port());
+    let network = network();
+    let client = network.join("uid").unwrap();
+    let refused = client.connect(at).await.err();
+    assert_eq!(refused, Some(SocketError::Unreachable));
+    network.update(|table| table.outside = true);
+    let near = client.connect(at).await.unwrap();
+    let (mut far, _) = outside.accept().await.unwrap();
+    near.writer.write(Bytes::from_static(b"ping")).unwrap();
+    let mut heard = [0; 4];
+    far.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"ping");
+    // Each direction ends by itself.
+    near.writer.close();
+    assert_eq!(far.read(&mut heard).await.unwrap(), 0);
+    far.write_all(b"pong").await.unwrap();
+    assert_eq!(said(&near).await.as_deref(), Some(&b"pong"[..]));
+    drop(far);
+    assert_eq!(said(&near).await, None);
+    // A reset is one at the other end, too.
+    let near = client.connect(at).await.unwrap();
+    let (mut far, _) = outside.accept().await.unwrap();
+    near.reset();
+    let broken = far.read(&mut heard).await.map_err(|e| e.kind());
+    assert_eq!(broken, Err(std::io::ErrorKind::ConnectionReset));
+    let near = client.connect(at).await.unwrap();
+    let (far, _) = outside.accept().await.unwrap();
+    far.set_zero_linger().unwrap();
+    drop(far);
+    near.reader.read(9).await.expect_err("a reset");
+    drop(outside);
+    let refused = client.connect(at).await.err();
+    assert_eq!(refused, Some(SocketError::Refused));
+}
+
+#[tokio::test]
+async fn datagrams_are_answered_by_whom_they_were_sent_to() {
+    let (network, server, stranger) = (network(), server().await, server().await);
+    let to = server.local_addr().unwrap();
+    let socket = socket(&network.join("uid").unwrap());
+    assert_eq!(socket.send(ONE, to), Err(SocketError::Unreachable));
+    network.update(|table| table.outside = true);
+    assert_eq!(socket.send(ONE, to), Ok(()));
+    let (bytes, node) = heard(&server).await;
+    assert_eq!((&bytes[..], node.ip()), (&ONE[..], own_address().into()));
+    // They come from there in this order.
+    stranger.send_to(b"strange", node).await.unwrap();
+    server.send_to(b"answer", node).await.unwrap();
+    let answer = socket.receive().await;
+    assert_eq!((&answer.bytes[..], answer.from), (&b"answer"[..], to));
+    // Whoever is sent to may answer: the same socket is everybody's.
+    let other = stranger.local_addr().unwrap();
+    assert_eq!(socket.send(OTHER, other), Ok(()));
+    assert_eq!(heard(&stranger).await, (OTHER.to_vec(), node));
+    stranger.send_to(b"answer", node).await.unwrap();
+    assert_eq!(socket.receive().await.from, other);
+    let many = SocketAddr::from(([224, 0, 0, 251], 5353));
+    assert_eq!(socket.send(ONE, many), Err(SocketError::Unreachable));
+    // A socket of the pod's loopback has no way out of it.
+    let pod = network.join("other").unwrap();
+    let loopback = pod.bind_datagram(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
+    let loopback = Datagrams::new(Arc::new(loopback.unwrap()));
+    assert_eq!(loopback.send(ONE, to), Err(SocketError::Unreachable));
+}
+
+#[tokio::test]
+async fn the_largest_datagrams_go_both_ways() {
+    let (network, server) = (network(), server().await);
+    network.update(|table| table.outside = true);
+    let socket = socket(&network.join("uid").unwrap());
+    let large = Bytes::from(vec![7; network::LARGEST]);
+    let to = server.local_addr().unwrap();
+    socket.send(large.clone(), to).unwrap();
+    let mut buffer = vec![0; network::LARGEST + 1];
+    let (length, node) = server.recv_from(&mut buffer).await.unwrap();
+    assert_eq!(&buffer[..length], &large[..]);
+    server.send_to(&buffer[..length], node).await.unwrap();
+    assert_eq!(socket.receive().await.bytes, large);
+}
+
+#[tokio::test]
+async fn rules_are_asked_about_each_datagram_and_its_answer() {
+    let (network, server) = (network(), server().await);
+    network.update(|table| table.outside = true);
+    let pod = network.join("uid").unwrap();
+    let (socket, to) = (socket(&pod), server.local_addr().unwrap());
+    let own = format!("{}/32", own_address());
+    judge(&network, only_to(&pod, "0.0.0.0/0", &[&own]));
+    assert_eq!(socket.send(ONE, to), Ok(()), "lost");
+    judge(&network, only_to(&pod, &own, &[]));
+    assert_eq!(socket.send(OTHER, to), Ok(()));
+    let (bytes, node) = heard(&server).await;
+    assert_eq!(bytes, OTHER, "the first was not let out");
+    server.send_to(b"answer", node).await.unwrap();
+    assert_eq!(&socket.receive().await.bytes[..], b"answer");
+    // The rules change while they talk: what comes then is not let in, and nothing goes out.
+    judge(&network, only_to(&pod, "203.0.113.0/24", &[]));
+    assert_eq!(socket.send(ONE, to), Ok(()), "lost");
+    let witness = socket_beside(&network, &server).await;
+    server.send_to(b"late", node).await.unwrap();
+    witness.1.send(OTHER, to).unwrap();
+    assert_eq!(heard(&server).await, (OTHER.to_vec(), witness.0));
+    server.send_to(b"later", witness.0).await.unwrap();
+    assert_eq!(&witness.1.receive().await.bytes[..], b"later");
+    judge(&network, (pod.address(), None));
+    socket.send(ONE, to).unwrap();
+    assert_eq!(heard(&server).await, (ONE.to_vec(), node));
+    server.send_to(b"again", node).await.unwrap();
+    assert_eq!(&socket.receive().await.bytes[..], b"again");
+}
+
+/// Another pod's socket, which the server has heard from there.
+async fn socket_beside(network: &Network, server: &UdpSocket) -> (SocketAddr, Datagrams) {
+    let socket = socket(&network.join("beside").unwrap());
+    socket.send(ONE, server.local_addr().unwrap()).unwrap();
+    (heard(server).await.1, socket)
+}
+
+#[tokio::test]
+async fn one_pod_has_so_many_sockets_of_the_node_and_no_more() {
+    let (network, server) = (network(), server().await);
+    network.update(|table| table.outside = true);
+    let (pod, to) = (network.join("uid").unwrap(), server.local_addr().unwrap());
+    let mut sockets: Vec<_> = (0..257).map(|_| socket(&pod)).collect();
+    let sent: Vec<_> = sockets.iter().map(|s| s.send(ONE, to)).collect();
+    assert!(sent[..256].iter().all(Result::is_ok));
+    assert_eq!(sent[256], Err(SocketError::PortsExhausted));
+    let other = socket(&network.join("other").unwrap());
+    assert_eq!(other.send(ONE, to), Ok(()), "another pod's are its own");
+    sockets.swap_remove(0);
+    assert_eq!(sockets[0].send(ONE, to), Ok(()), "one was given back");
+}
