@@ -129,9 +129,11 @@ fn side_by_side(cluster: &Cluster) -> Outcome {
         "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: all},
           spec: {defaultBackend: {service: {name: none, port: {number: 80}}}}}",
     )?;
-    until("Ingresses have the port asked for", Duration::from_secs(10), || {
-        Ok(other.status()?["nodes"][0]["ingress"]["http"] == door)
-    })?;
+    until(
+        "Ingresses have the port asked for",
+        Duration::from_secs(10),
+        || Ok(other.status()?["nodes"][0]["ingress"]["http"] == door),
+    )?;
     cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: here}}")?;
     let said = other.carob_fails("get configmap here")?;
     check(said.contains("not found"), said)?;

@@ -9,9 +9,10 @@ use tokio::time::Instant;
 
 use crate::link::Open;
 use crate::node::Pod;
+use crate::policy::Policies;
 use crate::ports::Bound;
 use crate::services::Backends;
-use crate::stream::{Arrival, Stream};
+use crate::stream::{Arrival, Place, Stream};
 use crate::table::{Meaning, Road};
 use crate::{Protocol, SocketError, outside};
 
@@ -28,6 +29,8 @@ pub struct Connecting {
     service: Option<Arc<Backends>>,
     /// The way to the first of them, where that is not on this node.
     away: Option<Attempt>,
+    /// Where it is held back at the first of them.
+    place: Place,
     failed: SocketError,
 }
 
@@ -63,6 +66,7 @@ impl Connecting {
             to: to.into(),
             service,
             away: None,
+            place: None,
             failed: SocketError::Refused,
         }
     }
@@ -77,7 +81,7 @@ impl Connecting {
             let tried = match &mut self.away {
                 Some(away) => away.as_mut().poll(cx),
                 None => match self.set_out(to) {
-                    Ok(Some(server)) => self.meet(&server, to, cx),
+                    Ok(Some((server, policies))) => self.meet(&server, policies, to, cx),
                     Ok(None) => continue,
                     Err(error) => Poll::Ready(Err(error)),
                 },
@@ -93,6 +97,7 @@ impl Connecting {
                 Poll::Ready(Err(error)) => {
                     self.failed = error;
                     self.away = None;
+                    self.place = None;
                     self.to.pop_front();
                 }
             }
@@ -100,31 +105,40 @@ impl Connecting {
         Poll::Ready(Err(self.failed))
     }
 
-    /// The pod of this node that has the address; none where the way there is longer, and begun.
-    fn set_out(&mut self, to: SocketAddrV4) -> Result<Option<Arc<Pod>>, SocketError> {
+    /// The pod of this node that has the address, and the rules to be passed; none where the way there is longer, and
+    /// begun.
+    fn set_out(&mut self, to: SocketAddrV4) -> Result<Option<(Arc<Pod>, Policies)>, SocketError> {
         let client = self.bound.pod();
         // A Service's loopback address is the node's, where a pod's own word for it is the pod's.
         let own = match self.service {
             Some(_) => *to.ip() == client.address,
             None => client.own(*to.ip()),
         };
+        if !own && self.bound.address().ip().is_loopback() {
+            // To others its address would be one of their own.
+            return Err(SocketError::Unreachable);
+        }
         let (road, policies) = {
             let table = client.table();
             (table.road(*to.ip()), table.policies.clone())
         };
-        // Both sides' rules are asked before anybody hears of the connection.
-        let tcp = Protocol::Tcp;
-        if !own && !policies.egress(client.address, to, tcp).is_allowed() {
-            return Err(SocketError::Refused);
-        }
         if own || client.is_near(*to.ip()) {
             let server = client.at(*to.ip()).ok_or(SocketError::Unreachable)?;
-            let enters = own || policies.ingress(client.address, to, tcp).is_allowed();
-            return enters.then_some(Some(server)).ok_or(SocketError::Refused);
+            return Ok(Some((server, policies)));
         }
         let (near, far) = self.bound.to_elsewhere(self.asked, to);
+        // Asked once it is known to whoever ends what new rules forbid, and before anybody else hears of it.
+        if !policies
+            .egress(client.address, to, Protocol::Tcp)
+            .is_allowed()
+        {
+            return Err(SocketError::Refused);
+        }
         self.away = Some(match (road, client.links()) {
-            (Road::Outside, _) => Box::pin(outside::connect(near, far, to.into())),
+            (Road::Outside, _) => {
+                let pod = client.clone();
+                Box::pin(async move { outside::connect(&pod, near, far, to.into()).await })
+            }
             (Road::Link(peer), Some(links)) => {
                 let (links, open) = (links.clone(), self.open(&near, to));
                 Box::pin(async move { links.open(&peer, open, far).await.map(|()| near) })
@@ -144,10 +158,11 @@ impl Connecting {
 
     /// Meets a pod of this node.
     fn meet(
-        &self,
+        &mut self,
         server: &Arc<Pod>,
+        policies: Policies,
         to: SocketAddrV4,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<Stream, SocketError>> {
         let from = self.bound.source_for(*to.ip());
         // A name of the server's own for a wildcard: what the client asked for.
@@ -155,13 +170,16 @@ impl Connecting {
             true => SocketAddrV4::new(*from.ip(), at.port()),
             false => at,
         };
-        let arrival = Arrival {
+        let mut arrival = Arrival {
             from,
             asked: named(self.asked),
             to: named(to),
             bound: Some(&self.bound),
-            judged: true,
+            policies: Some(policies),
+            place: self.place.take(),
         };
-        arrival.meet(server, cx)
+        let met = arrival.meet(server, cx);
+        self.place = arrival.place;
+        met
     }
 }

@@ -36,12 +36,13 @@ impl Network {
         let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
         let bound = Arc::new(Bound::new(&pod, Protocol::Tcp, any)?);
         let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        let arrival = Arrival {
+        let mut arrival = Arrival {
             from: bound.address(),
             asked: to,
             to,
             bound: Some(&bound),
-            judged: false,
+            policies: None,
+            place: None,
         };
         poll_fn(|cx| arrival.meet(&pod, cx)).await
     }
@@ -60,12 +61,13 @@ impl Network {
             let node = table.policies.node_of(*to.ip());
             node.filter(|ip| !ip.is_loopback()).or(table.dns)
         };
-        let arrival = Arrival {
+        let mut arrival = Arrival {
             from: self.own_address(node.unwrap_or(self.cidr().first())),
             asked: to,
             to,
             bound: None,
-            judged: false,
+            policies: None,
+            place: None,
         };
         poll_fn(|cx| arrival.meet(&pod, cx)).await
     }
