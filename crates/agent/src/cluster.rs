@@ -78,7 +78,7 @@ impl Cluster {
         let services = Informer::<Service>::start(client.of(), all());
         let slices = Informer::<EndpointSlice>::start(client.of(), all());
         let mut following = Following::default();
-        let gateway = self.serve_names(&mut following);
+        let gateway = self.enter(&mut following);
         // What rules mean is known before whom they mean: pods that are many are judged once.
         let cluster = self.clone();
         let namespace = move |key: &Key, _: Option<&Namespace>, new: Option<&Namespace>| {
@@ -147,16 +147,24 @@ impl Cluster {
         self.rules(|index| index.set_pod(&key.namespace, &key.name, Some(&pod)));
     }
 
-    /// Gives the node itself an address among its pods, and serves names there: it is what the cluster's DNS address means
-    /// to this node's pods.
-    fn serve_names(&self, following: &mut Following) -> Option<PodNet> {
-        let net = match self.network.join(names::UID) {
-            Ok(net) => net,
+    /// Gives the node itself the first address among its pods'. The second is the DNS server's: rules that let that one in
+    /// are not about whoever comes by the node.
+    fn enter(&self, following: &mut Following) -> Option<PodNet> {
+        let joined = self.network.join(names::GATEWAY);
+        match joined.and_then(|gateway| Ok((gateway, self.network.join(names::UID)?))) {
+            Ok((gateway, server)) => {
+                self.serve_names(server, following);
+                Some(gateway)
+            }
             Err(error) => {
                 tracing::error!(%error, "names and the node's ports cannot be served");
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// Serves names: it is what the cluster's DNS address means to this node's pods.
+    fn serve_names(&self, net: PodNet, following: &mut Following) {
         let address = net.address();
         let (namespace, name) = names::SERVICE;
         // Policies know the server by what it is called on other clusters, where it is a pod.
@@ -170,13 +178,11 @@ impl Cluster {
             let slice = names::slice(&self.node, address);
             table.services.set_slice(&service, names::UID, Some(slice));
         });
-        let at = net.clone();
         following.0.spawn(async move {
-            if let Err(error) = network::dns::serve(at, names::resolvers()).await {
+            if let Err(error) = network::dns::serve(net, names::resolvers()).await {
                 tracing::error!(%error, "names cannot be served");
             }
         });
-        Some(net)
     }
 
     fn pod(&self, key: &Key, old: Option<&Pod>, new: Option<&Pod>) {
