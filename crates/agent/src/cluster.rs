@@ -3,6 +3,7 @@
 //! Each watch keeps its part of the network's table by deltas.
 
 mod facts;
+mod host_ports;
 mod names;
 mod pods;
 
@@ -11,9 +12,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use api::ingress::Ports;
-use client::{Client, Informer, Key, ListOptions, Object, Recorder, View};
+use client::{Client, EventType, Informer, Key, ListOptions, Object, Recorder, View};
 use imbl::ordmap::DiffItem;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, ObjectReference, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use network::entrance::Entrance;
@@ -26,6 +27,7 @@ use tokio::task::JoinSet;
 use crate::ingress;
 use crate::policies::{Changed, Index};
 use crate::publish::{Reports, publish};
+use host_ports::HostPorts;
 pub(crate) use pods::Peer;
 
 /// The cluster's DNS address: that of the Service `kube-system/kube-dns`.
@@ -90,9 +92,11 @@ impl Cluster {
             cluster.rules(|index| index.set_policy(&key.namespace, &key.name, new));
         };
         following.each(policies, policy).await;
-        let cluster = self.clone();
+        let (cluster, events) = (self.clone(), recorder.clone());
         let pod = move |key: &Key, old: Option<&Peer>, new: Option<&Peer>| {
-            cluster.pod(key, old.map(|old| &old.pod), new.map(|new| &new.pod));
+            for (about, what) in cluster.pod(key, old, new) {
+                events.event(&about, EventType::Warning, "PortNotServed", what);
+            }
         };
         following.each(pods.clone(), pod).await;
         let cluster = self.clone();
@@ -185,20 +189,37 @@ impl Cluster {
         });
     }
 
-    fn pod(&self, key: &Key, old: Option<&Pod>, new: Option<&Pod>) {
+    /// Takes up a pod. Returns what is to be said about those of this node.
+    fn pod(
+        &self,
+        key: &Key,
+        old: Option<&Peer>,
+        new: Option<&Peer>,
+    ) -> Option<(ObjectReference, String)> {
+        let ports = |peer: Option<&Peer>| peer.map(|peer| HostPorts::of(&peer.pod));
+        let (before, after) = (
+            ports(old).unwrap_or_default(),
+            ports(new).unwrap_or_default(),
+        );
+        let own = new.filter(|new| self.is_own(&new.pod) && after.foreign != before.foreign);
+        let said = own.filter(|_| !after.foreign.is_empty()).map(|new| {
+            let ports = after.foreign.join(", ");
+            let what = format!("node {} cannot serve {ports}: not its address", self.node);
+            (new.reference(), what)
+        });
+        let (old, new) = (old.map(|old| &old.pod), new.map(|new| &new.pod));
         // What this node's pods are called is known here first: see `own_pod`.
         let early = |pod: &Pod| self.is_own(pod) && !has_address(pod);
         let same = old.is_none_or(|old| new.is_some_and(|new| new.uid() == old.uid()));
         if !(same && new.is_some_and(early)) {
             self.rules(|index| index.set_pod(&key.namespace, &key.name, new));
         }
-        let ports = |pod: Option<&Pod>| pod.map(facts::host_ports).unwrap_or_default();
-        let (before, after) = (ports(old), ports(new));
-        if before != after {
-            let set = |table: &mut Table| table.host_ports.set(&name(key), &after);
+        if before.served != after.served {
+            let set = |table: &mut Table| table.host_ports.set(&name(key), &after.served);
             self.network.update(set);
             self.published.send_replace(());
         }
+        said
     }
 
     fn is_own(&self, pod: &Pod) -> bool {

@@ -26,6 +26,7 @@
 
 pub mod pod;
 pub mod policies;
+mod ports;
 
 mod blocking;
 mod clock;

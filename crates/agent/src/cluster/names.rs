@@ -97,8 +97,10 @@ mod tests {
         let mut index = Index::new();
         let label = json!({"kubernetes.io/metadata.name": "kube-system"});
         let system: Namespace = of(json!({"metadata": {"name": "kube-system", "labels": label}}));
-        let web: Pod = of(json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"},
-            "spec": {"containers": []}, "status": {"podIP": WEB}}));
+        let web: Pod = of(
+            json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"},
+            "spec": {"containers": []}, "status": {"podIP": WEB}}),
+        );
         let policy: NetworkPolicy = of(json!({"metadata": {"name": "names"}, "spec": {
             "podSelector": {}, "policyTypes": ["Egress"], "egress": [{
                 "to": [{"namespaceSelector": {"matchLabels": label}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}],
@@ -108,9 +110,15 @@ mod tests {
         let _ = index.set_policy("shop", "names", Some(&policy));
         let (namespace, name) = SERVICE;
         let _ = index.set_pod(namespace, name, Some(&pod(DNS)));
-        for (to, port, due) in [(DNS, 53, true), (DNS, 54, false), ([10, 128, 0, 1].into(), 53, false)] {
+        for (to, port, due) in [
+            (DNS, 53, true),
+            (DNS, 54, false),
+            ([10, 128, 0, 1].into(), 53, false),
+        ] {
             for protocol in [Protocol::Udp, Protocol::Tcp] {
-                let verdict = index.policies().judge(WEB, SocketAddrV4::new(to, port), protocol);
+                let verdict = index
+                    .policies()
+                    .judge(WEB, SocketAddrV4::new(to, port), protocol);
                 assert_eq!(verdict.is_allowed(), due, "{protocol:?} {to}:{port}");
             }
         }
