@@ -5,6 +5,7 @@
 mod facts;
 mod host_ports;
 mod names;
+mod own;
 mod pods;
 
 use std::collections::BTreeSet;
@@ -25,9 +26,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::ingress;
-use crate::policies::{Changed, Index};
+use crate::policies::Changed;
 use crate::publish::{Reports, publish};
 use host_ports::HostPorts;
+use own::Known;
+pub(crate) use own::OwnPod;
 pub(crate) use pods::Peer;
 
 /// The cluster's DNS address: that of the Service `kube-system/kube-dns`.
@@ -38,7 +41,7 @@ pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 pub(crate) struct Cluster {
     node: Arc<str>,
     network: Network,
-    index: Arc<Mutex<Index>>,
+    known: Arc<Mutex<Known>>,
     /// Says that other ports of the node may be wanted.
     published: watch::Sender<()>,
 }
@@ -46,18 +49,18 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Nothing is known yet.
     pub(crate) fn new(node: &str, network: Network) -> Self {
-        let index = Index::new();
+        let known = Known::default();
         network.update(|table| {
             table.services.set_place(Place {
                 node: node.to_owned(),
                 zone: None,
             });
-            table.policies = index.policies();
+            table.policies = known.index.policies();
         });
         Self {
             node: node.into(),
             network,
-            index: Arc::new(Mutex::new(index)),
+            known: Arc::new(Mutex::new(known)),
             published: watch::Sender::new(()),
         }
     }
@@ -84,12 +87,12 @@ impl Cluster {
         // What rules mean is known before whom they mean: pods that are many are judged once.
         let cluster = self.clone();
         let namespace = move |key: &Key, _: Option<&Namespace>, new: Option<&Namespace>| {
-            cluster.rules(|index| index.set_namespace(&key.name, new));
+            cluster.rules(|known| known.index.set_namespace(&key.name, new));
         };
         following.each(namespaces, namespace).await;
         let cluster = self.clone();
         let policy = move |key: &Key, _: Option<&NetworkPolicy>, new: Option<&NetworkPolicy>| {
-            cluster.rules(|index| index.set_policy(&key.namespace, &key.name, new));
+            cluster.rules(|known| known.index.set_policy(&key.namespace, &key.name, new));
         };
         following.each(policies, policy).await;
         let (cluster, events) = (self.clone(), recorder.clone());
@@ -141,16 +144,6 @@ impl Cluster {
         following
     }
 
-    /// Takes up a pod of this node at its new address before anybody hears of that: its first connection is to be
-    /// judged by its rules.
-    pub(crate) fn own_pod(&self, pod: &Pod, address: Ipv4Addr) {
-        let mut pod = pod.clone();
-        let status = pod.status.get_or_insert_default();
-        status.pod_ip = Some(address.to_string());
-        let key = Key::of(&pod);
-        self.rules(|index| index.set_pod(&key.namespace, &key.name, Some(&pod)));
-    }
-
     /// Gives the node itself the first address among its pods'. The second is the DNS server's: rules that let that one in
     /// are not about whoever comes by the node.
     fn enter(&self, following: &mut Following) -> Option<PodNet> {
@@ -172,7 +165,8 @@ impl Cluster {
         let address = net.address();
         let (namespace, name) = names::SERVICE;
         // Policies know the server by what it is called on other clusters, where it is a pod.
-        self.rules(|index| index.set_pod(namespace, name, Some(&names::pod(address))));
+        let server = names::pod(address);
+        self.rules(|known| known.index.set_pod(namespace, name, Some(&server)));
         self.network.update(|table| {
             table.dns = Some(address);
             let service = Name {
@@ -207,13 +201,7 @@ impl Cluster {
             let what = format!("node {} cannot serve {ports}: not its address", self.node);
             (new.reference(), what)
         });
-        let (old, new) = (old.map(|old| &old.pod), new.map(|new| &new.pod));
-        // What this node's pods are called is known here first: see `own_pod`.
-        let early = |pod: &Pod| self.is_own(pod) && !has_address(pod);
-        let same = old.is_none_or(|old| new.is_some_and(|new| new.uid() == old.uid()));
-        if !(same && new.is_some_and(early)) {
-            self.rules(|index| index.set_pod(&key.namespace, &key.name, new));
-        }
+        self.rules(|known| known.told(key, new.map(|new| &new.pod)));
         if before.served != after.served {
             let set = |table: &mut Table| table.host_ports.set(&name(key), &after.served);
             self.network.update(set);
@@ -227,8 +215,8 @@ impl Cluster {
         node == Some(&*self.node)
     }
 
-    fn rules(&self, change: impl FnOnce(&mut Index) -> Changed) {
-        let changed = change(&mut self.index.lock());
+    fn rules(&self, change: impl FnOnce(&mut Known) -> Changed) {
+        let changed = change(&mut self.known.lock());
         for what in &changed.ignored {
             tracing::warn!(what, "a part of a NetworkPolicy has no effect");
         }
@@ -325,11 +313,6 @@ impl Following {
             }
         });
     }
-}
-
-fn has_address(pod: &Pod) -> bool {
-    let status = pod.status.as_ref();
-    status.is_some_and(|status| status.pod_ip.as_ref().is_some_and(|ip| !ip.is_empty()))
 }
 
 fn name(key: &Key) -> Name {

@@ -207,7 +207,8 @@ fn what_a_hosts_rules_leave_over_stays_with_its_ingress() {
     let own = ingress_in("b", "i", "2026-01-02T00:00:00Z", spec);
     let spec = json!({"rules": [rule("c.com", &["Prefix /api"]), rule("*.c.com", &["Exact /x"])]});
     let bare = ingress_in("c", "i", "2026-01-02T00:00:00Z", spec);
-    let spec = json!({"rules": [rule("", &["Prefix /", "Exact /login"])], "defaultBackend": to("all")});
+    let spec =
+        json!({"rules": [rule("", &["Prefix /", "Exact /login"])], "defaultBackend": to("all")});
     let older = ingress_in("a", "i", "2026-01-01T00:00:00Z", spec);
     let spec = json!({"rules": [rule("", &["Prefix /api/mine"])]});
     let same = ingress_in("c", "j", "2026-01-03T00:00:00Z", spec);
