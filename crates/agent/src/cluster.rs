@@ -27,7 +27,8 @@ use tokio::task::JoinSet;
 
 use crate::ingress;
 use crate::policies::Changed;
-use crate::publish::{Reports, publish};
+use crate::publish::{NOT_SERVED, Reports, publish};
+use crate::word::Word;
 use host_ports::HostPorts;
 use own::Known;
 pub(crate) use own::OwnPod;
@@ -120,7 +121,7 @@ impl Cluster {
             let entrance = Entrance::new(self.network.clone(), gateway);
             let reports = Reports {
                 node: self.node.to_string(),
-                client: client.clone(),
+                word: Word::new(NOT_SERVED, &self.node, client.clone(), nodes.clone()),
                 recorder: recorder.clone(),
                 services,
                 pods,

@@ -43,6 +43,7 @@ mod publish;
 mod remove;
 mod resources;
 mod volumes;
+mod word;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
