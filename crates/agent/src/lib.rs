@@ -26,6 +26,7 @@
 
 pub mod pod;
 pub mod policies;
+mod ports;
 
 mod blocking;
 mod clock;
@@ -42,6 +43,7 @@ mod publish;
 mod remove;
 mod resources;
 mod volumes;
+mod word;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -13,6 +13,7 @@ use runtime::Running;
 use tokio_util::sync::CancellationToken;
 
 use super::stdin::Input;
+use crate::cluster::OwnPod;
 use crate::image::Ready;
 use crate::logs::Log;
 use crate::pod::{Observed, PodView as _};
@@ -35,6 +36,8 @@ pub(super) struct State {
     pub(super) pod: Arc<Pod>,
     pub(super) observed: Observed,
     pub(super) net: Option<PodNet>,
+    /// What the pod is to policies, as long as it has a network.
+    pub(super) own: Option<OwnPod>,
     pub(super) volumes: BTreeMap<String, Made>,
     pub(super) modules: BTreeMap<String, Ready>,
     pub(super) running: BTreeMap<String, Running>,
@@ -64,7 +67,7 @@ impl Cell {
         key: Key,
         dir: PathBuf,
         observed: Observed,
-        net: Option<PodNet>,
+        (net, own): (Option<PodNet>, Option<OwnPod>),
     ) -> Self {
         let (reported, reported_in) = (pod.status.clone(), version(&pod));
         Self {
@@ -75,6 +78,7 @@ impl Cell {
                 pod,
                 observed,
                 net,
+                own,
                 volumes: BTreeMap::new(),
                 modules: BTreeMap::new(),
                 running: BTreeMap::new(),

@@ -243,12 +243,15 @@ impl Driver {
             // Its address is not to be had any more (the node has another range now).
             observed.sandbox = pod::Sandbox::Absent;
         }
+        // The API may not have heard of its address.
+        let cluster = &self.0.tools.cluster;
+        let own = net.as_ref().map(|net| cluster.own_pod(pod, net.address()));
         Cell::new(
             pod.clone(),
             key,
             self.0.tools.dir.join(pod.uid()),
             observed,
-            net,
+            (net, own),
         )
     }
 

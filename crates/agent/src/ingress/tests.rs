@@ -4,7 +4,7 @@ use client::DeleteOptions;
 use client::simulated::Simulated;
 use k8s_openapi::api::core::v1::Event;
 use network::Network;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -55,7 +55,8 @@ async fn ports_are_open_while_there_is_an_ingress() {
     let server = Simulated::new();
     let client = server.client("test");
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "annotations": {PORTS: "http=1"}}});
-    client.of::<Node>().create(&of(node)).await.expect("made");
+    let node: Node = of(node);
+    client.of::<Node>().create(&node).await.expect("made");
     let class = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
         "metadata": {"name": "carob"}, "spec": {"controller": api::ingress::CONTROLLER}});
     let classes = client.of::<IngressClass>();
@@ -109,6 +110,13 @@ async fn ports_are_open_while_there_is_an_ingress() {
         reasons == BTreeSet::from(["CertificateNotUsed", "RuleIgnored"])
     })
     .await;
+
+    // A Node that is deleted and made again is told again, whatever the one before it heard.
+    let all = client.of::<Node>();
+    let gone = all.delete("", "n", &DeleteOptions::default()).await;
+    gone.expect("deleted");
+    all.create(&node).await.expect("made again");
+    until(&nodes, |nodes| said(nodes).as_ref() == Some(&due)).await;
 
     let ingresses = client.of::<Ingress>();
     let gone = ingresses.delete("d", "i", &DeleteOptions::default()).await;
