@@ -114,7 +114,7 @@ impl ApiServer {
                     }
                     () = revoked => {
                         debug!(%peer, "the user is revoked");
-                        // Streams that left the connection for another protocol hear of it by this.
+                        // Requests that are still being answered hear of it by this.
                         open.cancel();
                     }
                 }
@@ -236,7 +236,10 @@ impl ApiServer {
     }
 
     /// Waits until the connection's user is revoked; for ever where it has none.
-    fn until_revoked(&self, connection: &Connection) -> impl Future<Output = ()> + use<> {
+    pub(crate) fn until_revoked(
+        &self,
+        connection: &Connection,
+    ) -> impl Future<Output = ()> + use<> {
         // One who is nobody already is refused at each request.
         let user = connection.user.clone();
         let user = user.filter(|_| !connection.identity.is_anonymous());
