@@ -317,3 +317,23 @@ impl Held {
         taken
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_counts_and_is_too_much_at_last() {
+        let budget = Budget::new(10);
+        let mut held = Held::within(Some(budget.clone()));
+        for _ in 0..3 {
+            assert!(held.push(Bytes::from_static(&[0; 10])).is_ok());
+        }
+        assert!(held.push(Bytes::from_static(&[0; 10])).is_err());
+        assert_eq!(held.take(25).len(), 25);
+        assert!(held.push(Bytes::from_static(&[0; 10])).is_ok());
+        assert!(budget.is_spent());
+        drop(held);
+        assert!(!budget.is_spent());
+    }
+}

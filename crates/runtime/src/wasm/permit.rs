@@ -29,3 +29,21 @@ impl Permit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_was_permitted() {
+        let mut permit = Permit::default();
+        assert!(permit.spend(0).is_ok());
+        assert!(matches!(permit.spend(1), Err(StreamError::Trap(_))));
+        assert_eq!(permit.give(10), 10);
+        assert!(permit.spend(4).is_ok());
+        assert!(permit.spend(6).is_ok());
+        assert!(matches!(permit.spend(1), Err(StreamError::Trap(_))));
+        assert_eq!((permit.give(10), permit.give(3)), (10, 3));
+        assert!(matches!(permit.spend(4), Err(StreamError::Trap(_))));
+    }
+}
