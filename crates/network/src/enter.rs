@@ -58,7 +58,7 @@ impl Network {
         let node = {
             let table = self.table();
             let node = table.policies.node_of(*to.ip());
-            node.filter(|ip| !ip.is_loopback()).or(table.dns)
+            node.filter(|ip| !ip.is_loopback()).or(table.gateway)
         };
         let arrival = Arrival {
             from: self.own_address(node.unwrap_or(self.cidr().first())),
