@@ -151,6 +151,8 @@ impl Cluster {
         let joined = self.network.join(names::GATEWAY);
         match joined.and_then(|gateway| Ok((gateway, self.network.join(names::UID)?))) {
             Ok((gateway, server)) => {
+                let address = gateway.address();
+                self.network.update(|table| table.gateway = Some(address));
                 self.serve_names(server, following);
                 Some(gateway)
             }

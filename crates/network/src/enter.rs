@@ -59,7 +59,7 @@ impl Network {
         let node = {
             let table = self.table();
             let node = table.policies.node_of(*to.ip());
-            node.filter(|ip| !ip.is_loopback()).or(table.dns)
+            node.filter(|ip| !ip.is_loopback()).or(table.gateway)
         };
         let mut arrival = Arrival {
             from: self.own_address(node.unwrap_or(self.cidr().first())),
@@ -72,20 +72,20 @@ impl Network {
         poll_fn(|cx| arrival.meet(&pod, cx)).await
     }
 
-    /// [`reach`](Self::reach), but waits for somebody to listen: for a pod that has just been started, and will.
+    /// Waits for somebody to listen at a port of a pod's address: for a pod that has just been started, and will.
     ///
     /// # Errors
     /// [`SocketError::Unreachable`] where the address is no pod's of this node.
-    pub async fn reach_once_listening(&self, to: SocketAddrV4) -> Result<Stream, SocketError> {
+    pub async fn listening(&self, to: SocketAddrV4) -> Result<(), SocketError> {
         let pod = self.pod_at(*to.ip()).ok_or(SocketError::Unreachable)?;
         loop {
             let mut listened = pin!(pod.listened.notified());
             // Before looking: somebody may begin to listen in between.
             listened.as_mut().enable();
-            match self.reach(to).await {
-                Err(SocketError::Refused) => listened.await,
-                met => return met,
+            if pod.ports.lock().backlog(to).is_some() {
+                return Ok(());
             }
+            listened.await;
         }
     }
 }

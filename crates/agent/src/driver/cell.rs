@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use runtime::Running;
 use tokio_util::sync::CancellationToken;
 
+use super::probe::Room;
 use super::stdin::Input;
 use crate::cluster::OwnPod;
 use crate::image::Ready;
@@ -30,6 +31,8 @@ pub(super) struct Cell {
     pub(super) saving: tokio::sync::Mutex<bool>,
     /// Held while the API is told, for the same reason.
     pub(super) telling: tokio::sync::Mutex<()>,
+    /// Room for its probes.
+    pub(super) probes: Room,
 }
 
 pub(super) struct State {
@@ -94,6 +97,7 @@ impl Cell {
             }),
             saving: tokio::sync::Mutex::default(),
             telling: tokio::sync::Mutex::default(),
+            probes: Room::of_pod(),
         }
     }
 

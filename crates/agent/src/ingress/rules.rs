@@ -125,7 +125,7 @@ impl Compiled {
             self.rule(key, rule, default.as_ref());
         }
         if let Some(target) = default {
-            self.default(key, rules, target);
+            self.rest(key, rules, target);
         }
         for tls in spec.tls.iter().flatten() {
             let name = tls.secret_name.as_deref().unwrap_or_default();
@@ -141,7 +141,7 @@ impl Compiled {
     }
 
     /// An Ingress' default backend is for what none of its rules is for: of their hosts, or where there are none of all.
-    fn default(&mut self, key: &Key, rules: &[IngressRule], target: Target) {
+    fn rest(&mut self, key: &Key, rules: &[IngressRule], target: Target) {
         for rule in rules {
             let host = rule.host.as_deref().unwrap_or_default();
             let default = Rule::new(key, target.clone());
