@@ -37,7 +37,7 @@ impl Network {
         let bound = Arc::new(Bound::new(&pod, Protocol::Tcp, any)?);
         let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
         let arrival = Arrival {
-            from: bound.address(),
+            from: bound.source_for(Ipv4Addr::LOCALHOST),
             asked: to,
             to,
             bound: Some(&bound),

@@ -1,7 +1,7 @@
 //! The node's own connections into its pods.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -37,16 +37,16 @@ async fn which_listener_is_reached() {
         let seen = async |made: Result<_, SocketError>| {
             let _stream: network::Stream = made?;
             let far = listener.as_ref().unwrap().accept().await;
-            Ok(*far.remote().ip())
+            Ok(far.remote().ip())
         };
         assert_eq!(
             seen(network.enter(own, 8080).await).await,
-            entered,
+            entered.map(IpAddr::V4),
             "{at:?}"
         );
         assert_eq!(
             seen(network.reach(SocketAddrV4::new(own, 8080)).await).await,
-            reached,
+            reached.map(IpAddr::V4),
             "{at:?}"
         );
         assert_eq!(seen(network.enter(own, 8081).await).await, Err(Refused));
