@@ -1,7 +1,7 @@
 //! The node's own connections into its pods.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +18,19 @@ fn pod() -> (Network, PodNet) {
 fn listen(pod: &PodNet, ip: Ipv4Addr, most: usize) -> Listener {
     let at = SocketAddrV4::new(ip, 8080);
     Listener::new(Arc::new(pod.bind_stream(at).unwrap()), most)
+}
+
+#[tokio::test]
+async fn whoever_listens_by_ipv6_alone_is_entered_too() {
+    let (network, pod) = pod();
+    let at = SocketAddr::from((Ipv6Addr::LOCALHOST, 8080));
+    let listener = Listener::new(Arc::new(pod.bind_stream(at).unwrap()), 8);
+    let near = network.enter(pod.address(), 8080).await.unwrap();
+    let far = listener.accept().await;
+    assert_eq!((near.remote(), far.local()), (at, at));
+    assert_eq!(far.remote().ip(), at.ip());
+    let refused = network.enter(pod.address(), 8081).await.err();
+    assert_eq!(refused, Some(SocketError::Refused));
 }
 
 #[tokio::test]
