@@ -123,7 +123,17 @@ fn closed_directory(cluster: &Cluster) -> Outcome {
 }
 
 fn side_by_side(cluster: &Cluster) -> Outcome {
-    let mut other = Cluster::up(1)?;
+    let door = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
+    let mut other = Cluster::up_with(1, &["--ingress-http", &door.to_string()])?;
+    other.apply(
+        "{apiVersion: networking.k8s.io/v1, kind: Ingress, metadata: {name: all},
+          spec: {defaultBackend: {service: {name: none, port: {number: 80}}}}}",
+    )?;
+    until(
+        "Ingresses have the port asked for",
+        Duration::from_secs(10),
+        || Ok(other.status()?["nodes"][0]["ingress"]["http"] == door),
+    )?;
     cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: here}}")?;
     let said = other.carob_fails("get configmap here")?;
     check(said.contains("not found"), said)?;

@@ -3,16 +3,19 @@
 //! Each watch keeps its part of the network's table by deltas.
 
 mod facts;
+mod host_ports;
 mod names;
+mod own;
 mod pods;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use client::{Client, Informer, Key, ListOptions, Object, Recorder, View};
+use api::ingress::Ports;
+use client::{Client, EventType, Informer, Key, ListOptions, Object, Recorder, View};
 use imbl::ordmap::DiffItem;
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, ObjectReference, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use network::entrance::Entrance;
@@ -23,8 +26,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::ingress;
-use crate::policies::{Changed, Index};
-use crate::publish::{Reports, publish};
+use crate::policies::Changed;
+use crate::publish::{NOT_SERVED, Reports, publish};
+use crate::word::Word;
+use host_ports::HostPorts;
+use own::Known;
+pub(crate) use own::OwnPod;
 pub(crate) use pods::Peer;
 
 /// The cluster's DNS address: that of the Service `kube-system/kube-dns`.
@@ -35,7 +42,7 @@ pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 pub(crate) struct Cluster {
     node: Arc<str>,
     network: Network,
-    index: Arc<Mutex<Index>>,
+    known: Arc<Mutex<Known>>,
     /// Says that other ports of the node may be wanted.
     published: watch::Sender<()>,
 }
@@ -43,29 +50,29 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Nothing is known yet.
     pub(crate) fn new(node: &str, network: Network) -> Self {
-        let index = Index::new();
+        let known = Known::default();
         network.update(|table| {
             table.services.set_place(Place {
                 node: node.to_owned(),
                 zone: None,
             });
-            table.policies = index.policies();
+            table.policies = known.index.policies();
         });
         Self {
             node: node.into(),
             network,
-            index: Arc::new(Mutex::new(index)),
+            known: Arc::new(Mutex::new(known)),
             published: watch::Sender::new(()),
         }
     }
 
     /// Follows the cluster, from when all that rules pods' connections has been read once, and for as long as the result is
-    /// kept. Ingresses are served at the node's `address`.
+    /// kept. Ingresses are served at the node's address, and at these ports if any are given.
     pub(crate) async fn follow(
         &self,
         client: &Client,
         recorder: &Recorder,
-        address: IpAddr,
+        (address, ports): (IpAddr, Ports),
     ) -> Following {
         let all = ListOptions::default;
         let namespaces = Informer::<Namespace>::start(client.of(), all());
@@ -77,21 +84,23 @@ impl Cluster {
         let services = Informer::<Service>::start(client.of(), all());
         let slices = Informer::<EndpointSlice>::start(client.of(), all());
         let mut following = Following::default();
-        let gateway = self.serve_names(&mut following);
+        let gateway = self.enter(&mut following);
         // What rules mean is known before whom they mean: pods that are many are judged once.
         let cluster = self.clone();
         let namespace = move |key: &Key, _: Option<&Namespace>, new: Option<&Namespace>| {
-            cluster.rules(|index| index.set_namespace(&key.name, new));
+            cluster.rules(|known| known.index.set_namespace(&key.name, new));
         };
         following.each(namespaces, namespace).await;
         let cluster = self.clone();
         let policy = move |key: &Key, _: Option<&NetworkPolicy>, new: Option<&NetworkPolicy>| {
-            cluster.rules(|index| index.set_policy(&key.namespace, &key.name, new));
+            cluster.rules(|known| known.index.set_policy(&key.namespace, &key.name, new));
         };
         following.each(policies, policy).await;
-        let cluster = self.clone();
+        let (cluster, events) = (self.clone(), recorder.clone());
         let pod = move |key: &Key, old: Option<&Peer>, new: Option<&Peer>| {
-            cluster.pod(key, old.map(|old| &old.pod), new.map(|new| &new.pod));
+            for (about, what) in cluster.pod(key, old, new) {
+                events.event(&about, EventType::Warning, "PortNotServed", what);
+            }
         };
         following.each(pods.clone(), pod).await;
         let cluster = self.clone();
@@ -112,7 +121,7 @@ impl Cluster {
             let entrance = Entrance::new(self.network.clone(), gateway);
             let reports = Reports {
                 node: self.node.to_string(),
-                client: client.clone(),
+                word: Word::new(NOT_SERVED, &self.node, client.clone(), nodes.clone()),
                 recorder: recorder.clone(),
                 services,
                 pods,
@@ -123,6 +132,7 @@ impl Cluster {
                 let setup = ingress::Setup {
                     node: self.node.to_string(),
                     address,
+                    ports,
                     client: client.clone(),
                     recorder: recorder.clone(),
                     entrance: entrance.clone(),
@@ -135,30 +145,31 @@ impl Cluster {
         following
     }
 
-    /// Takes up a pod of this node at its new address before anybody hears of that: its first connection is to be
-    /// judged by its rules.
-    pub(crate) fn own_pod(&self, pod: &Pod, address: Ipv4Addr) {
-        let mut pod = pod.clone();
-        let status = pod.status.get_or_insert_default();
-        status.pod_ip = Some(address.to_string());
-        let key = Key::of(&pod);
-        self.rules(|index| index.set_pod(&key.namespace, &key.name, Some(&pod)));
-    }
-
-    /// Gives the node itself an address among its pods, and serves names there: it is what the cluster's DNS address means
-    /// to this node's pods.
-    fn serve_names(&self, following: &mut Following) -> Option<PodNet> {
-        let net = match self.network.join(names::UID) {
-            Ok(net) => net,
+    /// Gives the node itself the first address among its pods'. The second is the DNS server's: rules that let that one in
+    /// are not about whoever comes by the node.
+    fn enter(&self, following: &mut Following) -> Option<PodNet> {
+        let joined = self.network.join(names::GATEWAY);
+        match joined.and_then(|gateway| Ok((gateway, self.network.join(names::UID)?))) {
+            Ok((gateway, server)) => {
+                let address = gateway.address();
+                self.network.update(|table| table.gateway = Some(address));
+                self.serve_names(server, following);
+                Some(gateway)
+            }
             Err(error) => {
                 tracing::error!(%error, "names and the node's ports cannot be served");
-                return None;
+                None
             }
-        };
+        }
+    }
+
+    /// Serves names: it is what the cluster's DNS address means to this node's pods.
+    fn serve_names(&self, net: PodNet, following: &mut Following) {
         let address = net.address();
         let (namespace, name) = names::SERVICE;
         // Policies know the server by what it is called on other clusters, where it is a pod.
-        self.rules(|index| index.set_pod(namespace, name, Some(&names::pod(address))));
+        let server = names::pod(address);
+        self.rules(|known| known.index.set_pod(namespace, name, Some(&server)));
         self.network.update(|table| {
             table.dns = Some(address);
             let service = Name {
@@ -168,29 +179,38 @@ impl Cluster {
             let slice = names::slice(&self.node, address);
             table.services.set_slice(&service, names::UID, Some(slice));
         });
-        let at = net.clone();
         following.0.spawn(async move {
-            if let Err(error) = network::dns::serve(at, names::resolvers()).await {
+            if let Err(error) = network::dns::serve(net, names::resolvers()).await {
                 tracing::error!(%error, "names cannot be served");
             }
         });
-        Some(net)
     }
 
-    fn pod(&self, key: &Key, old: Option<&Pod>, new: Option<&Pod>) {
-        // What this node's pods are called is known here first: see `own_pod`.
-        let early = |pod: &Pod| self.is_own(pod) && !has_address(pod);
-        let same = old.is_none_or(|old| new.is_some_and(|new| new.uid() == old.uid()));
-        if !(same && new.is_some_and(early)) {
-            self.rules(|index| index.set_pod(&key.namespace, &key.name, new));
-        }
-        let ports = |pod: Option<&Pod>| pod.map(facts::host_ports).unwrap_or_default();
-        let (before, after) = (ports(old), ports(new));
-        if before != after {
-            let set = |table: &mut Table| table.host_ports.set(&name(key), &after);
+    /// Takes up a pod. Returns what is to be said about those of this node.
+    fn pod(
+        &self,
+        key: &Key,
+        old: Option<&Peer>,
+        new: Option<&Peer>,
+    ) -> Option<(ObjectReference, String)> {
+        let ports = |peer: Option<&Peer>| peer.map(|peer| HostPorts::of(&peer.pod));
+        let (before, after) = (
+            ports(old).unwrap_or_default(),
+            ports(new).unwrap_or_default(),
+        );
+        let own = new.filter(|new| self.is_own(&new.pod) && after.foreign != before.foreign);
+        let said = own.filter(|_| !after.foreign.is_empty()).map(|new| {
+            let ports = after.foreign.join(", ");
+            let what = format!("node {} cannot serve {ports}: not its address", self.node);
+            (new.reference(), what)
+        });
+        self.rules(|known| known.told(key, new.map(|new| &new.pod)));
+        if before.served != after.served {
+            let set = |table: &mut Table| table.host_ports.set(&name(key), &after.served);
             self.network.update(set);
             self.published.send_replace(());
         }
+        said
     }
 
     fn is_own(&self, pod: &Pod) -> bool {
@@ -198,8 +218,8 @@ impl Cluster {
         node == Some(&*self.node)
     }
 
-    fn rules(&self, change: impl FnOnce(&mut Index) -> Changed) {
-        let changed = change(&mut self.index.lock());
+    fn rules(&self, change: impl FnOnce(&mut Known) -> Changed) {
+        let changed = change(&mut self.known.lock());
         for what in &changed.ignored {
             tracing::warn!(what, "a part of a NetworkPolicy has no effect");
         }
@@ -296,11 +316,6 @@ impl Following {
             }
         });
     }
-}
-
-fn has_address(pod: &Pod) -> bool {
-    let status = pod.status.as_ref();
-    status.is_some_and(|status| status.pod_ip.as_ref().is_some_and(|ip| !ip.is_empty()))
 }
 
 fn name(key: &Key) -> Name {

@@ -26,6 +26,7 @@
 
 pub mod pod;
 pub mod policies;
+mod ports;
 
 mod blocking;
 mod clock;
@@ -42,6 +43,7 @@ mod publish;
 mod remove;
 mod resources;
 mod volumes;
+mod word;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -93,6 +95,9 @@ pub struct Config {
     pub allow_host_path: bool,
     /// Whether pods may have `file://` images.
     pub allow_file_images: bool,
+    /// At which ports of its address the node serves Ingresses; where one is not given, the usual one, or what stands
+    /// for it where that may not be had.
+    pub ingress: api::ingress::Ports,
     /// How long pods have to end when the agent does.
     pub shutdown_grace: Duration,
     /// What time it is.
@@ -205,7 +210,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     let cluster = Cluster::new(&config.node_name, network.clone());
     // No pod has a network, and no link is taken, before it is known who may talk to whom.
     let _cluster = tokio::select! {
-        following = cluster.follow(&client, &recorder, config.address) => following,
+        following = cluster.follow(&client, &recorder, (config.address, config.ingress)) => following,
         () = shutdown.cancelled() => return Ok(()),
     };
     let counters = Arc::<metrics::Counters>::default();

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use client::{Client, EventType, Informer, Key, Patch, Recorder};
-use k8s_openapi::api::core::v1::{Node, Service};
+use client::{EventType, Informer, Key, Recorder};
+use k8s_openapi::api::core::v1::Service;
 use network::Protocol;
 use network::entrance::{At, Claimant, Entrance, Ports};
 use network::services::Name;
-use serde_json::json;
 use tokio::sync::watch;
 
 use crate::cluster::Peer;
+use crate::word::Word;
 
 /// How long after a port could not be had it is tried again, at first and at last.
 const RETRY: Duration = Duration::from_secs(1);
@@ -20,27 +20,27 @@ const RETRY_AT_LAST: Duration = Duration::from_secs(30);
 
 /// Which of a node's ports it cannot serve, as `TCP 192.0.2.1:80,UDP 192.0.2.1:53`: those who give Services their status read
 /// it.
-const NOT_SERVED: &str = "carob.dev/ports-not-served";
+pub(crate) const NOT_SERVED: &str = "carob.dev/ports-not-served";
 
 /// Where what has to be said about a port goes.
 pub(crate) struct Reports {
     pub(crate) node: String,
-    pub(crate) client: Client,
+    /// What the Node says of [`NOT_SERVED`].
+    pub(crate) word: Word,
     pub(crate) recorder: Recorder,
     pub(crate) services: Informer<Service>,
     pub(crate) pods: Informer<Peer>,
 }
 
-/// Listens at the ports that are wanted, and at others whenever that has `changed`. It never returns: drop it.
+/// Listens at the ports that are wanted, and at others whenever that, or the Node, has `changed`. It never returns: drop
+/// it.
 pub(crate) async fn publish(
     entrance: Entrance,
     mut changed: watch::Receiver<()>,
-    reports: Reports,
+    mut reports: Reports,
 ) {
     let mut ports = Ports::new(entrance.clone());
     let mut failing = BTreeMap::<At, io::ErrorKind>::new();
-    // What an agent before this one could not serve may be served now.
-    let mut told = None::<String>;
     let mut pause = RETRY;
     loop {
         changed.borrow_and_update();
@@ -57,10 +57,8 @@ pub(crate) async fn publish(
             .map(|(at, error)| (*at, error.kind()))
             .collect();
         let text = text(failing.keys());
-        if told.as_ref() != Some(&text) && reports.tell(&text).await {
-            told = Some(text.clone());
-        }
-        let moved = if failing.is_empty() && told == Some(text) {
+        let told = reports.word.say(&text).await;
+        let moved = if failing.is_empty() && told {
             pause = RETRY;
             changed.changed().await
         } else {
@@ -86,18 +84,6 @@ fn word((protocol, at): &At) -> String {
 }
 
 impl Reports {
-    /// Writes into the Node what is not served; whether that came to be.
-    async fn tell(&self, text: &str) -> bool {
-        let value = Some(text).filter(|text| !text.is_empty());
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {NOT_SERVED: value}}}));
-        let nodes = self.client.of::<Node>();
-        let told = nodes.patch("", &self.node, &patch, None).await;
-        if let Err(error) = &told {
-            tracing::warn!(%error, "the node's ports could not be reported");
-        }
-        told.is_ok()
-    }
-
     fn failed(&self, at: At, claimant: &Claimant, error: &io::Error) {
         let message = format!("node {} cannot serve {}: {error}", self.node, word(&at));
         tracing::warn!(?claimant, "{message}");

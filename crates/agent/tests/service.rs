@@ -128,6 +128,7 @@ async fn logs_are_for_servers() {
         taints: Vec::new(),
         allow_host_path: false,
         allow_file_images: true,
+        ingress: api::ingress::Ports::default(),
         shutdown_grace: Duration::from_secs(1),
         clock: Clock::Wall,
     };

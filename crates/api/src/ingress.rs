@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+use serde::Serialize;
 
 /// The controller that an IngressClass names whose Ingresses the nodes serve.
 pub const CONTROLLER: &str = "carob.dev/ingress";
-/// Says of an IngressClass that it is for Ingresses that name none.
+/// Says of an IngressClass that new Ingresses which name none get it.
 pub const IS_DEFAULT: &str = "ingressclass.kubernetes.io/is-default-class";
 /// How Ingresses named their class before they had a field for it.
-const ELDER: &str = "kubernetes.io/ingress.class";
+pub const ELDER: &str = "kubernetes.io/ingress.class";
 /// At which of its ports a Node serves Ingresses: `http=80,https=443`. Absent where it does not.
 pub const PORTS: &str = "carob.dev/ingress-ports";
 
@@ -18,41 +19,34 @@ pub const PORTS: &str = "carob.dev/ingress-ports";
 pub struct Classes {
     /// Whether each is ours.
     ours: BTreeMap<String, bool>,
-    /// Ingresses without a class are ours.
-    default: bool,
 }
 
 impl Classes {
     /// What these classes come to.
     pub fn new<'a>(classes: impl IntoIterator<Item = &'a IngressClass>) -> Self {
-        let mut all = Self::default();
-        for class in classes {
+        let class = |class: &IngressClass| {
             let spec = class.spec.as_ref();
             let ours = spec.and_then(|spec| spec.controller.as_deref()) == Some(CONTROLLER);
-            let annotations = class.metadata.annotations.as_ref();
-            let default = annotations.and_then(|all| all.get(IS_DEFAULT));
-            all.default |= ours && default.is_some_and(|value| value == "true");
-            let name = class.metadata.name.clone().unwrap_or_default();
-            all.ours.insert(name, ours);
+            (class.metadata.name.clone().unwrap_or_default(), ours)
+        };
+        Self {
+            ours: classes.into_iter().map(class).collect(),
         }
-        all
     }
 
-    /// Whether the nodes serve an Ingress.
+    /// Whether the nodes serve an Ingress. One without a class was made while there was no default one, and is
+    /// nobody's.
     pub fn takes(&self, ingress: &Ingress) -> bool {
         let spec = ingress.spec.as_ref();
         let field = spec.and_then(|spec| spec.ingress_class_name.as_ref());
         let annotations = ingress.metadata.annotations.as_ref();
         let class = field.or_else(|| annotations?.get(ELDER));
-        match class {
-            Some(class) => self.ours.get(class).copied().unwrap_or(false),
-            None => self.default,
-        }
+        class.and_then(|class| self.ours.get(class)) == Some(&true)
     }
 }
 
 /// Where a node serves Ingresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Ports {
     /// In the clear.
     pub http: Option<u16>,
@@ -101,34 +95,32 @@ mod tests {
 
     use super::*;
 
-    fn class(name: &str, controller: &str, default: &str) -> IngressClass {
-        let object = json!({"metadata": {"name": name, "annotations": {IS_DEFAULT: default}},
-            "spec": {"controller": controller}});
+    fn class(name: &str, controller: &str) -> IngressClass {
+        let object = json!({"metadata": {"name": name}, "spec": {"controller": controller}});
         serde_json::from_value(object).expect("a class")
     }
 
     #[test]
     fn whose_an_ingress_is() {
-        let ours = || class("carob", CONTROLLER, "true");
-        let plain = || class("plain", CONTROLLER, "false");
-        let other = || class("nginx", "k8s.io/ingress-nginx", "true");
-        let all = vec![ours(), plain(), other()];
+        let classes = Classes::new(&[
+            class("carob", CONTROLLER),
+            class("plain", CONTROLLER),
+            class("nginx", "k8s.io/ingress-nginx"),
+        ]);
         let named = |class: &str| json!({"spec": {"ingressClassName": class}});
         let elder = |class: &str| json!({"metadata": {"annotations": {ELDER: class}}});
-        for (classes, ingress, due) in [
-            (all.clone(), named("carob"), true),
-            (all.clone(), named("plain"), true),
-            (all.clone(), named("nginx"), false),
-            (all.clone(), named("gone"), false),
-            (all.clone(), elder("plain"), true),
-            (all.clone(), elder("nginx"), false),
-            (all.clone(), json!({}), true),
-            (vec![plain(), other()], json!({}), false),
-            (Vec::new(), json!({}), false),
+        for (ingress, due) in [
+            (named("carob"), true),
+            (named("plain"), true),
+            (named("nginx"), false),
+            (named("gone"), false),
+            (elder("plain"), true),
+            (elder("nginx"), false),
+            (json!({}), false),
         ] {
             let text = ingress.to_string();
             let read = |value: Value| serde_json::from_value::<Ingress>(value).expect("an Ingress");
-            assert_eq!(Classes::new(&classes).takes(&read(ingress)), due, "{text}");
+            assert_eq!(classes.takes(&read(ingress)), due, "{text}");
         }
     }
 

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,10 @@ use crate::{ApiServer, health, mount, registry, respond};
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long open requests have to end once the server stops.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How long a client is silent before it is asked whether it is still there, how often it is asked again, and after how
+/// many questions without an answer it is gone.
+const STILL_THERE: (Duration, Duration, u32) =
+    (Duration::from_secs(30), Duration::from_secs(10), 3);
 
 /// What a request's connection is: who speaks, and when it ends.
 #[derive(Clone)]
@@ -114,7 +119,7 @@ impl ApiServer {
                     }
                     () = revoked => {
                         debug!(%peer, "the user is revoked");
-                        // Streams that left the connection for another protocol hear of it by this.
+                        // Requests that are still being answered hear of it by this.
                         open.cancel();
                     }
                 }
@@ -168,6 +173,15 @@ impl ApiServer {
     }
 }
 
+/// Has the system ask the other end of a silent connection whether it is there.
+fn ask_if_still_there(stream: &TcpStream) -> rustix::io::Result<()> {
+    let (silent, again, times) = STILL_THERE;
+    sockopt::set_tcp_keepidle(stream, silent)?;
+    sockopt::set_tcp_keepintvl(stream, again)?;
+    sockopt::set_tcp_keepcnt(stream, times)?;
+    sockopt::set_socket_keepalive(stream, true)
+}
+
 /// HTTP/1.1 and HTTP/2 by what the client speaks.
 fn builder() -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -199,6 +213,8 @@ impl ApiServer {
     ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Connection)> {
         // Requests and events are small and each is waited for.
         let _ = stream.set_nodelay(true);
+        // A watch, or a connection into a pod, may be silent for hours: its client may vanish without a word.
+        let _ = ask_if_still_there(&stream);
         let local =
             stream.local_addr().is_ok_and(|own| own.ip() == peer.ip()) || peer.ip().is_loopback();
         let stream = tokio::select! {
@@ -236,7 +252,10 @@ impl ApiServer {
     }
 
     /// Waits until the connection's user is revoked; for ever where it has none.
-    fn until_revoked(&self, connection: &Connection) -> impl Future<Output = ()> + use<> {
+    pub(crate) fn until_revoked(
+        &self,
+        connection: &Connection,
+    ) -> impl Future<Output = ()> + use<> {
         // One who is nobody already is refused at each request.
         let user = connection.user.clone();
         let user = user.filter(|_| !connection.identity.is_anonymous());
@@ -247,5 +266,27 @@ impl ApiServer {
                 None => std::future::pending().await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn silent_clients_are_asked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (_client, (stream, _)) = (client.unwrap(), accepted.unwrap());
+        assert!(!sockopt::socket_keepalive(&stream).unwrap());
+        ask_if_still_there(&stream).unwrap();
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        let asked = (
+            sockopt::tcp_keepidle(&stream).unwrap(),
+            sockopt::tcp_keepintvl(&stream).unwrap(),
+            sockopt::tcp_keepcnt(&stream).unwrap(),
+        );
+        assert_eq!(asked, STILL_THERE);
     }
 }

@@ -1,12 +1,16 @@
 //! Users with certificates of their own: made, known by their groups, and nobody once they are revoked.
 
+mod agent;
 mod server;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::PODS;
 use bytes::Bytes;
+use client::channels::{self, Channels};
 use client::https::HttpsTransport;
+use client::kubeconfig::{Context, Credentials};
 use client::tls::Identity;
 use client::users::{self, NewUser};
 use client::{Client, ListOptions, Transport};
@@ -15,6 +19,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 use server::{Server, call};
 use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 /// A new user, as the administrator makes one.
 async fn add(server: &Server, name: &str, groups: &[&str]) -> Result<Identity, client::Error> {
@@ -124,6 +130,67 @@ async fn revoking_ends_what_is_open_and_outlives_the_name() {
     let frame = unharmed.frame().await.expect("a frame").expect("an event");
     let text = String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap();
     assert!(text.contains("\"seen\""), "{text}");
+    stop.cancel();
+}
+
+/// What goes through the streams of a user's own certificate.
+fn context(url: &str, identity: &Identity) -> Context {
+    Context {
+        name: "t".to_owned(),
+        server: url.to_owned(),
+        ca_pem: identity.ca_pem.clone(),
+        credentials: Credentials::Certificate {
+            cert_pem: identity.cert_pem.clone(),
+            key_pem: identity.key_pem.clone(),
+        },
+        namespace: "default".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoking_ends_connections_that_left_http() {
+    let server = Server::start().await;
+    let (url, stop) = server.listen().await;
+    let agent = agent::pod(&server).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    agent
+        .ports
+        .lock()
+        .insert(80, listener.local_addr().unwrap());
+    let identity = add(&server, "jane", &["system:masters"]).await.unwrap();
+    let jane = context(&url, &identity);
+    let path = format!("{PODS}/p/portforward?ports=80");
+    let forward = async |context: &Context| {
+        let opened = Channels::open_as(context, &path, "v4.channel.k8s.io").await;
+        let (pod, _) = listener.accept().await.unwrap();
+        (opened.unwrap(), pod)
+    };
+    let (mut forwarded, mut pod) = forward(&jane).await;
+    let other = add(&server, "other", &["system:masters"]).await.unwrap();
+    let (mut unharmed, mut others_pod) = forward(&context(&url, &other)).await;
+    let path = format!("{PODS}/p/attach?stdin=true&stderr=true");
+    let mut attached = Channels::open(&jane, &path).await.unwrap();
+    attached.send(channels::STDIN, b"typed").await.unwrap();
+    let echoed = attached.next().await.unwrap().unwrap();
+    assert_eq!(echoed, (channels::STDERR, "typed".into()));
+
+    let path = "/carob/v1/users/jane";
+    server
+        .call("DELETE", path, "", Value::Null)
+        .await
+        .expect(200);
+    let end = tokio::time::timeout(Duration::from_secs(10), async {
+        for open in [&mut forwarded, &mut attached] {
+            while let Ok(Some(_)) = open.next().await {}
+        }
+        // The pod hears of it too.
+        while !matches!(pod.read(&mut [0; 64]).await, Ok(0) | Err(_)) {}
+    });
+    end.await.expect("what a revoked user has open ends");
+    unharmed.send(0, b"still here").await.unwrap();
+    let mut text = [0; 10];
+    others_pod.read_exact(&mut text).await.unwrap();
+    assert_eq!(&text, b"still here");
     stop.cancel();
 }
 

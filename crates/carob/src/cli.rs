@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use serde::{Deserialize, Serialize};
 
 use crate::{commands, local, logging, server, version, worker};
 
@@ -75,6 +76,40 @@ pub(crate) struct LogArgs {
     /// Levels, such as `info,store=debug`
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
+}
+
+/// At which ports of their addresses nodes serve Ingresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub(crate) struct IngressArgs {
+    /// Serve Ingresses in the clear here [default: 80, or 8080 where that may not be had]
+    #[arg(long = "ingress-http", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) http: Option<u16>,
+    /// Serve Ingresses by TLS here [default: 443, or 8443 where that may not be had]
+    #[arg(long = "ingress-https", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) https: Option<u16>,
+}
+
+impl IngressArgs {
+    /// The same flags for another process of the node.
+    pub(crate) fn flags(self) -> Vec<String> {
+        let given = [
+            ("--ingress-http", self.http),
+            ("--ingress-https", self.https),
+        ];
+        let given = given
+            .into_iter()
+            .filter_map(|(flag, port)| Some((flag, port?)));
+        given
+            .flat_map(|(flag, port)| [flag.to_owned(), port.to_string()])
+            .collect()
+    }
+
+    pub(crate) fn ports(self) -> api::ingress::Ports {
+        api::ingress::Ports {
+            http: self.http,
+            https: self.https,
+        }
+    }
 }
 
 /// `IP:PORT`, or an IP alone with port 0.

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::LogArgs;
+use crate::cli::{IngressArgs, LogArgs};
 use crate::local::layout::{make_private_dir, read_json, write_json, write_private};
 use crate::local::process::Role as Daemon;
 use crate::{daemon, joining};
@@ -51,6 +51,8 @@ pub(crate) struct Args {
     /// How long pods have to end when the agent is told to
     #[arg(long, default_value = "5s", value_parser = crate::commands::token::parse_duration)]
     shutdown_grace: Duration,
+    #[command(flatten)]
+    ingress: IngressArgs,
     /// Let pods use `file://` images and `hostPath` volumes on this node
     #[arg(long)]
     allow_host_files: bool,
@@ -107,6 +109,7 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
         taints: args.node_taint,
         allow_host_path: args.allow_host_files,
         allow_file_images: args.allow_host_files,
+        ingress: args.ingress.ports(),
         shutdown_grace: args.shutdown_grace,
         clock: agent::Clock::Wall,
     };

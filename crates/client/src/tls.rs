@@ -6,7 +6,8 @@
 
 mod verifier;
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
 use rcgen::{CertificateParams, DnType, KeyPair, SanType};
 use rustls::{
@@ -17,7 +18,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use verifier::{OfServers, Pinned};
+use verifier::{Anybody, OfServers, Pinned};
 
 /// The organisation that every server's certificate carries.
 pub const SERVERS: &str = "system:carob:servers";
@@ -178,6 +179,23 @@ pub fn pinned_config(ca_digest: [u8; 32]) -> Result<ClientConfig, Error> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth())
+}
+
+/// For a client that talks to pods. Who a pod is, its certificate says to nobody: as in Kubernetes it is not looked at, and
+/// the way to the pod is secured by the cluster itself.
+///
+/// # Errors
+/// Only if rustls lacks its own defaults.
+pub fn trusting_anybody() -> Result<Arc<ClientConfig>, rustls::Error> {
+    static CONFIG: LazyLock<Result<Arc<ClientConfig>, rustls::Error>> = LazyLock::new(|| {
+        let verifier = Arc::new(Anybody(provider()));
+        let config = builder()?
+            .dangerous()
+            .with_custom_certificate_verifier(verifier)
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    });
+    CONFIG.clone()
 }
 
 /// A new private key with a certificate request that proves its possession.

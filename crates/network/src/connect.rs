@@ -9,14 +9,18 @@ use tokio::time::Instant;
 
 use crate::link::Open;
 use crate::node::Pod;
+use crate::policy::Policies;
 use crate::ports::Bound;
 use crate::services::Backends;
-use crate::stream::{Arrival, Stream};
+use crate::stream::{Arrival, Place, Stream};
 use crate::table::{Meaning, Road};
 use crate::{Protocol, SocketError, outside};
 
 type Attempt =
     std::pin::Pin<Box<dyn Future<Output = Result<Stream, SocketError>> + Send + 'static>>;
+
+/// A pod of this node that is connected to, the rules to be passed, and where.
+type Nearby = (Arc<Pod>, Policies, SocketAddrV4);
 
 /// A connection that is being made.
 pub struct Connecting {
@@ -28,6 +32,8 @@ pub struct Connecting {
     service: Option<Arc<Backends>>,
     /// The way to the first of them, where that is not on this node.
     away: Option<Attempt>,
+    /// Where it is held back at the first of them.
+    place: Place,
     failed: SocketError,
 }
 
@@ -62,6 +68,7 @@ impl Connecting {
             to,
             service,
             away: None,
+            place: None,
             failed,
         }
     }
@@ -76,7 +83,7 @@ impl Connecting {
             let tried = match &mut self.away {
                 Some(away) => away.as_mut().poll(cx),
                 None => match self.set_out(to) {
-                    Ok(Some((server, to))) => self.meet(&server, to, cx),
+                    Ok(Some((server, policies, to))) => self.meet(&server, policies, to, cx),
                     Ok(None) => continue,
                     Err(error) => Poll::Ready(Err(error)),
                 },
@@ -92,6 +99,7 @@ impl Connecting {
                 Poll::Ready(Err(error)) => {
                     self.failed = error;
                     self.away = None;
+                    self.place = None;
                     self.to.pop_front();
                 }
             }
@@ -99,10 +107,11 @@ impl Connecting {
         Poll::Ready(Err(self.failed))
     }
 
-    /// The pod of this node that has the address; none where the way there is longer, and begun.
-    fn set_out(&mut self, to: SocketAddr) -> Result<Option<(Arc<Pod>, SocketAddrV4)>, SocketError> {
+    /// The pod of this node that has the address, and the rules to be passed; none where the way there is longer, and
+    /// begun.
+    fn set_out(&mut self, to: SocketAddr) -> Result<Option<Nearby>, SocketError> {
         match to {
-            SocketAddr::V4(to) => Ok(self.set_out_to(to)?.map(|server| (server, to))),
+            SocketAddr::V4(to) => self.set_out_to(to),
             SocketAddr::V6(_) => self.leave(to).map(|()| None),
         }
     }
@@ -117,41 +126,48 @@ impl Connecting {
         if !open || self.bound.is_loopback() || !outside::is_possible(to.ip()) {
             return Err(SocketError::Unreachable);
         }
-        if !policies
-            .egress(client.address, to, Protocol::Tcp)
-            .is_allowed()
-        {
-            return Err(SocketError::Refused);
-        }
         let (near, far) = self.bound.to_elsewhere(self.asked, to);
-        self.away = Some(Box::pin(outside::connect(near, far, to)));
+        self.is_let_out(&policies, to)?;
+        let pod = client.clone();
+        self.away = Some(Box::pin(async move {
+            outside::connect(&pod, near, far, to).await
+        }));
         Ok(())
     }
 
-    fn set_out_to(&mut self, to: SocketAddrV4) -> Result<Option<Arc<Pod>>, SocketError> {
+    /// Asked once the connection is known to whoever ends what new rules forbid, and before anybody else hears of it.
+    fn is_let_out(&self, policies: &Policies, to: SocketAddr) -> Result<(), SocketError> {
+        let from = self.bound.pod().address;
+        let allowed = policies.egress(from, to, Protocol::Tcp).is_allowed();
+        allowed.then_some(()).ok_or(SocketError::Refused)
+    }
+
+    fn set_out_to(&mut self, to: SocketAddrV4) -> Result<Option<Nearby>, SocketError> {
         let client = self.bound.pod();
         // A Service's loopback address is the node's, where a pod's own word for it is the pod's.
         let own = match self.service {
             Some(_) => *to.ip() == client.address,
             None => client.own(*to.ip()),
         };
+        if !own && self.bound.address().ip().is_loopback() {
+            // To others its address would be one of their own.
+            return Err(SocketError::Unreachable);
+        }
         let (road, policies) = {
             let table = client.table();
             (table.road(*to.ip()), table.policies.clone())
         };
-        // Both sides' rules are asked before anybody hears of the connection.
-        let tcp = Protocol::Tcp;
-        if !own && !policies.egress(client.address, to, tcp).is_allowed() {
-            return Err(SocketError::Refused);
-        }
         if own || client.is_near(*to.ip()) {
             let server = client.at(*to.ip()).ok_or(SocketError::Unreachable)?;
-            let enters = own || policies.ingress(client.address, to, tcp).is_allowed();
-            return enters.then_some(Some(server)).ok_or(SocketError::Refused);
+            return Ok(Some((server, policies, to)));
         }
         let (near, far) = self.bound.to_elsewhere(self.asked, to.into());
+        self.is_let_out(&policies, to.into())?;
         self.away = Some(match (road, client.links()) {
-            (Road::Outside, _) => Box::pin(outside::connect(near, far, to.into())),
+            (Road::Outside, _) => {
+                let pod = client.clone();
+                Box::pin(async move { outside::connect(&pod, near, far, to.into()).await })
+            }
             (Road::Link(peer), Some(links)) => {
                 let (links, open) = (links.clone(), self.open(to));
                 Box::pin(async move { links.open(&peer, open, far).await.map(|()| near) })
@@ -163,7 +179,7 @@ impl Connecting {
 
     fn open(&self, to: SocketAddrV4) -> Open {
         Open {
-            from: self.bound.source_for(*to.ip()),
+            from: self.bound.source_away(),
             to,
             pod: self.bound.pod().uid.clone(),
         }
@@ -171,10 +187,11 @@ impl Connecting {
 
     /// Meets a pod of this node.
     fn meet(
-        &self,
+        &mut self,
         server: &Arc<Pod>,
+        policies: Policies,
         to: SocketAddrV4,
-        cx: &Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<Stream, SocketError>> {
         let from = self.bound.source_for(*to.ip());
         let asked = match self.bound.family().inner(self.asked) {
@@ -186,14 +203,17 @@ impl Connecting {
             true => SocketAddrV4::new(*from.ip(), at.port()),
             false => at,
         };
-        let arrival = Arrival {
+        let mut arrival = Arrival {
             from,
             asked: named(asked),
             to: named(to),
             bound: Some(&self.bound),
-            judged: true,
+            policies: Some(policies),
+            place: self.place.take(),
         };
-        arrival.meet(server, cx)
+        let met = arrival.meet(server, cx);
+        self.place = arrival.place;
+        met
     }
 }
 

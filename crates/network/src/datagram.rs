@@ -16,7 +16,7 @@ use crate::budget::Budget;
 use crate::link::Packet;
 use crate::node::{Pod, PodNet};
 use crate::outside;
-use crate::policy::Policies;
+use crate::policy::{Direction, Policies};
 use crate::ports::Bound;
 use crate::table::{Meaning, Road};
 use crate::wakers::Wakers;
@@ -59,8 +59,23 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    fn may_pass(&self, other: SocketAddrV4, allowed: bool) -> bool {
-        self.known.lock().may_pass(other, allowed, Instant::now())
+    /// Whether a datagram of a pod's own socket at `at` may go to somebody or come from there.
+    fn may_pass(
+        &self,
+        policies: &Policies,
+        at: SocketAddrV4,
+        other: SocketAddrV4,
+        direction: Direction,
+    ) -> bool {
+        let allows = |direction| {
+            let verdict = match direction {
+                Direction::Egress => policies.egress(*at.ip(), other, Protocol::Udp),
+                Direction::Ingress => policies.ingress(*other.ip(), at, Protocol::Udp),
+            };
+            verdict.is_allowed()
+        };
+        let mut known = self.known.lock();
+        known.may_pass(other, direction, Instant::now(), allows)
     }
 
     fn deliver(&self, datagram: Datagram) {
@@ -140,8 +155,12 @@ impl Datagrams {
             return self.leave(&bytes, to.into());
         }
         if !own {
-            let may = policies.egress(pod.address, to, Protocol::Udp).is_allowed();
-            if !self.inbox.may_pass(to, may) {
+            if from.ip().is_loopback() {
+                // To others its address would be one of their own.
+                return Err(SocketError::Unreachable);
+            }
+            let may = self.inbox.may_pass(&policies, from, to, Direction::Egress);
+            if !may {
                 // What is not let out is lost, as any datagram may be.
                 return Ok(());
             }
@@ -251,8 +270,7 @@ impl Pod {
         };
         let at = SocketAddrV4::new(self.address, to.port());
         let own = self.own(*from.ip());
-        let allowed = own || policies.ingress(*from.ip(), at, Protocol::Udp).is_allowed();
-        if own || inbox.may_pass(from, allowed) {
+        if own || inbox.may_pass(policies, at, from, Direction::Ingress) {
             let from = family.outer(from);
             inbox.deliver(Datagram { bytes, from });
         }

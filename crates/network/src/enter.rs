@@ -52,32 +52,33 @@ impl Network {
         let node = {
             let table = self.table();
             let node = table.policies.node_of(*to.ip());
-            node.filter(|ip| !ip.is_loopback()).or(table.dns)
+            node.filter(|ip| !ip.is_loopback()).or(table.gateway)
         };
-        let arrival = Arrival {
+        let mut arrival = Arrival {
             from: self.own_address(node.unwrap_or(self.cidr().first())),
             asked: to,
             to,
             bound: None,
-            judged: false,
+            policies: None,
+            place: None,
         };
         poll_fn(|cx| arrival.meet(&pod, cx)).await
     }
 
-    /// [`reach`](Self::reach), but waits for somebody to listen: for a pod that has just been started, and will.
+    /// Waits for somebody to listen at a port of a pod's address: for a pod that has just been started, and will.
     ///
     /// # Errors
     /// [`SocketError::Unreachable`] where the address is no pod's of this node.
-    pub async fn reach_once_listening(&self, to: SocketAddrV4) -> Result<Stream, SocketError> {
+    pub async fn listening(&self, to: SocketAddrV4) -> Result<(), SocketError> {
         let pod = self.pod_at(*to.ip()).ok_or(SocketError::Unreachable)?;
         loop {
             let mut listened = pin!(pod.listened.notified());
             // Before looking: somebody may begin to listen in between.
             listened.as_mut().enable();
-            match self.reach(to).await {
-                Err(SocketError::Refused) => listened.await,
-                met => return met,
+            if pod.ports.lock().backlog(to).is_some() {
+                return Ok(());
             }
+            listened.await;
         }
     }
 }
@@ -86,12 +87,13 @@ async fn enter_by(family: Family, pod: &Arc<Pod>, port: u16) -> Result<Stream, S
     let loopback = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     let bound = Bound::new(pod, Protocol::Tcp, family.outer(loopback(0)))?;
     let bound = Arc::new(bound);
-    let arrival = Arrival {
+    let mut arrival = Arrival {
         from: bound.source_for(Ipv4Addr::LOCALHOST),
         asked: loopback(port),
         to: loopback(port),
         bound: Some(&bound),
-        judged: false,
+        policies: None,
+        place: None,
     };
     poll_fn(|cx| arrival.meet(pod, cx)).await
 }

@@ -9,7 +9,7 @@ mod ports;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,8 +60,8 @@ enum Way {
 }
 
 impl Way {
-    fn choose(backends: &Arc<Backends>, client: SocketAddrV4) -> Self {
-        let order = backends.choose(Origin::Outside, *client.ip(), Instant::now());
+    fn choose(backends: &Arc<Backends>, origin: Origin, client: SocketAddrV4) -> Self {
+        let order = backends.choose(origin, *client.ip(), Instant::now());
         Self::Service(order, Arc::clone(backends))
     }
 
@@ -95,8 +95,6 @@ impl Entrance {
             Ok(SocketAddr::V4(client)) => client,
             _ => return,
         };
-        // Guests' writes are not to wait for more of them.
-        let _ = socket.set_nodelay(true);
         match tokio::time::timeout(WITHIN, self.connect(client, at)).await {
             Ok(Ok(stream)) => outside::carry(stream, socket).await,
             // As if nobody listened here.
@@ -116,7 +114,7 @@ impl Entrance {
         let way = match self.network.table().published(Protocol::Tcp, at) {
             None => return Err(SocketError::Refused),
             Some(Published::Pod(to)) => Way::Pod(to),
-            Some(Published::Service(backends)) => Way::choose(backends, client),
+            Some(Published::Service(backends)) => Way::choose(backends, Origin::Outside, client),
         };
         self.set_out(client, Some(at), way).await
     }
@@ -135,7 +133,9 @@ impl Entrance {
         let way = {
             let table = self.network.table();
             let backends = table.services.named(service, port);
-            Way::choose(backends.ok_or(Unreached::NoEndpoints)?, client)
+            let backends = backends.ok_or(Unreached::NoEndpoints)?;
+            // Traffic policies are about addresses and ports for the outside, which were not asked for.
+            Way::choose(backends, Origin::InsideByOutside, client)
         };
         if way.is_empty() {
             return Err(Unreached::NoEndpoints);
@@ -156,7 +156,7 @@ impl Entrance {
         };
         let mut failed = SocketError::Refused;
         for to in order {
-            match self.reach(client, at.unwrap_or(to), to).await {
+            match self.reach(client, at, to).await {
                 Ok(stream) => {
                     if let Some(service) = service {
                         service.met(*client.ip(), to, Instant::now());
@@ -172,17 +172,17 @@ impl Entrance {
     async fn reach(
         &self,
         client: SocketAddrV4,
-        at: SocketAddrV4,
+        at: Option<SocketAddrV4>,
         to: SocketAddrV4,
     ) -> Result<Stream, SocketError> {
         let from = self.source(client);
         if self.network.cidr().contains(*to.ip()) {
-            return self.meet(client, from, to).await;
+            return self.meet(from, to, self.rules(client, at)).await;
         }
         let road = self.network.table().road(*to.ip());
-        let (near, far) = between(self.gateway.pod(), (from, at), (to, from));
+        let (near, far) = between(self.gateway.pod(), (from, at.unwrap_or(to)), (to, from));
         match (road, self.links()) {
-            (Road::Outside, _) => outside::connect(near, far, to.into()).await,
+            (Road::Outside, _) => outside::connect(self.gateway.pod(), near, far, to.into()).await,
             (Road::Link(peer), Some(links)) => {
                 let pod = OUTSIDE.to_owned();
                 links.open(&peer, Open { from, to, pod }, far).await?;
@@ -195,25 +195,21 @@ impl Entrance {
     /// Meets a pod of this node.
     async fn meet(
         &self,
-        client: SocketAddrV4,
         from: SocketAddrV4,
         to: SocketAddrV4,
+        policies: Option<Policies>,
     ) -> Result<Stream, SocketError> {
         let server = self
             .network
             .pod_at(*to.ip())
             .ok_or(SocketError::Unreachable)?;
-        // A pod cannot shut out its own node: NetworkPolicy's words.
-        let judged = !self.is_own(*client.ip());
-        if judged && !self.policies().lets_in(from, to) {
-            return Err(SocketError::Refused);
-        }
-        let arrival = Arrival {
+        let mut arrival = Arrival {
             from,
             asked: to,
             to,
             bound: None,
-            judged,
+            policies,
+            place: None,
         };
         std::future::poll_fn(|cx| arrival.meet(&server, cx)).await
     }
@@ -226,21 +222,16 @@ impl Entrance {
         }
     }
 
-    fn is_own(&self, client: Ipv4Addr) -> bool {
-        client.is_loopback() || self.network.table().own_addresses().contains(&client)
-    }
-
-    fn policies(&self) -> Policies {
-        self.network.table().policies.clone()
+    /// The rules that a client of a port, or of an Ingress, must pass here. A pod cannot shut out its own node:
+    /// NetworkPolicy's words. To an Ingress the node's pods, too, come from the node's address, by its own sockets.
+    fn rules(&self, client: SocketAddrV4, at: Option<SocketAddrV4>) -> Option<Policies> {
+        let table = self.network.table();
+        let is_nodes = at.is_some() && table.own_addresses().contains(client.ip());
+        let exempt = client.ip().is_loopback() || is_nodes;
+        (!exempt).then(|| table.policies.clone())
     }
 
     fn links(&self) -> Option<&Links> {
         self.gateway.pod().links()
-    }
-}
-
-impl Policies {
-    fn lets_in(&self, from: SocketAddrV4, to: SocketAddrV4) -> bool {
-        self.ingress(*from.ip(), to, Protocol::Tcp).is_allowed()
     }
 }

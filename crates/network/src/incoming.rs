@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use crate::link::{Accept, OUTSIDE, Open, Packet};
 use crate::policy::{Direction, Policies};
 use crate::stream::{Arrival, Stream};
-use crate::{Family, Network, Protocol, SocketError};
+use crate::{Family, Network, SocketError};
 
 /// How long a pod that nobody here has heard of may take to be heard of before its connections are refused.
 const HEARD_WITHIN: Duration = Duration::from_secs(1);
@@ -59,16 +59,17 @@ impl Accept for Network {
         if !is_hosts && policies.isolates(*to.ip(), Direction::Ingress) {
             // Rules name pods by what is known of them; one that is not known yet could be anybody.
             let known = open.pod == OUTSIDE || policies.know(client, &open.pod, HEARD_WITHIN).await;
-            if !known || !policies.ingress(client, to, Protocol::Tcp).is_allowed() {
+            if !known {
                 return Err(SocketError::Refused);
             }
         }
-        let arrival = Arrival {
+        let mut arrival = Arrival {
             from,
             asked: to,
             to,
             bound: None,
-            judged: !is_hosts,
+            policies: Some(policies).filter(|_| !is_hosts),
+            place: None,
         };
         std::future::poll_fn(|cx| arrival.meet(&server, cx)).await
     }

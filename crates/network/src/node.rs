@@ -176,6 +176,8 @@ pub(crate) struct Pod {
     pub(crate) listened: Notify,
     /// Room for sockets of the node that carry the pod's datagrams outside.
     pub(crate) outside: Semaphore,
+    /// Room for its streams to the outside.
+    pub(crate) outside_streams: Arc<Semaphore>,
     node: Arc<Node>,
 }
 
@@ -312,6 +314,7 @@ impl Network {
             waiting: Budget::new(MOST_WAITING),
             listened: Notify::new(),
             outside: Semaphore::new(datagram::nat::MOST),
+            outside_streams: Arc::new(Semaphore::new(crate::outside::MOST_STREAMS)),
             node: self.0.clone(),
         });
         pods.by_address.insert(address, Arc::downgrade(&pod));

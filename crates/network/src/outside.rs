@@ -1,18 +1,30 @@
 //! Connections to what is no pod, by sockets of the operating system.
 
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use bytes::BytesMut;
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::timeout;
 
 use crate::SocketError;
+use crate::node::Pod;
 use crate::pipe::{Broken, Reader, Writer};
 use crate::stream::{BUFFER, Stream};
 
 /// How much is read from the operating system at once.
 const CHUNK: usize = 64 << 10;
+
+/// How many streams one pod has to the outside at a time: each holds a file descriptor of the node.
+pub(crate) const MOST_STREAMS: usize = 2_048;
+/// After how long a silence the other end is asked whether it is still there.
+const STILL_THERE: Duration = Duration::from_secs(60);
+/// How long the other end may take to read what a pod wrote before it went.
+const LINGER: Duration = Duration::from_secs(60);
 
 /// Whether an address can be one machine's out there, as it is said by somebody who has none of the node's links: not
 /// several machines' at once, and none that has a meaning on one link or within one machine alone.
@@ -25,15 +37,22 @@ pub(crate) fn is_possible(address: IpAddr) -> bool {
 }
 
 /// Connects a pod's stream to an address outside. The other end sees the node's address.
+///
+/// # Errors
+/// [`SocketError::PortsExhausted`] where the pod has too many already, else what the system says.
 pub(crate) async fn connect(
+    pod: &Pod,
     near: Stream,
     far: Stream,
     to: SocketAddr,
 ) -> Result<Stream, SocketError> {
+    let room = pod.outside_streams.clone().try_acquire_owned();
+    let room = room.map_err(|_| SocketError::PortsExhausted)?;
     let socket = TcpStream::connect(to).await.map_err(|e| reason(&e))?;
-    // Guests' writes are not to wait for more of them.
-    let _ = socket.set_nodelay(true);
-    tokio::spawn(carry(far, socket));
+    tokio::spawn(async move {
+        carry(far, socket).await;
+        drop(room);
+    });
     Ok(near)
 }
 
@@ -48,18 +67,30 @@ fn reason(error: &std::io::Error) -> SocketError {
 
 /// Moves bytes between a pod's stream and a socket until both directions have ended, or one is reset.
 pub(crate) async fn carry(far: Stream, socket: TcpStream) {
+    // Guests' writes are not to wait for more of them, and who vanished without a word is not waited for without end.
+    let _ = socket.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(&socket, true);
+    let _ = sockopt::set_tcp_keepidle(&socket, STILL_THERE);
     let (mut input, mut output) = socket.into_split();
     let (reader, writer, _port) = far.into_parts();
-    let broken = {
+    let ended = {
         let out = send(&reader, &mut output);
         let back = receive(&mut input, &writer);
         tokio::pin!(out, back);
         tokio::select! {
-            ended = &mut out => ended.is_err() || back.await.is_err(),
-            ended = &mut back => ended.is_err() || out.await.is_err(),
+            ended = &mut out => match ended {
+                Ok(()) => unread_is_fine(back.await),
+                broken => broken,
+            },
+            ended = &mut back => match ended {
+                Ok(()) => out.await,
+                // Nobody at the pod reads any more, and mostly nobody writes: what is written yet gets some time.
+                Err(Broken::Closed) => timeout(LINGER, out).await.unwrap_or(Err(Broken::Reset)),
+                broken => broken,
+            },
         }
     };
-    if broken {
+    if ended.is_err() {
         reader.reset();
         writer.reset();
         // Where it fails the other end sees an end in order, which is all that can be done.
@@ -67,6 +98,14 @@ pub(crate) async fn carry(far: Stream, socket: TcpStream) {
         // Dropped, it would say first that it ends in order.
         output.forget();
     }
+}
+
+/// That the pod does not read to the end is its own affair.
+fn unread_is_fine(ended: Result<(), Broken>) -> Result<(), Broken> {
+    ended.or_else(|broken| match broken {
+        Broken::Closed => Ok(()),
+        Broken::Reset => Err(broken),
+    })
 }
 
 /// What the pod writes, to the outside.
@@ -79,14 +118,18 @@ async fn send(reader: &Reader, output: &mut OwnedWriteHalf) -> Result<(), Broken
     Ok(())
 }
 
-/// What comes from the outside, to the pod.
+/// What comes from the outside, to the pod. [`Broken::Closed`] as soon as that reads no more, also where nothing comes.
 async fn receive(input: &mut OwnedReadHalf, writer: &Writer) -> Result<(), Broken> {
     let mut buffer = BytesMut::new();
     loop {
-        let room = std::future::poll_fn(|cx| writer.poll_room(cx)).await?;
+        let room = poll_fn(|cx| writer.poll_room(cx)).await?;
         buffer.reserve(CHUNK.min(BUFFER));
         let mut part = (&mut *input).take(room.min(CHUNK) as u64);
-        match part.read_buf(&mut buffer).await {
+        let read = tokio::select! {
+            read = part.read_buf(&mut buffer) => read,
+            broken = poll_fn(|cx| writer.poll_broken(cx)) => return Err(broken),
+        };
+        match read {
             Ok(0) => {
                 writer.close();
                 return Ok(());

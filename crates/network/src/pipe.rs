@@ -209,10 +209,9 @@ impl Writer {
         }
     }
 
-    /// True once the reader has taken everything that was written, or is gone.
-    pub fn is_drained(&self) -> bool {
-        let state = self.0.state.lock();
-        state.chunks.is_empty() || state.read_closed
+    /// What the bytes that wait here count against, beside the pipe's own capacity.
+    pub(crate) fn budget(&self) -> Option<Budget> {
+        self.0.budget.clone()
     }
 }
 

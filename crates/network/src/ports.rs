@@ -177,6 +177,14 @@ impl Bound {
         SocketAddrV4::new(ip, self.address.port())
     }
 
+    /// The address that traffic which leaves the pod comes from, also to what has a loopback address outside of it.
+    pub(crate) fn source_away(&self) -> SocketAddrV4 {
+        match self.address.ip().is_unspecified() {
+            true => SocketAddrV4::new(self.pod.address, self.address.port()),
+            false => self.address,
+        }
+    }
+
     pub(crate) fn accept_streams(&self, backlog: &Arc<Backlog>) {
         self.hand_to(Taker::Streams(Arc::downgrade(backlog)));
         self.pod.listened.notify_waiters();

@@ -2,16 +2,20 @@
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use crate::budget::Budget;
 use crate::connect::Connecting;
 use crate::node::{Pod, PodNet};
 use crate::passing::Pass;
 use crate::pipe::{Reader, Writer, pipe_within};
+use crate::policy::Policies;
 use crate::ports::Bound;
 use crate::wakers::Wakers;
 use crate::{Family, Protocol, SocketError};
@@ -30,6 +34,9 @@ const OVERHEAD: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Backlog {
     waiting: Mutex<Waiting>,
+    /// Who is held back, one woken for each connection that is accepted: all at once would hardly all find room, and queue
+    /// again.
+    held_back: Arc<Notify>,
     /// The listening pod.
     pod: Arc<Pod>,
 }
@@ -59,7 +66,6 @@ struct Waiting {
     streams: VecDeque<Stream>,
     most: usize,
     acceptors: Wakers,
-    connectors: Wakers,
     closed: bool,
 }
 
@@ -79,6 +85,7 @@ impl Listener {
                 most: most.clamp(1, MOST_WAITING),
                 ..Waiting::default()
             }),
+            held_back: Arc::default(),
             pod: bound.pod().clone(),
         });
         bound.accept_streams(&backlog);
@@ -96,7 +103,7 @@ impl Listener {
         let stream = waiting.streams.pop_front();
         if stream.is_some() {
             self.backlog.release(1);
-            waiting.connectors.wake();
+            self.backlog.held_back.notify_one();
         }
         stream
     }
@@ -127,7 +134,7 @@ impl Drop for Listener {
         let streams = {
             let mut waiting = self.backlog.waiting.lock();
             waiting.closed = true;
-            waiting.connectors.wake();
+            self.backlog.held_back.notify_waiters();
             std::mem::take(&mut waiting.streams)
         };
         self.backlog.release(streams.len());
@@ -189,35 +196,80 @@ pub(crate) struct Arrival<'a> {
     pub(crate) to: SocketAddrV4,
     /// Where the client is of this node, too: what its port is taken by.
     pub(crate) bound: Option<&'a Arc<Bound>>,
-    /// The pods' rules let it pass, and end it when they no longer do. The node's own connections are not asked for.
-    pub(crate) judged: bool,
+    /// The rules that it must pass, and that end it when they change; none for what a node's own connections are.
+    pub(crate) policies: Option<Policies>,
+    /// Where it is held back until there is room.
+    pub(crate) place: Place,
 }
+
+/// A place in the queue of those who are held back at a backlog.
+pub(crate) type Place = Option<Pin<Box<OwnedNotified>>>;
 
 impl Arrival<'_> {
     /// Hands the connection to whoever listens. Pending while the listener's backlog is full.
     ///
     /// # Errors
-    /// [`SocketError::Refused`] where nobody listens.
+    /// [`SocketError::Refused`] where nobody listens, or the rules say no.
     pub(crate) fn meet(
+        &mut self,
+        server: &Arc<Pod>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Stream, SocketError>> {
+        loop {
+            if let Some(place) = &mut self.place {
+                ready!(place.as_mut().poll(cx));
+                self.place = None;
+            }
+            let Some(backlog) = server.ports.lock().backlog(self.family(), self.to) else {
+                return Poll::Ready(Err(SocketError::Refused));
+            };
+            let mut waiting = backlog.waiting.lock();
+            if waiting.closed {
+                return Poll::Ready(Err(SocketError::Refused));
+            }
+            if !backlog.is_full(&waiting) {
+                return Poll::Ready(self.enter(server, &backlog, &mut waiting));
+            }
+            // Who is shut out is told at once.
+            if !self.is_allowed(server) {
+                return Poll::Ready(Err(SocketError::Refused));
+            }
+            // Taken while the backlog cannot change: what is accepted later is told to it.
+            self.place = Some(Box::pin(backlog.held_back.clone().notified_owned()));
+        }
+    }
+
+    fn enter(
         &self,
         server: &Arc<Pod>,
-        cx: &Context<'_>,
-    ) -> Poll<Result<Stream, SocketError>> {
-        let Some(backlog) = server.ports.lock().backlog(self.family(), self.to) else {
-            return Poll::Ready(Err(SocketError::Refused));
-        };
-        let mut waiting = backlog.waiting.lock();
-        if waiting.closed {
-            return Poll::Ready(Err(SocketError::Refused));
-        }
-        if backlog.is_full(&waiting) {
-            waiting.connectors.register(cx);
-            return Poll::Pending;
-        }
+        backlog: &Backlog,
+        waiting: &mut Waiting,
+    ) -> Result<Stream, SocketError> {
         let (near, far) = self.ends(server);
-        backlog.push(&mut waiting, far);
+        // By now it is known to whoever ends what new rules forbid: no change of them is missed.
+        if !self.is_allowed(server) {
+            return Err(SocketError::Refused);
+        }
+        backlog.push(waiting, far);
         waiting.acceptors.wake();
-        Poll::Ready(Ok(near))
+        Ok(near)
+    }
+
+    /// The rules that apply: none between a pod and itself.
+    fn rules(&self, server: &Arc<Pod>) -> Option<&Policies> {
+        let client = self.bound.map(|bound| bound.pod());
+        let own = client.is_some_and(|client| Arc::ptr_eq(client, server));
+        self.policies.as_ref().filter(|_| !own)
+    }
+
+    fn is_allowed(&self, server: &Arc<Pod>) -> bool {
+        let Some(policies) = self.rules(server) else {
+            return true;
+        };
+        let (from, tcp) = (*self.from.ip(), Protocol::Tcp);
+        // What another node's pods may send that node has asked.
+        let leaves = self.bound.is_none() || policies.egress(from, self.to, tcp).is_allowed();
+        leaves && policies.ingress(from, self.to, tcp).is_allowed()
     }
 
     /// The sockets' family: whoever comes from elsewhere has IPv4's.
@@ -232,8 +284,7 @@ impl Arrival<'_> {
         let sent = client.unwrap_or(server).budget.clone();
         let (mut near, mut far) = ends((from, asked), (to, from), (sent, server.budget.clone()));
         near.port.bound = self.bound.cloned();
-        let own = client.is_some_and(|client| Arc::ptr_eq(client, server));
-        if self.judged && !own {
+        if self.rules(server).is_some() {
             let between = (*self.from.ip(), self.to.into());
             near.port.pass = client.map(|client| near.enter(client, between));
             far.port.pass = Some(near.enter(server, between));
@@ -259,7 +310,7 @@ impl Bound {
     ) -> (Stream, Stream) {
         let pod = self.pod();
         let local = match to {
-            SocketAddr::V4(to) => self.source_for(*to.ip()).into(),
+            SocketAddr::V4(_) => self.source_away().into(),
             // The pod has no address that somebody there could know.
             SocketAddr::V6(_) => self.address(),
         };

@@ -22,6 +22,8 @@ pub struct Table {
     pub names: Names,
     /// The address at which this node's pods find the cluster's DNS server.
     pub dns: Option<Ipv4Addr>,
+    /// The node's own address among its pods'.
+    pub gateway: Option<Ipv4Addr>,
     /// The ports of nodes that lead to ports of pods.
     pub host_ports: HostPorts,
     /// The nodes.
@@ -72,6 +74,7 @@ impl Table {
             services: Services::new(place),
             names: Names::default(),
             dns: None,
+            gateway: None,
             host_ports: HostPorts::default(),
             nodes: Nodes::default(),
             policies: Policies::default(),

@@ -76,6 +76,21 @@ async fn which_listener_is_reached() {
 }
 
 #[tokio::test]
+async fn the_node_has_a_place_among_its_pods() {
+    let (network, pod) = pod();
+    let gateway = network.join("gateway").unwrap().address();
+    network.update(|table| {
+        table.gateway = Some(gateway);
+        // Rules are about the DNS server, and not about the node.
+        table.dns = Some(Ipv4Addr::new(10, 128, 0, 9));
+    });
+    let listener = listen(&pod, Ipv4Addr::UNSPECIFIED, 8);
+    let at = SocketAddrV4::new(pod.address(), 8080);
+    let _near = network.reach(at).await.unwrap();
+    assert_eq!(*listener.accept().await.remote().ip(), gateway);
+}
+
+#[tokio::test]
 async fn no_policy_is_asked() {
     let (network, pod) = pod();
     let listener = listen(&pod, Ipv4Addr::UNSPECIFIED, 8);

@@ -118,6 +118,27 @@ async fn streams_end_as_they_do_there() {
 }
 
 #[tokio::test]
+async fn what_the_pod_has_left_ends_though_nothing_comes_from_there() {
+    let own = own_address();
+    let outside = TcpListener::bind((own, 0)).await.unwrap();
+    let at = SocketAddrV4::new(own, outside.local_addr().unwrap().port());
+    let network = network();
+    network.update(|table| table.outside = true);
+    let client = network.join("uid").unwrap();
+    let near = client.connect(at).await.unwrap();
+    let (mut far, _) = outside.accept().await.unwrap();
+    near.writer.write(Bytes::from_static(b"bye")).unwrap();
+    drop(near);
+    let mut heard = Vec::new();
+    far.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"bye");
+    // It says nothing and closes nothing, and the node's socket is gone all the same: the system says so.
+    while far.write_all(b"anybody?").await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn datagrams_are_answered_by_whom_they_were_sent_to() {
     let (network, server, stranger) = (network(), server().await, server().await);
     let to = server.local_addr().unwrap();

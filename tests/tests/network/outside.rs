@@ -163,6 +163,11 @@ pub(crate) fn ingress(cluster: &Cluster) -> Outcome {
         port = ingress[0]["ports"][0]["port"].to_string();
         Ok(ingress.as_array().is_some_and(|all| all.len() == 3))
     })?;
+    let class = &cluster.get("ingresses/shop")?["spec"]["ingressClassName"];
+    check(class == "carob", class)?;
+    let status = cluster.status()?;
+    let told = &status["nodes"][0]["ingress"]["http"];
+    check(told.to_string() == port, &status)?;
     let ask = |address: &str, host: &str, path: &str| -> Result<String, Failed> {
         let mut stream = TcpStream::connect(format!("{address}:{port}"))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;

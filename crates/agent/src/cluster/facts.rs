@@ -1,14 +1,15 @@
 //! What connections need to know of Services, slices and nodes.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
-use network::entrance::At;
+use network::names;
 use network::nodes::Node;
 use network::services::{Endpoint, Name, Service, ServicePort, Slice};
-use network::{Protocol, names};
+
+use crate::ports::protocol;
 
 /// Which Service a slice is of.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -66,15 +67,6 @@ fn port(port: &core::ServicePort) -> Option<ServicePort> {
             .and_then(|number| u16::try_from(number).ok())
             .filter(|number| *number != 0),
     })
-}
-
-/// What carries it. SCTP has no carrier.
-fn protocol(name: Option<&str>) -> Option<Protocol> {
-    match name.unwrap_or("TCP") {
-        "TCP" => Some(Protocol::Tcp),
-        "UDP" => Some(Protocol::Udp),
-        _ => None,
-    }
 }
 
 /// A Service as its name sees it.
@@ -175,37 +167,6 @@ fn endpoint(of: &discovery::Endpoint) -> Endpoint {
     }
 }
 
-/// The ports of a pod's node that lead to the pod's own, as long as it has an address and has not ended.
-pub(super) fn host_ports(pod: &core::Pod) -> Vec<(At, SocketAddrV4)> {
-    let status = pod.status.as_ref();
-    let address = |ip: Option<&String>| ip.and_then(|ip| ip.parse::<Ipv4Addr>().ok());
-    let own = address(status.and_then(|s| s.pod_ip.as_ref()));
-    let node = address(status.and_then(|s| s.host_ip.as_ref()));
-    let phase = status.and_then(|s| s.phase.as_deref());
-    let (Some(own), Some(node), false) = (own, node, matches!(phase, Some("Succeeded" | "Failed")))
-    else {
-        return Vec::new();
-    };
-    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
-    let ports = containers.flat_map(|container| container.ports.iter().flatten());
-    let published = ports.filter_map(|port| {
-        let host = u16::try_from(port.host_port?)
-            .ok()
-            .filter(|number| *number != 0)?;
-        let inside = u16::try_from(port.container_port).ok()?;
-        let ip = match port.host_ip.as_deref() {
-            None | Some("" | "0.0.0.0") => node,
-            Some(ip) => ip.parse().ok()?,
-        };
-        let protocol = protocol(port.protocol.as_deref())?;
-        Some((
-            (protocol, SocketAddrV4::new(ip, host)),
-            SocketAddrV4::new(own, inside),
-        ))
-    });
-    published.collect()
-}
-
 /// A node.
 pub(super) fn node(object: &core::Node) -> Node {
     let status = object.status.as_ref();
@@ -236,6 +197,7 @@ pub(super) fn zone(object: &core::Node) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use network::Protocol;
     use serde_json::{Value, json};
 
     use super::*;
@@ -276,33 +238,6 @@ mod tests {
         assert_eq!(service(&headless).map(|s| s.cluster), Some(Vec::new()));
         let alias = of(json!({"spec": {"type": "ExternalName", "externalName": "x.dev"}}));
         assert_eq!(service(&alias), None);
-    }
-
-    #[test]
-    fn ports_of_nodes_that_lead_to_pods() {
-        let pod = |status: Value| -> core::Pod {
-            of(json!({"spec": {"containers": [{"name": "a", "ports": [
-                {"containerPort": 80, "hostPort": 8080}, {"containerPort": 81},
-                {"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "192.0.2.9"}]}]}, "status": status}))
-        };
-        let running = json!({"podIP": "10.128.0.5", "hostIP": "192.0.2.1", "phase": "Running"});
-        let found: Vec<_> = host_ports(&pod(running))
-            .iter()
-            .map(|((protocol, at), to)| format!("{protocol:?} {at} {to}"))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                "Tcp 192.0.2.1:8080 10.128.0.5:80",
-                "Udp 192.0.2.9:53 10.128.0.5:53"
-            ]
-        );
-        for none in [
-            json!({"hostIP": "192.0.2.1", "phase": "Pending"}),
-            json!({"podIP": "10.128.0.5", "hostIP": "192.0.2.1", "phase": "Failed"}),
-        ] {
-            assert_eq!(host_ports(&pod(none)), []);
-        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use network::Protocol;
 use network::dns::PORT;
@@ -12,6 +12,8 @@ use network::services::{Endpoint, Slice};
 pub(super) const SERVICE: (&str, &str) = ("kube-system", "kube-dns");
 /// What the server is known by in the network; no pod's uid and no slice's name is like it.
 pub(super) const UID: &str = "kube-dns";
+/// What the node's own place in the network is known by.
+pub(super) const GATEWAY: &str = "gateway";
 
 /// Where a host's resolvers are written down: resolv.conf(5).
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -28,7 +30,8 @@ pub(super) fn pod(address: Ipv4Addr) -> Pod {
             labels: Some([label].into()),
             ..ObjectMeta::default()
         },
-        spec: None,
+        // What has none is no peer.
+        spec: Some(PodSpec::default()),
         status: Some(PodStatus {
             pod_ip: Some(address.to_string()),
             ..PodStatus::default()
@@ -73,7 +76,53 @@ fn parse(text: &str) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV4;
+
+    use k8s_openapi::api::core::v1::Namespace;
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::policies::Index;
+
+    fn of<T: serde::de::DeserializeOwned>(object: Value) -> T {
+        serde_json::from_value(object).expect("an object")
+    }
+
+    /// The rule that everybody writes beside one that denies the rest.
+    #[test]
+    fn pods_that_may_ask_for_names_alone() {
+        const WEB: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 9);
+        const DNS: Ipv4Addr = Ipv4Addr::new(10, 128, 0, 2);
+        let mut index = Index::new();
+        let label = json!({"kubernetes.io/metadata.name": "kube-system"});
+        let system: Namespace = of(json!({"metadata": {"name": "kube-system", "labels": label}}));
+        let web: Pod = of(
+            json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u"},
+            "spec": {"containers": []}, "status": {"podIP": WEB}}),
+        );
+        let policy: NetworkPolicy = of(json!({"metadata": {"name": "names"}, "spec": {
+            "podSelector": {}, "policyTypes": ["Egress"], "egress": [{
+                "to": [{"namespaceSelector": {"matchLabels": label}, "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}],
+                "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}]}}));
+        let _ = index.set_namespace("kube-system", Some(&system));
+        let _ = index.set_pod("shop", "web", Some(&web));
+        let _ = index.set_policy("shop", "names", Some(&policy));
+        let (namespace, name) = SERVICE;
+        let _ = index.set_pod(namespace, name, Some(&pod(DNS)));
+        for (to, port, due) in [
+            (DNS, 53, true),
+            (DNS, 54, false),
+            ([10, 128, 0, 1].into(), 53, false),
+        ] {
+            for protocol in [Protocol::Udp, Protocol::Tcp] {
+                let verdict = index
+                    .policies()
+                    .judge(WEB, SocketAddrV4::new(to, port), protocol);
+                assert_eq!(verdict.is_allowed(), due, "{protocol:?} {to}:{port}");
+            }
+        }
+    }
 
     #[test]
     fn a_hosts_resolvers() {

@@ -56,6 +56,7 @@ impl From<Pod> for Peer {
             status: Some(PodStatus {
                 phase: status.phase,
                 host_ip: status.host_ip,
+                host_ips: status.host_ips,
                 pod_ip: status.pod_ip,
                 pod_ips: status.pod_ips,
                 ..PodStatus::default()

@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use runtime::Running;
 use tokio_util::sync::CancellationToken;
 
+use super::probe::Room;
 use super::stdin::Input;
+use crate::cluster::OwnPod;
 use crate::image::Ready;
 use crate::logs::Log;
 use crate::pod::{Observed, PodView as _};
@@ -29,12 +31,16 @@ pub(super) struct Cell {
     pub(super) saving: tokio::sync::Mutex<bool>,
     /// Held while the API is told, for the same reason.
     pub(super) telling: tokio::sync::Mutex<()>,
+    /// Room for its probes.
+    pub(super) probes: Room,
 }
 
 pub(super) struct State {
     pub(super) pod: Arc<Pod>,
     pub(super) observed: Observed,
     pub(super) net: Option<PodNet>,
+    /// What the pod is to policies, as long as it has a network.
+    pub(super) own: Option<OwnPod>,
     pub(super) volumes: BTreeMap<String, Made>,
     pub(super) modules: BTreeMap<String, Ready>,
     pub(super) running: BTreeMap<String, Running>,
@@ -64,7 +70,7 @@ impl Cell {
         key: Key,
         dir: PathBuf,
         observed: Observed,
-        net: Option<PodNet>,
+        (net, own): (Option<PodNet>, Option<OwnPod>),
     ) -> Self {
         let (reported, reported_in) = (pod.status.clone(), version(&pod));
         Self {
@@ -75,6 +81,7 @@ impl Cell {
                 pod,
                 observed,
                 net,
+                own,
                 volumes: BTreeMap::new(),
                 modules: BTreeMap::new(),
                 running: BTreeMap::new(),
@@ -90,6 +97,7 @@ impl Cell {
             }),
             saving: tokio::sync::Mutex::default(),
             telling: tokio::sync::Mutex::default(),
+            probes: Room::of_pod(),
         }
     }
 

@@ -28,7 +28,7 @@ use k8s_openapi::api::core::v1::Pod;
 use network::Network;
 use parking_lot::RwLock;
 use runtime::Runtime;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -75,7 +75,7 @@ struct Inner {
     /// Something came to rest: who waits for all looks again.
     rested: Notify,
     /// Room for probes that are being made.
-    probes: Semaphore,
+    probes: probe::Room,
 }
 
 #[derive(Default)]
@@ -97,7 +97,7 @@ impl Driver {
             queue,
             cells: RwLock::default(),
             rested: Notify::new(),
-            probes: Semaphore::new(probe::MOST),
+            probes: probe::Room::of_node(),
         }))
     }
 
@@ -243,12 +243,15 @@ impl Driver {
             // Its address is not to be had any more (the node has another range now).
             observed.sandbox = pod::Sandbox::Absent;
         }
+        // The API may not have heard of its address.
+        let cluster = &self.0.tools.cluster;
+        let own = net.as_ref().map(|net| cluster.own_pod(pod, net.address()));
         Cell::new(
             pod.clone(),
             key,
             self.0.tools.dir.join(pod.uid()),
             observed,
-            net,
+            (net, own),
         )
     }
 

@@ -172,9 +172,12 @@ async fn prepare_sandbox(driver: &Driver, cell: &Arc<Cell>) {
     match joined {
         Ok(net) => {
             let pod = Arc::clone(&cell.state.lock().pod);
-            driver.0.tools.cluster.own_pod(&pod, net.address());
+            let own = driver.0.tools.cluster.own_pod(&pod, net.address());
             let ip = net.address().into();
-            cell.state.lock().net = Some(net);
+            {
+                let mut state = cell.state.lock();
+                (state.net, state.own) = (Some(net), Some(own));
+            }
             driver.learned(cell, Observation::SandboxReady(ip)).await;
         }
         Err(why) => {
@@ -335,7 +338,7 @@ async fn release(driver: &Driver, cell: &Arc<Cell>) {
     );
     {
         let mut state = cell.state.lock();
-        state.net = None;
+        (state.net, state.own) = (None, None);
         state.volumes.clear();
         state.modules.clear();
         state.logs.clear();

@@ -12,10 +12,20 @@ use super::proxy::Proxy;
 use super::serve::{Door, listen};
 
 /// The ports that are tried in the clear and by TLS: the first that is free, and for this process, is served.
-pub(super) type Tries = [[u16; 2]; 2];
+pub(super) type Tries = [Vec<u16>; 2];
 
-/// Those of HTTP, and for processes that may not have these the ones that stand for them everywhere.
-pub(super) const USUAL: Tries = [[80, 8080], [443, 8443]];
+/// The ports given, else those of HTTP, and for processes that may not have these the ones that stand for them
+/// everywhere.
+pub(super) fn tries(given: Ports) -> Tries {
+    let tries = |given: Option<u16>, usual: [u16; 2]| match given {
+        Some(port) => vec![port],
+        None => usual.into(),
+    };
+    [
+        tries(given.http, [80, 8080]),
+        tries(given.https, [443, 8443]),
+    ]
+}
 
 /// What is open.
 pub(super) struct Doors {
@@ -64,7 +74,7 @@ impl Doors {
         let mut failed = Vec::new();
         for (at, tls) in [None, Some(self.tls.clone())].into_iter().enumerate() {
             if self.open[at].is_none() {
-                match self.try_ports(self.tries[at], tls) {
+                match self.try_ports(&self.tries[at], tls) {
                     Ok(open) => self.open[at] = Some(open),
                     Err(why) => failed.push(why),
                 }
@@ -83,9 +93,9 @@ impl Doors {
         }
     }
 
-    fn try_ports(&self, ports: [u16; 2], tls: Option<Arc<ServerConfig>>) -> Result<Open, String> {
+    fn try_ports(&self, ports: &[u16], tls: Option<Arc<ServerConfig>>) -> Result<Open, String> {
         let mut failed = Vec::new();
-        for port in ports {
+        for &port in ports {
             let at = SocketAddrV4::new(self.at, port);
             let listener = match listen(at) {
                 Ok(listener) => listener,

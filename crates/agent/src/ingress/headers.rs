@@ -51,10 +51,20 @@ pub(super) fn host(request: &request::Parts) -> Result<HeaderValue, &'static str
     }
 }
 
-/// What a request asks to go over to, if it does.
+/// What a request asks to go over to, if it does and may: WebSockets. Other protocols would carry further requests that
+/// no rule is asked about and that say of themselves whom they are from. Who asks for them is answered as if he had not.
 pub(super) fn upgrade(request: &request::Parts) -> Option<HeaderValue> {
     let asked = request.version == Version::HTTP_11 && names(&request.headers, "upgrade");
-    request.headers.get(UPGRADE).filter(|_| asked).cloned()
+    let mut all = request.headers.get_all(UPGRADE).iter();
+    match (all.next(), all.next()) {
+        (Some(to), None) if asked && is_websocket(to) => Some(to.clone()),
+        _ => None,
+    }
+}
+
+/// Whether this is the one protocol that connections go over to.
+pub(super) fn is_websocket(to: &HeaderValue) -> bool {
+    to.as_bytes().eq_ignore_ascii_case(b"websocket")
 }
 
 /// Whether `Connection` names something.
@@ -244,6 +254,34 @@ mod tests {
                 ][..],
                 true,
             ),
+            (
+                Version::HTTP_11,
+                &[("connection", "upgrade"), ("upgrade", "WebSocket")],
+                true,
+            ),
+            (
+                Version::HTTP_11,
+                &[
+                    ("connection", "upgrade, http2-settings"),
+                    ("upgrade", "h2c"),
+                    ("http2-settings", "AAMAAABkAARAAAAAAAIAAAAA"),
+                ],
+                false,
+            ),
+            (
+                Version::HTTP_11,
+                &[("connection", "upgrade"), ("upgrade", "websocket, h2c")],
+                false,
+            ),
+            (
+                Version::HTTP_11,
+                &[
+                    ("connection", "upgrade"),
+                    ("upgrade", "websocket"),
+                    ("upgrade", "h2c"),
+                ],
+                false,
+            ),
             (Version::HTTP_11, &[("upgrade", "websocket")], false),
             (Version::HTTP_11, &[("connection", "upgrade")], false),
             (
@@ -256,7 +294,11 @@ mod tests {
             assert_eq!(asked.is_some(), due, "{version:?} {lines:?}");
         }
         let asked = parts(
-            &[("host", "x"), ("connection", "upgrade"), ("upgrade", "a")],
+            &[
+                ("host", "x"),
+                ("connection", "upgrade"),
+                ("upgrade", "websocket"),
+            ],
             "/",
             Version::HTTP_11,
         );
@@ -269,7 +311,7 @@ mod tests {
         let sent = onward(asked, HeaderValue::from_static("x"), client, to);
         assert_eq!(
             (&sent.headers["connection"], &sent.headers["upgrade"]),
-            (&"upgrade".parse().unwrap(), &"a".parse().unwrap())
+            (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap())
         );
     }
 }

@@ -25,18 +25,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::ingress::{PORTS, Ports};
-use client::{Client, EventType, Informer, Key, ListOptions, Object, Patch, Recorder};
+use client::{Client, EventType, Informer, Key, ListOptions, Object, Recorder};
 use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use network::entrance::Entrance;
-use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
 use certificates::{Certificates, Found};
-use doors::{Doors, Tries, USUAL};
+use doors::{Doors, tries};
 use proxy::{Limits, Proxy};
 use rules::Compiled;
+
+use crate::word::Word;
 
 /// How long after something could not be done it is tried again, at first and at last.
 const RETRY: Duration = Duration::from_secs(1);
@@ -48,6 +49,8 @@ pub(crate) struct Setup {
     pub(crate) node: String,
     /// The node's address.
     pub(crate) address: Ipv4Addr,
+    /// At which ports; where one is not given the usual ones are tried.
+    pub(crate) ports: Ports,
     /// The way to the API.
     pub(crate) client: Client,
     /// Where events go.
@@ -60,10 +63,6 @@ pub(crate) struct Setup {
 
 /// Serves Ingresses. It never returns: drop it.
 pub(crate) async fn follow(setup: Setup) {
-    follow_at(setup, USUAL).await;
-}
-
-async fn follow_at(setup: Setup, tries: Tries) {
     let certificates = match Certificates::new() {
         Ok(certificates) => Arc::new(certificates),
         Err(error) => return tracing::error!(%error, "Ingresses cannot be served"),
@@ -75,9 +74,15 @@ async fn follow_at(setup: Setup, tries: Tries) {
     let proxy = Proxy::new(Arc::new(setup.entrance.clone()), Limits::default());
     let proxy = Arc::new(proxy);
     let following = Following {
+        word: Word::new(
+            PORTS,
+            &setup.node,
+            setup.client.clone(),
+            setup.nodes.clone(),
+        ),
         ingresses: Informer::start(setup.client.of(), ListOptions::default()),
         classes: Informer::start(setup.client.of(), ListOptions::default()),
-        doors: Doors::new(setup.address, tries, proxy.clone(), tls),
+        doors: Doors::new(setup.address, tries(setup.ports), proxy.clone(), tls),
         secrets: BTreeMap::new(),
         changed: Arc::default(),
         said: BTreeSet::new(),
@@ -102,6 +107,8 @@ struct Following {
     certificates: Arc<Certificates>,
     proxy: Arc<Proxy>,
     doors: Doors,
+    /// At which ports the Node says that it serves.
+    word: Word,
     /// The events that there were; they are not told again while their reason lasts.
     said: BTreeSet<Said>,
 }
@@ -142,16 +149,15 @@ impl Following {
             Followed::new(self.ingresses.clone(), self.changed.clone()),
             Followed::new(self.classes.clone(), self.changed.clone()),
         );
-        let mut told = self.told();
+        let changed = self.changed.clone();
+        let _node = self.word.follow(move || changed.notify_one());
         let mut pause = RETRY;
         loop {
             let opened = self.bring_up().await;
-            let ports = self.doors.ports();
-            if told != ports && self.tell(ports).await {
-                told = ports;
-            }
+            let ports = self.doors.ports().to_string();
+            let told = self.word.say(&ports).await;
             let changed = self.changed.clone();
-            if opened && told == ports {
+            if opened && told {
                 pause = RETRY;
                 changed.notified().await;
             } else {
@@ -223,29 +229,6 @@ impl Following {
             }
         }
         self.said = said;
-    }
-
-    /// What the Node says of its ports.
-    fn told(&self) -> Ports {
-        let node = self
-            .setup
-            .nodes
-            .get(&Key::new("", self.setup.node.as_str()));
-        let annotations = node.and_then(|node| node.metadata.annotations.clone());
-        let text = annotations.and_then(|all| all.get(PORTS).cloned());
-        Ports::parse(text.as_deref().unwrap_or_default())
-    }
-
-    /// Writes into the Node at which ports it serves; whether that came to be.
-    async fn tell(&self, ports: Ports) -> bool {
-        let value = Some(ports.to_string()).filter(|text| !text.is_empty());
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {PORTS: value}}}));
-        let nodes = self.setup.client.of::<Node>();
-        let told = nodes.patch("", &self.setup.node, &patch, None).await;
-        if let Err(error) = &told {
-            tracing::warn!(%error, "the node's ports for Ingresses could not be reported");
-        }
-        told.is_ok()
     }
 }
 

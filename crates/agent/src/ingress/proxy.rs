@@ -234,7 +234,7 @@ impl Proxy {
 /// What moves the bytes of a connection to a pod; the connection ends with it.
 type Driver = AbortOnDropHandle<()>;
 
-/// Both sides go over to another protocol, which is carried until one of them ends.
+/// Both sides go over to WebSockets, which are carried until one of them ends.
 fn switch(
     mut answer: Response<Incoming>,
     client: Option<OnUpgrade>,
@@ -242,6 +242,7 @@ fn switch(
     held: Held,
 ) -> Result<Response<Body>, Refusal> {
     let to = answer.headers().get(http::header::UPGRADE).cloned();
+    let to = to.filter(headers::is_websocket);
     let (Some(client), Some(to)) = (client, to) else {
         let why = "the pod went over to another protocol unasked";
         return Err(Refusal(StatusCode::BAD_GATEWAY, why));

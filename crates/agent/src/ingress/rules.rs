@@ -3,8 +3,11 @@
 //! Kubernetes' rules: a rule of the request's very host comes before one of a wildcard, and that before one for any
 //! host; among a host's rules the longest path wins, and an exact one before a prefix. Of two rules for the same, the
 //! older Ingress has it. Paths are compared as they are sent, element by element.
+//!
+//! What none of a host's paths is for goes to the default backend of its own Ingress, and else only to rules of the
+//! namespaces that have a rule for the host: one tenant's requests are no business of another's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use api::ingress::Classes;
 use client::Key;
@@ -41,14 +44,24 @@ pub(crate) enum Target {
 /// The rules of one host, or of all whose first label is open.
 #[derive(Debug, Default)]
 struct Paths {
-    exact: HashMap<String, Target>,
+    exact: HashMap<String, Rule>,
     prefixes: Node,
+    /// The namespaces whose Ingresses have a rule for the host.
+    owners: BTreeSet<String>,
+}
+
+/// What a rule leads to.
+#[derive(Clone, Debug)]
+struct Rule {
+    /// The namespace of its Ingress.
+    owner: String,
+    target: Target,
 }
 
 /// The rules for what begins with the elements that lead here.
 #[derive(Debug, Default)]
 struct Node {
-    target: Option<Target>,
+    rule: Option<Rule>,
     below: HashMap<String, Node>,
 }
 
@@ -107,16 +120,12 @@ impl Compiled {
         let Some(spec) = &ingress.spec else { return };
         let default = spec.default_backend.as_ref();
         let default = default.map(|backend| self.target(key, backend, "its default backend"));
-        for rule in spec.rules.iter().flatten() {
+        let rules = spec.rules.as_deref().unwrap_or_default();
+        for rule in rules {
             self.rule(key, rule, default.as_ref());
         }
-        match (&self.router.default, default) {
-            (_, None) => {}
-            (None, Some(target)) => self.router.default = Some((key.clone(), target)),
-            (Some((older, _)), Some(_)) => {
-                let what = format!("its default backend has no effect: that of {older} is older");
-                self.ignored.push((key.clone(), what));
-            }
+        if let Some(target) = default {
+            self.rest(key, rules, target);
         }
         for tls in spec.tls.iter().flatten() {
             let name = tls.secret_name.as_deref().unwrap_or_default();
@@ -131,8 +140,28 @@ impl Compiled {
         }
     }
 
+    /// An Ingress' default backend is for what none of its rules is for: of their hosts, or where there are none of all.
+    fn rest(&mut self, key: &Key, rules: &[IngressRule], target: Target) {
+        for rule in rules {
+            let host = rule.host.as_deref().unwrap_or_default();
+            let default = Rule::new(key, target.clone());
+            // Where a rule is for all of a host nothing is left over, which needs no word.
+            let _ = self.router.paths(host).enter(Kind::Prefix, "/", default);
+        }
+        match &self.router.default {
+            _ if !rules.is_empty() => {}
+            None => self.router.default = Some((key.clone(), target)),
+            Some((older, _)) => {
+                let what = format!("its default backend has no effect: that of {older} is older");
+                self.ignored.push((key.clone(), what));
+            }
+        }
+    }
+
     fn rule(&mut self, key: &Key, rule: &IngressRule, default: Option<&Target>) {
         let host = rule.host.as_deref().unwrap_or_default();
+        let owners = &mut self.router.paths(host).owners;
+        owners.insert(key.namespace.clone());
         let Some(http) = &rule.http else {
             // Kubernetes leaves open what a host without paths means: all of it, to the Ingress' own default.
             if let Some(target) = default {
@@ -181,7 +210,8 @@ impl Compiled {
     }
 
     fn enter(&mut self, key: &Key, host: &str, kind: Kind, path: &str, target: Target) {
-        if !self.router.paths(host).enter(kind, path, target) {
+        let rule = Rule::new(key, target);
+        if !self.router.paths(host).enter(kind, path, rule) {
             let host = if host.is_empty() { "any host" } else { host };
             let what = format!("path {path} of {host} has no effect: an earlier rule has it");
             self.ignored.push((key.clone(), what));
@@ -224,11 +254,14 @@ impl Router {
     pub(crate) fn route(&self, host: &str, path: &str) -> Option<&Target> {
         let host = name_of(host);
         let exact = self.exact.get(&host);
-        let wildcard = || self.wildcard.get(host.split_once('.')?.1);
-        let found = exact.and_then(|paths| paths.find(path));
-        let found = found.or_else(|| wildcard()?.find(path));
-        let found = found.or_else(|| self.any.find(path));
-        found.or_else(|| self.default.as_ref().map(|(_, target)| target))
+        let wildcard = host.split_once('.');
+        let wildcard = wildcard.and_then(|(_, rest)| self.wildcard.get(rest));
+        let owners = exact.or(wildcard).map(|paths| &paths.owners);
+        let may = |owner: &str| owners.is_none_or(|owners| owners.contains(owner));
+        let all = [exact, wildcard, Some(&self.any)];
+        let found = all.into_iter().flatten().find_map(|p| p.find(path, may));
+        let default = self.default.as_ref().filter(|(key, _)| may(&key.namespace));
+        found.or_else(|| default.map(|(_, target)| target))
     }
 
     fn paths(&mut self, host: &str) -> &mut Paths {
@@ -252,38 +285,49 @@ fn name_of(host: &str) -> String {
     name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase()
 }
 
+impl Rule {
+    fn new(ingress: &Key, target: Target) -> Self {
+        Self {
+            owner: ingress.namespace.clone(),
+            target,
+        }
+    }
+}
+
 impl Paths {
     /// Takes up a rule; whether there was none for the same.
-    fn enter(&mut self, kind: Kind, path: &str, target: Target) -> bool {
+    fn enter(&mut self, kind: Kind, path: &str, rule: Rule) -> bool {
         let place = match kind {
             Kind::Exact if self.exact.contains_key(path) => return false,
-            Kind::Exact => return self.exact.insert(path.to_owned(), target).is_none(),
+            Kind::Exact => return self.exact.insert(path.to_owned(), rule).is_none(),
             Kind::Prefix => elements(path).fold(&mut self.prefixes, |node, element| {
                 node.below.entry(element.to_owned()).or_default()
             }),
         };
-        if place.target.is_some() {
+        if place.rule.is_some() {
             return false;
         }
-        place.target = Some(target);
+        place.rule = Some(rule);
         true
     }
 
-    fn find(&self, path: &str) -> Option<&Target> {
+    /// What the path leads to by the rules of those who `may` have it.
+    fn find(&self, path: &str, may: impl Fn(&str) -> bool) -> Option<&Target> {
+        let may = |rule: &&Rule| may(&rule.owner);
         // No prefix of a path is longer than the path.
-        if let Some(exact) = self.exact.get(path) {
-            return Some(exact);
+        if let Some(exact) = self.exact.get(path).filter(may) {
+            return Some(&exact.target);
         }
         let mut node = &self.prefixes;
-        let mut found = node.target.as_ref();
+        let mut found = node.rule.as_ref().filter(may);
         for element in elements(path) {
             let Some(next) = node.below.get(element) else {
                 break;
             };
             node = next;
-            found = node.target.as_ref().or(found);
+            found = node.rule.as_ref().filter(may).or(found);
         }
-        found
+        found.map(|rule| &rule.target)
     }
 }
 

@@ -4,7 +4,7 @@ use client::DeleteOptions;
 use client::simulated::Simulated;
 use k8s_openapi::api::core::v1::Event;
 use network::Network;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -46,7 +46,7 @@ fn ingress() -> Ingress {
     let paths = [json!({"path": "/", "pathType": "Prefix", "backend": resource})];
     of(
         json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"namespace": "d", "name": "i"},
-        "spec": {"tls": [{"secretName": "s"}], "rules": [{"host": "x", "http": {"paths": paths}}]}}),
+        "spec": {"ingressClassName": "carob", "tls": [{"secretName": "s"}], "rules": [{"host": "x", "http": {"paths": paths}}]}}),
     )
 }
 
@@ -55,26 +55,30 @@ async fn ports_are_open_while_there_is_an_ingress() {
     let server = Simulated::new();
     let client = server.client("test");
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "annotations": {PORTS: "http=1"}}});
-    client.of::<Node>().create(&of(node)).await.expect("made");
-    let class = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "carob",
-        "annotations": {api::ingress::IS_DEFAULT: "true"}}, "spec": {"controller": api::ingress::CONTROLLER}});
+    let node: Node = of(node);
+    client.of::<Node>().create(&node).await.expect("made");
+    let class = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
+        "metadata": {"name": "carob"}, "spec": {"controller": api::ingress::CONTROLLER}});
     let classes = client.of::<IngressClass>();
     classes.create(&of(class)).await.expect("made");
     let nodes = Informer::<Node>::start(client.of(), ListOptions::default());
     let events = Informer::<Event>::start(client.of(), ListOptions::default());
     let network = Network::new("10.128.0.0/24".parse().expect("a range"));
     let gateway = network.join("gateway").expect("an address");
+    let (http, https) = (free().await, free().await);
     let setup = Setup {
         node: "n".to_owned(),
         address: Ipv4Addr::LOCALHOST,
+        ports: Ports {
+            http: Some(http),
+            https: Some(https),
+        },
         recorder: Recorder::start(client.clone(), "kubelet", "n"),
         client: client.clone(),
         entrance: Entrance::new(network, gateway),
         nodes: nodes.clone(),
     };
-    let (http, https) = (free().await, free().await);
-    let following = follow_at(setup, [[http, http], [https, https]]);
-    let _following = AbortOnDropHandle::new(tokio::spawn(following));
+    let _following = AbortOnDropHandle::new(tokio::spawn(follow(setup)));
     // What an agent before this one said is true no more.
     until(&nodes, |nodes| !nodes.is_empty() && said(nodes).is_none()).await;
     assert!(
@@ -106,6 +110,13 @@ async fn ports_are_open_while_there_is_an_ingress() {
         reasons == BTreeSet::from(["CertificateNotUsed", "RuleIgnored"])
     })
     .await;
+
+    // A Node that is deleted and made again is told again, whatever the one before it heard.
+    let all = client.of::<Node>();
+    let gone = all.delete("", "n", &DeleteOptions::default()).await;
+    gone.expect("deleted");
+    all.create(&node).await.expect("made again");
+    until(&nodes, |nodes| said(nodes).as_ref() == Some(&due)).await;
 
     let ingresses = client.of::<Ingress>();
     let gone = ingresses.delete("d", "i", &DeleteOptions::default()).await;

@@ -12,8 +12,8 @@ use k8s_openapi::api::networking::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use network::policy::{Block, Group, Peers, Port, Ports, Rule};
 
-use super::facts::protocol;
 use super::groups::{Groups, Scope};
+use crate::ports::protocol;
 
 /// A policy, read.
 #[derive(Clone, Debug, PartialEq, Eq)]

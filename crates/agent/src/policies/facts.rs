@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
-use network::Protocol;
+use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodStatus};
 use network::policy::NamedPort;
+
+use crate::ports;
 
 /// A pod as policies see it. Whatever else changes of it is nothing to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,14 +29,11 @@ impl Facts {
         if ended || spec.host_network == Some(true) {
             return None;
         }
-        // Those that begin before the others and run beside them serve ports as well.
-        let sidecars = spec.init_containers.iter().flatten();
-        let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
         Some(Self {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             address: address(status)?,
             labels: pod.metadata.labels.clone().unwrap_or_default(),
-            ports: sidecars.chain(&spec.containers).flat_map(named).collect(),
+            ports: ports::declared(spec).filter_map(named).collect(),
             node: status.host_ip.as_deref().and_then(|ip| ip.parse().ok()),
             created: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
         })
@@ -52,21 +50,10 @@ fn address(status: &PodStatus) -> Option<Ipv4Addr> {
         .find_map(|ip| ip.parse().ok())
 }
 
-fn named(container: &Container) -> impl Iterator<Item = NamedPort> {
-    container.ports.iter().flatten().filter_map(|port| {
-        Some(NamedPort {
-            name: port.name.clone()?,
-            protocol: protocol(port.protocol.as_deref())?,
-            number: u16::try_from(port.container_port).ok()?,
-        })
+fn named(port: &ContainerPort) -> Option<NamedPort> {
+    Some(NamedPort {
+        name: port.name.clone()?,
+        protocol: ports::protocol(port.protocol.as_deref())?,
+        number: u16::try_from(port.container_port).ok()?,
     })
-}
-
-/// None of a protocol that this network does not have.
-pub(super) fn protocol(name: Option<&str>) -> Option<Protocol> {
-    match name {
-        None | Some("TCP") => Some(Protocol::Tcp),
-        Some("UDP") => Some(Protocol::Udp),
-        Some(_) => None,
-    }
 }

@@ -110,6 +110,7 @@ impl Bench {
             taints: Vec::new(),
             allow_host_path: false,
             allow_file_images: true,
+            ingress: api::ingress::Ports::default(),
             shutdown_grace: Duration::from_secs(5),
             clock: self.clock,
         };

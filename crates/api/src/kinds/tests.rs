@@ -38,7 +38,11 @@ fn resource_of(object: &Value) -> &'static Resource {
 fn create(body: Value) -> Result<Value, Status> {
     let resource = resource_of(&body);
     let mut body = body;
-    write::place(resource, Some("default"), None, &mut body)?;
+    let namespace = body["metadata"]["namespace"]
+        .as_str()
+        .unwrap_or("default")
+        .to_owned();
+    write::place(resource, Some(&namespace), None, &mut body)?;
     write::create(resource, body, &context())
 }
 

@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    limit_ranger, namespace, node_restriction, priority, protection, service_account,
-    storage_class, tolerations,
+    ingress_class, limit_ranger, namespace, node_restriction, priority, protection,
+    service_account, storage_class, tolerations,
 };
 use crate::dispatch::Call;
 
@@ -20,7 +20,7 @@ type Plugin = fn(&Call, Option<&Value>, &mut Value) -> Result<(), Status>;
 
 /// Kubernetes' plugins in Kubernetes' order. NamespaceLifecycle, the first of all, is
 /// [`namespace`], which also conditions the write.
-const PLUGINS: [Plugin; 7] = [
+const PLUGINS: [Plugin; 8] = [
     limit_ranger::admit,
     service_account::admit,
     node_restriction,
@@ -28,6 +28,7 @@ const PLUGINS: [Plugin; 7] = [
     tolerations::admit,
     storage_class::admit,
     protection::admit,
+    ingress_class::admit,
 ];
 
 /// How long a new pod waits for the account that its namespace's controller makes: a namespace and a

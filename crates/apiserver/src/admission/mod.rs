@@ -4,6 +4,8 @@
 //! defaults and its validation, then [`judge`] on what is valid.
 
 mod admit;
+mod default_class;
+mod ingress_class;
 mod limit_ranger;
 mod node;
 mod node_token;

@@ -14,6 +14,8 @@ pub(super) fn serve<F: Future<Output = ()> + Send>(
     serve: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
 ) {
     let shutdown = call.connection.shutdown.clone();
+    // Whoever accepted the connection has nothing more to do with it: it is for this task to hear of its end.
+    let revoked = call.server.until_revoked(&call.connection);
     tokio::spawn(async move {
         let upgraded = match upgrade.await {
             Ok(upgraded) => TokioIo::new(upgraded),
@@ -22,6 +24,7 @@ pub(super) fn serve<F: Future<Output = ()> + Send>(
         tokio::select! {
             () = serve(upgraded) => {}
             () = shutdown.cancelled() => {}
+            () = revoked => debug!("the user of an upgraded connection is revoked"),
         }
     });
 }

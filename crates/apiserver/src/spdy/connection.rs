@@ -14,12 +14,10 @@ use tracing::debug;
 use super::frame::{Decoder, Encoder, Fault, Frame, INITIAL_WINDOW_SIZE};
 use super::outgoing::{Credit, Outgoing, Queued};
 use super::shared::{Entry, Shared};
-use super::status;
 use super::stream::{Inbound, Reader, Stream, Writer};
 use super::window::Window;
+use super::{MOST_STREAMS, status};
 
-/// The most streams that are open at once.
-const MOST_STREAMS: usize = 2048;
 /// Streams that wait to be accepted before nothing more is read.
 const WAITING: usize = 16;
 /// Pieces of data that wait in one stream before nothing more is read, whatever their length.
@@ -60,7 +58,7 @@ impl Connection {
             shared: Arc::clone(&shared),
             opened: open,
             room: Arc::new(Semaphore::new(ROOM)),
-            credit: Credit::new(0),
+            credit: Credit::new(0, None),
             silence,
         };
         Self {
@@ -80,8 +78,7 @@ impl Connection {
     pub async fn close(self) {
         drop(self.reading);
         let last = self.shared.streams.lock().last;
-        self.shared.out.push(Frame::GoAway { last, status: 0 });
-        self.shared.out.end();
+        self.shared.out.end(Frame::GoAway { last, status: 0 });
         // Who does not read is not waited for.
         let _ = tokio::time::timeout(FAREWELL, self.writing).await;
     }
@@ -122,6 +119,8 @@ impl Reading {
                 }
             };
             asked = false;
+            // Frames that cost nobody a wait come in their thousands: the others of this thread have their turn too.
+            tokio::task::coop::consume_budget().await;
             if self.take(frame).await.is_err() {
                 break;
             }
@@ -132,8 +131,7 @@ impl Reading {
     fn goodbye(&self, fault: &Fault) {
         debug!(%fault, "a SPDY connection ends");
         let last = self.shared.streams.lock().last;
-        self.shared.out.push(Frame::GoAway { last, status: 1 });
-        self.shared.out.end();
+        self.shared.out.end(Frame::GoAway { last, status: 1 });
     }
 
     async fn take(&self, frame: Frame) -> Result<(), Ended> {
@@ -188,6 +186,7 @@ impl Reading {
         unidirectional: bool,
         headers: super::Headers,
     ) -> Result<(), Ended> {
+        let place = self.shared.out.place().await.map_err(|_| Ended)?;
         let (sender, inbound) = mpsc::channel(PIECES);
         let stream = {
             let mut streams = self.shared.streams.lock();
@@ -202,7 +201,7 @@ impl Reading {
                 let entry = Entry {
                     inbound: (!fin).then_some(sender),
                     window: Arc::clone(&window),
-                    credit: Credit::new(id),
+                    credit: Credit::new(id, Some(Arc::clone(&place))),
                     finished: unidirectional,
                 };
                 let credit = Arc::clone(&entry.credit);
@@ -226,6 +225,7 @@ impl Reading {
                 id,
                 window,
                 shared: Arc::clone(&self.shared),
+                place,
                 abandoned: status::REFUSED_STREAM,
                 finished: unidirectional,
             },
@@ -336,13 +336,21 @@ async fn write_all<I: AsyncWrite>(
                 encoder.encode(frame, &mut bytes)?;
                 to.write_all(&bytes).await?;
             }
+            Queued::Last(frame, _place) => {
+                encoder.encode(frame, &mut bytes)?;
+                to.write_all(&bytes).await?;
+            }
             Queued::Credit(credit) => {
                 if let Some(frame) = credit.update() {
                     encoder.encode(frame, &mut bytes)?;
                     to.write_all(&bytes).await?;
                 }
             }
-            Queued::End => break,
+            Queued::Farewell(frame) => {
+                encoder.encode(frame, &mut bytes)?;
+                to.write_all(&bytes).await?;
+                break;
+            }
         }
         bytes.clear();
         if queued.is_empty() {

@@ -6,8 +6,10 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 use super::dictionary::DICTIONARY;
 use super::frame::Fault;
 
-/// The most bytes that a block of headers may have once it is unpacked.
-pub(super) const LONGEST_BLOCK: usize = 64 << 10;
+/// The most bytes that a block of headers may have once it is unpacked: those of port-forwards have some tens.
+const LONGEST_BLOCK: usize = 8 << 10;
+/// The most headers of one block.
+const MOST_HEADERS: u32 = 32;
 /// What our own headers are compressed within: the dictionary fits, and a connection costs little memory.
 const WINDOW_BITS: u8 = 11;
 
@@ -24,6 +26,9 @@ impl Headers {
 
     fn parse(mut block: &[u8]) -> Result<Self, Fault> {
         let count = block.try_get_u32().map_err(|_| Fault::Headers)?;
+        if count > MOST_HEADERS {
+            return Err(Fault::TooLong);
+        }
         let mut all = Vec::new();
         for _ in 0..count {
             let (name, value) = (text(&mut block)?, text(&mut block)?);

@@ -26,6 +26,9 @@ pub use connection::Connection;
 pub use header::Headers;
 pub use stream::{Broken, Reader, Stream, Writer};
 
+/// The most streams that are open at once.
+const MOST_STREAMS: usize = 2048;
+
 /// Why a stream is refused or ends at once: RST_STREAM's status.
 pub mod status {
     /// The other end broke the protocol.

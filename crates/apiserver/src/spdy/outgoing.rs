@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::MOST_STREAMS;
 use super::frame::Frame;
 use super::stream::Broken;
 
@@ -14,15 +15,23 @@ const ROOM: usize = 256 << 10;
 const OVERHEAD: usize = 64;
 /// How many bytes are read before the other end is let send as many more: half of the window that it counts on.
 const CREDITED: u32 = 32 << 10;
+/// Streams of which something is left, open ones and those whose end waits to be written.
+const PLACES: usize = 2 * MOST_STREAMS;
+
+/// What a stream takes of its connection until nothing of it waits to be written any more. So a client that opens
+/// streams and reads nothing of what becomes of them opens no more after a while.
+pub(super) type Place = Arc<OwnedSemaphorePermit>;
 
 /// What the writing task gets.
 #[derive(Debug)]
 pub(super) enum Queued {
-    Frame(Frame, Option<OwnedSemaphorePermit>),
+    Frame(Frame, OwnedSemaphorePermit),
+    /// The end of a stream.
+    Last(Frame, Place),
+    /// The end of the connection: nothing follows.
+    Farewell(Frame),
     /// What a WINDOW_UPDATE is made of when its turn comes: there is one at most for each stream.
     Credit(Arc<Credit>),
-    /// Nothing follows.
-    End,
 }
 
 /// The entry to the queue.
@@ -30,13 +39,26 @@ pub(super) enum Queued {
 pub(super) struct Outgoing {
     queue: mpsc::UnboundedSender<Queued>,
     room: Arc<Semaphore>,
+    places: Arc<Semaphore>,
 }
 
 impl Outgoing {
     pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Queued>) {
         let (queue, queued) = mpsc::unbounded_channel();
         let room = Arc::new(Semaphore::new(ROOM));
-        (Self { queue, room }, queued)
+        let places = Arc::new(Semaphore::new(PLACES));
+        let out = Self {
+            queue,
+            room,
+            places,
+        };
+        (out, queued)
+    }
+
+    /// Waits until there is room for one stream more.
+    pub(super) async fn place(&self) -> Result<Place, Broken> {
+        let place = Arc::clone(&self.places).acquire_owned().await;
+        place.map(Arc::new).map_err(|_| Broken)
     }
 
     /// Waits for room and queues a frame.
@@ -47,25 +69,26 @@ impl Outgoing {
         };
         let cost = (bytes + OVERHEAD).min(ROOM) as u32;
         let room = Arc::clone(&self.room).acquire_many_owned(cost).await;
-        let permit = Some(room.map_err(|_| Broken)?);
+        let permit = room.map_err(|_| Broken)?;
         let queued = self.queue.send(Queued::Frame(frame, permit));
         queued.map_err(|_| Broken)
     }
 
-    /// Queues a frame at once: for those that end a stream, of which there are no more than streams.
-    pub(super) fn push(&self, frame: Frame) {
+    /// Queues at once what ends a stream, in whose place it waits.
+    pub(super) fn last(&self, frame: Frame, place: Place) {
         // Where nobody writes any more nobody is there to be told.
-        let _ = self.queue.send(Queued::Frame(frame, None));
+        let _ = self.queue.send(Queued::Last(frame, place));
     }
 
-    /// Nothing follows: what is queued is written, then the connection ends.
-    pub(super) fn end(&self) {
-        let _ = self.queue.send(Queued::End);
+    /// Nothing follows but this: what is queued is written, then the connection ends.
+    pub(super) fn end(&self, farewell: Frame) {
+        let _ = self.queue.send(Queued::Farewell(farewell));
     }
 
     /// Nobody writes any more.
     pub(super) fn close(&self) {
         self.room.close();
+        self.places.close();
     }
 }
 
@@ -75,14 +98,17 @@ pub(super) struct Credit {
     stream: u32,
     owed: AtomicU32,
     queued: AtomicU32,
+    /// That of its stream: of the connection's own there is one.
+    _place: Option<Place>,
 }
 
 impl Credit {
-    pub(super) fn new(stream: u32) -> Arc<Self> {
+    pub(super) fn new(stream: u32, place: Option<Place>) -> Arc<Self> {
         Arc::new(Self {
             stream,
             owed: AtomicU32::new(0),
             queued: AtomicU32::new(0),
+            _place: place,
         })
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::frame::{Frame, LONGEST_DATA};
 use super::header::Headers;
-use super::outgoing::Credit;
+use super::outgoing::{Credit, Place};
 use super::shared::Shared;
 use super::status;
 use super::window::Window;
@@ -96,6 +96,8 @@ pub struct Writer {
     pub(super) id: u32,
     pub(super) window: Arc<Window>,
     pub(super) shared: Arc<Shared>,
+    /// Where the end waits to be written.
+    pub(super) place: Place,
     /// What is said where it is dropped.
     pub(super) abandoned: u32,
     pub(super) finished: bool,
@@ -126,11 +128,12 @@ impl Writer {
         if std::mem::replace(&mut self.finished, true) {
             return;
         }
-        self.shared.out.push(Frame::Data {
+        let end = Frame::Data {
             stream: self.id,
             fin: true,
             bytes: Bytes::new(),
-        });
+        };
+        self.shared.out.last(end, Arc::clone(&self.place));
         self.shared.finished(self.id);
     }
 }
@@ -139,10 +142,11 @@ impl Drop for Writer {
     fn drop(&mut self) {
         // What the client has reset needs no answer.
         if !self.finished && self.shared.forget(self.id) {
-            self.shared.out.push(Frame::RstStream {
+            let reset = Frame::RstStream {
                 stream: self.id,
                 status: self.abandoned,
-            });
+            };
+            self.shared.out.last(reset, Arc::clone(&self.place));
         }
     }
 }

@@ -56,6 +56,9 @@ pub(crate) fn refusal(answer: &Answer, method: &str, path: &str) -> Result<(), S
     }
     let reasons = REASONS.iter().find(|(known, _)| *known == code);
     let (_, reasons) = reasons.ok_or_else(told)?;
+    if code == 503 && !path.contains("/proxy") {
+        return Err(told());
+    }
     if method == "HEAD" || !of_resource(path) {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use crate::memory;
 use crate::mutate::damage;
 
 /// What reading any frames may hold: a control frame, its headers twice over, and the unpacking's own window.
-const MOST_BYTES: usize = (LONGEST_CONTROL + (64 << 10)) * 4;
+const MOST_BYTES: usize = (LONGEST_CONTROL + (16 << 10)) * 4;
 
 const NAMES: &[&str] = &["port", "requestid", "streamtype", "x", ""];
 const VALUES: &[&str] = &["80", "error", "data", "0", "a\0b", ""];

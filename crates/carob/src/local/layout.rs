@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use crate::cli::IngressArgs;
 use crate::version;
 
 /// The name of a cluster that is given none.
@@ -27,6 +28,9 @@ pub(crate) struct Cluster {
     pub(crate) api_port: u16,
     /// How many nodes it has.
     pub(crate) nodes: u8,
+    /// At which ports its nodes serve Ingresses, where that was said.
+    #[serde(default)]
+    pub(crate) ingress: IngressArgs,
     /// The carob that wrote the directory.
     pub(crate) version: String,
 }
@@ -263,6 +267,7 @@ mod tests {
             name: "dev".into(),
             api_port: 6443,
             nodes: 3,
+            ingress: IngressArgs::default(),
             version: version::VERSION.into(),
         };
         let nodes = cluster.nodes(Path::new("/c"));

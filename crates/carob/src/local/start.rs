@@ -114,6 +114,7 @@ impl<'a> Start<'a> {
             shared.to_string(),
             "--allow-host-files".into(),
         ];
+        args.extend(self.cluster.ingress.flags());
         if let Some(entries) = self.snapshot_after {
             args.extend(["--snapshot-after".into(), entries.to_string()]);
         }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use api::ingress::{PORTS, Ports};
 use client::{Client, ListOptions, Object};
 use k8s_openapi::api::core::v1::Node;
 use serde::Serialize;
@@ -58,6 +59,8 @@ pub(crate) struct NodeReport {
     pid: Option<i32>,
     pub(crate) ready: bool,
     version: String,
+    /// At which of its ports Ingresses are served: none while there is no Ingress.
+    ingress: Option<Ports>,
 }
 
 impl Status {
@@ -115,8 +118,9 @@ pub(crate) async fn report(cluster: &Cluster, dir: &Path) -> Report {
                 name: node.name.clone(),
                 address: node.address.to_string(),
                 pid,
-                ready: pid.is_some() && seen.is_some_and(|(ready, _)| *ready),
-                version: seen.map(|(_, version)| version.clone()).unwrap_or_default(),
+                ready: pid.is_some() && seen.is_some_and(|seen| seen.ready),
+                version: seen.map(|seen| seen.version.clone()).unwrap_or_default(),
+                ingress: seen.map(|seen| seen.ingress).filter(|_| pid.is_some()),
             }
         })
         .collect();
@@ -129,8 +133,27 @@ struct Told {
     leader: Option<String>,
     /// The versions of those that answer.
     servers: BTreeMap<String, String>,
-    /// Which are ready, and their agents' versions.
-    nodes: BTreeMap<String, (bool, String)>,
+    nodes: BTreeMap<String, Seen>,
+}
+
+/// What a Node says.
+struct Seen {
+    ready: bool,
+    version: String,
+    ingress: Ports,
+}
+
+impl Seen {
+    fn new(node: &Node) -> Self {
+        let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
+        let annotations = node.metadata.annotations.as_ref();
+        let ports = annotations.and_then(|all| all.get(PORTS));
+        Self {
+            ready: super::reach::is_ready(node),
+            version: info.map(|i| i.kubelet_version.clone()).unwrap_or_default(),
+            ingress: Ports::parse(ports.map_or("", String::as_str)),
+        }
+    }
 }
 
 async fn ask(nodes: &[NodeDir]) -> Told {
@@ -150,14 +173,7 @@ async fn ask(nodes: &[NodeDir]) -> Told {
     let nodes = listed.map(|list| list.items).unwrap_or_default();
     let nodes = nodes
         .iter()
-        .map(|node| {
-            let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
-            let version = info.map(|i| i.kubelet_version.clone()).unwrap_or_default();
-            (
-                node.name().to_owned(),
-                (super::reach::is_ready(node), version),
-            )
-        })
+        .map(|node| (node.name().to_owned(), Seen::new(node)))
         .collect();
     Told {
         leader,
@@ -180,7 +196,9 @@ fn print(cluster: &Cluster, report: &Report) {
         "cluster {} on https://127.0.0.1:{} (carob {})",
         cluster.name, cluster.api_port, cluster.version
     );
-    let mut table = Table::new(["NAME", "ADDRESS", "SERVER", "AGENT", "READY", "VERSION"]);
+    let mut table = Table::new([
+        "NAME", "ADDRESS", "SERVER", "AGENT", "READY", "INGRESS", "VERSION",
+    ]);
     for (server, node) in report.servers.iter().zip(&report.nodes) {
         let state = match (server.pid, server.leader) {
             (None, _) => "dead".to_owned(),
@@ -189,12 +207,15 @@ fn print(cluster: &Cluster, report: &Report) {
         };
         let agent = node.pid.map_or("dead".to_owned(), |pid| pid.to_string());
         let ready = if node.ready { "yes" } else { "no" };
+        let ingress = node.ingress.map(|ports| ports.to_string());
+        let ingress = ingress.filter(|said| !said.is_empty());
         table.row([
             node.name.as_str(),
             &node.address,
             &state,
             &agent,
             ready,
+            ingress.as_deref().unwrap_or("-"),
             &node.version,
         ]);
     }

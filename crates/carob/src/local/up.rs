@@ -12,6 +12,7 @@ use super::process::Role;
 use super::reach::{admin, shared_url};
 use super::start::Start;
 use super::{down, status};
+use crate::cli::IngressArgs;
 use crate::interruption::Interruption;
 use crate::version;
 
@@ -33,6 +34,8 @@ pub(crate) struct Up {
     /// Merge the context into this kubeconfig instead of $KUBECONFIG or ~/.kube/config
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    ingress: IngressArgs,
     /// Stay until Ctrl-C or SIGTERM, then stop the cluster
     #[arg(long)]
     foreground: bool,
@@ -116,14 +119,37 @@ impl Up {
                     layout::flags(&cluster.name, self.data_dir.as_deref())
                 );
             }
+            self.check_ingress(&cluster)?;
             return Ok(cluster);
         }
         Ok(Cluster {
             name: self.name.clone(),
             api_port: self.api_port.unwrap_or(6443),
             nodes: self.nodes.unwrap_or(3),
+            ingress: self.ingress,
             version: version::VERSION.to_owned(),
         })
+    }
+
+    /// Refuses other ports than the cluster was made with: its agents run.
+    fn check_ingress(&self, cluster: &Cluster) -> Result<()> {
+        for (flag, asked, has) in [
+            ("--ingress-http", self.ingress.http, cluster.ingress.http),
+            ("--ingress-https", self.ingress.https, cluster.ingress.https),
+        ] {
+            let Some(asked) = asked.filter(|_| asked != has) else {
+                continue;
+            };
+            let made = has.map_or(format!("without {flag}"), |has| {
+                format!("with {flag} {has}, not {asked}")
+            });
+            bail!(
+                "cluster {} was made {made}: `carob down --purge{}` removes it, another --name makes a second one",
+                cluster.name,
+                layout::flags(&cluster.name, self.data_dir.as_deref())
+            );
+        }
+        Ok(())
     }
 
     /// Writes the cluster's own kubeconfig, and merges it into the user's, whose current context it

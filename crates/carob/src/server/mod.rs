@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::LogArgs;
+use crate::cli::{IngressArgs, LogArgs};
 use crate::local::layout::{self, ServerPorts};
 use crate::local::process::{self, Role};
 use crate::{daemon, joining};
@@ -61,6 +61,8 @@ pub(crate) struct Args {
     /// Let pods use `file://` images and `hostPath` volumes on this node
     #[arg(long)]
     pub(crate) allow_host_files: bool,
+    #[command(flatten)]
+    pub(crate) ingress: IngressArgs,
     /// Log entries after which the store takes a snapshot
     #[arg(long, value_name = "N", default_value_t = 100_000, hide = true)]
     pub(crate) snapshot_after: u64,

@@ -45,6 +45,7 @@ impl Plan {
         if args.allow_host_files {
             words.push("--allow-host-files".into());
         }
+        words.extend(args.ingress.flags());
         if let Some(filter) = &args.log.log {
             words.extend(["--log".into(), filter.clone()]);
         }

@@ -276,9 +276,13 @@ impl Objects {
         shown: &mut BTreeSet<String>,
     ) -> Vec<Value> {
         let prefix = target.prefix();
-        self.history
+        // What was before is not looked at: over days it is much.
+        let news = self
+            .history
+            .partition_point(|change| change.revision <= from);
+        self.history[news..]
             .iter()
-            .filter(|change| change.revision > from && change.key.starts_with(&prefix))
+            .filter(|change| change.key.starts_with(&prefix))
             .filter_map(|change| {
                 let taken = !change.deleted && selection.takes(&change.object);
                 let kind = match (shown.contains(&change.key), taken) {

@@ -1,4 +1,4 @@
-use api::ingress::{CONTROLLER, IS_DEFAULT};
+use api::ingress::CONTROLLER;
 use serde_json::{Value, json};
 
 use super::*;
@@ -19,8 +19,7 @@ fn view(class: Option<&str>, status: Value, nodes: &[Value]) -> View {
         "spec": {"ingressClassName": class}, "status": status});
     view.ingresses.set(&Key::new("d", "i"), Some(of(ingress)));
     for (name, controller) in [("carob", CONTROLLER), ("nginx", "k8s.io/ingress-nginx")] {
-        let class = json!({"metadata": {"name": name, "annotations": {IS_DEFAULT: "true"}},
-            "spec": {"controller": controller}});
+        let class = json!({"metadata": {"name": name}, "spec": {"controller": controller}});
         view.ingress_classes
             .set(&Key::new("", name), Some(of(class)));
     }
@@ -55,17 +54,26 @@ fn nodes_that_serve_are_named() {
         {"ip": "192.0.2.1", "ports": [port(80), port(443)]}, {"ip": "192.0.2.2", "ports": [port(8443)]}]}});
     for (class, told, due) in [
         (Some("carob"), json!({}), Some(all.clone())),
-        (None, json!({"loadBalancer": {}}), Some(all.clone())),
+        (
+            Some("carob"),
+            json!({"loadBalancer": {}}),
+            Some(all.clone()),
+        ),
+        (None, json!({}), None),
         (Some("carob"), all.clone(), None),
         (Some("nginx"), json!({}), None),
         (Some("gone"), json!({}), None),
     ] {
         assert_eq!(status(&view(class, told, &nodes)), due, "{class:?}");
     }
-    let none = status(&view(None, all.clone(), &nodes[2..]));
+    let none = status(&view(Some("carob"), all.clone(), &nodes[2..]));
     assert_eq!(none, Some(json!({"loadBalancer": {"ingress": null}})));
     assert_eq!(
-        status(&view(None, json!({"loadBalancer": {}}), &nodes[2..])),
+        status(&view(
+            Some("carob"),
+            json!({"loadBalancer": {}}),
+            &nodes[2..]
+        )),
         None
     );
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::lately::Lately;
+use crate::policy::Direction;
 
 /// How long after its last datagram a flow is remembered, as Linux' connection tracking has it for UDP.
 const IDLE: Duration = Duration::from_secs(30);
@@ -40,18 +41,26 @@ impl Flows {
     }
 }
 
-/// With whom a socket has exchanged datagrams that the rules let pass: answers pass, too.
+/// With whom a socket has exchanged datagrams that the rules let pass, and in which direction the first of them went: as
+/// long as the rules allow that one, answers pass, too.
 #[derive(Debug, Default)]
-pub(super) struct Acquaintances(Lately<SocketAddrV4, (), MOST>);
+pub(super) struct Acquaintances(Lately<SocketAddrV4, Direction, MOST>);
 
 impl Acquaintances {
-    /// Whether a datagram to or from somebody may pass: the rules allow it, or it belongs to what they have allowed.
-    pub(super) fn may_pass(&mut self, other: SocketAddrV4, allowed: bool, now: Instant) -> bool {
-        let may = allowed || self.0.get(&other, now, IDLE).is_some();
-        if may {
-            self.0.keep(other, (), now, IDLE);
+    /// Whether a datagram to or from somebody may pass: the rules, as they are now, allow it, or what it answers.
+    pub(super) fn may_pass(
+        &mut self,
+        other: SocketAddrV4,
+        direction: Direction,
+        now: Instant,
+        allows: impl Fn(Direction) -> bool,
+    ) -> bool {
+        let begun = self.0.get(&other, now, IDLE).copied();
+        let by = begun.into_iter().chain([direction]).find(|by| allows(*by));
+        if let Some(by) = by {
+            self.0.keep(other, by, now, IDLE);
         }
-        may
+        by.is_some()
     }
 }
 
@@ -88,14 +97,22 @@ mod tests {
         let mut known = Acquaintances::default();
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(!known.may_pass(at(1), false, start));
-        assert!(known.may_pass(at(1), true, start));
-        assert!(known.may_pass(at(1), false, after(29)));
-        assert!(
-            known.may_pass(at(1), false, after(58)),
-            "each answer counts"
-        );
-        assert!(!known.may_pass(at(1), false, after(88)));
-        assert!(!known.may_pass(at(2), false, after(88)));
+        let mut comes = |from, seconds, out| {
+            let allows = |direction| out && direction == Direction::Egress;
+            known.may_pass(from, Direction::Ingress, after(seconds), allows)
+        };
+        assert!(!comes(at(1), 0, true), "it answers nothing");
+        let out = |direction| direction == Direction::Egress;
+        assert!(known.may_pass(at(1), Direction::Egress, start, out));
+        let mut comes = |from, seconds, out| {
+            let allows = |direction| out && direction == Direction::Egress;
+            known.may_pass(from, Direction::Ingress, after(seconds), allows)
+        };
+        assert!(comes(at(1), 29, true));
+        assert!(comes(at(1), 58, true), "each answer counts");
+        assert!(!comes(at(1), 59, false), "the rules have changed");
+        assert!(comes(at(1), 60, true));
+        assert!(!comes(at(1), 90, true), "too late");
+        assert!(!comes(at(2), 90, true));
     }
 }

@@ -10,6 +10,7 @@ mod encode;
 mod forward;
 mod resolvers;
 mod server;
+mod shares;
 #[cfg(test)]
 mod tests;
 

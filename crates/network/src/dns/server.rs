@@ -1,7 +1,7 @@
 //! The cluster's DNS server: what answers messages at port 53 of an address in the pods' network.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::resolvers::Resolvers;
+use super::shares::Shares;
 use super::{Answer, Forward, LONGEST_QUERY, Over, answer};
 use crate::pipe::Reader;
 use crate::{Datagram, Datagrams, Listener, PodNet, SocketError, Stream};
@@ -20,8 +21,12 @@ use crate::{Datagram, Datagrams, Listener, PodNet, SocketError, Stream};
 pub const PORT: u16 = 53;
 /// Questions that resolvers outside have not answered yet; those that come then fail.
 const MOST_FORWARDED: usize = 256;
+/// Of these, one client's.
+const FORWARDED_EACH: usize = 32;
 /// Streams that questions come over.
 const MOST_STREAMS: usize = 256;
+/// Of these, one client's; further ones are reset.
+const STREAMS_EACH: usize = 16;
 /// How long a stream may say nothing (RFC 7766, section 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -38,7 +43,8 @@ pub async fn serve(net: PodNet, resolvers: Vec<SocketAddr>) -> Result<(), Socket
         net,
         resolvers: Resolvers::new(resolvers),
         turn: AtomicUsize::new(0),
-        forwarded: Arc::new(Semaphore::new(MOST_FORWARDED)),
+        forwarded: Semaphore::new(MOST_FORWARDED),
+        forwarded_each: Shares::new(FORWARDED_EACH),
     });
     tokio::join!(
         server.clone().over_datagrams(Arc::new(datagrams)),
@@ -51,7 +57,8 @@ struct Server {
     net: PodNet,
     resolvers: Resolvers,
     turn: AtomicUsize,
-    forwarded: Arc<Semaphore>,
+    forwarded: Semaphore,
+    forwarded_each: Arc<Shares>,
 }
 
 impl Server {
@@ -71,7 +78,7 @@ impl Server {
                 Answer::Forward(forward) => {
                     let (server, socket) = (self.clone(), socket.clone());
                     asking.spawn(async move {
-                        let reply = server.forward(&forward, Over::Udp).await;
+                        let reply = server.forward(&forward, Over::Udp, from.ip()).await;
                         send(&socket, reply, from);
                     });
                 }
@@ -81,6 +88,7 @@ impl Server {
 
     async fn over_streams(self: Arc<Self>, listener: Listener) {
         let room = Arc::new(Semaphore::new(MOST_STREAMS));
+        let each = Shares::new(STREAMS_EACH);
         let mut serving = JoinSet::new();
         loop {
             // Who finds no room waits in the listener's backlog.
@@ -89,11 +97,16 @@ impl Server {
             };
             let stream = listener.accept().await;
             while serving.try_join_next().is_some() {}
+            let client = IpAddr::from(*stream.remote().ip());
+            let Some(share) = each.take(client) else {
+                stream.reset();
+                continue;
+            };
             let server = self.clone();
             serving.spawn(async move {
                 // However it ended: the client sees that it did.
                 let _ = server.over_stream(stream).await;
-                drop(permit);
+                drop((permit, share));
             });
         }
     }
@@ -104,7 +117,10 @@ impl Server {
             let reply = match self.answer(&query, Over::Tcp) {
                 Answer::Ignore => return Ok(()),
                 Answer::Reply(reply) => reply,
-                Answer::Forward(forward) => self.forward(&forward, Over::Tcp).await,
+                Answer::Forward(forward) => {
+                    let client = IpAddr::from(*stream.remote().ip());
+                    self.forward(&forward, Over::Tcp, client).await
+                }
             };
             let length = u16::try_from(reply.len()).map_err(io::Error::other)?;
             let mut framed = BytesMut::with_capacity(2 + reply.len());
@@ -120,8 +136,9 @@ impl Server {
         Ok(())
     }
 
-    async fn forward(&self, forward: &Forward, over: Over) -> Vec<u8> {
-        let Ok(_permit) = self.forwarded.try_acquire() else {
+    async fn forward(&self, forward: &Forward, over: Over, client: IpAddr) -> Vec<u8> {
+        let share = self.forwarded_each.take(client);
+        let (Some(_share), Ok(_permit)) = (share, self.forwarded.try_acquire()) else {
             return forward.failed();
         };
         let reply = self.resolvers.ask(forward, over).await;

@@ -110,6 +110,8 @@ async fn answer(client: Arc<Client>, socket: Arc<UdpSocket>, to: SocketAddrV4) -
     loop {
         let quiet = heard.max(client.sent.lock().at) + IDLE;
         match tokio::time::timeout_at(quiet, client.socket.receive()).await {
+            // Anybody in the network may send there.
+            Ok(datagram) if datagram.from != client.sent.lock().to.into() => {}
             Ok(datagram) => {
                 heard = Instant::now();
                 // As above.

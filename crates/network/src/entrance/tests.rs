@@ -166,6 +166,20 @@ async fn datagrams_and_their_answers() {
         from[0] == from[1] && from[2] == from[3] && from[0] != from[2],
         "{from:?}"
     );
+    // Others in the network may send there, and are nobody to the client.
+    let client = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
+    client.send_to(b"ask", world.at).await.expect("sent");
+    let asked = server.receive().await;
+    let stranger = world.network.join("stranger").expect("an address");
+    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080);
+    let stranger = Datagrams::new(Arc::new(stranger.bind_datagram(any).expect("a port")));
+    for (socket, answer) in [(&stranger, "forged"), (&server, "true")] {
+        let answer = Bytes::from_static(answer.as_bytes());
+        socket.send(answer, asked.from).expect("sent");
+    }
+    let mut answer = [0; 9];
+    let (length, _) = client.recv_from(&mut answer).await.expect("an answer");
+    assert_eq!(&answer[..length], b"true");
 }
 
 #[tokio::test]
@@ -283,6 +297,36 @@ async fn services_are_reached_by_name() {
         let found = connect(service, port).await;
         assert_eq!(found.map(drop), Err(Unreached::NoEndpoints));
     }
+    // A policy for traffic from outside is not about who asks for the Service itself.
+    let local = Service {
+        cluster: vec![Ipv4Addr::new(10, 96, 0, 21)],
+        ports: vec![ServicePort {
+            name: "t".to_owned(),
+            protocol: Protocol::Tcp,
+            port: 80,
+            node_port: None,
+        }],
+        external_local: true,
+        ..Service::default()
+    };
+    let elsewhere = Slice {
+        ports: vec![("t".to_owned(), Protocol::Tcp, 8080)],
+        endpoints: vec![Endpoint {
+            address: Some(world.server.address()),
+            ready: true,
+            serving: true,
+            node: Some("other".to_owned()),
+            ..Endpoint::default()
+        }],
+    };
+    world.network.update(|table| {
+        table.services.set_service(&name("local"), Some(local));
+        table
+            .services
+            .set_slice(&name("local"), "s", Some(elsewhere));
+    });
+    connect("local", by_name("t")).await.expect("a connection");
+    listener.accept().await;
     let web = name("web");
     world.network.update(|table| {
         table.services.set_slice(&web, "s", None);

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 
 use super::*;
+use crate::Protocol;
 use crate::link::tests::setup::{Certificates, certificates};
 use crate::link::{Links, serve};
 use crate::nodes::Node;

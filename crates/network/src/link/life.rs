@@ -12,9 +12,10 @@ use super::MOST_STREAMS;
 /// Bytes of one stream that may be on their way, or wait at a reader that is slow.
 pub(super) const STREAM_WINDOW: u32 = 256 << 10;
 
-/// Bytes of all streams of a link together. Readers that do not read at all take a whole window
-/// each, and with a thousand of them nothing moves on the link.
-pub(super) const LINK_WINDOW: u32 = 1024 * STREAM_WINDOW;
+/// Bytes of all streams of a link together: as many as HTTP/2 knows. Readers that do not read at all take a whole window
+/// each, and with eight thousand of them nothing would move on the link; one pod's streams are
+/// [reset](crate::budget::Budget::is_overdrawn) long before.
+pub(super) const LINK_WINDOW: u32 = (1 << 31) - 1;
 
 /// The longest frame. A longer one costs fewer headers, and makes the other streams wait longer.
 pub(super) const LONGEST_FRAME: u32 = 64 << 10;

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::life::LONGEST_FRAME;
 use crate::Stream;
+use crate::budget::Budget;
 use crate::pipe::{Broken, Reader, Writer};
 
 /// A chunk shorter than this is copied. What arrives is a slice of a buffer that other streams'
@@ -29,6 +30,7 @@ const GATHERED: usize = 16 << 10;
 /// Moves bytes both ways until both directions have ended.
 pub(super) async fn pump(far: Stream, send: SendStream<Bytes>, receive: RecvStream) {
     let (reader, writer, _port) = far.into_parts();
+    let held = Held::within(writer.budget());
     let mut outward = Outward {
         reader,
         send,
@@ -38,7 +40,7 @@ pub(super) async fn pump(far: Stream, send: SendStream<Bytes>, receive: RecvStre
     let mut inward = Inward {
         receive,
         writer,
-        held: Held::default(),
+        held,
         ended: false,
         discards: false,
         done: false,
@@ -190,7 +192,7 @@ impl Inward {
         }
         while !self.ended {
             match self.receive.poll_data(cx) {
-                Poll::Ready(Some(Ok(bytes))) => self.held.push(bytes),
+                Poll::Ready(Some(Ok(bytes))) => self.held.push(bytes)?,
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(WasReset)),
                 Poll::Ready(None) => self.ended = true,
                 Poll::Pending => break,
@@ -236,25 +238,58 @@ impl Inward {
     }
 }
 
-/// Chunks in order, the short ones in buffers of their own.
-#[derive(Default)]
+/// Chunks in order, the short ones in buffers of their own. They count against the budget of the pod that they are for.
 struct Held {
     chunks: VecDeque<Bytes>,
     short: BytesMut,
+    bytes: usize,
+    budget: Option<Budget>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release(self.bytes);
+    }
 }
 
 impl Held {
+    fn within(budget: Option<Budget>) -> Self {
+        Self {
+            chunks: VecDeque::new(),
+            short: BytesMut::new(),
+            bytes: 0,
+            budget,
+        }
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        if let Some(budget) = &self.budget {
+            budget.release(bytes);
+        }
+    }
+
     fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.short.is_empty()
     }
 
-    fn push(&mut self, bytes: Bytes) {
+    /// # Errors
+    /// Where the pod leaves so much unread that its streams would take the link from all others.
+    fn push(&mut self, bytes: Bytes) -> Result<(), WasReset> {
+        if let Some(budget) = &self.budget {
+            if budget.is_overdrawn() {
+                return Err(WasReset);
+            }
+            budget.hold(bytes.len());
+        }
+        self.bytes += bytes.len();
         if bytes.len() < SHORT {
             self.short.extend_from_slice(&bytes);
         } else {
             self.seal();
             self.chunks.push_back(bytes);
         }
+        Ok(())
     }
 
     /// Makes a chunk of the short ones. Their buffer is not used again: a chunk that a pod keeps
@@ -278,6 +313,27 @@ impl Held {
         if first.is_empty() {
             self.chunks.pop_front();
         }
+        self.release(taken.len());
         taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_counts_and_is_too_much_at_last() {
+        let budget = Budget::new(10);
+        let mut held = Held::within(Some(budget.clone()));
+        for _ in 0..3 {
+            assert!(held.push(Bytes::from_static(&[0; 10])).is_ok());
+        }
+        assert!(held.push(Bytes::from_static(&[0; 10])).is_err());
+        assert_eq!(held.take(25).len(), 25);
+        assert!(held.push(Bytes::from_static(&[0; 10])).is_ok());
+        assert!(budget.is_spent());
+        drop(held);
+        assert!(!budget.is_spent());
     }
 }

@@ -74,7 +74,7 @@ pub struct PodPolicy {
     pub groups: BTreeSet<Group>,
     /// What its ports are called, for its own and others' rules.
     pub ports: Vec<NamedPort>,
-    /// The address of the pod's node, which the pod cannot shut out: probes come from there.
+    /// The address of the pod's node, from where probes come.
     pub node: Option<Ipv4Addr>,
 }
 
@@ -175,7 +175,8 @@ impl Policies {
         }
     }
 
-    /// Judges whether the source lets it out: what the client's node asks.
+    /// Judges whether the source lets it out: what the client's node asks. No pod is shut off from itself; what to a pod are
+    /// its own loopback addresses is not asked for.
     pub fn egress(&self, from: Ipv4Addr, to: impl Into<SocketAddr>, protocol: Protocol) -> Verdict {
         let to = to.into();
         let pods = self.0.pods.read();
@@ -194,13 +195,14 @@ impl Policies {
             port: to.port(),
             destination,
         };
-        if is_itself(from, to.ip()) || rules.iter().any(|rule| rule.allows(&packet)) {
+        if IpAddr::V4(from) == to.ip() || rules.iter().any(|rule| rule.allows(&packet)) {
             return Verdict::Allowed;
         }
         Verdict::Denied(Direction::Egress)
     }
 
-    /// Judges whether the destination lets it in: what the server's node asks.
+    /// Judges whether the destination lets it in: what the server's node asks. Whoever speaks for the server's node itself
+    /// does not ask.
     pub fn ingress(&self, from: Ipv4Addr, to: SocketAddrV4, protocol: Protocol) -> Verdict {
         let pods = self.0.pods.read();
         let Some(destination) = pods.get(to.ip()).map(|pod| &**pod) else {
@@ -216,15 +218,9 @@ impl Policies {
             port: to.port(),
             destination: Some(destination),
         };
-        let always = is_itself(from, (*to.ip()).into()) || destination.node == Some(from);
-        if always || rules.iter().any(|rule| rule.allows(&packet)) {
+        if from == *to.ip() || rules.iter().any(|rule| rule.allows(&packet)) {
             return Verdict::Allowed;
         }
         Verdict::Denied(Direction::Ingress)
     }
-}
-
-/// No pod is shut off from itself. To a pod, loopback and the unspecified address are its own.
-fn is_itself(from: Ipv4Addr, to: IpAddr) -> bool {
-    from == to || to.is_loopback() || to.is_unspecified()
 }

@@ -84,11 +84,6 @@ impl Backends {
         self.protocol
     }
 
-    /// Whether an outside load balancer should send connections to this node.
-    pub fn has_local(&self) -> bool {
-        !self.local.is_empty()
-    }
-
     /// Whom a connection from `client` tries, in order: all in turn are the first, so that each gets as many; others
     /// are tried only where that refuses. Empty: there is none.
     pub fn choose(&self, from: Origin, client: Ipv4Addr, now: Instant) -> Vec<SocketAddrV4> {

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use wasmtime_wasi::cli::{IsTerminal, StdinStream, StdoutStream};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use super::permit::Permit;
 use crate::Output;
 
 /// The largest chunk that moves at once.
@@ -47,25 +48,31 @@ impl StdoutStream for Sink {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
+        Box::new(Printing {
+            sink: self.clone(),
+            permit: Permit::default(),
+        })
     }
+}
+
+/// A stream that the guest prints by.
+struct Printing {
+    sink: Sink,
+    permit: Permit,
 }
 
 #[async_trait]
-impl Pollable for Sink {
+impl Pollable for Printing {
     async fn ready(&mut self) {
         // A closed sink is ready: the next call says that it is closed.
-        let _ = poll_fn(|cx| self.0.poll_ready(cx)).await;
+        let _ = poll_fn(|cx| self.sink.0.poll_ready(cx)).await;
     }
 }
 
-impl OutputStream for Sink {
-    fn write(&mut self, mut bytes: Bytes) -> StreamResult<()> {
-        while !bytes.is_empty() {
-            let chunk = bytes.split_to(bytes.len().min(CHUNK));
-            self.0.write(chunk).map_err(|_| StreamError::Closed)?;
-        }
-        Ok(())
+impl OutputStream for Printing {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.permit.spend(bytes.len())?;
+        self.sink.0.write(bytes).map_err(|_| StreamError::Closed)
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -73,10 +80,11 @@ impl OutputStream for Sink {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        match self.0.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Ok(())) => Ok(CHUNK),
+        let mut cx = Context::from_waker(Waker::noop());
+        match self.sink.0.poll_ready(&mut cx) {
+            Poll::Ready(Ok(())) => Ok(self.permit.give(CHUNK)),
             Poll::Ready(Err(_)) => Err(StreamError::Closed),
-            Poll::Pending => Ok(0),
+            Poll::Pending => Ok(self.permit.give(0)),
         }
     }
 }

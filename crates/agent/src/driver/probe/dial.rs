@@ -3,11 +3,13 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use futures::FutureExt as _;
 use network::{Network, SocketError};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout_at};
+
+use super::room::Rooms;
 
 /// A connection: of the virtual network, or of the operating system.
 pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -19,8 +21,8 @@ pub(super) struct Dialer<'a> {
     pub(super) network: &'a Network,
     /// The pod's.
     pub(super) address: Ipv4Addr,
-    /// The pod may still be starting: somebody to listen is waited for.
-    pub(super) awaits: bool,
+    /// Where names are looked up, and the probes themselves find room.
+    pub(super) rooms: Rooms<'a>,
 }
 
 impl Dialer<'_> {
@@ -35,49 +37,65 @@ impl Dialer<'_> {
         port: u16,
         deadline: Instant,
     ) -> Result<Box<dyn Io>, String> {
-        let near = match host {
-            "" => Some(self.address),
-            host => host
-                .parse()
-                .ok()
-                .filter(|ip| self.network.cidr().contains(*ip)),
-        };
-        let (at, made) = match near {
-            Some(ip) => {
-                let to = SocketAddrV4::new(ip, port);
-                (to.to_string(), self.near(to, deadline).await)
-            }
-            None => (authority(host, port), outside(host, port, deadline).await),
+        let (at, made) = match self.near(host, port) {
+            Some(to) => (to.to_string(), self.inside(to, deadline).await),
+            None => (
+                authority(host, port),
+                self.outside(host, port, deadline).await,
+            ),
         };
         made.map_err(|why| format!("dial tcp {at}: {why}"))
     }
 
-    async fn near(&self, to: SocketAddrV4, deadline: Instant) -> Result<Box<dyn Io>, &'static str> {
-        let connect = async {
-            match self.awaits {
-                true => self.network.reach_once_listening(to).await,
-                false => self.network.reach(to).await,
-            }
-        };
-        let made = match timeout_at(deadline, connect).await {
-            Ok(made) => made,
-            // Why nobody could be met: because nobody listens, or because those who do accept nothing.
-            Err(_) => match self.network.reach(to).now_or_never() {
-                Some(Err(SocketError::Refused)) => Err(SocketError::Refused),
-                _ => Err(SocketError::TimedOut),
-            },
-        };
-        match made {
-            Ok(stream) => Ok(Box::new(stream.into_io())),
-            Err(SocketError::Refused) => Err("connect: connection refused"),
-            Err(SocketError::TimedOut) => Err("i/o timeout"),
-            Err(_) => Err("connect: no route to host"),
+    /// Waits until somebody listens there, if it is a pod of this node.
+    pub(super) async fn listening(&self, host: &str, port: u16) {
+        if let Some(to) = self.near(host, port) {
+            // Where there is no such pod there is nobody to be waited for.
+            let _ = self.network.listening(to).await;
         }
+    }
+
+    /// The pod of this node that a host is, if it is one.
+    fn near(&self, host: &str, port: u16) -> Option<SocketAddrV4> {
+        let ip = match host {
+            "" => self.address,
+            host => host
+                .parse()
+                .ok()
+                .filter(|ip| self.network.cidr().contains(*ip))?,
+        };
+        Some(SocketAddrV4::new(ip, port))
+    }
+
+    async fn inside(
+        &self,
+        to: SocketAddrV4,
+        deadline: Instant,
+    ) -> Result<Box<dyn Io>, &'static str> {
+        match timeout_at(deadline, self.network.reach(to)).await {
+            Ok(Ok(stream)) => Ok(Box::new(stream.into_io())),
+            Ok(Err(SocketError::Refused)) => Err("connect: connection refused"),
+            Err(_) | Ok(Err(SocketError::TimedOut)) => Err("i/o timeout"),
+            Ok(Err(_)) => Err("connect: no route to host"),
+        }
+    }
+
+    async fn outside(
+        &self,
+        host: &str,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Box<dyn Io>, &'static str> {
+        let connect = async {
+            let addresses = self.rooms.look_up(host, port).await?;
+            TcpStream::connect(addresses.as_slice()).await
+        };
+        said(timeout_at(deadline, connect).await)
     }
 }
 
-async fn outside(host: &str, port: u16, deadline: Instant) -> Result<Box<dyn Io>, &'static str> {
-    match timeout_at(deadline, TcpStream::connect((host, port))).await {
+fn said(made: Result<io::Result<TcpStream>, Elapsed>) -> Result<Box<dyn Io>, &'static str> {
+    match made {
         Ok(Ok(socket)) => Ok(Box::new(socket)),
         Err(_) => Err("i/o timeout"),
         Ok(Err(error)) => Err(match error.kind() {

@@ -30,14 +30,14 @@ struct HealthCheckResponse {
     status: i32,
 }
 
-/// Asks the pod for the health of a service, or of the whole server where that has no name.
+/// Asks the pod for the health of a service, or of the whole server where that has no name. `within` is how long that may
+/// take, as users know it, and its end.
 pub(super) async fn check(
     dialer: &Dialer<'_>,
     service: &str,
     port: u16,
-    within: Duration,
+    (within, deadline): (Duration, Instant),
 ) -> Outcome {
-    let deadline = Instant::now() + within;
     let at = format!("{}:{port}", dialer.address);
     let secs = within.as_secs();
     let io = match dialer.dial("", port, deadline).await {

@@ -3,23 +3,23 @@
 mod dial;
 mod grpc;
 mod http;
+mod room;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Probe};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Driver;
 use super::cell::Cell;
 use crate::pod::{Action, EventKind, Found, Heard, PodView as _, ProbeKind};
 use dial::Dialer;
-
-/// How many probes of a node are made at the same time; further ones wait, and their timeouts count from then on.
-pub(super) const MOST: usize = 4096;
+pub(super) use room::Room;
+use room::Rooms;
 
 /// What probes call themselves, as the kubelet's do.
 const USER_AGENT: &str = "kube-probe/1.36";
@@ -66,15 +66,13 @@ impl Driver {
         let dialer = Dialer {
             network: &self.0.tools.network,
             address,
-            awaits,
-        };
-        let made = async {
-            // It is never closed.
-            let _room = self.0.probes.acquire().await.ok();
-            make(probe, spec, &dialer).await
+            rooms: Rooms {
+                pod: &cell.probes,
+                node: &self.0.probes,
+            },
         };
         let outcome = tokio::select! {
-            outcome = made => outcome,
+            outcome = make(probe, spec, &dialer, awaits) => outcome,
             _ = running.wait() => return,
         };
         self.probed(cell, container, attempt, kind, outcome);
@@ -125,31 +123,59 @@ fn judge(kind: ProbeKind, outcome: Outcome) -> (Found, Option<(&'static str, Str
     }
 }
 
-async fn make(probe: &Probe, spec: &Container, dialer: &Dialer<'_>) -> Outcome {
-    let secs = probe.timeout_seconds.filter(|s| *s > 0).unwrap_or(1);
-    let within = Duration::from_secs(secs.unsigned_abs().into());
-    let deadline = Instant::now() + within;
-    let named = |port: &IntOrString| port_of(spec, port).map_err(Outcome::Error);
-    let outcome = async {
-        if let Some(get) = &probe.http_get {
-            let port = named(&get.port)?;
-            Ok(http::get(dialer, get, port, deadline).await)
-        } else if let Some(socket) = &probe.tcp_socket {
-            let port = named(&socket.port)?;
-            let host = socket.host.as_deref().unwrap_or_default();
-            Ok(match dialer.dial(host, port, deadline).await {
-                Ok(_) => Outcome::Success,
-                Err(why) => Outcome::Failure(why),
-            })
-        } else if let Some(grpc) = &probe.grpc {
-            let port = named(&IntOrString::Int(grpc.port))?;
-            let service = grpc.service.as_deref().unwrap_or_default();
-            Ok(grpc::check(dialer, service, port, within).await)
-        } else {
-            Err(Outcome::Error("missing probe handler".to_owned()))
-        }
+/// What a probe asks.
+enum Question<'a> {
+    Http(&'a HTTPGetAction),
+    Socket,
+    Grpc(&'a str),
+}
+
+/// Makes a probe. A pod that may still be starting is awaited: for somebody to listen there is as much time as for the
+/// probe, of which it is a part.
+async fn make(probe: &Probe, spec: &Container, dialer: &Dialer<'_>, awaits: bool) -> Outcome {
+    let (question, host, port) = match question(probe, spec) {
+        Ok(asked) => asked,
+        Err(why) => return Outcome::Error(why),
     };
-    outcome.await.unwrap_or_else(|error| error)
+    let secs = probe.timeout_seconds.filter(|s| *s > 0).unwrap_or(1);
+    let mut left = Duration::from_secs(secs.unsigned_abs().into());
+    let within = left;
+    if awaits {
+        let began = Instant::now();
+        // Where nobody came to listen the probe says so.
+        let _ = timeout(left, dialer.listening(host, port)).await;
+        left = left.saturating_sub(began.elapsed());
+    }
+    let _room = dialer.rooms.enter().await;
+    let deadline = Instant::now() + left;
+    match question {
+        Question::Http(get) => http::get(dialer, get, port, deadline).await,
+        Question::Socket => match dialer.dial(host, port, deadline).await {
+            Ok(_) => Outcome::Success,
+            Err(why) => Outcome::Failure(why),
+        },
+        Question::Grpc(service) => grpc::check(dialer, service, port, (within, deadline)).await,
+    }
+}
+
+/// What is asked of which host, the pod itself where it has no name, and at which port.
+fn question<'a>(
+    probe: &'a Probe,
+    spec: &Container,
+) -> Result<(Question<'a>, &'a str, u16), String> {
+    if let Some(get) = &probe.http_get {
+        let host = get.host.as_deref().unwrap_or_default();
+        Ok((Question::Http(get), host, port_of(spec, &get.port)?))
+    } else if let Some(socket) = &probe.tcp_socket {
+        let host = socket.host.as_deref().unwrap_or_default();
+        Ok((Question::Socket, host, port_of(spec, &socket.port)?))
+    } else if let Some(grpc) = &probe.grpc {
+        let service = grpc.service.as_deref().unwrap_or_default();
+        let port = port_of(spec, &IntOrString::Int(grpc.port))?;
+        Ok((Question::Grpc(service), "", port))
+    } else {
+        Err("missing probe handler".to_owned())
+    }
 }
 
 /// A port by its number, or by what the container calls it.

@@ -2,7 +2,7 @@
 
 mod grpc;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use network::{Listener, Network, PodNet, Stream};
 use parking_lot::Mutex;
@@ -102,13 +102,28 @@ async fn outcome(
     awaits: bool,
     probe: serde_json::Value,
 ) -> Outcome {
+    let room = Room::of_pod();
+    outcome_in(&room, network, pod, awaits, probe).await
+}
+
+async fn outcome_in(
+    room: &Room,
+    network: &Network,
+    pod: &PodNet,
+    awaits: bool,
+    probe: serde_json::Value,
+) -> Outcome {
     let dialer = Dialer {
         network,
         address: pod.address(),
-        awaits,
+        rooms: Rooms {
+            pod: room,
+            node: &Room::of_node(),
+        },
     };
     let spec = serde_json::from_value(json!({"name": "c"})).unwrap();
-    make(&serde_json::from_value(probe).unwrap(), &spec, &dialer).await
+    let probe = serde_json::from_value(probe).unwrap();
+    make(&probe, &spec, &dialer, awaits).await
 }
 
 fn failure(why: &str) -> Outcome {
@@ -335,16 +350,70 @@ async fn sockets_are_there_or_not() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_only_waits_takes_no_room() {
+    let (network, pod) = pod();
+    let (room, began) = (Room::new(1, 1), Instant::now());
+    let probe = |awaits: bool, kind: &str, port: u16| {
+        let probe = json!({kind: {"port": port}, "timeoutSeconds": 3});
+        let made = outcome_in(&room, &network, &pod, awaits, probe);
+        async move { (made.await, began.elapsed().as_secs()) }
+    };
+    let _open = listen(&pod, Ipv4Addr::UNSPECIFIED, 80);
+    let _silent = listen(&pod, Ipv4Addr::UNSPECIFIED, 82);
+    let (waiting, other) = tokio::join!(probe(true, "tcpSocket", 81), async {
+        tokio::task::yield_now().await;
+        probe(true, "tcpSocket", 80).await
+    });
+    assert_eq!(other, (Outcome::Success, 0));
+    let refused = failure("dial tcp 10.128.0.1:81: connect: connection refused");
+    assert_eq!(waiting, (refused, 3));
+    // Who is not answered does, and what waits for that has its time all the same.
+    let (unanswered, other) = tokio::join!(probe(false, "httpGet", 82), async {
+        tokio::task::yield_now().await;
+        probe(false, "tcpSocket", 80).await
+    });
+    assert!(
+        matches!(unanswered, (Outcome::Failure(_), 6)),
+        "{unanswered:?}"
+    );
+    assert_eq!(other, (Outcome::Success, 6));
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_names_are_looked_up_at_a_time() {
+    let (network, pod) = pod();
+    let none = Room::new(1, 0);
+    let socket = |host: &str| json!({"tcpSocket": {"host": host, "port": 80}});
+    let found = outcome_in(&none, &network, &pod, false, socket("name.example")).await;
+    assert_eq!(found, failure("dial tcp name.example:80: i/o timeout"));
+    let rooms = Rooms {
+        pod: &none,
+        node: &none,
+    };
+    // What is no name needs no looking up.
+    for (address, due) in [
+        ("192.0.2.1", "192.0.2.1:7"),
+        ("2001:db8::1", "[2001:db8::1]:7"),
+    ] {
+        let found = rooms.look_up(address, 7).await.unwrap();
+        assert_eq!(found, [due.parse::<SocketAddr>().unwrap()]);
+    }
+}
+
 #[tokio::test]
 async fn other_hosts_are_reached_as_by_the_nodes_own_processes() {
     let (network, pod) = pod();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let socket = json!({"tcpSocket": {"host": "127.0.0.1", "port": port}});
-    assert_eq!(
-        outcome(&network, &pod, false, socket.clone()).await,
-        Outcome::Success
-    );
+    for host in ["127.0.0.1", "localhost"] {
+        let socket = json!({"tcpSocket": {"host": host, "port": port}});
+        assert_eq!(
+            outcome(&network, &pod, false, socket).await,
+            Outcome::Success,
+            "{host}"
+        );
+    }
     let _server = AbortOnDropHandle::new(tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
             tokio::spawn(answer(socket));

@@ -27,6 +27,14 @@ async fn ports() -> (u16, TcpListener) {
     (free.local_addr().expect("its address").port(), taken)
 }
 
+#[test]
+fn ports_that_are_given_are_the_only_ones() {
+    let given = |http, https| tries(Ports { http, https });
+    assert_eq!(given(None, None), [vec![80, 8080], vec![443, 8443]]);
+    assert_eq!(given(Some(81), None), [vec![81], vec![443, 8443]]);
+    assert_eq!(given(None, Some(444)), [vec![80, 8080], vec![444]]);
+}
+
 #[tokio::test]
 async fn open_while_they_are_wanted() {
     let certificates = Arc::new(Certificates::new().expect("certificates"));
@@ -35,7 +43,7 @@ async fn open_while_they_are_wanted() {
     let (free, taken) = ports().await;
     let busy = taken.local_addr().expect("its address").port();
     // The one in the clear falls back, the other cannot.
-    let tries = [[busy, free], [busy, busy]];
+    let tries = [vec![busy, free], vec![busy]];
     let mut doors = Doors::new(NODE, tries, proxy, tls);
     assert_eq!(doors.ports(), Ports::default());
     let failed = doors.set(true).await;

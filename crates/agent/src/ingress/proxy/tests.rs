@@ -210,7 +210,7 @@ async fn a_client_that_goes_takes_its_pods_connection_along() {
 }
 
 #[tokio::test]
-async fn connections_go_over_to_other_protocols() {
+async fn connections_go_over_to_websockets() {
     let world = World::new(Limits::default()).await;
     world.pod(handler(|mut request| async move {
         let asked = request
@@ -232,7 +232,7 @@ async fn connections_go_over_to_other_protocols() {
     let mut client = TcpStream::connect(world.at).await.expect("a connection");
     client
         .write_all(
-            b"GET /web HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\nearly,",
+            b"GET /web HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\nearly,",
         )
         .await
         .expect("sent");
@@ -242,12 +242,40 @@ async fn connections_go_over_to_other_protocols() {
     }
     let head = String::from_utf8(head).expect("text");
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    assert!(head.contains("upgrade: echo\r\n"), "{head}");
+    assert!(head.contains("upgrade: websocket\r\n"), "{head}");
     client.write_all(b"late").await.expect("sent");
     client.shutdown().await.expect("no more");
     let mut echo = String::new();
     client.read_to_string(&mut echo).await.expect("an echo");
     assert_eq!(echo, "early,late");
+}
+
+#[tokio::test]
+async fn connections_go_over_to_nothing_else() {
+    let limits = Limits {
+        idle: SHORT,
+        ..Limits::default()
+    };
+    let world = World::new(limits).await;
+    world.pod(handler(|request| async move {
+        let own = ["upgrade", "http2-settings"].map(|name| request.headers().contains_key(name));
+        let mut answer = Response::new(full(format!("{own:?}")));
+        if request.uri().path() == "/web/other" {
+            *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            headers::go_over(answer.headers_mut(), http::HeaderValue::from_static("h2c"));
+        }
+        answer
+    }));
+    // By rules and words of its own the client would go on to say who it is, and what it wants.
+    let asked = "GET /web HTTP/1.1\r\nhost: x\r\nconnection: Upgrade, HTTP2-Settings, close\r\n\
+        upgrade: h2c\r\nhttp2-settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n";
+    let answer = world.raw(asked).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert!(answer.ends_with("[false, false]"), "{answer}");
+    let asked =
+        "GET /web/other HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+    let answer = world.raw(asked).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
 }
 
 #[tokio::test]

@@ -9,9 +9,14 @@ fn class() -> IngressClass {
 }
 
 fn ingress(name: &str, created: &str, spec: Value) -> Ingress {
+    ingress_in("d", name, created, spec)
+}
+
+fn ingress_in(namespace: &str, name: &str, created: &str, spec: Value) -> Ingress {
     let mut spec = spec;
     spec["ingressClassName"] = json!("carob");
-    let object = json!({"metadata": {"namespace": "d", "name": name, "creationTimestamp": created}, "spec": spec});
+    let metadata = json!({"namespace": namespace, "name": name, "creationTimestamp": created});
+    let object = json!({"metadata": metadata, "spec": spec});
     serde_json::from_value(object).expect("an Ingress")
 }
 
@@ -121,6 +126,7 @@ fn hosts() {
         ("foo.bar.com", "/else", "*.bar.com|Prefix /"),
         ("baz.bar.com", "/only", "*.bar.com|Prefix /"),
         ("baz.foo.bar.com", "/", "default"),
+        ("bar.com", "/else", "default"),
         ("bar.com", "/any/x", "|Prefix /any"),
         ("[::1]:80", "/any", "|Prefix /any"),
         ("", "/", "default"),
@@ -148,19 +154,30 @@ fn the_older_one_has_it() {
             json!({"rules": rules, "defaultBackend": to(name), "tls": tls}),
         )
     };
+    let bare = |name: &str, created: &str| {
+        let spec = json!({"defaultBackend": to(name)});
+        ingress(name, created, spec)
+    };
+    let (first, second) = (
+        bare("e", "2026-01-03T00:00:00Z"),
+        bare("f", "2026-01-04T00:00:00Z"),
+    );
     let (young, old, twin) = (
         of("a", "2026-01-02T00:00:00Z"),
         of("b", "2026-01-01T00:00:00Z"),
         of("c", "2026-01-01T00:00:00Z"),
     );
-    for order in [[&young, &old, &twin], [&twin, &young, &old]] {
+    for order in [
+        [&young, &old, &twin, &first, &second],
+        [&second, &twin, &first, &young, &old],
+    ] {
         let all = Compiled::new(order, &[class()]);
         assert_eq!(
             (service(&all, "x", "/"), service(&all, "y", "/")),
-            ("b".to_owned(), "b".to_owned())
+            ("b".to_owned(), "e".to_owned())
         );
         let names: Vec<_> = all.ours.iter().map(|key| key.name.as_str()).collect();
-        assert_eq!(names, ["b", "c", "a"]);
+        assert_eq!(names, ["b", "c", "a", "e", "f"]);
         let secrets: Vec<_> = all
             .certificates
             .iter()
@@ -176,11 +193,57 @@ fn the_older_one_has_it() {
             said,
             [
                 "d/c: path / of x has no effect: an earlier rule has it",
-                "d/c: its default backend has no effect: that of d/b is older",
                 "d/a: path / of x has no effect: an earlier rule has it",
-                "d/a: its default backend has no effect: that of d/b is older",
+                "d/f: its default backend has no effect: that of d/e is older",
             ]
         );
+    }
+}
+
+#[test]
+fn what_a_hosts_rules_leave_over_stays_with_its_ingress() {
+    let spec = json!({"rules": [rule("b.com", &["Prefix /api"]), rule("*.b.com", &["Exact /x"])],
+        "defaultBackend": to("own")});
+    let own = ingress_in("b", "i", "2026-01-02T00:00:00Z", spec);
+    let spec = json!({"rules": [rule("c.com", &["Prefix /api"]), rule("*.c.com", &["Exact /x"])]});
+    let bare = ingress_in("c", "i", "2026-01-02T00:00:00Z", spec);
+    let spec =
+        json!({"rules": [rule("", &["Prefix /", "Exact /login"])], "defaultBackend": to("all")});
+    let older = ingress_in("a", "i", "2026-01-01T00:00:00Z", spec);
+    let spec = json!({"rules": [rule("", &["Prefix /api/mine"])]});
+    let same = ingress_in("c", "j", "2026-01-03T00:00:00Z", spec);
+    let spec = json!({"defaultBackend": to("everywhere")});
+    let default = ingress_in("a", "d", "2026-01-01T00:00:00Z", spec);
+    let all = compiled(&[own, bare, older, same, default]);
+    for (host, path, due) in [
+        ("b.com", "/api/1", "b.com|Prefix /api"),
+        ("b.com", "/login", "own"),
+        ("x.b.com", "/x", "*.b.com|Exact /x"),
+        ("x.b.com", "/login", "own"),
+        // Nobody's, rather than another namespace's.
+        ("c.com", "/login", "-"),
+        ("x.c.com", "/login", "-"),
+        ("x.c.com", "/api/mine/1", "|Prefix /api/mine"),
+        ("d.com", "/login", "|Exact /login"),
+        ("d.com", "/else", "|Prefix /"),
+    ] {
+        assert_eq!(service(&all, host, path), due, "{host} {path}");
+    }
+    assert_eq!(all.ignored, []);
+}
+
+#[test]
+fn default_backends_without_rules_are_for_hosts_without_rules() {
+    let spec = json!({"rules": [rule("c.com", &["Prefix /api"])]});
+    let bare = ingress_in("c", "i", "2026-01-02T00:00:00Z", spec);
+    let default = |namespace: &str| {
+        let spec = json!({"defaultBackend": to("default")});
+        ingress_in(namespace, "d", "2026-01-01T00:00:00Z", spec)
+    };
+    for (namespace, due) in [("a", "-"), ("c", "default")] {
+        let all = compiled(&[bare.clone(), default(namespace)]);
+        let found = ["c.com", "d.com"].map(|host| service(&all, host, "/login"));
+        assert_eq!(found, [due, "default"], "{namespace}");
     }
 }
 

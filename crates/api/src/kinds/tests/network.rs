@@ -155,14 +155,18 @@ fn only_the_api_servers_are_on_loopback_addresses() {
         endpoints("default", "kubernetes"),
         slice("default", "kubernetes"),
     ]);
-    for name in ["web", "kubernetes-1"] {
-        for object in [endpoints("default", name), slice("default", name)] {
+    for (namespace, name) in [
+        ("default", "web"),
+        ("default", "kubernetes-1"),
+        ("other", "kubernetes"),
+    ] {
+        for object in [endpoints(namespace, name), slice(namespace, name)] {
             let found = causes(create(object));
             assert!(
                 found.iter().all(|cause| cause.contains("loopback")),
                 "{found:?}"
             );
-            assert!(!found.is_empty(), "{name}");
+            assert!(!found.is_empty(), "{namespace}/{name}");
         }
     }
 }

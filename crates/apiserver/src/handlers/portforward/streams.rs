@@ -18,6 +18,8 @@ use crate::spdy::{Connection, Headers, Stream};
 
 /// How long the second stream of a pair may take to come after the first, as in Kubernetes.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The longest name of a pair: clients count them.
+const LONGEST_REQUEST: usize = 128;
 
 /// The bytes that a WebSocket's binary messages carry, wherever one ends.
 pub(super) fn tunnelled(socket: Socket) -> impl AsyncRead + AsyncWrite + Send + 'static {
@@ -76,6 +78,7 @@ impl Purpose {
             _ => return None,
         };
         let request = match headers.get("requestid") {
+            Some(id) if id.len() > LONGEST_REQUEST => return None,
             Some(id) if !id.is_empty() => id.to_owned(),
             // Before there were such numbers the stream for errors was opened just before the other.
             _ if error => stream.to_string(),
@@ -108,7 +111,9 @@ struct Half {
 impl Halves {
     /// Takes a stream; the pair that it completes. One that is nothing of a port-forward is refused.
     async fn take(&mut self, mut stream: Stream) -> Option<Pair> {
-        let purpose = Purpose::read(&stream.headers, stream.id())?;
+        // The headers say nothing more, however long the stream goes on.
+        let headers = std::mem::take(&mut stream.headers);
+        let purpose = Purpose::read(&headers, stream.id())?;
         let Purpose {
             request,
             port,
@@ -203,12 +208,14 @@ mod tests {
         };
         let (error, data) = (("streamtype", "error"), ("streamtype", "data"));
         let (port, id) = (("port", "80"), ("requestid", "7"));
+        let long = "1".repeat(LONGEST_REQUEST + 1);
         for (headers, want) in [
             (&[error, port, id][..], of("7", 80, true)),
             (&[data, port, id], of("7", 80, false)),
             (&[error, port], of("5", 80, true)),
             (&[data, port], of("3", 80, false)),
             (&[data, port, ("requestid", "")], of("3", 80, false)),
+            (&[data, port, ("requestid", &long)], None),
             (&[("streamtype", "stdin"), port, id], None),
             (&[port, id], None),
             (&[data, id], None),

@@ -117,7 +117,7 @@ fn frames_are_these_bytes() {
 
 #[test]
 fn what_is_written_is_read_again() {
-    let long = "x".repeat(20_000);
+    let long = "x".repeat(8_000);
     let many = headers(&[("a", "1\x002"), ("long", &long), ("empty", "")]);
     let (stream, fin) = (1, true);
     let frames = vec![
@@ -161,6 +161,17 @@ fn long_data_comes_in_pieces() {
         .collect();
     let whole = (LONGEST_DATA, false);
     assert_eq!(pieces, [whole, whole, whole, (1, true)]);
+}
+
+/// A block of so many headers, whose names are numbers.
+fn numbered(count: u32) -> Vec<u8> {
+    let header = |n: u32| [&4u32.to_be_bytes()[..], &n.to_be_bytes(), &[0; 4]].concat();
+    let all = (0..count).map(|n| header(0x3030_3030 + n));
+    [count.to_be_bytes().to_vec()]
+        .into_iter()
+        .chain(all)
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 #[test]
@@ -217,6 +228,17 @@ fn what_nobody_should_send_is_a_fault() {
             hex::decode("800300080000000800000001ffffffff").unwrap(),
         ),
         ("headers that unpack without end", bomb),
+        (
+            "headers that are longer than all that mean anything",
+            packed(
+                &[
+                    &[0, 0, 0, 1, 0, 0, 0, 1, b'a', 0, 0, 0x20, 0][..],
+                    &[0; 0x2000],
+                ]
+                .concat(),
+            ),
+        ),
+        ("more headers than mean anything", packed(&numbered(33))),
         ("more names than there are", packed(b"\0\0\0\x09")),
         (
             "a name that is longer than all",
@@ -236,6 +258,7 @@ fn what_nobody_should_send_is_a_fault() {
         let read = all(&bytes);
         assert!(read.is_err(), "{what}: {read:?}");
     }
+    assert_eq!(all(&packed(&numbered(32))).unwrap().len(), 1);
     // What is not known is to be left alone.
     let unknown = [
         hex::decode("80030020010000020000").unwrap(),

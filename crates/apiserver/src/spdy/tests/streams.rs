@@ -293,3 +293,64 @@ async fn who_is_silent_is_asked_and_then_given_up() {
     assert!(connection.accept().await.is_none());
     assert_eq!(stream.reader.read().await, Err(Broken));
 }
+
+/// More than the streams that are open and those whose ends wait, with what is on its way besides.
+const FLOOD: u32 = 20_000;
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_opens_no_streams_without_end() {
+    let (wire, mut connection) = Wire::new();
+    let (mut to, mut from) = wire.framed.split();
+    let opening = |n| opening(2 * n + 1, "data");
+    let sending = tokio::spawn(async move {
+        for n in 0..FLOOD {
+            to.send(opening(n)).await.unwrap();
+        }
+        to
+    });
+    let mut taken = 0;
+    // The clock stands still while anything is to be done: this long is until nothing more is.
+    let while_unread = async {
+        while let Some(stream) = connection.accept().await {
+            taken += 1;
+            // Each is refused, and the refusal waits to be read.
+            drop(stream);
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(1), while_unread).await;
+    assert!(ended.is_err() && !sending.is_finished());
+    assert!(taken < FLOOD / 2, "{taken} refusals are kept");
+    // Once they are read all goes on.
+    let accepting = tokio::spawn(async move { while connection.accept().await.is_some() {} });
+    for n in 0..FLOOD {
+        let refused = from.next().await.unwrap().unwrap();
+        assert_eq!(Some(refused), reset(2 * n + 1, status::REFUSED_STREAM));
+    }
+    drop((sending.await.unwrap(), from));
+    accepting.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_that_the_client_resets_are_not_kept_without_end() {
+    let (mut wire, mut connection) = Wire::new();
+    let sending = tokio::spawn(async move {
+        for n in 0..FLOOD {
+            wire.send(opening(2 * n + 1, "data")).await;
+            wire.send(reset(2 * n + 1, status::CANCEL).unwrap()).await;
+        }
+        wire
+    });
+    let mut kept = Vec::new();
+    let all = async {
+        while let Some(stream) = connection.accept().await {
+            kept.push(stream);
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(1), all).await;
+    assert!(ended.is_err() && !sending.is_finished());
+    assert!(kept.len() < FLOOD as usize / 2, "{} are kept", kept.len());
+    kept.clear();
+    let accepting = tokio::spawn(async move { while connection.accept().await.is_some() {} });
+    drop(sending.await.unwrap());
+    accepting.await.unwrap();
+}

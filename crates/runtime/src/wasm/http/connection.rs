@@ -111,6 +111,8 @@ async fn http2(server: Arc<Server>, io: StreamIo) {
         .max_concurrent_streams(MOST_STREAMS)
         .max_header_list_size(LARGEST_HEAD as u32)
         .max_send_buf_size(LARGEST_HEAD)
+        .initial_connection_window_size(LARGEST_HEAD as u32)
+        .initial_stream_window_size(LARGEST_HEAD as u32)
         .serve_connection(
             TokioIo::new(io),
             service_fn(|request| answer(&server, request)),

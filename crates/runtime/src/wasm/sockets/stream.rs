@@ -9,6 +9,8 @@ use bytes::Bytes;
 use network::pipe::{Broken, Reader, Writer};
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
+use crate::wasm::permit::Permit;
+
 /// The largest chunk that moves at once.
 const CHUNK: usize = 64 << 10;
 
@@ -46,19 +48,32 @@ impl InputStream for Input {
     }
 }
 
-pub(super) struct Output(pub(super) Arc<Writer>);
+pub(super) struct Output {
+    writer: Arc<Writer>,
+    permit: Permit,
+}
+
+impl Output {
+    pub(super) fn new(writer: Arc<Writer>) -> Self {
+        Self {
+            writer,
+            permit: Permit::default(),
+        }
+    }
+}
 
 #[async_trait]
 impl Pollable for Output {
     async fn ready(&mut self) {
         // A broken stream is ready: the next call says why.
-        let _ = poll_fn(|cx| self.0.poll_room(cx)).await;
+        let _ = poll_fn(|cx| self.writer.poll_room(cx)).await;
     }
 }
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.0.write(bytes).map_err(failed)
+        self.permit.spend(bytes.len())?;
+        self.writer.write(bytes).map_err(failed)
     }
 
     fn flush(&mut self) -> StreamResult<()> {
@@ -66,6 +81,7 @@ impl OutputStream for Output {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.0.room().map(|room| room.min(CHUNK)).map_err(failed)
+        let room = self.writer.room().map_err(failed)?;
+        Ok(self.permit.give(room.min(CHUNK)))
     }
 }

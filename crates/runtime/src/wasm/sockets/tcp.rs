@@ -119,7 +119,7 @@ impl TcpSocket {
             _port: port,
         };
         let input = Box::new(Input(connection.reader.clone()));
-        let output = Box::new(Output(connection.writer.clone()));
+        let output = Box::new(Output::new(connection.writer.clone()));
         self.state = State::Connected(connection);
         (input, output)
     }
