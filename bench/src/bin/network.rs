@@ -1,5 +1,5 @@
 //! The pods' network, without guests: what a stream costs on one node beside the system's loopback, between two nodes
-//! beside a plain proxy over loopback, and what many Services and pods do to a connection.
+//! beside a plain proxy over loopback, what many Services and pods do to a connection, and what a node full of pods costs.
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::process::ExitCode;
@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use carob_bench::{Conditions, Samples, figure};
+use carob_bench::{Conditions, Part, Process, Samples, figure, memory};
 use network::link::{ALPN, Accept, Links};
 use network::nodes::Node;
 use network::services::{Endpoint, Name, Place, Service, ServicePort, Slice};
 use network::{Listener, Network, PodNet, Protocol, Stream, Table};
+use rand::Rng;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,6 +28,8 @@ const CONNECTS: usize = 20_000;
 const SERVICES: u32 = 1_000;
 const PODS: u32 = 10_000;
 const STORM: usize = 2_000;
+/// What a node has room for.
+const FULL: usize = 16_000;
 
 fn main() -> ExitCode {
     carob_bench::main(bench())
@@ -47,7 +50,8 @@ async fn bench() -> Result<()> {
     let far = virtual_pair(&nodes).await?;
     report("network-far", &far, &proxy, "a TCP proxy over loopback");
     connects(&nodes).await?;
-    storm(&nodes).await
+    storm(&nodes).await?;
+    full().await
 }
 
 /// What one kind of connection does.
@@ -413,4 +417,59 @@ async fn storm(pods: &Pods) -> Result<()> {
         &format!("connects/s of {STORM} at once between two nodes"),
     );
     Ok(())
+}
+
+/// A node with as many pods as it has room for, each with a listener.
+async fn full() -> Result<()> {
+    let network = Network::new("10.128.0.0/18".parse()?);
+    let before = held()?;
+    let begun = Instant::now();
+    let pods = (0..FULL)
+        // As long as a pod's uid.
+        .map(|number| network.join(&format!("{number:036}")))
+        .collect::<Result<Vec<_>, _>>()?;
+    let joins = FULL as f64 / begun.elapsed().as_secs_f64();
+    let silent = held()?;
+    let listeners = pods.iter().map(listen).collect::<Result<Vec<_>>>()?;
+    let listening = held()?;
+    let each = |bytes: u64| bytes.saturating_sub(before) / FULL as u64;
+    let mut random = rand::rng();
+    let begun = Instant::now();
+    for _ in 0..CONNECTS {
+        let client = &pods[random.random_range(0..FULL)];
+        let (listener, at) = &listeners[random.random_range(0..FULL)];
+        let connection = client.connect(*at).await?;
+        drop((listener.accept().await, connection));
+    }
+    let rate = CONNECTS as f64 / begun.elapsed().as_secs_f64();
+    figure(
+        "network-full-memory",
+        each(silent).to_string(),
+        &format!(
+            "bytes/pod of {FULL} on a node ({} with a listener)",
+            each(listening)
+        ),
+    );
+    figure(
+        "network-full-joins",
+        format!("{joins:.0}"),
+        &format!("joins/s until a node has {FULL} pods"),
+    );
+    figure(
+        "network-full-connects",
+        format!("{rate:.0}"),
+        &format!("connects/s between random pairs of {FULL} pods"),
+    );
+    Ok(())
+}
+
+/// What this process holds, in bytes.
+fn held() -> Result<u64> {
+    let own = Process {
+        pid: std::process::id(),
+        node: String::new(),
+        part: Part::Agent,
+        leads: false,
+    };
+    Ok(memory(&[own])?.anonymous)
 }

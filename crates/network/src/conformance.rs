@@ -2,7 +2,7 @@
 //!
 //! A check that fails panics with what was expected, as a test's assertion does.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -28,20 +28,29 @@ pub async fn suite(network: &Network) {
     backlog(&one).await;
     backlogs_together(&one, &other).await;
     datagrams(&one, &other).await;
+    ipv6_ports(&one);
+    ipv6_streams(&one, &other).await;
+    ipv6_datagrams(&one, &other).await;
 }
 
 fn at(ip: Ipv4Addr, port: u16) -> SocketAddrV4 {
     SocketAddrV4::new(ip, port)
 }
 
-fn listen(pod: &PodNet, address: SocketAddrV4, most: usize) -> Listener {
+fn listen(pod: &PodNet, address: impl Into<SocketAddr>, most: usize) -> Listener {
+    let address = address.into();
     match pod.bind_stream(address) {
         Ok(bound) => Listener::new(Arc::new(bound), most),
         Err(error) => panic!("{address}: {error}"),
     }
 }
 
-async fn connected(from: &PodNet, listener: &Listener, to: SocketAddrV4) -> (Stream, Stream) {
+async fn connected(
+    from: &PodNet,
+    listener: &Listener,
+    to: impl Into<SocketAddr>,
+) -> (Stream, Stream) {
+    let to = to.into();
     let near = match from.connect(to).await {
         Ok(stream) => stream,
         Err(error) => panic!("{to}: {error}"),
@@ -87,10 +96,11 @@ async fn streams(one: &PodNet, other: &PodNet) {
         (other, one.address()),
     ] {
         let (near, far) = connected(from, &listener, at(ip, 8080)).await;
-        assert_eq!((near.remote(), far.local()), (at(ip, 8080), at(ip, 8080)));
+        let to = SocketAddr::V4(at(ip, 8080));
+        assert_eq!((near.remote(), far.local()), (to, to));
         assert_eq!(near.local(), far.remote());
         let source = if ip.is_loopback() { ip } else { from.address() };
-        assert_eq!(*near.local().ip(), source);
+        assert_eq!(near.local().ip(), source);
         assert_eq!(near.writer.send(Bytes::from_static(b"ping")).await, Ok(()));
         assert_eq!(
             far.reader.read(99).await,
@@ -248,4 +258,107 @@ async fn datagrams(one: &PodNet, other: &PodNet) {
     assert!((500..1_500).contains(&waited), "{waited} datagrams waited");
     assert_eq!(there.send(large, to), Ok(()));
     assert!(here.try_receive().is_some(), "room again");
+}
+
+fn at6(ip: Ipv6Addr, port: u16) -> SocketAddr {
+    (ip, port).into()
+}
+
+/// IPv6 sockets have a port space of their own, with the pod's loopback and all addresses in it.
+fn ipv6_ports(one: &PodNet) {
+    let everywhere = at6(Ipv6Addr::UNSPECIFIED, 80);
+    let (bound, other) = (
+        one.bind_stream(everywhere),
+        one.bind_stream(at(Ipv4Addr::UNSPECIFIED, 80)),
+    );
+    assert!(bound.is_ok() && other.is_ok(), "one port, two families");
+    assert!(
+        bound
+            .as_ref()
+            .is_ok_and(|bound| bound.address() == everywhere)
+    );
+    for ip in [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST] {
+        let taken = one.bind_stream(at6(ip, 80)).err();
+        assert_eq!(taken, Some(SocketError::AddressInUse), "{ip}");
+    }
+    let foreign = [
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+        Ipv4Addr::LOCALHOST.to_ipv6_mapped(),
+        one.address().to_ipv6_mapped(),
+    ];
+    for ip in foreign {
+        let foreign = one.bind_datagram(at6(ip, 0)).err();
+        assert_eq!(foreign, Some(SocketError::NotBindable), "{ip}");
+    }
+    let ephemeral = one.bind_datagram(at6(Ipv6Addr::LOCALHOST, 0));
+    let port = ephemeral.map(|bound| bound.address().port());
+    assert!(port.is_ok_and(|port| port >= 32_768));
+}
+
+/// `::1` is the pod's own, as 127.0.0.1 is, and neither is the other.
+async fn ipv6_streams(one: &PodNet, other: &PodNet) {
+    let loopback = at6(Ipv6Addr::LOCALHOST, 8087);
+    for ip in [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST] {
+        let listener = listen(one, at6(ip, 8087), 8);
+        let (near, far) = connected(one, &listener, loopback).await;
+        assert_eq!((near.remote(), far.local()), (loopback, loopback));
+        assert_eq!(near.local(), far.remote());
+        assert_eq!(near.local().ip(), Ipv6Addr::LOCALHOST);
+        assert_eq!(near.writer.send(Bytes::from_static(b"ping")).await, Ok(()));
+        let heard = far.reader.read(99).await;
+        assert_eq!(heard, Ok(Some(Bytes::from_static(b"ping"))));
+        for ip in [Ipv4Addr::LOCALHOST, one.address()] {
+            let refused = one.connect(at(ip, 8087)).await.err();
+            assert_eq!(refused, Some(SocketError::Refused), "no IPv4");
+        }
+        let refused = other.connect(loopback).await.err();
+        assert_eq!(refused, Some(SocketError::Refused), "another pod's");
+    }
+    let listener = listen(one, at(Ipv4Addr::UNSPECIFIED, 8087), 8);
+    let refused = one.connect(loopback).await.err();
+    assert_eq!(refused, Some(SocketError::Refused), "no IPv6");
+    let unreachable = [
+        // Somebody outside, whom nobody may reach here.
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+        Ipv4Addr::LOCALHOST.to_ipv6_mapped(),
+        one.address().to_ipv6_mapped(),
+    ];
+    for ip in unreachable {
+        let unreachable = one.connect(at6(ip, 8087)).await.err();
+        assert_eq!(unreachable, Some(SocketError::Unreachable), "{ip}");
+    }
+    let Ok(bound) = one.bind_stream(at6(Ipv6Addr::UNSPECIFIED, 0)) else {
+        panic!("a port");
+    };
+    let mut mixed = one.connect_from(Arc::new(bound), at(Ipv4Addr::LOCALHOST, 8087));
+    let mixed = std::future::poll_fn(|cx| mixed.poll(cx)).await.err();
+    assert_eq!(mixed, Some(SocketError::Unreachable), "of another family");
+    drop(listener);
+}
+
+async fn ipv6_datagrams(one: &PodNet, other: &PodNet) {
+    let open = |pod: &PodNet, ip, port| match pod.bind_datagram(at6(ip, port)) {
+        Ok(bound) => Datagrams::new(Arc::new(bound)),
+        Err(error) => panic!("{error}"),
+    };
+    let here = open(one, Ipv6Addr::UNSPECIFIED, 5353);
+    let there = open(other, Ipv6Addr::UNSPECIFIED, 5353);
+    let asking = open(one, Ipv6Addr::LOCALHOST, 0);
+    let to = at6(Ipv6Addr::LOCALHOST, 5353);
+    assert_eq!(asking.send(Bytes::from_static(b"query"), to), Ok(()));
+    let query = here.receive().await;
+    assert_eq!(
+        (&query.bytes[..], query.from),
+        (&b"query"[..], asking.local())
+    );
+    assert_eq!(here.send(Bytes::from_static(b"answer"), query.from), Ok(()));
+    assert_eq!(asking.receive().await.from, to);
+    assert_eq!(there.try_receive(), None, "another pod's loopback");
+    let mapped = at6(one.address().to_ipv6_mapped(), 53);
+    for unreachable in [mapped, at6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1), 53)] {
+        let lost = here.send(Bytes::new(), unreachable);
+        assert_eq!(lost, Err(SocketError::Unreachable), "{unreachable}");
+    }
+    let lost = here.send(Bytes::new(), at(one.address(), 53));
+    assert_eq!(lost, Err(SocketError::Unreachable), "of another family");
 }

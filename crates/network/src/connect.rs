@@ -1,7 +1,7 @@
 //! A connection on its way: whom it tries, and by which road.
 
 use std::collections::VecDeque;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -19,13 +19,16 @@ use crate::{Protocol, SocketError, outside};
 type Attempt =
     std::pin::Pin<Box<dyn Future<Output = Result<Stream, SocketError>> + Send + 'static>>;
 
+/// A pod of this node that is connected to, the rules to be passed, and where.
+type Nearby = (Arc<Pod>, Policies, SocketAddrV4);
+
 /// A connection that is being made.
 pub struct Connecting {
     bound: Arc<Bound>,
     /// What the client asked for, which is what it sees as the other end.
-    asked: SocketAddrV4,
-    /// Whom it goes to, and whom it tries after that one.
-    to: VecDeque<SocketAddrV4>,
+    asked: SocketAddr,
+    /// Whom it goes to, and whom it tries after that one; those with IPv6 addresses are outside.
+    to: VecDeque<SocketAddr>,
     service: Option<Arc<Backends>>,
     /// The way to the first of them, where that is not on this node.
     away: Option<Attempt>,
@@ -45,29 +48,28 @@ impl std::fmt::Debug for Connecting {
 }
 
 impl Connecting {
-    pub(crate) fn new(bound: Arc<Bound>, asked: SocketAddrV4) -> Self {
-        let client = bound.pod();
-        let ip = *asked.ip();
-        let (to, service) = match ip.is_unspecified() || ip == client.address {
-            true => (vec![asked], None),
-            false => match client.table().meaning(asked, Protocol::Tcp) {
-                Meaning::Itself => (vec![asked], None),
-                Meaning::Pod(pod) => (vec![pod], None),
-                Meaning::Nobody => (Vec::new(), None),
-                Meaning::Service(backends, origin) => {
-                    let order = backends.choose(origin, client.address, Instant::now());
-                    (order, Some(Arc::clone(backends)))
-                }
-            },
+    pub(crate) fn new(bound: Arc<Bound>, asked: SocketAddr) -> Self {
+        let mut service = None;
+        let (to, failed) = match bound.family().inner(asked) {
+            Some(SocketAddr::V4(to)) => {
+                let (to, by) = targets(bound.pod(), to);
+                service = by;
+                (
+                    to.into_iter().map(SocketAddr::V4).collect(),
+                    SocketError::Refused,
+                )
+            }
+            Some(outside) => ([outside].into(), SocketError::Unreachable),
+            None => (VecDeque::new(), SocketError::Unreachable),
         };
         Self {
             bound,
             asked,
-            to: to.into(),
+            to,
             service,
             away: None,
             place: None,
-            failed: SocketError::Refused,
+            failed,
         }
     }
 
@@ -81,7 +83,7 @@ impl Connecting {
             let tried = match &mut self.away {
                 Some(away) => away.as_mut().poll(cx),
                 None => match self.set_out(to) {
-                    Ok(Some((server, policies))) => self.meet(&server, policies, to, cx),
+                    Ok(Some((server, policies, to))) => self.meet(&server, policies, to, cx),
                     Ok(None) => continue,
                     Err(error) => Poll::Ready(Err(error)),
                 },
@@ -89,7 +91,7 @@ impl Connecting {
             match tried {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(stream)) => {
-                    if let Some(service) = &self.service {
+                    if let (Some(service), SocketAddr::V4(to)) = (&self.service, to) {
                         service.met(self.bound.pod().address, to, Instant::now());
                     }
                     return Poll::Ready(Ok(stream));
@@ -107,7 +109,40 @@ impl Connecting {
 
     /// The pod of this node that has the address, and the rules to be passed; none where the way there is longer, and
     /// begun.
-    fn set_out(&mut self, to: SocketAddrV4) -> Result<Option<(Arc<Pod>, Policies)>, SocketError> {
+    fn set_out(&mut self, to: SocketAddr) -> Result<Option<Nearby>, SocketError> {
+        match to {
+            SocketAddr::V4(to) => self.set_out_to(to),
+            SocketAddr::V6(_) => self.leave(to).map(|()| None),
+        }
+    }
+
+    /// Begins the way to an IPv6 address outside.
+    fn leave(&mut self, to: SocketAddr) -> Result<(), SocketError> {
+        let client = self.bound.pod();
+        let (open, policies) = {
+            let table = client.table();
+            (table.outside, table.policies.clone())
+        };
+        if !open || self.bound.is_loopback() || !outside::is_possible(to.ip()) {
+            return Err(SocketError::Unreachable);
+        }
+        let (near, far) = self.bound.to_elsewhere(self.asked, to);
+        self.is_let_out(&policies, to)?;
+        let pod = client.clone();
+        self.away = Some(Box::pin(async move {
+            outside::connect(&pod, near, far, to).await
+        }));
+        Ok(())
+    }
+
+    /// Asked once the connection is known to whoever ends what new rules forbid, and before anybody else hears of it.
+    fn is_let_out(&self, policies: &Policies, to: SocketAddr) -> Result<(), SocketError> {
+        let from = self.bound.pod().address;
+        let allowed = policies.egress(from, to, Protocol::Tcp).is_allowed();
+        allowed.then_some(()).ok_or(SocketError::Refused)
+    }
+
+    fn set_out_to(&mut self, to: SocketAddrV4) -> Result<Option<Nearby>, SocketError> {
         let client = self.bound.pod();
         // A Service's loopback address is the node's, where a pod's own word for it is the pod's.
         let own = match self.service {
@@ -124,23 +159,17 @@ impl Connecting {
         };
         if own || client.is_near(*to.ip()) {
             let server = client.at(*to.ip()).ok_or(SocketError::Unreachable)?;
-            return Ok(Some((server, policies)));
+            return Ok(Some((server, policies, to)));
         }
-        let (near, far) = self.bound.to_elsewhere(self.asked, to);
-        // Asked once it is known to whoever ends what new rules forbid, and before anybody else hears of it.
-        if !policies
-            .egress(client.address, to, Protocol::Tcp)
-            .is_allowed()
-        {
-            return Err(SocketError::Refused);
-        }
+        let (near, far) = self.bound.to_elsewhere(self.asked, to.into());
+        self.is_let_out(&policies, to.into())?;
         self.away = Some(match (road, client.links()) {
             (Road::Outside, _) => {
                 let pod = client.clone();
                 Box::pin(async move { outside::connect(&pod, near, far, to.into()).await })
             }
             (Road::Link(peer), Some(links)) => {
-                let (links, open) = (links.clone(), self.open(&near, to));
+                let (links, open) = (links.clone(), self.open(to));
                 Box::pin(async move { links.open(&peer, open, far).await.map(|()| near) })
             }
             (Road::Link(_), None) | (Road::Nowhere, _) => return Err(SocketError::Unreachable),
@@ -148,9 +177,9 @@ impl Connecting {
         Ok(None)
     }
 
-    fn open(&self, near: &Stream, to: SocketAddrV4) -> Open {
+    fn open(&self, to: SocketAddrV4) -> Open {
         Open {
-            from: near.local(),
+            from: self.bound.source_away(),
             to,
             pod: self.bound.pod().uid.clone(),
         }
@@ -165,6 +194,10 @@ impl Connecting {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Stream, SocketError>> {
         let from = self.bound.source_for(*to.ip());
+        let asked = match self.bound.family().inner(self.asked) {
+            Some(SocketAddr::V4(asked)) => asked,
+            _ => to,
+        };
         // A name of the server's own for a wildcard: what the client asked for.
         let named = |at: SocketAddrV4| match at.ip().is_unspecified() {
             true => SocketAddrV4::new(*from.ip(), at.port()),
@@ -172,7 +205,7 @@ impl Connecting {
         };
         let mut arrival = Arrival {
             from,
-            asked: named(self.asked),
+            asked: named(asked),
             to: named(to),
             bound: Some(&self.bound),
             policies: Some(policies),
@@ -181,5 +214,22 @@ impl Connecting {
         let met = arrival.meet(server, cx);
         self.place = arrival.place;
         met
+    }
+}
+
+/// What an address stands for: whom to try one after the other, and for which Service.
+fn targets(client: &Pod, asked: SocketAddrV4) -> (Vec<SocketAddrV4>, Option<Arc<Backends>>) {
+    let ip = *asked.ip();
+    if ip.is_unspecified() || ip == client.address {
+        return (vec![asked], None);
+    }
+    match client.table().meaning(asked, Protocol::Tcp) {
+        Meaning::Itself => (vec![asked], None),
+        Meaning::Pod(pod) => (vec![pod], None),
+        Meaning::Nobody => (Vec::new(), None),
+        Meaning::Service(backends, origin) => {
+            let order = backends.choose(origin, client.address, Instant::now());
+            (order, Some(Arc::clone(backends)))
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Datagrams: what UDP is on a real network.
 
 mod flows;
-pub(crate) mod outside;
+pub(crate) mod nat;
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -15,13 +15,14 @@ use tokio::time::Instant;
 use crate::budget::Budget;
 use crate::link::Packet;
 use crate::node::{Pod, PodNet};
+use crate::outside;
 use crate::policy::{Direction, Policies};
 use crate::ports::Bound;
 use crate::table::{Meaning, Road};
 use crate::wakers::Wakers;
-use crate::{Protocol, SocketError};
+use crate::{Family, Protocol, SocketError};
 use flows::{Acquaintances, Flows};
-use outside::Outside;
+use nat::Nat;
 
 /// The largest datagram, as on IPv4.
 pub const LARGEST: usize = 65_507;
@@ -101,7 +102,7 @@ pub struct Datagrams {
     bound: Arc<Bound>,
     inbox: Arc<Inbox>,
     flows: Mutex<Flows>,
-    outside: Outside,
+    nat: Nat,
 }
 
 impl Datagrams {
@@ -117,12 +118,12 @@ impl Datagrams {
             bound,
             inbox,
             flows: Mutex::default(),
-            outside: Outside::default(),
+            nat: Nat::default(),
         }
     }
 
     /// This socket's address.
-    pub fn local(&self) -> SocketAddrV4 {
+    pub fn local(&self) -> SocketAddr {
         self.bound.address()
     }
 
@@ -136,8 +137,11 @@ impl Datagrams {
         if bytes.len() > LARGEST {
             return Err(SocketError::TooLarge);
         }
-        let SocketAddr::V4(to) = to.into() else {
-            return Err(SocketError::Unreachable);
+        let family = self.bound.family();
+        let to = match family.inner(to.into()) {
+            Some(SocketAddr::V4(to)) => to,
+            Some(outside) => return self.leave(&bytes, outside),
+            None => return Err(SocketError::Unreachable),
         };
         let to = self.target(to).ok_or(SocketError::Unreachable)?;
         let pod = self.bound.pod();
@@ -163,7 +167,7 @@ impl Datagrams {
         }
         if own || pod.is_near(*to.ip()) {
             let receiver = pod.at(*to.ip()).ok_or(SocketError::Unreachable)?;
-            receiver.deliver(from, to, bytes, &policies);
+            receiver.deliver(family, from, to, bytes, &policies);
             return Ok(());
         }
         match (road, pod.links()) {
@@ -176,11 +180,12 @@ impl Datagrams {
 
     fn leave(&self, bytes: &[u8], to: SocketAddr) -> Result<(), SocketError> {
         let pod = self.bound.pod();
-        if self.bound.address().ip().is_loopback() || !crate::outside::is_possible(to.ip()) {
+        let open = pod.table().outside && outside::is_possible(to.ip());
+        if !open || self.bound.is_loopback() {
             return Err(SocketError::Unreachable);
         }
         match pod.may_send_outside(to) {
-            true => self.outside.send(bytes, to, pod, &self.inbox),
+            true => self.nat.send(bytes, to, pod, &self.inbox),
             // As above.
             false => Ok(()),
         }
@@ -254,18 +259,19 @@ impl Pod {
     /// Hands a datagram to whoever receives at its address, if the pod's rules let it in.
     pub(crate) fn deliver(
         &self,
+        family: Family,
         from: SocketAddrV4,
         to: SocketAddrV4,
         bytes: Bytes,
         policies: &Policies,
     ) {
-        let Some(inbox) = self.ports.lock().inbox(to) else {
+        let Some(inbox) = self.ports.lock().inbox(family, to) else {
             return;
         };
         let at = SocketAddrV4::new(self.address, to.port());
         let own = self.own(*from.ip());
         if own || inbox.may_pass(policies, at, from, Direction::Ingress) {
-            let from = from.into();
+            let from = family.outer(from);
             inbox.deliver(Datagram { bytes, from });
         }
     }
@@ -276,7 +282,7 @@ impl PodNet {
     ///
     /// # Errors
     /// When the address is not this pod's or its port is taken.
-    pub fn bind_datagram(&self, address: SocketAddrV4) -> Result<Bound, SocketError> {
+    pub fn bind_datagram(&self, address: impl Into<SocketAddr>) -> Result<Bound, SocketError> {
         Bound::new(self.pod(), Protocol::Udp, address)
     }
 }

@@ -7,9 +7,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use crate::node::Pod;
 use crate::ports::{Bound, EPHEMERAL};
 use crate::stream::Arrival;
-use crate::{Network, Protocol, SocketError, Stream};
+use crate::{Family, Network, Protocol, SocketError, Stream};
 
 /// Ports of connections that are the node's own. They say which is which and are taken from nobody: one may come again
 /// while its first connection is still open.
@@ -26,25 +27,17 @@ impl OwnPorts {
 
 impl Network {
     /// Connects to a port of a pod's own loopback, as something inside of the pod would: the pod sees 127.0.0.1 at the
-    /// other end. Waits while the listener's backlog is full.
+    /// other end or, where nobody listens there, `::1`. Waits while the listener's backlog is full.
     ///
     /// # Errors
     /// [`SocketError::Unreachable`] where no pod of this node has the address, [`SocketError::Refused`] where nobody
     /// listens on its loopback or on all of its addresses.
     pub async fn enter(&self, address: Ipv4Addr, port: u16) -> Result<Stream, SocketError> {
         let pod = self.pod_at(address).ok_or(SocketError::Unreachable)?;
-        let any = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
-        let bound = Arc::new(Bound::new(&pod, Protocol::Tcp, any)?);
-        let to = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-        let mut arrival = Arrival {
-            from: bound.address(),
-            asked: to,
-            to,
-            bound: Some(&bound),
-            policies: None,
-            place: None,
-        };
-        poll_fn(|cx| arrival.meet(&pod, cx)).await
+        match enter_by(Family::V4, &pod, port).await {
+            Err(SocketError::Refused) => enter_by(Family::V6, &pod, port).await,
+            met => met,
+        }
     }
 
     /// Connects to a port of a pod's address from the node, as a kubelet does: the pod sees the node's address or, where
@@ -88,4 +81,19 @@ impl Network {
             listened.await;
         }
     }
+}
+
+async fn enter_by(family: Family, pod: &Arc<Pod>, port: u16) -> Result<Stream, SocketError> {
+    let loopback = |port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+    let bound = Bound::new(pod, Protocol::Tcp, family.outer(loopback(0)))?;
+    let bound = Arc::new(bound);
+    let mut arrival = Arrival {
+        from: bound.source_for(Ipv4Addr::LOCALHOST),
+        asked: loopback(port),
+        to: loopback(port),
+        bound: Some(&bound),
+        policies: None,
+        place: None,
+    };
+    poll_fn(|cx| arrival.meet(pod, cx)).await
 }

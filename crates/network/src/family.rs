@@ -24,6 +24,14 @@ impl Family {
         }
     }
 
+    /// Every address of the family, and any port.
+    pub fn any(self) -> SocketAddr {
+        match self {
+            Self::V4 => (Ipv4Addr::UNSPECIFIED, 0).into(),
+            Self::V6 => (Ipv6Addr::UNSPECIFIED, 0).into(),
+        }
+    }
+
     /// An address as this crate has it: none where no socket of this family can mean it. What is outside has no scope:
     /// the pod has none of the node's links.
     pub(crate) fn inner(self, address: SocketAddr) -> Option<SocketAddr> {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use crate::link::{Accept, OUTSIDE, Open, Packet};
 use crate::policy::{Direction, Policies};
 use crate::stream::{Arrival, Stream};
-use crate::{Network, SocketError};
+use crate::{Family, Network, SocketError};
 
 /// How long a pod that nobody here has heard of may take to be heard of before its connections are refused.
 const HEARD_WITHIN: Duration = Duration::from_secs(1);
@@ -80,7 +80,7 @@ impl Accept for Network {
             return;
         }
         if let Some(server) = self.pod_at(*to.ip()) {
-            server.deliver(from, to, bytes, &self.policies());
+            server.deliver(Family::V4, from, to, bytes, &self.policies());
         }
     }
 }

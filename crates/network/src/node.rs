@@ -34,6 +34,22 @@ impl Cidr {
         1 << (32 - u32::from(self.length))
     }
 
+    /// How many addresses pods can have: the first and the last are nobody's, as on any subnet.
+    fn usable(self) -> u64 {
+        self.size() - 2
+    }
+
+    /// One of them, counted from 0.
+    fn at(self, place: u64) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + 1 + place as u32)
+    }
+
+    /// Which one an address is.
+    fn place(self, address: Ipv4Addr) -> Option<u64> {
+        let offset = u64::from(u32::from(address).wrapping_sub(self.base));
+        offset.checked_sub(1).filter(|place| *place < self.usable())
+    }
+
     /// Its lowest address.
     pub fn first(self) -> Ipv4Addr {
         self.base.into()
@@ -94,9 +110,38 @@ pub enum AddressError {
 #[derive(Debug, Default)]
 struct Pods {
     by_address: BTreeMap<Ipv4Addr, Weak<Pod>>,
-    /// Where the search for a free address goes on: an address is reused as late as possible, so
-    /// that a late packet or a stale endpoint does not meet another pod.
+    /// The addresses before this one were given out at some time, or may have been. None is reused before
+    /// all were, so that a late packet or a stale endpoint does not meet another pod.
+    fresh: u64,
+    /// Those of them that nobody has.
+    freed: BTreeSet<u64>,
+    /// Where the search for one of these goes on.
     next: u64,
+}
+
+impl Pods {
+    /// The next address of so many, counted from the first one.
+    fn take(&mut self, usable: u64) -> Option<u64> {
+        if self.fresh < usable {
+            self.fresh += 1;
+            return Some(self.fresh - 1);
+        }
+        let later = self.freed.range(self.next..).next();
+        let place = *later.or_else(|| self.freed.first())?;
+        self.freed.remove(&place);
+        self.next = place + 1;
+        Some(place)
+    }
+
+    /// Takes a certain one that nobody has.
+    fn take_back(&mut self, place: u64) {
+        if place >= self.fresh {
+            // Those just before it were given out lately, too.
+            self.freed.extend(self.fresh..place);
+            self.fresh = place + 1;
+        }
+        self.freed.remove(&place);
+    }
 }
 
 #[derive(Debug)]
@@ -237,17 +282,9 @@ impl Network {
     pub fn join(&self, uid: &str) -> Result<PodNet, AddressError> {
         let cidr = self.0.cidr;
         let mut pods = self.0.pods.lock();
-        // The range's first and last address are nobody's, as on any subnet.
-        let usable = cidr.size() - 2;
-        for step in 0..usable {
-            let offset = (pods.next + step) % usable;
-            let address = Ipv4Addr::from(cidr.base + 1 + offset as u32);
-            if !pods.by_address.contains_key(&address) {
-                pods.next = offset + 1;
-                return Ok(self.admit(&mut pods, address, uid));
-            }
-        }
-        Err(AddressError::Exhausted(cidr))
+        let place = pods.take(cidr.usable());
+        let place = place.ok_or(AddressError::Exhausted(cidr))?;
+        Ok(self.admit(&mut pods, cidr.at(place), uid))
     }
 
     /// Gives a pod the address that it had before, after its agent was started again.
@@ -256,16 +293,13 @@ impl Network {
     /// When the address is not one of this node's or belongs to a live pod.
     pub fn rejoin(&self, address: Ipv4Addr, uid: &str) -> Result<PodNet, AddressError> {
         let cidr = self.0.cidr;
-        let offset = u64::from(u32::from(address).wrapping_sub(cidr.base));
-        if offset == 0 || offset >= cidr.size() - 1 {
-            return Err(AddressError::Foreign(address, cidr));
-        }
+        let place = cidr.place(address);
+        let place = place.ok_or(AddressError::Foreign(address, cidr))?;
         let mut pods = self.0.pods.lock();
         if pods.by_address.contains_key(&address) {
             return Err(AddressError::Taken(address));
         }
-        // The addresses just before it were given out lately, too.
-        pods.next = pods.next.max(offset);
+        pods.take_back(place);
         Ok(self.admit(&mut pods, address, uid))
     }
 
@@ -279,7 +313,7 @@ impl Network {
             asked: Arc::new(Semaphore::new(MOST_ASKED)),
             waiting: Budget::new(MOST_WAITING),
             listened: Notify::new(),
-            outside: Semaphore::new(datagram::outside::MOST),
+            outside: Semaphore::new(datagram::nat::MOST),
             outside_streams: Arc::new(Semaphore::new(crate::outside::MOST_STREAMS)),
             node: self.0.clone(),
         });
@@ -306,7 +340,9 @@ impl PodNet {
 
 impl Drop for Pod {
     fn drop(&mut self) {
-        self.node.pods.lock().by_address.remove(&self.address);
+        let mut pods = self.node.pods.lock();
+        pods.by_address.remove(&self.address);
+        pods.freed.extend(self.node.cidr.place(self.address));
     }
 }
 

@@ -139,3 +139,50 @@ async fn receive(input: &mut OwnedReadHalf, writer: &Writer) -> Result<(), Broke
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Linux' numbers for what a node without IPv6 says, among others.
+    #[test]
+    fn why_nobody_is_reached() {
+        const ENETUNREACH: i32 = 101;
+        const EHOSTUNREACH: i32 = 113;
+        const EADDRNOTAVAIL: i32 = 99;
+        const EAFNOSUPPORT: i32 = 97;
+        const ECONNREFUSED: i32 = 111;
+        const ETIMEDOUT: i32 = 110;
+        for (number, expected) in [
+            (ENETUNREACH, SocketError::Unreachable),
+            (EHOSTUNREACH, SocketError::Unreachable),
+            (EADDRNOTAVAIL, SocketError::Unreachable),
+            (EAFNOSUPPORT, SocketError::Unreachable),
+            (ECONNREFUSED, SocketError::Refused),
+            (ETIMEDOUT, SocketError::TimedOut),
+        ] {
+            let error = std::io::Error::from_raw_os_error(number);
+            assert_eq!(reason(&error), expected, "{error}");
+        }
+    }
+
+    #[test]
+    fn not_every_address_is_outside() {
+        for (address, expected) in [
+            ("192.0.2.1", true),
+            ("2001:db8::1", true),
+            ("fd00::1", true),
+            ("255.255.255.255", false),
+            ("224.0.0.251", false),
+            ("127.0.0.1", false),
+            ("0.0.0.0", false),
+            ("ff02::fb", false),
+            ("fe80::1", false),
+            ("::1", false),
+            ("::", false),
+        ] {
+            let found = is_possible(address.parse().unwrap());
+            assert_eq!(found, expected, "{address}");
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Connections that the rules have let pass, to be judged again when the rules change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Weak};
 
 use crate::Protocol;
@@ -19,7 +19,7 @@ pub(crate) struct Passing {
 #[derive(Debug)]
 struct Passed {
     from: Ipv4Addr,
-    to: SocketAddrV4,
+    to: SocketAddr,
     breakers: [Breaker; 2],
 }
 
@@ -35,7 +35,7 @@ impl Pass {
     pub(crate) fn enter(
         pod: &Arc<Pod>,
         from: Ipv4Addr,
-        to: SocketAddrV4,
+        to: SocketAddr,
         breakers: [Breaker; 2],
     ) -> Self {
         let mut passing = pod.passing.lock();
@@ -72,14 +72,16 @@ impl Passing {
         policies: &Policies,
     ) -> Vec<Breaker> {
         let concerned = |passed: &&Passed| {
-            addresses.contains(&pod)
-                || addresses.contains(&passed.from)
-                || addresses.contains(passed.to.ip())
+            let to = match passed.to.ip() {
+                IpAddr::V4(to) => addresses.contains(&to),
+                IpAddr::V6(_) => false,
+            };
+            to || addresses.contains(&pod) || addresses.contains(&passed.from)
         };
         let denied = |passed: &&Passed| {
-            let verdict = match passed.from == pod {
-                true => policies.egress(passed.from, passed.to, Protocol::Tcp),
-                false => policies.ingress(passed.from, passed.to, Protocol::Tcp),
+            let verdict = match (passed.from == pod, passed.to) {
+                (false, SocketAddr::V4(to)) => policies.ingress(passed.from, to, Protocol::Tcp),
+                _ => policies.egress(passed.from, passed.to, Protocol::Tcp),
             };
             !verdict.is_allowed()
         };

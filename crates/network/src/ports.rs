@@ -1,13 +1,13 @@
 //! A pod's port space: which local addresses are taken, and by what.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Weak};
 
 use crate::datagram::Inbox;
 use crate::node::Pod;
 use crate::stream::Backlog;
-use crate::{Protocol, SocketError};
+use crate::{Family, Protocol, SocketError};
 
 /// The ports given out for port 0, Linux's own range.
 pub(crate) const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
@@ -78,28 +78,36 @@ impl Space {
 #[derive(Debug, Default)]
 pub(crate) struct Ports {
     streams: Space,
+    streams6: Space,
     datagrams: Space,
+    datagrams6: Space,
 }
 
 impl Ports {
-    fn space(&mut self, protocol: Protocol) -> &mut Space {
-        match protocol {
-            Protocol::Tcp => &mut self.streams,
-            Protocol::Udp => &mut self.datagrams,
+    fn space(&mut self, protocol: Protocol, family: Family) -> &mut Space {
+        match (protocol, family) {
+            (Protocol::Tcp, Family::V4) => &mut self.streams,
+            (Protocol::Tcp, Family::V6) => &mut self.streams6,
+            (Protocol::Udp, Family::V4) => &mut self.datagrams,
+            (Protocol::Udp, Family::V6) => &mut self.datagrams6,
         }
     }
 
-    /// Who accepts streams at this address.
-    pub(crate) fn backlog(&mut self, address: SocketAddrV4) -> Option<Arc<Backlog>> {
-        match self.streams.taker(address)? {
+    /// Who accepts streams of this family at this address.
+    pub(crate) fn backlog(
+        &mut self,
+        family: Family,
+        address: SocketAddrV4,
+    ) -> Option<Arc<Backlog>> {
+        match self.space(Protocol::Tcp, family).taker(address)? {
             Taker::Streams(backlog) => backlog.upgrade(),
             _ => None,
         }
     }
 
-    /// Who receives datagrams at this address.
-    pub(crate) fn inbox(&mut self, address: SocketAddrV4) -> Option<Arc<Inbox>> {
-        match self.datagrams.taker(address)? {
+    /// Who receives datagrams of this family at this address.
+    pub(crate) fn inbox(&mut self, family: Family, address: SocketAddrV4) -> Option<Arc<Inbox>> {
+        match self.space(Protocol::Udp, family).taker(address)? {
             Taker::Datagrams(inbox) => inbox.upgrade(),
             _ => None,
         }
@@ -111,6 +119,7 @@ impl Ports {
 pub struct Bound {
     pod: Arc<Pod>,
     protocol: Protocol,
+    family: Family,
     address: SocketAddrV4,
 }
 
@@ -118,23 +127,38 @@ impl Bound {
     pub(crate) fn new(
         pod: &Arc<Pod>,
         protocol: Protocol,
-        address: SocketAddrV4,
+        address: impl Into<SocketAddr>,
     ) -> Result<Self, SocketError> {
+        let address = address.into();
+        let family = Family::of(&address);
+        let Some(SocketAddr::V4(address)) = family.inner(address) else {
+            return Err(SocketError::NotBindable);
+        };
         let ip = *address.ip();
         if !(ip.is_unspecified() || ip.is_loopback() || ip == pod.address) {
             return Err(SocketError::NotBindable);
         }
-        let address = pod.ports.lock().space(protocol).take(address)?;
+        let address = pod.ports.lock().space(protocol, family).take(address)?;
         Ok(Self {
             pod: pod.clone(),
             protocol,
+            family,
             address,
         })
     }
 
     /// The address, with the port that was given out where none was asked for.
-    pub fn address(&self) -> SocketAddrV4 {
-        self.address
+    pub fn address(&self) -> SocketAddr {
+        self.family.outer(self.address)
+    }
+
+    pub(crate) fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Whether it is an address of the pod's loopback, from which nothing comes to others.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.address.ip().is_loopback()
     }
 
     pub(crate) fn pod(&self) -> &Arc<Pod> {
@@ -146,6 +170,8 @@ impl Bound {
         let ip = match (self.address.ip().is_unspecified(), remote.is_loopback()) {
             (false, _) => *self.address.ip(),
             (true, true) => Ipv4Addr::LOCALHOST,
+            // The pod has no other IPv6 address.
+            (true, false) if self.family == Family::V6 => Ipv4Addr::LOCALHOST,
             (true, false) => self.pod.address,
         };
         SocketAddrV4::new(ip, self.address.port())
@@ -170,7 +196,8 @@ impl Bound {
 
     fn hand_to(&self, taker: Taker) {
         let mut ports = self.pod.ports.lock();
-        let at_port = ports.space(self.protocol).taken.entry(self.address.port());
+        let space = ports.space(self.protocol, self.family);
+        let at_port = space.taken.entry(self.address.port());
         at_port.or_default().insert(*self.address.ip(), taker);
     }
 }
@@ -178,6 +205,8 @@ impl Bound {
 impl Drop for Bound {
     fn drop(&mut self) {
         let mut ports = self.pod.ports.lock();
-        ports.space(self.protocol).release(self.address);
+        ports
+            .space(self.protocol, self.family)
+            .release(self.address);
     }
 }

@@ -1,6 +1,6 @@
 //! Names that a pod asks for by its own interface, without a message.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddrV4, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) const MOST_ASKED: usize = 4;
 /// Why a name has no addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
-    /// Nobody knows the name, or it has no IPv4 address.
+    /// Nobody knows the name, or it has no address.
     #[error("the name has no address")]
     Unknown,
     /// Nobody could be asked: the pod's rules forbid it, or no resolver answers.
@@ -27,16 +27,13 @@ pub enum ResolveError {
 }
 
 impl PodNet {
-    /// The IPv4 addresses of a name, at least one. Whoever may not send datagrams to the cluster's DNS server learns
+    /// The addresses of a name, at least one: those of the cluster's names are IPv4, others' are in the order in which
+    /// the host would try them. Whoever may not send datagrams to the cluster's DNS server learns
     /// nothing this way either.
     ///
     /// # Errors
     /// When there is none, or that cannot be told.
-    pub async fn resolve(
-        &self,
-        search: &Search,
-        name: &str,
-    ) -> Result<Vec<Ipv4Addr>, ResolveError> {
+    pub async fn resolve(&self, search: &Search, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         if let Some(addresses) = search.own(name) {
             return Ok(addresses);
         }
@@ -71,7 +68,7 @@ impl PodNet {
 }
 
 /// Asks the host's resolver, which knows what its files and its name servers know.
-async fn outside(asked: &Arc<Semaphore>, name: String) -> Result<Vec<Ipv4Addr>, ResolveError> {
+async fn outside(asked: &Arc<Semaphore>, name: String) -> Result<Vec<IpAddr>, ResolveError> {
     let unanswered = ResolveError::Unanswered;
     let found = async {
         let permit = asked
@@ -92,10 +89,8 @@ async fn outside(asked: &Arc<Semaphore>, name: String) -> Result<Vec<Ipv4Addr>, 
     let found = found.map_err(|_| ResolveError::Unknown)?;
     let mut addresses = Vec::new();
     for address in found {
-        if let SocketAddr::V4(v4) = address
-            && !addresses.contains(v4.ip())
-        {
-            addresses.push(*v4.ip());
+        if !addresses.contains(&address.ip()) {
+            addresses.push(address.ip());
         }
     }
     if addresses.is_empty() {

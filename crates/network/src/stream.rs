@@ -1,7 +1,7 @@
 //! Streams: what TCP is on a real network.
 
 use std::collections::VecDeque;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,7 +18,7 @@ use crate::pipe::{Reader, Writer, pipe_within};
 use crate::policy::Policies;
 use crate::ports::Bound;
 use crate::wakers::Wakers;
-use crate::{Protocol, SocketError};
+use crate::{Family, Protocol, SocketError};
 
 /// Bytes that wait in one direction of a stream before its writer waits.
 pub const BUFFER: usize = 256 << 10;
@@ -93,7 +93,7 @@ impl Listener {
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddrV4 {
+    pub fn address(&self) -> SocketAddr {
         self.bound.address()
     }
 
@@ -145,8 +145,8 @@ impl Drop for Listener {
 /// One end of a connection.
 #[derive(Debug)]
 pub struct Stream {
-    local: SocketAddrV4,
-    remote: SocketAddrV4,
+    local: SocketAddr,
+    remote: SocketAddr,
     /// What the other end writes.
     pub reader: Reader,
     /// What the other end reads. Closing it ends this direction alone.
@@ -170,12 +170,12 @@ impl Stream {
     }
 
     /// This end's address.
-    pub fn local(&self) -> SocketAddrV4 {
+    pub fn local(&self) -> SocketAddr {
         self.local
     }
 
     /// The other end's address.
-    pub fn remote(&self) -> SocketAddrV4 {
+    pub fn remote(&self) -> SocketAddr {
         self.remote
     }
 
@@ -220,7 +220,7 @@ impl Arrival<'_> {
                 ready!(place.as_mut().poll(cx));
                 self.place = None;
             }
-            let Some(backlog) = server.ports.lock().backlog(self.to) else {
+            let Some(backlog) = server.ports.lock().backlog(self.family(), self.to) else {
                 return Poll::Ready(Err(SocketError::Refused));
             };
             let mut waiting = backlog.waiting.lock();
@@ -272,28 +272,32 @@ impl Arrival<'_> {
         leaves && policies.ingress(from, self.to, tcp).is_allowed()
     }
 
+    /// The sockets' family: whoever comes from elsewhere has IPv4's.
+    fn family(&self) -> Family {
+        self.bound.map_or(Family::V4, |bound| bound.family())
+    }
+
     fn ends(&self, server: &Arc<Pod>) -> (Stream, Stream) {
+        let [from, asked, to] =
+            [self.from, self.asked, self.to].map(|address| self.family().outer(address));
         let client = self.bound.map(|bound| bound.pod());
         let sent = client.unwrap_or(server).budget.clone();
-        let (mut near, mut far) = ends(
-            (self.from, self.asked),
-            (self.to, self.from),
-            (sent, server.budget.clone()),
-        );
+        let (mut near, mut far) = ends((from, asked), (to, from), (sent, server.budget.clone()));
         near.port.bound = self.bound.cloned();
         if self.rules(server).is_some() {
-            near.port.pass = client.map(|client| near.enter(client, self.to));
-            far.port.pass = Some(near.enter(server, self.to));
+            let between = (*self.from.ip(), self.to.into());
+            near.port.pass = client.map(|client| near.enter(client, between));
+            far.port.pass = Some(near.enter(server, between));
         }
         (near, far)
     }
 }
 
 impl Stream {
-    /// Enters a stream that begins here at a pod's connections.
-    fn enter(&self, pod: &Arc<Pod>, to: SocketAddrV4) -> Pass {
+    /// Enters a stream between these two at a pod's connections.
+    fn enter(&self, pod: &Arc<Pod>, (from, to): (Ipv4Addr, SocketAddr)) -> Pass {
         let breakers = [self.writer.breaker(), self.reader.breaker()];
-        Pass::enter(pod, *self.local.ip(), to, breakers)
+        Pass::enter(pod, from, to, breakers)
     }
 }
 
@@ -301,14 +305,19 @@ impl Bound {
     /// The two ends of a stream of this pod whose far one somebody carries to where no pod of this node is.
     pub(crate) fn to_elsewhere(
         self: &Arc<Self>,
-        asked: SocketAddrV4,
-        to: SocketAddrV4,
+        asked: SocketAddr,
+        to: SocketAddr,
     ) -> (Stream, Stream) {
-        let local = self.source_away();
-        let own = &self.pod().budget;
+        let pod = self.pod();
+        let local = match to {
+            SocketAddr::V4(_) => self.source_away().into(),
+            // The pod has no address that somebody there could know.
+            SocketAddr::V6(_) => self.address(),
+        };
+        let own = &pod.budget;
         let (mut near, far) = ends((local, asked), (to, local), (own.clone(), own.clone()));
         near.port.bound = Some(self.clone());
-        near.port.pass = Some(near.enter(self.pod(), to));
+        near.port.pass = Some(near.enter(pod, (pod.address, to)));
         (near, far)
     }
 }
@@ -320,13 +329,15 @@ pub(crate) fn between(
     near: (SocketAddrV4, SocketAddrV4),
     far: (SocketAddrV4, SocketAddrV4),
 ) -> (Stream, Stream) {
+    let known = |(local, remote): (SocketAddrV4, SocketAddrV4)| (local.into(), remote.into());
+    let (near, far) = (known(near), known(far));
     ends(near, far, (pod.budget.clone(), pod.budget.clone()))
 }
 
 /// Two ends with their own and the other's addresses, and the budgets that what each writes counts against.
 fn ends(
-    near: (SocketAddrV4, SocketAddrV4),
-    far: (SocketAddrV4, SocketAddrV4),
+    near: (SocketAddr, SocketAddr),
+    far: (SocketAddr, SocketAddr),
     budgets: (Budget, Budget),
 ) -> (Stream, Stream) {
     let (to_far, from_near) = pipe_within(BUFFER, budgets.0);
@@ -350,21 +361,22 @@ impl PodNet {
     ///
     /// # Errors
     /// When the address is not this pod's or its port is taken.
-    pub fn bind_stream(&self, address: SocketAddrV4) -> Result<Bound, SocketError> {
+    pub fn bind_stream(&self, address: impl Into<SocketAddr>) -> Result<Bound, SocketError> {
         Bound::new(self.pod(), Protocol::Tcp, address)
     }
 
-    /// Begins a connection from a bound address.
-    pub fn connect_from(&self, bound: Arc<Bound>, remote: SocketAddrV4) -> Connecting {
-        Connecting::new(bound, remote)
+    /// Begins a connection from a bound address to one of its family.
+    pub fn connect_from(&self, bound: Arc<Bound>, remote: impl Into<SocketAddr>) -> Connecting {
+        Connecting::new(bound, remote.into())
     }
 
     /// Makes a connection from any port.
     ///
     /// # Errors
     /// When nobody listens there, no pod is there, or no port is free.
-    pub async fn connect(&self, remote: SocketAddrV4) -> Result<Stream, SocketError> {
-        let any = SocketAddrV4::new(std::net::Ipv4Addr::UNSPECIFIED, 0);
+    pub async fn connect(&self, remote: impl Into<SocketAddr>) -> Result<Stream, SocketError> {
+        let remote = remote.into();
+        let any = Family::of(&remote).any();
         let mut connecting = self.connect_from(Arc::new(self.bind_stream(any)?), remote);
         std::future::poll_fn(|cx| connecting.poll(cx)).await
     }

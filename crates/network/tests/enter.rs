@@ -1,7 +1,7 @@
 //! The node's own connections into its pods.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,6 +21,19 @@ fn listen(pod: &PodNet, ip: Ipv4Addr, most: usize) -> Listener {
 }
 
 #[tokio::test]
+async fn whoever_listens_by_ipv6_alone_is_entered_too() {
+    let (network, pod) = pod();
+    let at = SocketAddr::from((Ipv6Addr::LOCALHOST, 8080));
+    let listener = Listener::new(Arc::new(pod.bind_stream(at).unwrap()), 8);
+    let near = network.enter(pod.address(), 8080).await.unwrap();
+    let far = listener.accept().await;
+    assert_eq!((near.remote(), far.local()), (at, at));
+    assert_eq!(far.remote().ip(), at.ip());
+    let refused = network.enter(pod.address(), 8081).await.err();
+    assert_eq!(refused, Some(SocketError::Refused));
+}
+
+#[tokio::test]
 async fn which_listener_is_reached() {
     use SocketError::{Refused, Unreachable};
     let own = Ipv4Addr::new(10, 128, 0, 1);
@@ -37,16 +50,16 @@ async fn which_listener_is_reached() {
         let seen = async |made: Result<_, SocketError>| {
             let _stream: network::Stream = made?;
             let far = listener.as_ref().unwrap().accept().await;
-            Ok(*far.remote().ip())
+            Ok(far.remote().ip())
         };
         assert_eq!(
             seen(network.enter(own, 8080).await).await,
-            entered,
+            entered.map(IpAddr::V4),
             "{at:?}"
         );
         assert_eq!(
             seen(network.reach(SocketAddrV4::new(own, 8080)).await).await,
-            reached,
+            reached.map(IpAddr::V4),
             "{at:?}"
         );
         assert_eq!(seen(network.enter(own, 8081).await).await, Err(Refused));

@@ -1,6 +1,7 @@
 //! Connections and datagrams to the outside: what is no pod's.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,6 +18,17 @@ fn own_address() -> Ipv4Addr {
         panic!("an IPv4 address");
     };
     own
+}
+
+/// The same of IPv6, where it has one: as the kernel lists them, with prefix, scope and flags behind.
+fn own_address6() -> Option<Ipv6Addr> {
+    let all = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    let global = all.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let address = u128::from_str_radix(words.next()?, 16).ok()?;
+        (words.nth(2)? == "00").then_some(address)
+    });
+    global.map(Ipv6Addr::from)
 }
 
 fn network() -> Network {
@@ -47,7 +59,7 @@ fn socket(pod: &PodNet) -> Datagrams {
 fn only_to(pod: &PodNet, cidr: &str, except: &[&str]) -> (Ipv4Addr, Option<PodPolicy>) {
     let rule = Rule {
         peers: Peers::Only {
-            groups: Default::default(),
+            groups: BTreeSet::new(),
             blocks: vec![Block::new(cidr, except.iter().copied()).unwrap()],
         },
         ports: Ports::All,
@@ -222,4 +234,87 @@ async fn one_pod_has_so_many_sockets_of_the_node_and_no_more() {
     assert_eq!(other.send(ONE, to), Ok(()), "another pod's are its own");
     sockets.swap_remove(0);
     assert_eq!(sockets[0].send(ONE, to), Ok(()), "one was given back");
+}
+
+/// What lets the pod out to nobody.
+fn nobody(pod: &PodNet) -> (Ipv4Addr, Option<PodPolicy>) {
+    let policy = PodPolicy {
+        egress: Isolation::Only(Vec::new()),
+        ..PodPolicy::default()
+    };
+    (pod.address(), Some(policy))
+}
+
+#[tokio::test]
+async fn ipv6_streams_go_out_where_rules_allow() {
+    let network = network();
+    let pod = network.join("uid").unwrap();
+    network.update(|table| table.outside = true);
+    let Some(own) = own_address6() else {
+        let documentation = SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9));
+        let unreachable = pod.connect(documentation).await.err();
+        assert_eq!(unreachable, Some(SocketError::Unreachable));
+        return;
+    };
+    let server = TcpListener::bind((own, 0)).await.unwrap();
+    let at = server.local_addr().unwrap();
+    let near = pod.connect(at).await.unwrap();
+    assert_eq!(
+        (near.remote(), near.local().ip()),
+        (at, Ipv6Addr::UNSPECIFIED.into())
+    );
+    let (mut far, _) = server.accept().await.unwrap();
+    near.writer.write(ONE).unwrap();
+    let mut heard = [0; 3];
+    far.read_exact(&mut heard).await.unwrap();
+    far.write_all(&heard).await.unwrap();
+    assert_eq!(said(&near).await, Some(ONE));
+    // Rules are asked before anybody hears of a connection, and again when they change.
+    let refused = Some(SocketError::Refused);
+    let block = format!("{own}/128");
+    for policy in [
+        nobody(&pod),
+        only_to(&pod, "0.0.0.0/0", &[]),
+        only_to(&pod, "::/0", &[&block]),
+    ] {
+        judge(&network, policy);
+        assert_eq!(pod.connect(at).await.err(), refused);
+    }
+    network.judge_again(&BTreeSet::from([pod.address()]));
+    near.reader.read(9).await.expect_err("a reset");
+    judge(&network, only_to(&pod, &block, &[]));
+    let near = pod.connect(at).await.unwrap();
+    network.judge_again(&BTreeSet::from([pod.address()]));
+    assert!(near.writer.room().is_ok(), "it may stay");
+    drop(server);
+    judge(&network, (pod.address(), None));
+    assert_eq!(pod.connect(at).await.err(), refused, "nobody is there");
+}
+
+#[tokio::test]
+async fn ipv6_datagrams_go_out_where_rules_allow() {
+    let network = network();
+    network.update(|table| table.outside = true);
+    let pod = network.join("uid").unwrap();
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let socket = Datagrams::new(Arc::new(pod.bind_datagram(any).unwrap()));
+    let Some(own) = own_address6() else {
+        let documentation = SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), 9));
+        assert_eq!(
+            socket.send(ONE, documentation),
+            Err(SocketError::Unreachable)
+        );
+        return;
+    };
+    let server = UdpSocket::bind((own, 0)).await.unwrap();
+    let to = server.local_addr().unwrap();
+    judge(&network, nobody(&pod));
+    assert_eq!(socket.send(ONE, to), Ok(()), "lost");
+    judge(&network, only_to(&pod, "::/0", &[]));
+    assert_eq!(socket.send(OTHER, to), Ok(()));
+    let (bytes, node) = heard(&server).await;
+    assert_eq!(bytes, OTHER);
+    server.send_to(b"answer", node).await.unwrap();
+    let answer = socket.receive().await;
+    assert_eq!((&answer.bytes[..], answer.from), (&b"answer"[..], to));
 }

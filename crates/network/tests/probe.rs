@@ -53,7 +53,7 @@ async fn no_policy_shuts_the_node_out() {
     assert_eq!(other.connect(at).await.err(), Some(SocketError::Refused));
     let near = network.reach(at).await.unwrap();
     let far = listener.accept().await;
-    assert_eq!(*far.remote().ip(), network.cidr().first());
+    assert_eq!(far.remote().ip(), network.cidr().first());
     assert_eq!(near.local(), far.remote());
     // Nor is a connection that is open ended by rules that come later.
     network.judge_again(&[pod.address()].into());

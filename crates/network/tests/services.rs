@@ -85,11 +85,11 @@ async fn a_service_leads_to_those_who_take_connections() {
     let listener = listen(&other);
     for _ in 0..4 {
         let near = client.connect(SERVICE).await.unwrap();
-        assert_eq!(near.remote(), SERVICE, "what was asked for");
+        assert_eq!(near.remote(), SERVICE.into(), "what was asked for");
         let far = listener.accept().await;
-        assert_eq!(far.local(), SocketAddrV4::new(other.address(), 8080));
+        assert_eq!(far.local(), SocketAddrV4::new(other.address(), 8080).into());
         assert_eq!(far.remote(), near.local(), "nobody's address is another's");
-        assert_eq!(*near.local().ip(), client.address());
+        assert_eq!(near.local().ip(), client.address());
         near.writer.write(Bytes::from_static(b"hello")).unwrap();
         assert_eq!(said(&far).await.as_deref(), Some(&b"hello"[..]));
     }
@@ -106,7 +106,7 @@ async fn a_service_leads_to_those_who_take_connections() {
     });
     let own = one.connect(SERVICE).await.unwrap();
     let far = first.accept().await;
-    assert_eq!((own.local(), own.remote()), (far.remote(), SERVICE));
+    assert_eq!((own.local(), own.remote()), (far.remote(), SERVICE.into()));
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_nodes_published_port_comes_before_loopback() {
     });
     let published = SocketAddrV4::new(NODE, 30_080);
     let near = client.connect(published).await.unwrap();
-    assert_eq!(near.remote(), published);
+    assert_eq!(near.remote(), published.into());
     assert_eq!(listener.accept().await.remote(), near.local());
     // Other ports of it, and its own loopback, are the pod's.
     for own in [

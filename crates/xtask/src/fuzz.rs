@@ -15,7 +15,11 @@ pub(crate) struct Arguments {
 }
 
 /// Where they are: the package and the test.
-const PROOFS: &[(&str, &str)] = &[("api", "proofs"), ("apiserver", "requests")];
+const PROOFS: &[(&str, &str)] = &[
+    ("api", "proofs"),
+    ("apiserver", "requests"),
+    ("network", "proofs"),
+];
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.seconds > 0, "it takes a second at least");

@@ -32,7 +32,7 @@ enum Command {
     Packages,
     /// Run the whole test suite
     Test(test::Arguments),
-    /// Run the proofs of the API with random objects and hostile bodies, each for so many seconds
+    /// Run the proofs with random objects, hostile bodies, messages and frames, each for so many seconds
     Fuzz(fuzz::Arguments),
     /// Run the benchmarks: all of them, or those that are named
     Bench(bench::Arguments),

@@ -205,7 +205,7 @@ fn names(cluster: &Cluster) -> Outcome {
     check(own.starts_with("10.128."), &said)?;
     let due = format!(
         "web {web}\nweb.default {web}\nweb.default.svc.cluster.local {web}\nother {web}\neach {}\n\
-         kubernetes.default.svc 10.96.0.1\nlocalhost 127.0.0.1\nclient {own}\nabsent unknown\nweb.absent unknown\n",
+         kubernetes.default.svc 10.96.0.1\nlocalhost 127.0.0.1 ::1\nclient {own}\nabsent unknown\nweb.absent unknown\n",
         pods.join(" ")
     );
     check(said == due, format!("{said}, where due was {due}"))
@@ -291,7 +291,7 @@ fn policies(cluster: &Cluster) -> Outcome {
     )?;
     let (said, _) = says(cluster, "client", near, "look, web, localhost, 10.1.2.3")?;
     check(
-        said == "web unknown\nlocalhost 127.0.0.1\n10.1.2.3 10.1.2.3\n",
+        said == "web unknown\nlocalhost 127.0.0.1 ::1\n10.1.2.3 10.1.2.3\n",
         said,
     )?;
     cluster

@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::{HostAlias, Pod, PodDNSConfig};
 use network::names::DOMAIN;
-use network::names::search::{CLUSTER_NDOTS, Hosts, Search};
+use network::names::search::{CLUSTER_NDOTS, Hosts, LOCAL, Search};
 
 use crate::pod::PodView as _;
 
 /// The text of `/etc/hosts`.
 pub(super) fn hosts(pod: &Pod, ip: Option<IpAddr>) -> String {
-    let mut text = String::from("# Kubernetes-managed hosts file.\n127.0.0.1\tlocalhost\n");
+    let mut text = format!("# Kubernetes-managed hosts file.\n{LOCAL}");
     if let Some(ip) = ip {
         text += &format!("{ip}\t{}\n", own_names(pod).join("\t"));
     }
@@ -56,9 +56,7 @@ pub(super) fn search(pod: &Pod, ip: Option<IpAddr>) -> Search {
         .iter()
         .filter_map(|a| Some((a.ip.parse().ok()?, a.hostnames.clone().unwrap_or_default())));
     for (ip, names) in own.chain(others) {
-        if let IpAddr::V4(ip) = ip {
-            names.iter().for_each(|name| hosts.add(name, ip));
-        }
+        names.iter().for_each(|name| hosts.add(name, ip));
     }
     if !is_cluster_first(pod) && config(pod).is_none() {
         return Search::host(hosts);
@@ -134,7 +132,8 @@ mod tests {
     #[test]
     fn what_guests_ask_for_is_what_the_files_say() {
         let pod = pod(json!({"subdomain": "db", "containers": [],
-            "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]}));
+            "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]},
+                {"ip": "2001:db8::7", "hostnames": ["c"]}]}));
         let own: IpAddr = "10.128.0.7".parse().expect("an address");
         let (text, search) = (hosts(&pod, Some(own)), search(&pod, Some(own)));
         for (name, address) in [
@@ -142,10 +141,15 @@ mod tests {
             ("web", "10.128.0.7"),
             ("a", "1.2.3.4"),
             ("b", "1.2.3.4"),
+            ("c", "2001:db8::7"),
             ("localhost", "127.0.0.1"),
+            ("localhost", "::1"),
+            ("ip6-loopback", "::1"),
+            ("ip6-allrouters", "fe00::2"),
         ] {
-            let wanted = vec![address.parse().expect("an address")];
-            assert_eq!(search.own(name), Some(wanted), "{name}");
+            let wanted = address.parse().expect("an address");
+            let found = search.own(name).expect("a name of the pod");
+            assert!(found.contains(&wanted), "{name}: {found:?}");
             let line = |l: &str| l.starts_with(address) && l.split_whitespace().any(|w| w == name);
             assert!(text.lines().any(line), "{name}: {text}");
         }

@@ -318,12 +318,12 @@ fn what_cannot_be_read_lets_nothing_pass() {
             "spec.ingress[0]: port 0: -5 is no port",
         ),
         (
-            "{from: [{ipBlock: {cidr: 'fd00::/8'}}]}",
-            "spec.ingress[0]: peer 0: \"fd00::/8\" is not a range of IPv4 addresses",
+            "{from: [{ipBlock: {cidr: 'fd00::/129'}}]}",
+            "spec.ingress[0]: peer 0: \"fd00::/129\" is not a range of addresses",
         ),
         (
             "{from: [{ipBlock: {cidr: 0.0.0.0/0, except: [x]}}]}",
-            "spec.ingress[0]: peer 0: \"x\" is not a range of IPv4 addresses",
+            "spec.ingress[0]: peer 0: \"x\" is not a range of addresses",
         ),
         (
             "{from: [{}]}",

@@ -107,7 +107,7 @@ async fn a_nodes_port_leads_to_the_pods_behind_it() {
     let mut client = TcpStream::connect(world.at).await.expect("a connection");
     let stream = listener.accept().await;
     // To a pod, loopback is its own: who comes from there has the node's place in the network.
-    assert_eq!(*stream.remote().ip(), world.entrance.gateway.address());
+    assert_eq!(stream.remote().ip(), world.entrance.gateway.address());
     client.write_all(b"hi").await.expect("sent");
     assert_eq!(
         stream.reader.read(9).await,
@@ -254,11 +254,14 @@ async fn a_pods_own_ports_at_its_node() {
         .await
         .expect("a connection");
     let accepted = listener.accept().await;
-    assert_eq!((stream.remote(), accepted.remote()), (to, client));
+    assert_eq!(
+        (stream.remote(), accepted.remote()),
+        (to.into(), client.into())
+    );
     // Other pods find it by the node's address, too, which is what they see then.
     let pod = world.network.join("client").expect("an address");
     let stream = pod.connect(at).await.expect("a connection");
-    assert_eq!(stream.remote(), at);
+    assert_eq!(stream.remote(), at.into());
     set(&[]);
     assert!(!world.entrance.wanted().contains_key(&(Protocol::Tcp, at)));
     let gone = world.entrance.connect(client, at).await;
@@ -282,8 +285,8 @@ async fn services_are_reached_by_name() {
     let listener = listen(&world.server);
     for port in [PortRef::Number(80), by_name("t")] {
         let stream = connect("web", port).await.expect("a connection");
-        assert_eq!(listener.accept().await.remote(), client);
-        assert_eq!(*stream.remote().ip(), world.server.address());
+        assert_eq!(listener.accept().await.remote(), client.into());
+        assert_eq!(stream.remote().ip(), world.server.address());
     }
     for (service, port) in [
         ("web", PortRef::Number(81)),

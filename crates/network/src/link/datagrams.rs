@@ -1,27 +1,18 @@
-//! Datagrams, all of a link on one stream.
-//!
-//! A frame is two bytes of length, twice four bytes of address and two of port (from, to), and the
-//! datagram; numbers are big-endian.
+//! Datagrams, all of a link on one stream, as [frames](super::frame).
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use h2::{RecvStream, SendStream};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_util::codec::{Decoder, LengthDelimitedCodec};
 
 use super::Packet;
-use crate::LARGEST;
+use super::frame::{self, Frames};
 
-/// Both addresses.
-const HEAD: usize = 12;
-/// What a frame has beyond the datagram.
-const FRAMING: usize = 2 + HEAD;
 /// Bytes that wait for a link; what comes beyond them is lost.
 const MOST_WAITING: usize = 1 << 20;
 /// What one waiting datagram costs beyond its bytes.
@@ -96,7 +87,7 @@ impl Outgoing {
             && let Some(packet) = waiting.packets.pop_front()
         {
             waiting.used -= packet.bytes.len() + OVERHEAD;
-            put(&packet, &mut bytes);
+            frame::encode(&packet, &mut bytes);
         }
         bytes.freeze()
     }
@@ -117,32 +108,17 @@ async fn room(stream: &mut SendStream<Bytes>, wanted: usize) -> Option<usize> {
     Some(stream.capacity())
 }
 
-fn put(packet: &Packet, bytes: &mut BytesMut) {
-    debug_assert!(packet.bytes.len() <= LARGEST, "checked when it was sent");
-    bytes.reserve(FRAMING + packet.bytes.len());
-    bytes.put_u16((HEAD + packet.bytes.len()) as u16);
-    for address in [packet.from, packet.to] {
-        bytes.put_slice(&address.ip().octets());
-        bytes.put_u16(address.port());
-    }
-    bytes.put_slice(&packet.bytes);
-}
-
 /// Hands over what comes, until the stream ends or a frame is malformed.
 pub(super) async fn receive(mut stream: RecvStream, each: impl Fn(Packet)) {
-    let mut codec = codec();
-    let mut waiting = BytesMut::new();
+    let mut frames = Frames::default();
     while let Some(Ok(bytes)) = stream.data().await {
-        waiting.extend_from_slice(&bytes);
+        frames.push(&bytes);
         if stream.flow_control().release_capacity(bytes.len()).is_err() {
             return;
         }
         loop {
-            match codec.decode(&mut waiting) {
-                Ok(Some(frame)) => match packet(&frame) {
-                    Some(packet) => each(packet),
-                    None => return,
-                },
+            match frames.decode() {
+                Ok(Some(packet)) => each(packet),
                 Ok(None) => break,
                 Err(_) => return,
             }
@@ -150,64 +126,17 @@ pub(super) async fn receive(mut stream: RecvStream, each: impl Fn(Packet)) {
     }
 }
 
-fn codec() -> LengthDelimitedCodec {
-    LengthDelimitedCodec::builder()
-        .length_field_length(2)
-        .max_frame_length(HEAD + LARGEST)
-        .new_codec()
-}
-
-/// The datagram, in memory of its own: it may wait long, and the buffer has others.
-fn packet(mut frame: &[u8]) -> Option<Packet> {
-    let mut address = || {
-        let ip = Ipv4Addr::from_bits(frame.try_get_u32().ok()?);
-        let port = frame.try_get_u16().ok()?;
-        Some(SocketAddrV4::new(ip, port))
-    };
-    let (from, to) = (address()?, address()?);
-    Some(Packet {
-        from,
-        to,
-        bytes: Bytes::copy_from_slice(frame),
-    })
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::link::frame::FRAMING;
 
-    fn datagram(size: usize) -> Packet {
+    pub(in crate::link) fn datagram(size: usize) -> Packet {
         Packet {
             from: "10.0.0.1:5000".parse().unwrap(),
             to: "10.0.0.2:53".parse().unwrap(),
             bytes: Bytes::from(vec![7; size]),
         }
-    }
-
-    #[test]
-    fn frames_are_read_as_written() {
-        let sizes = [0, 1, 500, LARGEST];
-        let mut bytes = BytesMut::new();
-        for size in sizes {
-            put(&datagram(size), &mut bytes);
-        }
-        let (mut codec, mut waiting, mut read) = (codec(), BytesMut::new(), Vec::new());
-        for byte in bytes {
-            waiting.put_u8(byte);
-            if let Some(frame) = codec.decode(&mut waiting).unwrap() {
-                read.push(packet(&frame).unwrap());
-            }
-        }
-        assert_eq!(read, sizes.map(datagram));
-    }
-
-    #[test]
-    fn malformed_frames_are_refused() {
-        assert_eq!(packet(&[0; HEAD - 1]), None);
-        assert!(packet(&[0; HEAD]).is_some());
-        let mut long = BytesMut::from(&[0xff; 2][..]);
-        long.resize(70_000, 0);
-        assert!(codec().decode(&mut long).is_err());
     }
 
     #[test]

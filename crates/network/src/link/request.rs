@@ -18,8 +18,10 @@ const LONGEST_ADDRESS: usize = "255.255.255.255:65535".len();
 
 /// What a request on a link asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub enum Asked {
+    /// A stream to a pod.
     Stream(Open),
+    /// The one on which datagrams travel.
     Datagrams,
 }
 
@@ -27,7 +29,7 @@ pub(super) enum Asked {
 ///
 /// # Errors
 /// When the pod's uid cannot be sent.
-pub(super) fn stream(open: &Open) -> Result<Request<()>, SocketError> {
+pub fn stream(open: &Open) -> Result<Request<()>, SocketError> {
     let pod = pod_value(&open.pod).ok_or(SocketError::Unreachable)?;
     Request::builder()
         .method(Method::CONNECT)
@@ -42,7 +44,7 @@ pub(super) fn stream(open: &Open) -> Result<Request<()>, SocketError> {
 ///
 /// # Errors
 /// Never for the constants that it is made of.
-pub(super) fn datagrams() -> Result<Request<()>, SocketError> {
+pub fn datagrams() -> Result<Request<()>, SocketError> {
     Request::post(format!("https://link{DATAGRAMS}"))
         .body(())
         .map_err(|_| SocketError::Unreachable)
@@ -52,7 +54,7 @@ pub(super) fn datagrams() -> Result<Request<()>, SocketError> {
 ///
 /// # Errors
 /// The status to answer with.
-pub(super) fn decode(parts: &Parts) -> Result<Asked, StatusCode> {
+pub fn decode(parts: &Parts) -> Result<Asked, StatusCode> {
     if parts.method == Method::POST {
         return match parts.uri.path() == DATAGRAMS {
             true => Ok(Asked::Datagrams),

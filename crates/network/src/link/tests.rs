@@ -377,7 +377,7 @@ async fn ten_thousand_connections_one_after_the_other() {
         let given_up = timeout(Duration::ZERO, setup.open(7)).await;
         assert!(given_up.is_err());
     }
-    assert_eq!(listener.address(), to);
+    assert_eq!(listener.address(), to.into());
     setup.pair(&listener).await;
     assert_eq!(*setup.dialed.borrow(), 1, "the link holds");
 }

@@ -2,7 +2,7 @@
 //! the rules of who reads them (resolv.conf(5): `search`, `ndots`).
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::{End, Lookup, Names, is_name};
 
@@ -14,27 +14,42 @@ const MOST_NDOTS: u8 = 15;
 const MOST_SEARCHES: usize = 32;
 const MOST_SEARCH_CHARACTERS: usize = 2_048;
 
+/// What the `/etc/hosts` of every pod begins with, as Kubernetes writes it.
+pub const LOCAL: &str = "127.0.0.1\tlocalhost\n\
+    ::1\tlocalhost ip6-localhost ip6-loopback\n\
+    fe00::0\tip6-localnet\n\
+    fe00::0\tip6-mcastprefix\n\
+    fe00::1\tip6-allnodes\n\
+    fe00::2\tip6-allrouters\n";
+
 /// Names that one pod alone knows, as in its `/etc/hosts`: `localhost`, its own hostname, its `hostAliases`.
 #[derive(Clone, Debug, Default)]
-pub struct Hosts(BTreeMap<String, Vec<Ipv4Addr>>);
+pub struct Hosts(BTreeMap<String, Vec<IpAddr>>);
 
 impl Hosts {
-    /// `localhost` alone.
+    /// What every pod calls [itself](LOCAL).
     pub fn new() -> Self {
         let mut hosts = Self::default();
-        hosts.add("localhost", Ipv4Addr::LOCALHOST);
+        for line in LOCAL.lines() {
+            let mut words = line.split_whitespace();
+            let address: Option<IpAddr> = words.next().and_then(|word| word.parse().ok());
+            for (name, address) in words.zip(address.into_iter().cycle()) {
+                hosts.add(name, address);
+            }
+        }
         hosts
     }
 
     /// One more address for a name.
-    pub fn add(&mut self, name: &str, address: Ipv4Addr) {
+    pub fn add(&mut self, name: &str, address: impl Into<IpAddr>) {
+        let address = address.into();
         let addresses = self.0.entry(name.to_ascii_lowercase()).or_default();
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
 
-    fn find(&self, name: &str) -> Option<&[Ipv4Addr]> {
+    fn find(&self, name: &str) -> Option<&[IpAddr]> {
         self.0.get(name).map(Vec::as_slice)
     }
 }
@@ -43,7 +58,7 @@ impl Hosts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// These are they.
-    Found(Vec<Ipv4Addr>),
+    Found(Vec<IpAddr>),
     /// The host's resolver is asked for this full name, which has no dot at its end. Where it knows none, the next step
     /// counts.
     Outside(String),
@@ -119,7 +134,7 @@ impl Search {
     }
 
     /// The addresses of a name that nobody else has to be asked for: one that is an address, or one of the pod's own.
-    pub fn own(&self, name: &str) -> Option<Vec<Ipv4Addr>> {
+    pub fn own(&self, name: &str) -> Option<Vec<IpAddr>> {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         if let Ok(address) = name.parse() {
             return Some(vec![address]);
@@ -127,7 +142,7 @@ impl Search {
         // Whatever is below it is this host as well: RFC 6761, section 6.3.
         let is_local = name.ends_with(".localhost");
         let found = self.hosts.find(if is_local { "localhost" } else { &name });
-        found.map(<[Ipv4Addr]>::to_vec)
+        found.map(<[IpAddr]>::to_vec)
     }
 
     /// What to do for a name's addresses, in this order: steps outside, and as the last one either the addresses or that
@@ -185,7 +200,7 @@ impl Search {
             End::Name(name, Lookup::Outside) => Decision::Outside(name),
             End::Name(_, Lookup::Node(_, node)) => match node.addresses(turn) {
                 addresses if addresses.is_empty() => Decision::NotFound,
-                addresses => Decision::Found(addresses),
+                addresses => Decision::Found(addresses.into_iter().map(IpAddr::V4).collect()),
             },
             End::Name(_, Lookup::Missing(_)) | End::TooLong => Decision::NotFound,
         }

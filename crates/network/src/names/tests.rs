@@ -251,7 +251,7 @@ fn steps(search: &Search, name: &str) -> String {
         .into_iter()
         .map(|step| match step {
             Decision::Found(addresses) => {
-                let addresses = addresses.iter().map(Ipv4Addr::to_string);
+                let addresses = addresses.iter().map(std::net::IpAddr::to_string);
                 addresses.collect::<Vec<_>>().join("+")
             }
             Decision::Outside(name) => format!("?{name}"),
@@ -265,8 +265,8 @@ fn a_pod_finds_names_by_its_search_list() {
     let search = Search::cluster_first(hosts(), "shop", "cluster.local");
     for (name, expected) in [
         // As in its /etc/hosts, before anything else.
-        ("localhost", "127.0.0.1"),
-        ("LOCALHOST.", "127.0.0.1"),
+        ("localhost", "127.0.0.1+::1"),
+        ("LOCALHOST.", "127.0.0.1+::1"),
         ("web-0", "10.128.0.5"),
         ("printer.office", "192.0.2.9+192.0.2.10"),
         // Addresses are no names.
@@ -330,7 +330,7 @@ fn a_pods_dns_config_adds_to_its_policy() {
         steps(&host, "web.shop.svc.cluster.local"),
         "?web.shop.svc.cluster.local -"
     );
-    assert_eq!(steps(&host, "localhost"), "127.0.0.1");
+    assert_eq!(steps(&host, "localhost"), "127.0.0.1+::1");
 }
 
 #[test]

@@ -82,13 +82,57 @@ async fn datagrams_between_pods() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ipv6_within_a_pod() {
+    let bench = Bench::new();
+    let module = bench.player(Player::Component).await;
+    let node = node();
+    let (pod, other) = (node.join("one").unwrap(), node.join("two").unwrap());
+    let (running, _output) = serving(&bench, &module, &pod, "serve [::1]:8080").await;
+    // By name too, although IPv4 comes first: whoever refuses there is not asked again.
+    let steps = ["call [::1]:8080 3000000", "call localhost:8080 5"];
+    assert_eq!(
+        play(&bench, &module, Some(&pod), &steps).await,
+        "3000000\n5\n"
+    );
+    let steps = ["call 127.0.0.1:8080 1", "call [::ffff:127.0.0.1]:8080 1"];
+    let refused = play(&bench, &module, Some(&pod), &steps).await;
+    assert_eq!(refused, "ConnectionRefused\nInvalidInput\n");
+    let refused = play(&bench, &module, Some(&other), &["call [::1]:8080 1"]).await;
+    assert_eq!(refused, "ConnectionRefused\n", "another pod's loopback");
+    // The port is free in IPv4 alone.
+    let taken = [
+        "serve [::]:8080",
+        "serve [::ffff:127.0.0.1]:81",
+        "serve [2001:db8::1]:81",
+    ];
+    let taken = play(&bench, &module, Some(&pod), &taken).await;
+    assert_eq!(taken, "AddrInUse\nInvalidInput\nAddrNotAvailable\n");
+    serving(&bench, &module, &pod, "serve 0.0.0.0:8080").await;
+    running.kill();
+    running.wait().await;
+    serving(&bench, &module, &pod, "serve [::]:0").await;
+    let _echo = serving(&bench, &module, &pod, "echo-datagrams [::]:53").await;
+    let heard = play(
+        &bench,
+        &module,
+        Some(&pod),
+        &["send-datagram [::1]:53 who?"],
+    )
+    .await;
+    assert_eq!(heard, "who?\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn names_of_the_pod_itself() {
     let bench = Bench::new();
     let module = bench.player(Player::Component).await;
     let pod = node().join("uid").unwrap();
     let steps = ["resolve localhost", "resolve WEB-0", "resolve 192.0.2.7"];
-    let expected = "IntoIter([127.0.0.1:0])\nIntoIter([10.128.0.1:0])\nIntoIter([192.0.2.7:0])\n";
+    let expected =
+        "IntoIter([127.0.0.1:0, [::1]:0])\nIntoIter([10.128.0.1:0])\nIntoIter([192.0.2.7:0])\n";
     assert_eq!(play(&bench, &module, Some(&pod), &steps).await, expected);
+    let literal = play(&bench, &module, Some(&pod), &["resolve 2001:db8::7"]).await;
+    assert_eq!(literal, "IntoIter([[2001:db8::7]:0])\n");
     let unknown = play(&bench, &module, Some(&pod), &["resolve example.com"]).await;
     assert!(!unknown.contains("IntoIter"), "{unknown}");
 }
@@ -105,10 +149,13 @@ async fn the_hosts_sockets_are_out_of_reach() {
         &bench,
         &component,
         Some(&pod),
-        &[&call, "call 192.0.2.1:80 1"],
+        &[&call, "call 192.0.2.1:80 1", "call [2001:db8::1]:80 1"],
     )
     .await;
-    assert_eq!(refused, "ConnectionRefused\nHostUnreachable\n");
+    assert_eq!(
+        refused,
+        "ConnectionRefused\nHostUnreachable\nHostUnreachable\n"
+    );
     let denied = play(&bench, &component, None, &[&call, "serve 127.0.0.1:1"]).await;
     assert_eq!(denied, "PermissionDenied\nPermissionDenied\n");
     let core = bench.player(Player::Core).await;

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -182,7 +182,12 @@ impl Outgoing {
 
     async fn connect(&self, target: &Target) -> Result<Box<dyn Io>, Error> {
         let net = self.sockets.net.as_ref().ok_or(Error::HttpRequestDenied)?;
-        let found = self.sockets.resolver.resolve(&target.host).await;
+        let bare = target
+            .host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'));
+        let host = bare.unwrap_or(&target.host);
+        let found = self.sockets.resolver.resolve(host).await;
         let addresses = found.map_err(unresolved)?;
         let io = first(net, &addresses, target.port).await?.into_io();
         Ok(match target.tls {
@@ -197,10 +202,10 @@ trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 /// A connection to the first of these addresses that takes one.
-async fn first(net: &PodNet, addresses: &[Ipv4Addr], port: u16) -> Result<Stream, Error> {
+async fn first(net: &PodNet, addresses: &[IpAddr], port: u16) -> Result<Stream, Error> {
     let mut failed = Error::DestinationNotFound;
     for address in addresses {
-        match net.connect(SocketAddrV4::new(*address, port)).await {
+        match net.connect((*address, port)).await {
             Ok(stream) => return Ok(stream),
             Err(error) => failed = unconnected(error),
         }

@@ -1,7 +1,7 @@
 //! `wasi:sockets/ip-name-lookup`, by the pod's [resolver](super::resolve).
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -14,14 +14,14 @@ use super::View;
 use super::bindings::ip_name_lookup::{Host, HostResolveAddressStream};
 use super::resolve::ResolveError;
 
-type Found = Result<Vec<Ipv4Addr>, ResolveError>;
+type Found = Result<Vec<IpAddr>, ResolveError>;
 
 /// The addresses that a name has, not yet handed out.
 pub enum Addresses {
     /// They are being looked up.
     Pending(Pin<Box<dyn Future<Output = Found> + Send>>),
     /// What was found.
-    Known(std::vec::IntoIter<Ipv4Addr>),
+    Known(std::vec::IntoIter<IpAddr>),
     /// Why nothing was.
     Failed(ErrorCode),
 }
@@ -87,7 +87,7 @@ impl HostResolveAddressStream for View<'_> {
         match addresses {
             Addresses::Pending(_) => Err(ErrorCode::WouldBlock.into()),
             Addresses::Failed(code) => Err((*code).into()),
-            Addresses::Known(found) => Ok(found.next().map(|found| IpAddr::V4(found).into())),
+            Addresses::Known(found) => Ok(found.next().map(IpAddress::from)),
         }
     }
 

@@ -2,8 +2,12 @@
 //!
 //! wasmtime-wasi's sockets are the operating system's and are never linked; its types, error codes
 //! and address conversions are used, and its `instance-network`, which opens nothing. Without a
-//! network every socket is refused as access-denied. IPv6 is refused as not supported: pods have
-//! IPv4 addresses.
+//! network every socket is refused as access-denied.
+//!
+//! IPv6 sockets have a port space of their own and take no IPv4 traffic, as WASI has it: IPv4-mapped
+//! addresses are invalid arguments. Pods have IPv4 addresses, so that an IPv6 socket reaches the
+//! pod's own `::1` and what is outside. A flow's label and a scope are left out of account: the
+//! network has neither.
 
 #[expect(
     unreachable_pub,
@@ -23,9 +27,9 @@ mod tcp;
 )]
 mod udp;
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 
-use network::PodNet;
+use network::{Family, PodNet};
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::SocketError;
 use wasmtime_wasi::p2::bindings::sockets::network as stock;
@@ -119,18 +123,26 @@ impl stock::HostNetwork for View<'_> {
 }
 
 impl View<'_> {
-    /// The network that a new socket of this family is opened in.
-    fn open(&self, family: IpAddressFamily) -> Result<PodNet, SocketError> {
-        match (&self.sockets.net, family) {
-            (None, _) => Err(ErrorCode::AccessDenied.into()),
-            (Some(_), IpAddressFamily::Ipv6) => Err(ErrorCode::NotSupported.into()),
-            (Some(net), IpAddressFamily::Ipv4) => Ok(net.clone()),
-        }
+    /// The network that a new socket is opened in.
+    fn open(&self) -> Result<PodNet, SocketError> {
+        let net = self.sockets.net.clone();
+        net.ok_or_else(|| ErrorCode::AccessDenied.into())
     }
 }
 
-/// The socket's wildcard address and any port.
-const ANY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
+fn family(family: IpAddressFamily) -> Family {
+    match family {
+        IpAddressFamily::Ipv4 => Family::V4,
+        IpAddressFamily::Ipv6 => Family::V6,
+    }
+}
+
+fn wasi_family(family: Family) -> IpAddressFamily {
+    match family {
+        Family::V4 => IpAddressFamily::Ipv4,
+        Family::V6 => IpAddressFamily::Ipv6,
+    }
+}
 
 fn code(error: network::SocketError) -> ErrorCode {
     match error {
@@ -145,22 +157,39 @@ fn code(error: network::SocketError) -> ErrorCode {
     }
 }
 
-fn ipv4(address: IpSocketAddress) -> Result<SocketAddrV4, SocketError> {
-    match SocketAddr::from(address) {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(_) => Err(ErrorCode::InvalidArgument.into()),
+/// An address that a socket of this family can have: no IPv4 address in IPv6's clothes, mapped or in
+/// the deprecated way.
+fn of(family: Family, address: IpSocketAddress) -> Result<SocketAddr, SocketError> {
+    let address = SocketAddr::from(address);
+    let bare = SocketAddr::new(address.ip(), address.port());
+    let clothed = match address.ip() {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(ip) => !ip.is_unspecified() && !ip.is_loopback() && ip.to_ipv4().is_some(),
+    };
+    if Family::of(&address) != family || clothed {
+        return Err(ErrorCode::InvalidArgument.into());
     }
+    Ok(bare)
 }
 
 /// An address that something can be sent to.
-fn remote(address: IpSocketAddress) -> Result<SocketAddrV4, SocketError> {
-    let address = ipv4(address)?;
+fn remote(family: Family, address: IpSocketAddress) -> Result<SocketAddr, SocketError> {
+    let address = of(family, address)?;
     if address.port() == 0 || address.ip().is_unspecified() {
         return Err(ErrorCode::InvalidArgument.into());
     }
     Ok(address)
 }
 
-fn wasi(address: impl Into<SocketAddr>) -> IpSocketAddress {
-    address.into().into()
+/// An address of one alone, as streams have it.
+fn unicast(address: SocketAddr) -> Result<SocketAddr, SocketError> {
+    let broadcast = matches!(address.ip(), IpAddr::V4(ip) if ip.is_broadcast());
+    if broadcast || address.ip().is_multicast() {
+        return Err(ErrorCode::InvalidArgument.into());
+    }
+    Ok(address)
+}
+
+fn wasi(address: SocketAddr) -> IpSocketAddress {
+    address.into()
 }

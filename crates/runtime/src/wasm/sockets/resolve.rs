@@ -1,6 +1,6 @@
 //! What names mean inside a pod.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use network::PodNet;
@@ -38,15 +38,11 @@ impl Resolver {
     /// The addresses of a name, the best first; those of an address are itself.
     ///
     /// All that guests resolve comes through here, whatever they do with it.
-    pub(in crate::wasm) async fn resolve(&self, name: &str) -> Result<Vec<Ipv4Addr>, ResolveError> {
+    pub(in crate::wasm) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let net = self.net.as_ref().ok_or(ResolveError::NoNetwork)?;
         let bare = name.strip_suffix('.').unwrap_or(name);
         if bare.is_empty() || bare.len() > LONGEST || bare.contains(char::is_whitespace) {
             return Err(ResolveError::Invalid);
-        }
-        if let Ok(IpAddr::V6(_)) = bare.parse() {
-            // Pods have none.
-            return Err(ResolveError::Unknown);
         }
         let found = net.resolve(&self.names, name).await;
         found.map_err(|error| match error {
@@ -58,6 +54,8 @@ impl Resolver {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
     use network::Network;
     use network::names::search::Hosts;
 
@@ -65,7 +63,8 @@ mod tests {
 
     #[tokio::test]
     async fn names_and_what_they_mean() {
-        let web = Ipv4Addr::new(10, 0, 0, 7);
+        let [web, other] = [7, 9].map(|last| IpAddr::from([10, 0, 0, last]));
+        let own: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
         let mut hosts = Hosts::new();
         hosts.add("web", web);
         let names = Arc::new(Search::none(hosts));
@@ -76,10 +75,15 @@ mod tests {
         for (name, means) in [
             ("web", Ok(vec![web])),
             ("WEB.", Ok(vec![web])),
-            ("10.0.0.9", Ok(vec![Ipv4Addr::new(10, 0, 0, 9)])),
-            ("localhost", Ok(vec![Ipv4Addr::LOCALHOST])),
-            ("a.localhost", Ok(vec![Ipv4Addr::LOCALHOST])),
-            ("::1", Err(ResolveError::Unknown)),
+            ("10.0.0.9", Ok(vec![other])),
+            ("localhost", Ok(own.clone())),
+            ("a.localhost", Ok(own.clone())),
+            ("ip6-localhost", Ok(own[1..].to_vec())),
+            ("::1", Ok(own[1..].to_vec())),
+            (
+                "2001:DB8::1",
+                Ok(vec!["2001:db8::1".parse().expect("an address")]),
+            ),
             ("nobody.cluster.local", Err(ResolveError::Unknown)),
             ("", Err(ResolveError::Invalid)),
             ("a b", Err(ResolveError::Invalid)),

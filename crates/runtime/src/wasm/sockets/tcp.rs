@@ -1,13 +1,13 @@
 //! `wasi:sockets/tcp`: a socket's states, and its streams.
 
 use std::future::poll_fn;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use async_trait::async_trait;
 use network::pipe::{Reader, Writer};
-use network::{Bound, Connecting, Listener, PodNet, Stream, StreamPort};
+use network::{Bound, Connecting, Family, Listener, PodNet, Stream, StreamPort};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{
     ErrorCode, IpAddressFamily, IpSocketAddress, Network,
@@ -18,11 +18,12 @@ use wasmtime_wasi::p2::{
 
 use super::bindings::tcp::{Host, HostTcpSocket, ShutdownType};
 use super::stream::{Input, Output};
-use super::{ANY, View, bindings, code, ipv4, remote, wasi};
+use super::{View, bindings, code, family, of, remote, unicast, wasi, wasi_family};
 
 /// A TCP socket of the guest.
 pub struct TcpSocket {
     net: PodNet,
+    family: Family,
     state: State,
     options: Options,
 }
@@ -42,8 +43,8 @@ enum State {
 }
 
 struct Connection {
-    local: SocketAddrV4,
-    remote: SocketAddrV4,
+    local: SocketAddr,
+    remote: SocketAddr,
     reader: Arc<Reader>,
     writer: Arc<Writer>,
     _port: StreamPort,
@@ -80,9 +81,10 @@ impl Default for Options {
 }
 
 impl TcpSocket {
-    fn new(net: PodNet) -> Self {
+    fn new(net: PodNet, family: Family) -> Self {
         Self {
             net,
+            family,
             state: State::Fresh,
             options: Options::default(),
         }
@@ -137,9 +139,9 @@ impl Pollable for TcpSocket {
 impl bindings::tcp_create_socket::Host for View<'_> {
     fn create_tcp_socket(
         &mut self,
-        family: IpAddressFamily,
+        address_family: IpAddressFamily,
     ) -> Result<Resource<TcpSocket>, SocketError> {
-        let socket = TcpSocket::new(self.open(family)?);
+        let socket = TcpSocket::new(self.open()?, family(address_family));
         Ok(self.table.push(socket)?)
     }
 }
@@ -200,8 +202,8 @@ impl HostTcpSocket for View<'_> {
         _network: Resource<Network>,
         local: IpSocketAddress,
     ) -> Result<(), SocketError> {
-        let local = ipv4(local)?;
         let socket = self.idle_socket(&this)?;
+        let local = unicast(of(socket.family, local)?)?;
         let State::Fresh = socket.state else {
             return Err(ErrorCode::InvalidState.into());
         };
@@ -225,10 +227,10 @@ impl HostTcpSocket for View<'_> {
         _network: Resource<Network>,
         address: IpSocketAddress,
     ) -> Result<(), SocketError> {
-        let address = remote(address)?;
         let socket = self.idle_socket(&this)?;
+        let address = unicast(remote(socket.family, address)?)?;
         let bound = match &socket.state {
-            State::Fresh => Arc::new(socket.net.bind_stream(ANY).map_err(code)?),
+            State::Fresh => Arc::new(socket.net.bind_stream(socket.family.any()).map_err(code)?),
             State::Bound(bound) => bound.clone(),
             _ => return Err(ErrorCode::InvalidState.into()),
         };
@@ -296,7 +298,7 @@ impl HostTcpSocket for View<'_> {
             return Err(ErrorCode::InvalidState.into());
         };
         let stream = listener.try_accept().ok_or(ErrorCode::WouldBlock)?;
-        let mut accepted = TcpSocket::new(socket.net.clone());
+        let mut accepted = TcpSocket::new(socket.net.clone(), socket.family);
         accepted.options = socket.options;
         let streams = accepted.connection(stream);
         let accepted = self.table.push(accepted)?;
@@ -329,8 +331,7 @@ impl HostTcpSocket for View<'_> {
     }
 
     fn address_family(&mut self, this: Resource<TcpSocket>) -> wasmtime::Result<IpAddressFamily> {
-        self.table.get(&this)?;
-        Ok(IpAddressFamily::Ipv4)
+        Ok(wasi_family(self.table.get(&this)?.family))
     }
 
     fn set_listen_backlog_size(

@@ -1,11 +1,11 @@
 //! `wasi:sockets/udp`: datagram sockets and their two directions.
 
 use std::future::poll_fn;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use network::{Bound, Datagrams, PodNet};
+use network::{Bound, Datagrams, Family, PodNet};
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::sockets::network::{
     ErrorCode, IpAddressFamily, IpSocketAddress, Network,
@@ -16,7 +16,7 @@ use super::bindings::udp::{
     Host, HostIncomingDatagramStream, HostOutgoingDatagramStream, HostUdpSocket, IncomingDatagram,
     OutgoingDatagram,
 };
-use super::{ANY, View, bindings, code, ipv4, remote, wasi};
+use super::{View, bindings, code, family, of, remote, wasi, wasi_family};
 
 /// Datagrams that move in one call.
 const BATCH: usize = 64;
@@ -24,8 +24,9 @@ const BATCH: usize = 64;
 /// A UDP socket of the guest.
 pub struct UdpSocket {
     net: PodNet,
+    family: Family,
     state: State,
-    peer: Option<SocketAddrV4>,
+    peer: Option<SocketAddr>,
     hop_limit: u8,
     receive_buffer: u64,
     send_buffer: u64,
@@ -40,13 +41,14 @@ enum State {
 /// The direction that receives.
 pub struct Incoming {
     datagrams: Arc<Datagrams>,
-    peer: Option<SocketAddrV4>,
+    peer: Option<SocketAddr>,
 }
 
 /// The direction that sends.
 pub struct Outgoing {
     datagrams: Arc<Datagrams>,
-    peer: Option<SocketAddrV4>,
+    family: Family,
+    peer: Option<SocketAddr>,
     /// How many the last `check-send` permitted.
     permit: usize,
 }
@@ -73,10 +75,11 @@ impl Pollable for Outgoing {
 impl bindings::udp_create_socket::Host for View<'_> {
     fn create_udp_socket(
         &mut self,
-        family: IpAddressFamily,
+        address_family: IpAddressFamily,
     ) -> Result<Resource<UdpSocket>, SocketError> {
         let socket = UdpSocket {
-            net: self.open(family)?,
+            net: self.open()?,
+            family: family(address_family),
             state: State::Fresh,
             peer: None,
             hop_limit: 64,
@@ -102,8 +105,8 @@ impl HostUdpSocket for View<'_> {
         _network: Resource<Network>,
         local: IpSocketAddress,
     ) -> Result<(), SocketError> {
-        let local = ipv4(local)?;
         let socket = self.udp(&this)?;
+        let local = of(socket.family, local)?;
         match socket.state {
             State::Fresh => {}
             State::Binding(_) => return Err(ErrorCode::ConcurrencyConflict.into()),
@@ -128,13 +131,14 @@ impl HostUdpSocket for View<'_> {
         this: Resource<UdpSocket>,
         peer: Option<IpSocketAddress>,
     ) -> Result<(Resource<Incoming>, Resource<Outgoing>), SocketError> {
-        let peer = peer.map(remote).transpose()?;
         let socket = self.udp(&this)?;
+        let family = socket.family;
+        let peer = peer.map(|peer| remote(family, peer)).transpose()?;
         let datagrams = match &socket.state {
             State::Open(datagrams) => datagrams.clone(),
             State::Binding(_) => return Err(ErrorCode::ConcurrencyConflict.into()),
             State::Fresh => {
-                let bound = socket.net.bind_datagram(ANY).map_err(code)?;
+                let bound = socket.net.bind_datagram(family.any()).map_err(code)?;
                 let datagrams = Arc::new(Datagrams::new(Arc::new(bound)));
                 socket.state = State::Open(datagrams.clone());
                 datagrams
@@ -147,6 +151,7 @@ impl HostUdpSocket for View<'_> {
         };
         let outgoing = Outgoing {
             datagrams,
+            family,
             peer,
             permit: 0,
         };
@@ -171,8 +176,7 @@ impl HostUdpSocket for View<'_> {
     }
 
     fn address_family(&mut self, this: Resource<UdpSocket>) -> wasmtime::Result<IpAddressFamily> {
-        self.table.get(&this)?;
-        Ok(IpAddressFamily::Ipv4)
+        Ok(wasi_family(self.table.get(&this)?.family))
     }
 
     fn unicast_hop_limit(&mut self, this: Resource<UdpSocket>) -> Result<u8, SocketError> {
@@ -247,10 +251,7 @@ impl HostIncomingDatagramStream for View<'_> {
                 break;
             };
             // A connected socket hears its peer alone.
-            if incoming
-                .peer
-                .is_none_or(|peer| datagram.from == peer.into())
-            {
+            if incoming.peer.is_none_or(|peer| peer == datagram.from) {
                 received.push(IncomingDatagram {
                     data: datagram.bytes.into(),
                     remote_address: wasi(datagram.from),
@@ -290,10 +291,12 @@ impl HostOutgoingDatagramStream for View<'_> {
         outgoing.permit -= datagrams.len();
         let mut sent = 0;
         for datagram in datagrams {
-            let to = match (outgoing.peer, datagram.remote_address) {
+            let address = datagram.remote_address;
+            let address = address.map(|to| remote(outgoing.family, to)).transpose()?;
+            let to = match (outgoing.peer, address) {
                 (Some(peer), None) => peer,
-                (Some(peer), Some(address)) if remote(address)? == peer => peer,
-                (None, Some(address)) => remote(address)?,
+                (Some(peer), Some(address)) if address == peer => peer,
+                (None, Some(address)) => address,
                 _ => return Err(ErrorCode::InvalidArgument.into()),
             };
             match outgoing.datagrams.send(datagram.data.into(), to) {

@@ -129,7 +129,8 @@ fn echo_datagrams(address: &str) {
 /// `send-datagram ADDRESS TEXT`: sends it, and gives the answer.
 fn send_datagram(rest: &str) -> std::io::Result<String> {
     let (address, text) = rest.split_once(' ').unwrap();
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    let socket = UdpSocket::bind(any)?;
     socket.connect(address)?;
     socket.send(text.as_bytes())?;
     let mut buffer = [0; 2048];

@@ -31,7 +31,7 @@ const BATCH: usize = 64;
 
 /// A socket's way to the outside. Nothing is open before it is used, nor when it was not used for long.
 #[derive(Debug, Default)]
-pub(super) struct Outside(Arc<Mutex<Option<Open>>>);
+pub(super) struct Nat(Arc<Mutex<Option<Open>>>);
 
 #[derive(Debug)]
 struct Open {
@@ -43,7 +43,7 @@ struct Open {
     _room: Room,
 }
 
-impl Outside {
+impl Nat {
     /// Sends a datagram, which the rules have let pass, in the node's name.
     ///
     /// # Errors
