@@ -31,6 +31,8 @@ pub(crate) struct Agent {
     pub(crate) ports: Arc<Mutex<BTreeMap<u32, SocketAddr>>>,
     /// What was connected to.
     pub(crate) forwarded: Arc<Mutex<Vec<PortForwardTarget>>>,
+    /// From which address of the server each kind of call last came.
+    pub(crate) callers: Arc<Mutex<BTreeMap<&'static str, Option<SocketAddr>>>>,
 }
 
 type Echo = mpsc::Sender<Result<LogsChunk, Status>>;
@@ -43,6 +45,8 @@ impl Node for Agent {
         &self,
         request: Request<LogsRequest>,
     ) -> Result<Response<Self::LogsStream>, Status> {
+        let caller = request.remote_addr();
+        self.callers.lock().insert("logs", caller);
         let asked = request.into_inner();
         if asked.previous {
             let why = "previous terminated container \"c\" in pod \"p\" not found";
@@ -99,6 +103,8 @@ impl Node for Agent {
         &self,
         request: Request<Streaming<PortForwardRequest>>,
     ) -> Result<Response<Self::PortForwardStream>, Status> {
+        let caller = request.remote_addr();
+        self.callers.lock().insert("forward", caller);
         let mut requests = request.into_inner();
         let target = requests.message().await?.unwrap().target.unwrap();
         let address = self.ports.lock().get(&target.port).copied();

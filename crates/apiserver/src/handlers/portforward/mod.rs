@@ -15,6 +15,7 @@ use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 
+use super::agents::Purpose;
 use super::container::{Agent, may_create};
 use super::tunnel::{self, FromPod, ToPod};
 use super::websocket::Handshake;
@@ -121,7 +122,7 @@ impl Door {
             uid,
             ..PortForwardTarget::default()
         };
-        let agent = Agent::of(&call.server, &node).await?;
+        let agent = Agent::of(&call.server, &node, Purpose::Connections).await?;
         Ok(Self { agent, target })
     }
 
