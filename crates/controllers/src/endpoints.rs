@@ -223,8 +223,9 @@ fn address(service: &Service, pod: &Pod) -> Option<EndpointAddress> {
     })
 }
 
-/// Leaves out what is beyond the capacity, unready addresses first. Says whether anything was.
-fn truncate(subsets: &mut [EndpointSubset]) -> bool {
+/// Leaves out what is beyond the capacity, unready addresses first, and groups of which nothing is left: the API takes none
+/// without addresses. Says whether anything was.
+fn truncate(subsets: &mut Vec<EndpointSubset>) -> bool {
     let ready = |s: &EndpointSubset| s.addresses.as_ref().map_or(0, Vec::len);
     let unready = |s: &EndpointSubset| s.not_ready_addresses.as_ref().map_or(0, Vec::len);
     let total: usize = subsets.iter().map(|s| ready(s) + unready(s)).sum();
@@ -247,5 +248,6 @@ fn truncate(subsets: &mut [EndpointSubset]) -> bool {
             }
         }
     }
+    subsets.retain(|subset| ready(subset) + unready(subset) > 0);
     true
 }
