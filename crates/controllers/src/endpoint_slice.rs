@@ -31,17 +31,20 @@ pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Brings the slices of the Service at `key` up to its pods, or to its Endpoints where it selects none.
 ///
-/// What else is labelled as the Service's is left to whoever made it. Slices that stand for nothing any more go.
+/// What else is labelled as the Service's is left to whoever made it. Slices that stand for nothing any more go; those that
+/// were made from pods stay as they are while the Service selects none.
 pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
     let mut plan = Plan::default();
     let service = view.services.get(key);
     if service.is_some_and(|s| owner::is_deleting(&**s)) {
         return plan;
     }
-    let selecting = service.filter(|s| has_endpoints(s));
-    let by_pods = selecting.map(|s| (origin(s), wanted(s, view)));
-    slices::keep(key, BY_PODS, by_pods, view, &mut plan);
     let mirrored = service.filter(|s| selects_none(s));
+    if mirrored.is_none() {
+        let selecting = service.filter(|s| has_endpoints(s));
+        let by_pods = selecting.map(|s| (origin(s), wanted(s, view)));
+        slices::keep(key, BY_PODS, by_pods, view, &mut plan);
+    }
     let by_endpoints = mirrored.and_then(|_| mirror::wanted(view.endpoints.get(key)?));
     slices::keep(key, BY_ENDPOINTS, by_endpoints, view, &mut plan);
     plan
@@ -53,7 +56,8 @@ pub(crate) fn has_endpoints(service: &Service) -> bool {
     spec.is_some_and(|spec| spec.type_.as_deref() != Some("ExternalName")) && !selects_none(service)
 }
 
-fn selects_none(service: &Service) -> bool {
+/// Whether a Service's endpoints are what somebody else says.
+pub(crate) fn selects_none(service: &Service) -> bool {
     let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
     selector.is_none_or(BTreeMap::is_empty)
 }

@@ -26,12 +26,15 @@ const CAPACITY: usize = 1_000;
 
 type Labels = BTreeMap<String, String>;
 
-/// Brings the Endpoints of the Service at `key` up to its pods. Those that somebody else made are left alone
-/// where there is no Service, or none that selects.
+/// Brings the Endpoints of the Service at `key` up to its pods. Where that selects none they are left as they are, whoever
+/// made them, and those that somebody else made also where there is no Service.
 pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
     let mut plan = Plan::default();
     let old = view.endpoints.get(key);
     let service = view.services.get(key);
+    if service.is_some_and(|s| endpoint_slice::selects_none(s)) {
+        return plan;
+    }
     let Some(service) = service.filter(|s| endpoint_slice::has_endpoints(s)) else {
         let own = old.filter(|old| is_own(old));
         plan.writes

@@ -90,6 +90,25 @@ fn what_others_made_is_left_alone() {
 }
 
 #[test]
+fn a_service_that_selects_no_more_keeps_what_it_has() {
+    let (mut sim, key) = begin(json!([{"port": 80}]));
+    let a = pod(&mut sim, "a", "10.0.0.1", true);
+    sim.settle();
+    sim.change("Service", &key, |service| {
+        service["spec"]["selector"] = json!(null)
+    });
+    sim.delete("Pod", &a, true);
+    sim.settle();
+    assert_eq!(subsets(&sim), json!([[["10.0.0.1"], [], [80]]]));
+    // And goes on from there once it selects again.
+    sim.change("Service", &key, |service| {
+        service["spec"]["selector"] = json!({"app": "web"})
+    });
+    sim.settle();
+    assert_eq!(subsets(&sim), json!([]));
+}
+
+#[test]
 fn only_so_many_addresses_are_told() {
     let (mut sim, key) = begin(json!([{"port": 80}]));
     for n in 0..1_002 {
