@@ -7,6 +7,7 @@
 //! | `headers` | what becomes of headers on their way. Pure |
 //! | `proxy` | the way of a request to a pod, and of the answer back |
 //! | `serve` | clients' connections |
+//! | `room` | the places that these take |
 //! | `doors` | the node's two ports |
 //!
 //! This file follows the objects and brings the rest up to them.
@@ -16,6 +17,7 @@ mod doors;
 mod headers;
 mod proxy;
 mod quiet;
+mod room;
 mod rules;
 mod serve;
 
