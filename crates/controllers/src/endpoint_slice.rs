@@ -9,6 +9,7 @@ mod slices;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use client::Key;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -73,13 +74,24 @@ pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
         })
 }
 
+/// The pods that a Service selects.
+pub(crate) fn selected<'a>(
+    service: &'a Service,
+    view: &'a View,
+) -> impl Iterator<Item = &'a Arc<Pod>> {
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+    let first = selector.and_then(|selector| selector.first_key_value());
+    let pods = first.map(|(k, v)| view.pods.labelled(namespace, (k, v)));
+    let pods = pods.into_iter().flatten();
+    pods.filter(move |pod| selects(service, pod))
+}
+
 /// A Service's endpoints by the ports that their pods have for it. Where there is none, nothing is
 /// behind no ports, so that there always is a slice.
 fn wanted(service: &Service, view: &View) -> Wanted {
-    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let mut groups: BTreeMap<String, (Vec<EndpointPort>, Endpoints)> = BTreeMap::new();
-    let pods = view.pods.in_namespace(namespace);
-    for pod in pods.filter(|pod| selects(service, pod)) {
+    for pod in selected(service, view) {
         if let Some(endpoint) = endpoint::endpoint(service, pod, view) {
             let ports = endpoint::ports(service, pod);
             let group = groups

@@ -139,13 +139,11 @@ type PortKey = (i32, String, String);
 /// The Service's addresses, in groups with the same ports: ports that the same pods have are one group.
 /// This is Kubernetes' `RepackSubsets`.
 fn subsets(service: &Service, view: &View) -> Vec<EndpointSubset> {
-    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let all = endpoint::publishes_unready(service);
     let mut addresses: BTreeMap<Place, EndpointAddress> = BTreeMap::new();
     // Headless Services may have no port at all: then what is behind them is behind none.
     let mut by_port = BTreeMap::<Option<PortKey>, (Option<EndpointPort>, BTreeSet<Place>)>::new();
-    let pods = view.pods.in_namespace(namespace);
-    for pod in pods.filter(|pod| endpoint_slice::selects(service, pod)) {
+    for pod in endpoint_slice::selected(service, view) {
         if owner::is_deleting(&**pod) && !all {
             continue;
         }
