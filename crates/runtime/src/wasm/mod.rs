@@ -8,6 +8,7 @@ mod http;
 mod lifecycle;
 mod link;
 mod mounts;
+mod preview1;
 mod room;
 mod sockets;
 mod start;
