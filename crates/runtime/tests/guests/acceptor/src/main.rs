@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::FromRawFd;
 
-use raw::{Call, Event, Subscription, Vector};
+use raw::{Event, Subscription, Vector};
 
 fn main() {
     for step in std::env::args().skip(1) {
@@ -54,7 +54,7 @@ fn play(words: &[&str]) -> String {
         }
         ["call", name, ..] => {
             let arguments: Vec<u32> = words[2..].iter().map(|word| number(word)).collect();
-            said(Call::by(name)(&arguments), |()| "done".into())
+            said(raw::function(name)(&arguments), |()| "done".into())
         }
         ["stat", fd] => said(raw::stat(number(fd)), |(filetype, flags, rights)| {
             format!("type {filetype} flags {flags} rights {rights:x}")

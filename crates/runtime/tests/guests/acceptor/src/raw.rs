@@ -181,63 +181,58 @@ pub fn poll(subscriptions: &[Subscription]) -> Result<Vec<Event>, u16> {
 }
 
 /// A function that takes numbers alone, or whose other arguments matter to nobody.
-pub struct Call;
-
-impl Call {
-    pub fn by(name: &str) -> fn(&[u32]) -> Result<(), u16> {
-        // SAFETY: for all of them: what they are given a place for is nothing, or theirs.
-        match name {
-            "send" => |arguments| {
-                let (vector, mut sent) = (Vector::of(b"sent"), 0);
-                let (fd, flags) = (arguments[0], arguments[1]);
-                checked(
-                    unsafe { imported::sock_send(fd, &vector, 1, flags, &mut sent) },
-                    (),
-                )
-            },
-            "shutdown" => |arguments| {
-                checked(
-                    unsafe { imported::sock_shutdown(arguments[0], arguments[1]) },
-                    (),
-                )
-            },
-            "close" => |arguments| checked(unsafe { imported::fd_close(arguments[0]) }, ()),
-            "renumber" => |arguments| {
-                checked(
-                    unsafe { imported::fd_renumber(arguments[0], arguments[1]) },
-                    (),
-                )
-            },
-            "flags" => |arguments| {
-                checked(
-                    unsafe { imported::fd_fdstat_set_flags(arguments[0], arguments[1]) },
-                    (),
-                )
-            },
-            "seek" => |arguments| {
-                let mut position = 0;
-                checked(
-                    unsafe { imported::fd_seek(arguments[0], 0, 1, &mut position) },
-                    (),
-                )
-            },
-            "sync" => |arguments| checked(unsafe { imported::fd_sync(arguments[0]) }, ()),
-            "list" => |arguments| {
-                let (mut bytes, mut used) = ([0; 64], 0);
-                let to = bytes.as_mut_ptr();
-                checked(
-                    unsafe { imported::fd_readdir(arguments[0], to, 64, 0, &mut used) },
-                    (),
-                )
-            },
-            "mkdir" => |arguments| {
-                let path = "new";
-                let made = unsafe {
-                    imported::path_create_directory(arguments[0], path.as_ptr(), path.len())
-                };
-                checked(made, ())
-            },
-            other => panic!("{other:?} is no function"),
-        }
+pub fn function(name: &str) -> fn(&[u32]) -> Result<(), u16> {
+    // SAFETY: for all of them: what they are given a place for is nothing, or theirs.
+    match name {
+        "send" => |arguments| {
+            let (vector, mut sent) = (Vector::of(b"sent"), 0);
+            let (fd, flags) = (arguments[0], arguments[1]);
+            checked(
+                unsafe { imported::sock_send(fd, &vector, 1, flags, &mut sent) },
+                (),
+            )
+        },
+        "shutdown" => |arguments| {
+            checked(
+                unsafe { imported::sock_shutdown(arguments[0], arguments[1]) },
+                (),
+            )
+        },
+        "close" => |arguments| checked(unsafe { imported::fd_close(arguments[0]) }, ()),
+        "renumber" => |arguments| {
+            checked(
+                unsafe { imported::fd_renumber(arguments[0], arguments[1]) },
+                (),
+            )
+        },
+        "flags" => |arguments| {
+            checked(
+                unsafe { imported::fd_fdstat_set_flags(arguments[0], arguments[1]) },
+                (),
+            )
+        },
+        "seek" => |arguments| {
+            let mut position = 0;
+            checked(
+                unsafe { imported::fd_seek(arguments[0], 0, 1, &mut position) },
+                (),
+            )
+        },
+        "sync" => |arguments| checked(unsafe { imported::fd_sync(arguments[0]) }, ()),
+        "list" => |arguments| {
+            let (mut bytes, mut used) = ([0; 64], 0);
+            let to = bytes.as_mut_ptr();
+            checked(
+                unsafe { imported::fd_readdir(arguments[0], to, 64, 0, &mut used) },
+                (),
+            )
+        },
+        "mkdir" => |arguments| {
+            let path = "new";
+            let made =
+                unsafe { imported::path_create_directory(arguments[0], path.as_ptr(), path.len()) };
+            checked(made, ())
+        },
+        other => panic!("{other:?} is no function"),
     }
 }
