@@ -143,7 +143,7 @@ fn secrets_are_read_once() {
     };
     let (one, two) = (secret(&["one.x"]), secret(&["two.x"]));
     let all = [wanted("i", "s", &["a.x"]), wanted("j", "s", &["b.x"])];
-    let mut shown = |found: &Arc<Secret>| {
+    let shown = |found: &Arc<Secret>| {
         let said = certificates.set(&all, |_| Found::Is(found.clone()));
         assert_eq!(said, []);
         let [a, b] = ["a.x", "b.x"].map(|host| certificates.by_name(host));
