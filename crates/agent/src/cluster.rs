@@ -37,6 +37,9 @@ pub(crate) use pods::Peer;
 /// The cluster's DNS address: that of the Service `kube-system/kube-dns`.
 pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 
+/// The pods' addresses, of all nodes, and the Services'.
+const RANGES: [&str; 2] = ["10.128.0.0/9", "10.96.0.0/12"];
+
 /// One node's picture of the cluster.
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -57,6 +60,8 @@ impl Cluster {
                 zone: None,
             });
             table.policies = known.index.policies();
+            let ranges = RANGES.iter().filter_map(|range| range.parse().ok());
+            table.names.set_ranges(&ranges.collect::<Vec<_>>());
         });
         Self {
             node: node.into(),

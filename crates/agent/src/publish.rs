@@ -41,6 +41,7 @@ pub(crate) async fn publish(
 ) {
     let mut ports = Ports::new(entrance.clone());
     let mut failing = BTreeMap::<At, io::ErrorKind>::new();
+    let mut shut_out = BTreeMap::new();
     let mut pause = RETRY;
     loop {
         changed.borrow_and_update();
@@ -52,6 +53,14 @@ pub(crate) async fn publish(
                 reports.failed(*at, &wanted[at], error);
             }
         }
+        let taken = entrance.shut_out();
+        for (at, pod) in &taken {
+            if shut_out.get(at) != Some(pod) {
+                let why = io::Error::other("a Service has the port");
+                reports.failed(*at, &Claimant::Pod(pod.clone()), &why);
+            }
+        }
+        shut_out = taken;
         failing = failed
             .iter()
             .map(|(at, error)| (*at, error.kind()))

@@ -45,7 +45,15 @@ pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
         true => ingress(service, view),
         false => Vec::new(),
     };
-    new.conditions = conditions(&old, &ingress, service, now);
+    let taken = taken(service, view);
+    new.conditions = conditions(&old, &ingress, &taken, service, now);
+    // Once for each time that it comes about. Of what else is not served the nodes tell.
+    let said =
+        |status: &ServiceStatus| ports_error(status).map(|condition| condition.message.clone());
+    let is_news = !taken.is_empty() && said(&old) != said(&new);
+    if let Some(message) = said(&new).filter(|_| is_news) {
+        plan.warn(REASON, message);
+    }
     new.load_balancer = Some(LoadBalancerStatus {
         ingress: Some(ingress).filter(|all| !all.is_empty()),
     });
@@ -91,12 +99,9 @@ fn same(old: &ServiceStatus, new: &ServiceStatus) -> bool {
 }
 
 fn ingress(service: &Service, view: &View) -> Vec<LoadBalancerIngress> {
-    let ports = service
-        .spec
-        .iter()
-        .flat_map(|spec| spec.ports.iter().flatten());
-    let ports: Vec<_> = ports.collect();
+    let ports: Vec<_> = ports_of(service).collect();
     let local = local_nodes(service, view);
+    let taken = taken(service, view);
     let mut all = Vec::new();
     for (key, node) in view.nodes.iter() {
         let is_asked = local.as_ref().is_none_or(|names| names.contains(&key.name));
@@ -105,10 +110,11 @@ fn ingress(service: &Service, view: &View) -> Vec<LoadBalancerIngress> {
         }
         for address in addresses(node) {
             let failed = not_served(node);
-            let ports: Vec<_> = ports
-                .iter()
-                .map(|port| port_status(port, &address, &failed))
-                .collect();
+            let ports = ports.iter().map(|port| {
+                let taken = taken.contains_key(&(protocol(port), port.port));
+                port_status(port, &address, &failed, taken)
+            });
+            let ports: Vec<_> = ports.collect();
             // Ports are said only where there is something to say.
             let ports = Some(ports).filter(|ports| ports.iter().any(|port| port.error.is_some()));
             all.push(LoadBalancerIngress {
@@ -172,10 +178,63 @@ fn not_served(node: &Node) -> BTreeSet<String> {
     text.split(',').map(str::to_owned).collect()
 }
 
-fn port_status(port: &ServicePort, address: &str, failed: &BTreeSet<String>) -> PortStatus {
-    let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-    let is_failed =
-        protocol == SCTP || failed.contains(&format!("{protocol} {address}:{}", port.port));
+/// A port of nodes: its protocol and its number.
+type NodePort = (String, i32);
+
+/// Those of a Service's ports that are others', and whose: a node port is whose it was given to, and of several
+/// balanced Services the oldest has a port, the first by name of those of one moment, as the nodes see it.
+fn taken(service: &Service, view: &View) -> BTreeMap<NodePort, Key> {
+    if !is_balanced(service) {
+        return BTreeMap::new();
+    }
+    let age = |service: &Service| {
+        let made = service.metadata.creation_timestamp.as_ref();
+        let key = owner::key_of(service);
+        (made.map(|made| made.0), key.namespace, key.name)
+    };
+    let own: BTreeSet<NodePort> = ports_of(service).map(|p| (protocol(p), p.port)).collect();
+    let key = owner::key_of(service);
+    let mut taken = BTreeMap::new();
+    for (other, holder) in view.services.iter().filter(|(other, _)| **other != key) {
+        let older = is_balanced(holder) && !is_anothers(holder) && age(holder) < age(service);
+        for port in ports_of(holder) {
+            let at = (protocol(port), port.port);
+            if older && own.contains(&at) {
+                taken.insert(at, other.clone());
+            }
+            let given = (protocol(port), port.node_port.unwrap_or_default());
+            if own.contains(&given) {
+                taken.insert(given, other.clone());
+            }
+        }
+    }
+    taken
+}
+
+fn ports_of(service: &Service) -> impl Iterator<Item = &ServicePort> {
+    let spec = service.spec.iter();
+    spec.flat_map(|spec| spec.ports.iter().flatten())
+}
+
+fn protocol(port: &ServicePort) -> String {
+    port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())
+}
+
+fn ports_error(status: &ServiceStatus) -> Option<&Condition> {
+    let mut all = status.conditions.iter().flatten();
+    all.find(|condition| condition.type_ == PORTS_ERROR)
+}
+
+fn port_status(
+    port: &ServicePort,
+    address: &str,
+    failed: &BTreeSet<String>,
+    taken: bool,
+) -> PortStatus {
+    let protocol = protocol(port);
+    let is_failed = taken
+        || protocol == SCTP
+        || failed.contains(&format!("{protocol} {address}:{}", port.port));
     PortStatus {
         error: is_failed.then(|| REASON.to_owned()),
         port: port.port,
@@ -187,12 +246,13 @@ fn port_status(port: &ServicePort, address: &str, failed: &BTreeSet<String>) -> 
 fn conditions(
     old: &ServiceStatus,
     ingress: &[LoadBalancerIngress],
+    taken: &BTreeMap<NodePort, Key>,
     service: &Service,
     now: Timestamp,
 ) -> Option<Vec<Condition>> {
     let mut all = old.conditions.clone().unwrap_or_default();
     let wanted = [
-        (PORTS_ERROR, "True", REASON, failed(ingress)),
+        (PORTS_ERROR, "True", REASON, failed(ingress, taken)),
         (
             PORTS_SERVED,
             "False",
@@ -222,7 +282,7 @@ fn conditions(
 }
 
 /// The ports that not every node can serve.
-fn failed(ingress: &[LoadBalancerIngress]) -> Option<String> {
+fn failed(ingress: &[LoadBalancerIngress], taken: &BTreeMap<NodePort, Key>) -> Option<String> {
     let mut failed = BTreeMap::<_, Vec<_>>::new();
     for one in ingress {
         for port in one
@@ -237,19 +297,22 @@ fn failed(ingress: &[LoadBalancerIngress]) -> Option<String> {
             at.extend(one.ip.clone());
         }
     }
-    let ports = failed.iter().map(|((protocol, port), at)| {
-        format!("{protocol} port {port} is not served at {}", at.join(", "))
+    let ports = failed.iter().map(|(port, at)| {
+        let whose = taken.get(port);
+        let (protocol, port) = port;
+        match whose {
+            Some(Key { namespace, name }) => {
+                format!("{protocol} port {port} is that of the Service {namespace}/{name}")
+            }
+            None => format!("{protocol} port {port} is not served at {}", at.join(", ")),
+        }
     });
     sentence(ports.collect())
 }
 
 /// The ports that speak what nothing here carries.
 fn uncarried(service: &Service) -> Option<String> {
-    let ports = service
-        .spec
-        .iter()
-        .flat_map(|spec| spec.ports.iter().flatten());
-    let sctp = ports.filter(|port| port.protocol.as_deref() == Some(SCTP));
+    let sctp = ports_of(service).filter(|port| port.protocol.as_deref() == Some(SCTP));
     let ports = sctp.map(|port| {
         format!(
             "SCTP port {} is stored, and nothing carries SCTP",

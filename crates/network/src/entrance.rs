@@ -84,9 +84,14 @@ impl Entrance {
         Self { network, gateway }
     }
 
-    /// The node's ports that lead somewhere, and who wants them: the first by name has it.
+    /// The node's ports that lead somewhere, and who has them.
     pub fn wanted(&self) -> BTreeMap<At, Claimant> {
-        self.network.table().published_here()
+        self.network.table().published_here().0
+    }
+
+    /// The pods that want a port of the node which a Service has.
+    pub fn shut_out(&self) -> BTreeMap<At, Name> {
+        self.network.table().published_here().1
     }
 
     /// Carries a connection that was made to a port of the node, until it ends.

@@ -55,6 +55,11 @@ impl Cidr {
         self.base.into()
     }
 
+    /// Its highest address.
+    pub(crate) fn last(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.base + (self.size() - 1) as u32)
+    }
+
     /// How many leading bits its addresses share.
     pub(crate) fn length(self) -> u8 {
         self.length
@@ -243,8 +248,12 @@ impl Network {
     /// more is reset.
     pub fn judge_again(&self, addresses: &BTreeSet<Ipv4Addr>) {
         let policies = self.0.table.read().policies.clone();
-        let pods: Vec<_> = self.0.pods.lock().by_address.values().cloned().collect();
-        for pod in pods.iter().filter_map(Weak::upgrade) {
+        // Of whom no rules are nothing is to be ended.
+        let isolated = policies.isolated(self.0.cidr.first(), self.0.cidr.last());
+        for pod in isolated
+            .into_iter()
+            .filter_map(|address| self.pod_at(address))
+        {
             // Reset outside of the lock, which what ends by it takes.
             let denied = pod.passing.lock().denied(pod.address, addresses, &policies);
             denied.iter().for_each(Breaker::reset);

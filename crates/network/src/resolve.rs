@@ -46,7 +46,7 @@ impl PodNet {
                     .egress(self.address(), server, Protocol::Udp)
                     .is_allowed()
             };
-            if !server.is_none_or(may) {
+            if search.asks_cluster() && !server.is_none_or(may) {
                 return Err(ResolveError::Unanswered);
             }
             search.decide(&table.names, name, self.pod().turn())

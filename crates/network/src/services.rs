@@ -37,6 +37,8 @@ pub struct Service {
     pub external: Vec<Ipv4Addr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// When it was made, in seconds: of several that claim an address or a port the oldest has it.
+    pub since: i64,
     /// How long after its last connection a client meets the same backend again. None: each connection is
     /// balanced by itself.
     pub affinity: Option<Duration>,
@@ -116,7 +118,8 @@ struct Known {
     slices: BTreeMap<String, Slice>,
     /// Who met whom, by port: outlives changes of the endpoints.
     affinities: HashMap<(Protocol, u16), Arc<Affinity>>,
-    /// What it claims.
+    /// What it claims, since when.
+    since: i64,
     at: Vec<At>,
     at_nodes: Vec<(Protocol, u16)>,
     /// Whom each of its ports leads to.
@@ -253,9 +256,10 @@ impl Services {
         let Some(mut known) = self.known.remove(name) else {
             return;
         };
+        let claimant = (known.since, name.clone());
         for at in known.at.drain(..) {
-            self.inside.take_back(&at, name);
-            self.outside.take_back(&at, name);
+            self.inside.take_back(&at, &claimant);
+            self.outside.take_back(&at, &claimant);
             if let Some(count) = self.addresses.get_mut(&at.0) {
                 *count -= 1;
                 if *count == 0 {
@@ -264,7 +268,7 @@ impl Services {
             }
         }
         for at in known.at_nodes.drain(..) {
-            self.by_node_port.take_back(&at, name);
+            self.by_node_port.take_back(&at, &claimant);
         }
         known.backends.clear();
         if let Some(service) = known.service.take() {
@@ -276,6 +280,8 @@ impl Services {
 
     fn enter(&mut self, name: &Name, service: &Service, known: &mut Known) {
         known.follow(service);
+        known.since = service.since;
+        let claimant = (service.since, name.clone());
         for port in &service.ports {
             let affinity = known.affinities.get(&(port.protocol, port.port)).cloned();
             let slices = known.slices.values();
@@ -286,14 +292,15 @@ impl Services {
             ] {
                 for address in addresses {
                     let at = (*address, port.protocol, port.port);
-                    claims.claim(at, name, Arc::clone(&backends));
+                    claims.claim(at, &claimant, Arc::clone(&backends));
                     *self.addresses.entry(*address).or_default() += 1;
                     known.at.push(at);
                 }
             }
             if let Some(number) = port.node_port {
                 let at = (port.protocol, number);
-                self.by_node_port.claim(at, name, Arc::clone(&backends));
+                self.by_node_port
+                    .claim(at, &claimant, Arc::clone(&backends));
                 known.at_nodes.push(at);
             }
             known.backends.push((port.clone(), backends));

@@ -1,6 +1,7 @@
 //! What a node knows of the cluster beyond its own pods, and what becomes of an address by it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use crate::link::Peer;
 use crate::names::Names;
 use crate::nodes::Nodes;
 use crate::policy::Policies;
-use crate::services::{Backends, Origin, Place, Services};
+use crate::services::{Backends, Name, Origin, Place, Services};
 
 /// What there is in the cluster, as far as a node has heard. Kept by deltas, read at each connect.
 #[derive(Debug, Default)]
@@ -107,39 +108,40 @@ impl Table {
         }
     }
 
-    /// What a port at a node's address stands for.
+    /// What a port at a node's address stands for: the cluster gave out the Services' own, others may only ask for theirs.
     pub(crate) fn published(&self, protocol: Protocol, at: SocketAddrV4) -> Option<Published<'_>> {
-        if let Some(pod) = self.host_ports.at(protocol, at) {
-            return Some(Published::Pod(pod));
-        }
-        let by_address = self.services.at_outside(*at.ip(), protocol, at.port());
-        let found = by_address.or_else(|| self.services.at_node_port(protocol, at.port()));
-        found.map(Published::Service)
+        let by_number = self.services.at_node_port(protocol, at.port());
+        let by_address = || self.services.at_outside(*at.ip(), protocol, at.port());
+        let service = by_number.or_else(by_address).map(Published::Service);
+        service.or_else(|| Some(Published::Pod(self.host_ports.at(protocol, at)?)))
     }
 
-    /// The ports of this node that stand for something, and for what.
-    pub(crate) fn published_here(&self) -> BTreeMap<At, Claimant> {
+    /// The ports of this node that stand for something, and for what: as of [`published`](Self::published). And the
+    /// pods that claim one which a Service has.
+    pub(crate) fn published_here(&self) -> (BTreeMap<At, Claimant>, BTreeMap<At, Name>) {
         let addresses = self.own_addresses();
         let own = |address: &Ipv4Addr| addresses.contains(address);
         let mut all = BTreeMap::new();
-        for (protocol, port, service) in self.services.node_ports() {
-            for address in addresses {
-                let at = (protocol, SocketAddrV4::new(*address, port));
-                all.insert(at, Claimant::Service(service.clone()));
-            }
-        }
         for ((address, protocol, port), service) in self.services.outside_ports() {
             if own(&address) {
                 let at = (protocol, SocketAddrV4::new(address, port));
                 all.insert(at, Claimant::Service(service.clone()));
             }
         }
-        for (at, pod) in self.host_ports.iter() {
-            if own(at.1.ip()) {
-                all.insert(*at, Claimant::Pod(pod.clone()));
+        for (protocol, port, service) in self.services.node_ports() {
+            for address in addresses {
+                let at = (protocol, SocketAddrV4::new(*address, port));
+                all.insert(at, Claimant::Service(service.clone()));
             }
         }
-        all
+        let mut shut_out = BTreeMap::new();
+        for (at, pod) in self.host_ports.iter().filter(|(at, _)| own(at.1.ip())) {
+            match all.entry(*at) {
+                Entry::Vacant(free) => drop(free.insert(Claimant::Pod(pod.clone()))),
+                Entry::Occupied(_) => drop(shut_out.insert(*at, pod.clone())),
+            }
+        }
+        (all, shut_out)
     }
 
     /// This node's own addresses.

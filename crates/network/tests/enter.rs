@@ -87,7 +87,7 @@ async fn the_node_has_a_place_among_its_pods() {
     let listener = listen(&pod, Ipv4Addr::UNSPECIFIED, 8);
     let at = SocketAddrV4::new(pod.address(), 8080);
     let _near = network.reach(at).await.unwrap();
-    assert_eq!(*listener.accept().await.remote().ip(), gateway);
+    assert_eq!(listener.accept().await.remote().ip(), gateway);
 }
 
 #[tokio::test]

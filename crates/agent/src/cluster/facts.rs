@@ -38,6 +38,11 @@ pub(super) fn service(object: &core::Service) -> Option<Service> {
         cluster: addresses(cluster),
         external: addresses(external.chain(balancer)),
         ports,
+        since: object
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(0, |made| made.0.as_second()),
         affinity: affinity.then(|| stay(spec)),
         internal_local: local(&spec.internal_traffic_policy),
         external_local: local(&spec.external_traffic_policy),

@@ -39,12 +39,24 @@ pub(super) fn on_birth_gift<T: Kind>(change: Change<'_, T>) -> Vec<Work> {
 }
 
 pub(super) fn on_service(change: Change<'_, Service>) -> Vec<Work> {
-    change.each(|service| {
+    let mut work = change.each(|service| {
         let key = owner::key_of(service);
         let mut work = both(&key);
         work.push((Controller::ServiceStatus, key));
         work
-    })
+    });
+    // A port that was this one's may be another's now.
+    if change.old.map(|service| &service.spec) != change.new.map(|service| &service.spec) {
+        work.extend(balanced(change.view));
+    }
+    work
+}
+
+/// The statuses of all Services that load balancers lead to.
+fn balanced(view: &View) -> impl Iterator<Item = Work> {
+    let services = view.services.iter();
+    let balanced = services.filter(|(_, service)| service_status::is_balanced(service));
+    balanced.map(|(key, _)| (Controller::ServiceStatus, key.clone()))
 }
 
 /// Both kinds of endpoints of the Service at `key`.
@@ -90,9 +102,7 @@ pub(super) fn on_node(change: Change<'_, Node>) -> Vec<Work> {
     let mut work = vec![(Controller::NodeIpam, Key::new("", ""))];
     work.extend(change.each(|node| vec![(Controller::NodeLifecycle, owner::key_of(node))]));
     if service_status::differs(change.old, change.new) {
-        let services = change.view.services.iter();
-        let balanced = services.filter(|(_, service)| service_status::is_balanced(service));
-        work.extend(balanced.map(|(key, _)| (Controller::ServiceStatus, key.clone())));
+        work.extend(balanced(change.view));
     }
     if ingress_status::differs(change.old, change.new) {
         work.extend(all_ingresses(change.view));

@@ -156,3 +156,57 @@ fn sctp_is_stored_and_not_served() {
     assert_eq!(said["conditions"][0]["type"], PORTS_SERVED);
     assert_eq!(said["conditions"].as_array().map(Vec::len), Some(1));
 }
+
+#[test]
+fn a_port_that_another_has_is_said() {
+    let nodes = [node("a", "192.0.2.1", "True", json!({}))];
+    let made = |name: &str, second: u8, spec: Value| {
+        let mut service = service(spec, json!({}));
+        service["metadata"]["name"] = json!(name);
+        service["metadata"]["creationTimestamp"] = json!(format!("2026-11-21T09:00:{second:02}Z"));
+        service
+    };
+    let own = || made("s", 5, json!({"ports": [{"port": 80}, {"port": 443}]}));
+    for (other, due) in [
+        (
+            made("o", 4, json!({})),
+            Some("TCP port 80 is that of the Service d/o"),
+        ),
+        (
+            made("o", 5, json!({})),
+            Some("TCP port 80 is that of the Service d/o"),
+        ),
+        (made("t", 5, json!({})), None),
+        (made("o", 6, json!({})), None),
+        (
+            made("o", 4, json!({"ports": [{"port": 80, "protocol": "UDP"}]})),
+            None,
+        ),
+        (made("o", 4, json!({"loadBalancerClass": "x/y"})), None),
+        (made("o", 4, json!({"type": "NodePort"})), None),
+        (
+            made(
+                "o",
+                6,
+                json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 443}]}),
+            ),
+            Some("TCP port 443 is that of the Service d/o"),
+        ),
+    ] {
+        let mut view = view(own(), &nodes);
+        let name = other["metadata"]["name"].as_str().expect("a name");
+        view.services
+            .set(&Key::new("d", name), Some(of(other.clone())));
+        let now = "2026-11-21T10:00:00Z".parse().expect("a time");
+        let events = reconcile(&Key::new("d", "s"), &view, now).events;
+        assert_eq!(events.first().map(|event| event.message.as_str()), due);
+        let said = status(&view).expect("a status");
+        let message = said["conditions"][0]["message"].as_str();
+        assert_eq!(message, due, "{other}");
+        let errors = said["loadBalancer"]["ingress"][0]["ports"].as_array();
+        let errors = errors.map_or(0, |ports| {
+            ports.iter().filter(|port| port["error"] == REASON).count()
+        });
+        assert_eq!(errors, usize::from(due.is_some()), "{said}");
+    }
+}

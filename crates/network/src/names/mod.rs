@@ -204,6 +204,11 @@ impl Names {
         })
     }
 
+    /// Says which addresses are the pods' and the Services': those that nobody has have no names, here or outside.
+    pub fn set_ranges(&mut self, ranges: &[Cidr]) {
+        self.ranges = ranges.to_vec();
+    }
+
     /// The cluster's domain, without a dot at its end.
     pub fn domain(&self) -> &str {
         &self.domain

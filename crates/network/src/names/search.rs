@@ -108,6 +108,11 @@ impl Search {
         }
     }
 
+    /// Whether the cluster's own names are looked for, at its DNS server.
+    pub(crate) fn asks_cluster(&self) -> bool {
+        self.cluster
+    }
+
     /// Adds the search list of a pod's `dnsConfig`, as far as Kubernetes lets it grow.
     #[must_use]
     pub fn and_searches(mut self, more: &[String]) -> Self {

@@ -79,6 +79,10 @@ pub struct PodPolicy {
 }
 
 impl PodPolicy {
+    fn isolates(&self) -> bool {
+        self.ingress != Isolation::None || self.egress != Isolation::None
+    }
+
     fn calls(&self, name: &str, protocol: Protocol, number: u16) -> bool {
         self.ports
             .iter()
@@ -86,7 +90,29 @@ impl PodPolicy {
     }
 }
 
-type Pods = HashMap<Ipv4Addr, Arc<PodPolicy>>;
+#[derive(Debug, Default)]
+struct Pods {
+    by_address: HashMap<Ipv4Addr, Arc<PodPolicy>>,
+    /// Those that any rules are about: mostly few.
+    isolated: BTreeSet<Ipv4Addr>,
+}
+
+impl Pods {
+    fn get(&self, address: &Ipv4Addr) -> Option<&Arc<PodPolicy>> {
+        self.by_address.get(address)
+    }
+
+    fn set(&mut self, address: Ipv4Addr, policy: Option<Arc<PodPolicy>>) {
+        match policy.as_ref().is_some_and(|policy| policy.isolates()) {
+            true => self.isolated.insert(address),
+            false => self.isolated.remove(&address),
+        };
+        match policy {
+            Some(policy) => self.by_address.insert(address, policy),
+            None => self.by_address.remove(&address),
+        };
+    }
+}
 
 /// The pods' policies, by address. Clones are handles to the same.
 ///
@@ -113,10 +139,7 @@ impl Policies {
         {
             let mut pods = self.0.pods.write();
             for (address, policy) in changes {
-                match policy {
-                    Some(policy) => pods.insert(address, policy),
-                    None => pods.remove(&address),
-                };
+                pods.set(address, policy);
             }
         }
         self.0.changed.notify_waiters();
@@ -155,6 +178,17 @@ impl Policies {
         matches!(isolation, Some(Isolation::Only(_)))
     }
 
+    /// The pods in a range that any rules are about.
+    pub(crate) fn isolated(&self, from: Ipv4Addr, to: Ipv4Addr) -> Vec<Ipv4Addr> {
+        self.0
+            .pods
+            .read()
+            .isolated
+            .range(from..=to)
+            .copied()
+            .collect()
+    }
+
     /// What is known of an address.
     pub fn get(&self, address: Ipv4Addr) -> Option<Arc<PodPolicy>> {
         self.0.pods.read().get(&address).cloned()
@@ -162,7 +196,7 @@ impl Policies {
 
     /// How many pods are known.
     pub fn pods(&self) -> usize {
-        self.0.pods.read().len()
+        self.0.pods.read().by_address.len()
     }
 
     /// Judges both ends, as far as they are known: the source's first.

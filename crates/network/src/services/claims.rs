@@ -6,10 +6,13 @@ use std::sync::Arc;
 
 use super::{Backends, Name};
 
-/// Addresses and those who claim them. The first by name has it: every node decides alike, and when that one goes
-/// the next has it.
+/// Who claims something, and since when, in seconds.
+pub(super) type Claimant = (i64, Name);
+
+/// Addresses and those who claim them. The oldest has it, of several the first by name: every node decides alike,
+/// nobody takes what another has, and when that one goes the next has it.
 #[derive(Debug)]
-pub(super) struct Claims<At>(HashMap<At, BTreeMap<Name, Arc<Backends>>>);
+pub(super) struct Claims<At>(HashMap<At, BTreeMap<Claimant, Arc<Backends>>>);
 
 impl<At> Default for Claims<At> {
     fn default() -> Self {
@@ -18,11 +21,11 @@ impl<At> Default for Claims<At> {
 }
 
 impl<At: Eq + Hash> Claims<At> {
-    pub(super) fn claim(&mut self, at: At, by: &Name, backends: Arc<Backends>) {
+    pub(super) fn claim(&mut self, at: At, by: &Claimant, backends: Arc<Backends>) {
         self.0.entry(at).or_default().insert(by.clone(), backends);
     }
 
-    pub(super) fn take_back(&mut self, at: &At, by: &Name) {
+    pub(super) fn take_back(&mut self, at: &At, by: &Claimant) {
         if let Some(claims) = self.0.get_mut(at) {
             claims.remove(by);
             if claims.is_empty() {
@@ -38,6 +41,6 @@ impl<At: Eq + Hash> Claims<At> {
     /// All addresses, and who has each.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&At, &Name)> {
         let all = self.0.iter();
-        all.filter_map(|(at, claims)| Some((at, claims.keys().next()?)))
+        all.filter_map(|(at, claims)| Some((at, &claims.keys().next()?.1)))
     }
 }

@@ -271,6 +271,21 @@ impl HostIncomingDatagramStream for View<'_> {
     }
 }
 
+impl Outgoing {
+    fn send(&self, datagram: OutgoingDatagram) -> Result<(), SocketError> {
+        let address = datagram.remote_address;
+        let address = address.map(|to| remote(self.family, to)).transpose()?;
+        let to = match (self.peer, address) {
+            (Some(peer), None) => peer,
+            (Some(peer), Some(address)) if address == peer => peer,
+            (None, Some(address)) => address,
+            _ => return Err(ErrorCode::InvalidArgument.into()),
+        };
+        let sent = self.datagrams.send(datagram.data.into(), to);
+        sent.map_err(|error| code(error).into())
+    }
+}
+
 impl HostOutgoingDatagramStream for View<'_> {
     fn check_send(&mut self, this: Resource<Outgoing>) -> Result<u64, SocketError> {
         let outgoing = self.table.get_mut(&this)?;
@@ -291,19 +306,11 @@ impl HostOutgoingDatagramStream for View<'_> {
         outgoing.permit -= datagrams.len();
         let mut sent = 0;
         for datagram in datagrams {
-            let address = datagram.remote_address;
-            let address = address.map(|to| remote(outgoing.family, to)).transpose()?;
-            let to = match (outgoing.peer, address) {
-                (Some(peer), None) => peer,
-                (Some(peer), Some(address)) if address == peer => peer,
-                (None, Some(address)) => address,
-                _ => return Err(ErrorCode::InvalidArgument.into()),
-            };
-            match outgoing.datagrams.send(datagram.data.into(), to) {
+            match outgoing.send(datagram) {
                 Ok(()) => sent += 1,
                 // Those before it were sent: the guest learns why with its next call.
                 Err(_) if sent > 0 => break,
-                Err(error) => return Err(code(error).into()),
+                Err(error) => return Err(error),
             }
         }
         Ok(sent)
