@@ -113,3 +113,108 @@ impl Reports {
 fn key(name: &Name) -> Key {
     Key::new(name.namespace.as_str(), name.name.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    use client::simulated::Simulated;
+    use client::{DeleteOptions, ListOptions, View};
+    use k8s_openapi::api::core::v1::Node;
+    use network::Network;
+    use network::services::{Place, Service as Balanced, ServicePort};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use tokio_util::task::AbortOnDropHandle;
+
+    use super::*;
+
+    const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
+
+    /// A node, and a Service that wants one of its ports.
+    fn entrance(port: u16) -> Entrance {
+        let network = Network::new("10.128.0.0/24".parse().expect("a range"));
+        let gateway = network.join("gateway").expect("an address");
+        network.update(|table| {
+            table.services.set_place(Place {
+                node: "n".to_owned(),
+                zone: None,
+            });
+            let node = network::nodes::Node {
+                name: "n".to_owned(),
+                pods: Some(network.cidr()),
+                link: None,
+                addresses: vec![NODE],
+            };
+            table.nodes.set("n", Some(node));
+            let service = Balanced {
+                cluster: vec![Ipv4Addr::new(10, 96, 0, 20)],
+                ports: vec![ServicePort {
+                    name: String::new(),
+                    protocol: Protocol::Tcp,
+                    port: 80,
+                    node_port: Some(port),
+                }],
+                ..Balanced::default()
+            };
+            let name = Name {
+                namespace: "d".to_owned(),
+                name: "s".to_owned(),
+            };
+            table.services.set_service(&name, Some(service));
+        });
+        Entrance::new(network, gateway)
+    }
+
+    async fn until(nodes: &Informer<Node>, is_so: impl Fn(&View<Node>) -> bool) {
+        let mut changes = nodes.subscribe();
+        let wait = async {
+            while !is_so(&nodes.view()) {
+                changes.next().await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), wait).await;
+        waited.expect("it comes to be");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_made_again_says_what_it_does_not_serve() {
+        let taken = TcpListener::bind((NODE, 0)).await.expect("a port");
+        let port = taken.local_addr().expect("its address").port();
+        let server = Simulated::new();
+        let client = server.client("test");
+        let all = client.of::<Node>();
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}});
+        let node: Node = serde_json::from_value(node).expect("a Node");
+        all.create(&node).await.expect("made");
+        let nodes = Informer::<Node>::start(client.of(), ListOptions::default());
+        nodes.synced().await;
+        let reports = Reports {
+            node: "n".to_owned(),
+            word: Word::new(NOT_SERVED, "n", client.clone(), nodes.clone()),
+            recorder: Recorder::start(client.clone(), "kubelet", "n"),
+            services: Informer::start(client.of(), ListOptions::default()),
+            pods: Informer::start(
+                client.resource(api::Resource::of::<k8s_openapi::api::core::v1::Pod>()),
+                ListOptions::default(),
+            ),
+        };
+        let changed = watch::Sender::new(());
+        let publishing = publish(entrance(port), changed.subscribe(), reports);
+        let _publishing = AbortOnDropHandle::new(tokio::spawn(publishing));
+        let key = Key::new("", "n");
+        let said = |nodes: &View<Node>| {
+            let annotations = nodes.get(&key)?.metadata.annotations.as_ref();
+            annotations?.get(NOT_SERVED).cloned()
+        };
+        let due = Some(word(&(Protocol::Tcp, SocketAddrV4::new(NODE, port))));
+        until(&nodes, |nodes| said(nodes) == due).await;
+        let gone = all.delete("", "n", &DeleteOptions::default()).await;
+        gone.expect("deleted");
+        until(&nodes, |nodes| nodes.is_empty()).await;
+        all.create(&node).await.expect("made again");
+        until(&nodes, |nodes| !nodes.is_empty()).await;
+        changed.send_replace(());
+        until(&nodes, |nodes| said(nodes) == due).await;
+    }
+}

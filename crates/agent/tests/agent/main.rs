@@ -72,8 +72,8 @@ async fn a_pod_runs_to_its_end() {
     }))
     .await;
     b.until_phase("job", "Running").await;
-    // The first address is the node's own.
-    assert_eq!(b.pod("job").await["status"]["podIP"], "10.128.0.2");
+    // The first address is the node's own, the second its DNS server's.
+    assert_eq!(b.pod("job").await["status"]["podIP"], "10.128.0.3");
     assert!(b.pod_dir("job").join("volumes/configMap/c/k").exists());
     b.until_phase("job", "Failed").await;
     let status = b.pod("job").await["status"].clone();

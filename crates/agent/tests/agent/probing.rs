@@ -90,7 +90,7 @@ async fn readiness_follows_what_answers() {
     assert_eq!(b.main("web").await["restartCount"], 0);
     let events = b.events("web").await.join("\n");
     for wanted in [
-        "Unhealthy: Readiness probe failed: Get \"http://10.128.0.2:80/\": dial tcp 10.128.0.2:80: connect: connection refused",
+        "Unhealthy: Readiness probe failed: Get \"http://10.128.0.3:80/\": dial tcp 10.128.0.3:80: connect: connection refused",
         "Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 500",
     ] {
         assert!(events.contains(wanted), "{wanted} in {events}");
