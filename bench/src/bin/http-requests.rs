@@ -63,7 +63,7 @@ async fn measure() -> Result<()> {
     let module = wasm.prepare(source(&guest()?)?).await?;
     let mut workload = Workload::new(module);
     workload.net = Some(guests.clone());
-    workload.serve = vec![PORT];
+    workload.serve = vec![PORT.into()];
     let running = wasm.start(workload)?;
     ask(&client, guests.address(), WARMING).await?;
     let before = running.usage().cpu;

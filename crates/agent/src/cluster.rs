@@ -98,7 +98,7 @@ impl Cluster {
         following.each(policies, policy).await;
         let (cluster, events) = (self.clone(), recorder.clone());
         let pod = move |key: &Key, old: Option<&Peer>, new: Option<&Peer>| {
-            for (about, what) in cluster.pod(key, old, new) {
+            if let Some((about, what)) = cluster.pod(key, old, new) {
                 events.event(&about, EventType::Warning, "PortNotServed", what);
             }
         };

@@ -109,7 +109,10 @@ mod tests {
         nodes.reached(made.revision()).await;
         let mut word = Word::new(ANNOTATION, "n", client.clone(), nodes.clone());
         let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-        let _following = word.follow(move || drop(told.send(())));
+        let _following = word.follow(move || {
+            // Told for as long as somebody listens.
+            let _ = told.send(());
+        });
         for text in ["a", "b", ""] {
             assert!(word.say(text).await);
             let due = Some(text.to_owned()).filter(|text| !text.is_empty());

@@ -174,9 +174,10 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
                 && (asked.absent || index.runs(node, asked.namespace, asked.name))
         }
         ("", "configmaps", "") => refers(Referent::ConfigMap),
-        // Every node serves every Ingress.
+        // Every node serves every Ingress of the nodes' classes.
         ("", "secrets", "") => {
-            refers(Referent::Secret) || (reads && index.certifies(asked.namespace, asked.name))
+            let certified = || index.certificates.are_in(asked.namespace, asked.name);
+            refers(Referent::Secret) || (reads && certified())
         }
         ("", "serviceaccounts", "") => refers(Referent::ServiceAccount),
         // That the token is bound to one of these very pods is judged where it is made.

@@ -1,12 +1,16 @@
-//! Which pods run on which node, and what they refer to: what a node's agent may read. And the Secrets of Ingresses,
-//! which every node serves.
+//! Which pods run on which node, and what they refer to: what a node's agent may read. And the Secrets of those Ingresses
+//! that the nodes serve, each node all of them.
 //!
-//! Fed by the watch cache with every pod and every Ingress. A pod is parsed once, when it is first seen bound: what it
-//! refers to cannot change afterwards.
+//! Fed by the watch cache with every pod, every Ingress and every IngressClass. A pod is parsed once, when it is first
+//! seen bound: what it refers to cannot change afterwards.
+
+mod certificates;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+
+use certificates::Certificates;
 
 /// A kind of object that a pod can refer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,51 +33,11 @@ pub(crate) struct NodeIndex {
     pods: BTreeMap<(String, String), BoundPod>,
     /// (node, kind, namespace, name) → how many pods.
     referents: BTreeMap<(String, Referent, String, String), usize>,
-    /// The Secrets of each Ingress' certificates, by its namespace and name.
-    ingresses: BTreeMap<(String, String), BTreeSet<String>>,
-    /// (namespace, name) of a Secret → of how many Ingresses.
-    certificates: BTreeMap<(String, String), usize>,
+    /// What every node may read, for every node serves every Ingress of the nodes' classes.
+    pub(crate) certificates: Certificates,
 }
 
 impl NodeIndex {
-    /// Takes up an Ingress as stored.
-    pub(crate) fn put_ingress(&mut self, namespace: &str, name: &str, json: &[u8]) {
-        self.remove_ingress(namespace, name);
-        let Ok(ingress) = serde_json::from_slice::<Ingress>(json) else {
-            return;
-        };
-        let secrets = ingress.spec.tls.into_iter().map(|tls| tls.secret_name);
-        let secrets: BTreeSet<String> = secrets.filter(|name| !name.is_empty()).collect();
-        for secret in &secrets {
-            let key = (namespace.to_owned(), secret.clone());
-            *self.certificates.entry(key).or_default() += 1;
-        }
-        if !secrets.is_empty() {
-            let key = (namespace.to_owned(), name.to_owned());
-            self.ingresses.insert(key, secrets);
-        }
-    }
-
-    /// Forgets an Ingress.
-    pub(crate) fn remove_ingress(&mut self, namespace: &str, name: &str) {
-        let key = (namespace.to_owned(), name.to_owned());
-        for secret in self.ingresses.remove(&key).unwrap_or_default() {
-            let key = (namespace.to_owned(), secret);
-            if let Some(count) = self.certificates.get_mut(&key) {
-                *count -= 1;
-                if *count == 0 {
-                    self.certificates.remove(&key);
-                }
-            }
-        }
-    }
-
-    /// Whether an Ingress of this namespace has its certificate in this Secret.
-    pub(crate) fn certifies(&self, namespace: &str, secret: &str) -> bool {
-        let key = (namespace.to_owned(), secret.to_owned());
-        self.certificates.contains_key(&key)
-    }
-
     /// Takes up a pod as stored. One that is known to be bound is not read again.
     pub(crate) fn put(&mut self, namespace: &str, name: &str, json: &[u8]) {
         let key = (namespace.to_owned(), name.to_owned());
@@ -125,25 +89,6 @@ impl NodeIndex {
         self.referents
             .contains_key(&(node.to_owned(), kind, namespace.to_owned(), name.to_owned()))
     }
-}
-
-/// The part of an Ingress that names Secrets.
-#[derive(Deserialize)]
-struct Ingress {
-    #[serde(default)]
-    spec: IngressSpec,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct IngressSpec {
-    tls: Vec<IngressTls>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct IngressTls {
-    secret_name: String,
 }
 
 /// The part of a pod that names other objects.
@@ -294,23 +239,6 @@ impl Pod {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_secret_counts_while_an_ingress_names_it() {
-        let mut index = NodeIndex::default();
-        let ingress = |secret: &str| {
-            format!(r#"{{"spec":{{"tls":[{{"hosts":["a"],"secretName":"{secret}"}},{{}}]}}}}"#)
-        };
-        index.put_ingress("ns", "one", ingress("s").as_bytes());
-        index.put_ingress("ns", "two", ingress("s").as_bytes());
-        assert!(index.certifies("ns", "s") && !index.certifies("other", "s"));
-        index.put_ingress("ns", "one", ingress("t").as_bytes());
-        assert!(index.certifies("ns", "s") && index.certifies("ns", "t"));
-        index.remove_ingress("ns", "two");
-        assert!(!index.certifies("ns", "s"));
-        index.put_ingress("ns", "one", b"{}");
-        assert!(!index.certifies("ns", "t"));
-    }
 
     #[test]
     fn a_pod_counts_once_it_is_bound_and_until_it_goes() {

@@ -19,6 +19,9 @@ pub const NOT_RUNNING: &str = "is not running";
 pub const STREAM_WINDOW: u32 = 128 << 10;
 /// The same of all calls on one connection: so many that some whose readers take nothing do not hold up the others.
 pub const CONNECTION_WINDOW: u32 = 64 << 20;
+/// How many calls whose readers may take nothing a server has at once on one connection: so many do not use up what all
+/// of them may have on their way, and one more is answered still.
+pub const MOST_HELD: usize = (CONNECTION_WINDOW / STREAM_WINDOW) as usize - 32;
 /// How many calls one connection carries at once: each connection into a pod is one.
 pub const MOST_STREAMS: u32 = 10_000;
 

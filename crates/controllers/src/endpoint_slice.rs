@@ -9,6 +9,7 @@ mod slices;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use client::Key;
 use k8s_openapi::api::core::v1::{Pod, Service};
@@ -31,17 +32,20 @@ pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Brings the slices of the Service at `key` up to its pods, or to its Endpoints where it selects none.
 ///
-/// What else is labelled as the Service's is left to whoever made it. Slices that stand for nothing any more go.
+/// What else is labelled as the Service's is left to whoever made it. Slices that stand for nothing any more go; those that
+/// were made from pods stay as they are while the Service selects none.
 pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
     let mut plan = Plan::default();
     let service = view.services.get(key);
     if service.is_some_and(|s| owner::is_deleting(&**s)) {
         return plan;
     }
-    let selecting = service.filter(|s| has_endpoints(s));
-    let by_pods = selecting.map(|s| (origin(s), wanted(s, view)));
-    slices::keep(key, BY_PODS, by_pods, view, &mut plan);
     let mirrored = service.filter(|s| selects_none(s));
+    if mirrored.is_none() {
+        let selecting = service.filter(|s| has_endpoints(s));
+        let by_pods = selecting.map(|s| (origin(s), wanted(s, view)));
+        slices::keep(key, BY_PODS, by_pods, view, &mut plan);
+    }
     let by_endpoints = mirrored.and_then(|_| mirror::wanted(view.endpoints.get(key)?));
     slices::keep(key, BY_ENDPOINTS, by_endpoints, view, &mut plan);
     plan
@@ -53,7 +57,8 @@ pub(crate) fn has_endpoints(service: &Service) -> bool {
     spec.is_some_and(|spec| spec.type_.as_deref() != Some("ExternalName")) && !selects_none(service)
 }
 
-fn selects_none(service: &Service) -> bool {
+/// Whether a Service's endpoints are what somebody else says.
+pub(crate) fn selects_none(service: &Service) -> bool {
     let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
     selector.is_none_or(BTreeMap::is_empty)
 }
@@ -69,13 +74,24 @@ pub(crate) fn selects(service: &Service, pod: &Pod) -> bool {
         })
 }
 
+/// The pods that a Service selects.
+pub(crate) fn selected<'a>(
+    service: &'a Service,
+    view: &'a View,
+) -> impl Iterator<Item = &'a Arc<Pod>> {
+    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
+    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+    let first = selector.and_then(|selector| selector.first_key_value());
+    let pods = first.map(|(k, v)| view.pods.labelled(namespace, (k, v)));
+    let pods = pods.into_iter().flatten();
+    pods.filter(move |pod| selects(service, pod))
+}
+
 /// A Service's endpoints by the ports that their pods have for it. Where there is none, nothing is
 /// behind no ports, so that there always is a slice.
 fn wanted(service: &Service, view: &View) -> Wanted {
-    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let mut groups: BTreeMap<String, (Vec<EndpointPort>, Endpoints)> = BTreeMap::new();
-    let pods = view.pods.in_namespace(namespace);
-    for pod in pods.filter(|pod| selects(service, pod)) {
+    for pod in selected(service, view) {
         if let Some(endpoint) = endpoint::endpoint(service, pod, view) {
             let ports = endpoint::ports(service, pod);
             let group = groups

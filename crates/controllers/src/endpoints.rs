@@ -26,12 +26,15 @@ const CAPACITY: usize = 1_000;
 
 type Labels = BTreeMap<String, String>;
 
-/// Brings the Endpoints of the Service at `key` up to its pods. Those that somebody else made are left alone
-/// where there is no Service, or none that selects.
+/// Brings the Endpoints of the Service at `key` up to its pods. Where that selects none they are left as they are, whoever
+/// made them, and those that somebody else made also where there is no Service.
 pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
     let mut plan = Plan::default();
     let old = view.endpoints.get(key);
     let service = view.services.get(key);
+    if service.is_some_and(|s| endpoint_slice::selects_none(s)) {
+        return plan;
+    }
     let Some(service) = service.filter(|s| endpoint_slice::has_endpoints(s)) else {
         let own = old.filter(|old| is_own(old));
         plan.writes
@@ -136,13 +139,11 @@ type PortKey = (i32, String, String);
 /// The Service's addresses, in groups with the same ports: ports that the same pods have are one group.
 /// This is Kubernetes' `RepackSubsets`.
 fn subsets(service: &Service, view: &View) -> Vec<EndpointSubset> {
-    let namespace = service.metadata.namespace.as_deref().unwrap_or_default();
     let all = endpoint::publishes_unready(service);
     let mut addresses: BTreeMap<Place, EndpointAddress> = BTreeMap::new();
     // Headless Services may have no port at all: then what is behind them is behind none.
     let mut by_port = BTreeMap::<Option<PortKey>, (Option<EndpointPort>, BTreeSet<Place>)>::new();
-    let pods = view.pods.in_namespace(namespace);
-    for pod in pods.filter(|pod| endpoint_slice::selects(service, pod)) {
+    for pod in endpoint_slice::selected(service, view) {
         if owner::is_deleting(&**pod) && !all {
             continue;
         }
@@ -223,8 +224,9 @@ fn address(service: &Service, pod: &Pod) -> Option<EndpointAddress> {
     })
 }
 
-/// Leaves out what is beyond the capacity, unready addresses first. Says whether anything was.
-fn truncate(subsets: &mut [EndpointSubset]) -> bool {
+/// Leaves out what is beyond the capacity, unready addresses first, and groups of which nothing is left: the API takes none
+/// without addresses. Says whether anything was.
+fn truncate(subsets: &mut Vec<EndpointSubset>) -> bool {
     let ready = |s: &EndpointSubset| s.addresses.as_ref().map_or(0, Vec::len);
     let unready = |s: &EndpointSubset| s.not_ready_addresses.as_ref().map_or(0, Vec::len);
     let total: usize = subsets.iter().map(|s| ready(s) + unready(s)).sum();
@@ -247,5 +249,6 @@ fn truncate(subsets: &mut [EndpointSubset]) -> bool {
             }
         }
     }
+    subsets.retain(|subset| ready(subset) + unready(subset) > 0);
     true
 }

@@ -15,21 +15,33 @@ use crate::plan::{Plan, Write};
 use crate::service_status::{addresses, takes};
 use crate::view::View;
 
-/// Brings the status of the Ingress at `key` up to the nodes. One that others serve is left to them.
+/// Brings the status of the Ingress at `key` up to the nodes. One that others serve is left to them, but for what was said
+/// of the nodes while these served it.
 pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
     let mut plan = Plan::default();
     let Some(ingress) = view.ingresses.get(key) else {
         return plan;
     };
     let classes = Classes::new(view.ingress_classes.iter().map(|(_, class)| &**class));
-    if owner::is_deleting(&**ingress) || !classes.takes(ingress) {
+    if owner::is_deleting(&**ingress) {
         return plan;
     }
-    let nodes = view.nodes.iter();
-    let all: Vec<_> = nodes.flat_map(|(_, node)| places(node)).collect();
     let old = ingress.status.as_ref();
     let told = old.and_then(|status| status.load_balancer.as_ref()?.ingress.as_deref());
-    if told.unwrap_or_default() != all {
+    let told = told.unwrap_or_default();
+    let nodes = || view.nodes.iter().map(|(_, node)| node);
+    let all: Vec<_> = match classes.takes(ingress) {
+        true => nodes().flat_map(|node| places(node)).collect(),
+        false
+            if told
+                .iter()
+                .all(|one| nodes().any(|node| is_place(one, node))) =>
+        {
+            Vec::new()
+        }
+        false => return plan,
+    };
+    if told != all {
         let new = IngressStatus {
             load_balancer: Some(IngressLoadBalancerStatus {
                 ingress: Some(all).filter(|all| !all.is_empty()),
@@ -38,6 +50,13 @@ pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
         plan.writes.push(Write::status(&**ingress, old, &new));
     }
     plan
+}
+
+/// Whether this was said of a node: others who send clients to nodes' addresses do not name ports.
+fn is_place(one: &IngressLoadBalancerIngress, node: &Node) -> bool {
+    let ports = one.ports.as_deref().unwrap_or_default();
+    let at = |ip: &String| addresses(node).contains(ip);
+    !ports.is_empty() && one.hostname.is_none() && one.ip.as_ref().is_some_and(at)
 }
 
 /// Whether what a node is to Ingresses has changed.

@@ -128,11 +128,8 @@ fn local_nodes(service: &Service, view: &View) -> Option<BTreeSet<String>> {
         return None;
     }
     let key = owner::key_of(service);
-    let slices = view.endpoint_slices.in_namespace(&key.namespace);
-    let own = slices.filter(|slice| {
-        let labels = slice.metadata.labels.as_ref();
-        labels.and_then(|l| l.get(SERVICE_NAME)) == Some(&key.name)
-    });
+    let label = (SERVICE_NAME, key.name.as_str());
+    let own = view.endpoint_slices.labelled(&key.namespace, label);
     let endpoints = own.flat_map(|slice| slice.endpoints.iter().flatten());
     let ready = endpoints.filter(|e| e.conditions.as_ref().and_then(|c| c.ready) != Some(false));
     Some(ready.filter_map(|e| e.node_name.clone()).collect())

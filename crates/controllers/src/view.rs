@@ -1,5 +1,6 @@
 //! What the reconcilers see: every kind that any of them needs, as one immutable picture.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use client::{Key, Kind};
@@ -58,11 +59,14 @@ pub struct View {
     pub root_ca: Arc<str>,
 }
 
-/// All objects of one kind, with an index from a controller to what it owns.
+/// All objects of one kind, with an index from a controller to what it owns, and one by labels of those kinds that are
+/// looked for by these.
 #[derive(Clone, Debug)]
 pub struct Table<T> {
     objects: OrdMap<Key, Arc<T>>,
     owned: OrdSet<(Owner, Key)>,
+    /// By [`file`] and name.
+    filed: OrdSet<(String, String)>,
 }
 
 /// Namespace, kind, name and uid of a controller: in this order, so that those of one name are
@@ -74,6 +78,7 @@ impl<T> Default for Table<T> {
         Table {
             objects: OrdMap::new(),
             owned: OrdSet::new(),
+            filed: OrdSet::new(),
         }
     }
 }
@@ -81,6 +86,7 @@ impl<T> Default for Table<T> {
 impl<T: Kind> Table<T> {
     /// Takes in what is now at `key`: `None` where it is gone.
     pub fn set(&mut self, key: &Key, object: Option<Arc<T>>) {
+        self.file(key, object.as_deref());
         if let Some(old) = self.objects.get(key) {
             for owner in owners(&**old) {
                 self.owned.remove(&(owner, key.clone()));
@@ -96,6 +102,24 @@ impl<T: Kind> Table<T> {
             None => {
                 self.objects.remove(key);
             }
+        }
+    }
+
+    /// Files what is now at `key`, before it is.
+    fn file(&mut self, key: &Key, object: Option<&T>) {
+        let old = self.objects.get(key).map(|old| files(&**old));
+        let (old, new) = (
+            old.unwrap_or_default(),
+            object.map(files).unwrap_or_default(),
+        );
+        if old == new {
+            return;
+        }
+        for file in old {
+            self.filed.remove(&(file, key.name.clone()));
+        }
+        for file in new {
+            self.filed.insert((file, key.name.clone()));
         }
     }
 
@@ -115,6 +139,20 @@ impl<T: Kind> Table<T> {
             .range(Key::new(namespace, "")..)
             .take_while(move |(key, _)| key.namespace == namespace)
             .map(|(_, object)| object)
+    }
+
+    /// Pods and slices of a namespace that have this label, and Services whose selector begins with it, by name. Other
+    /// kinds are not looked for by labels.
+    pub fn labelled<'a>(
+        &'a self,
+        namespace: &'a str,
+        label: (&str, &str),
+    ) -> impl Iterator<Item = &'a Arc<T>> + use<'a, T> {
+        let file = file(namespace, label);
+        self.filed
+            .range((file.clone(), String::new())..)
+            .take_while(move |(of, _)| *of == file)
+            .filter_map(move |(_, name)| self.objects.get(&Key::new(namespace, name.as_str())))
     }
 
     /// The objects that `owner` controls, by name.
@@ -154,6 +192,32 @@ impl<T: Kind> Table<T> {
     }
 }
 
+/// A namespace and a label, in none of which there is a NUL.
+fn file(namespace: &str, (name, value): (&str, &str)) -> String {
+    format!("{namespace}\0{name}\0{value}")
+}
+
+/// By which labels an object is looked for: see [`Table::labelled`].
+fn files<T: Kind>(object: &T) -> Vec<String> {
+    let meta = object.metadata();
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let file = |(name, value): (&String, &String)| file(namespace, (name, value));
+    let object: &dyn Any = object;
+    if let Some(service) = object.downcast_ref::<Service>() {
+        let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+        return selector
+            .and_then(|s| s.first_key_value())
+            .map(file)
+            .into_iter()
+            .collect();
+    }
+    let labels = meta.labels.iter().flatten();
+    match object.is::<Pod>() || object.is::<EndpointSlice>() {
+        true => labels.map(file).collect(),
+        false => Vec::new(),
+    }
+}
+
 /// The owner that is marked as the controller, and the job that must let go what it no longer
 /// controls: that one has no uid.
 fn owners<T: Kind>(object: &T) -> impl Iterator<Item = Owner> {
@@ -165,4 +229,73 @@ fn owners<T: Kind>(object: &T) -> impl Iterator<Item = Owner> {
     let controller = owner::controller_of(meta).map(|o| owner(&o.kind, &o.name, &o.uid));
     let job = job::counted_for(meta).map(|name| owner("Job", name, ""));
     controller.into_iter().chain(job)
+}
+
+#[cfg(test)]
+mod tests {
+    use client::Object as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn set<T: Kind>(table: &mut Table<T>, name: &str, object: Value) {
+        let mut object = object;
+        object["metadata"]["namespace"] = json!("ns");
+        object["metadata"]["name"] = json!(name);
+        let object = serde_json::from_value(object).expect("an object");
+        table.set(&Key::new("ns", name), Some(Arc::new(object)));
+    }
+
+    fn labelled<T: Kind>(table: &Table<T>, namespace: &str, label: (&str, &str)) -> Vec<String> {
+        let found = table.labelled(namespace, label);
+        found.map(|object| object.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn pods_are_found_by_their_labels() {
+        let mut pods = Table::<Pod>::default();
+        let labels = |labels: Value| json!({"metadata": {"labels": labels}});
+        set(
+            &mut pods,
+            "b",
+            labels(json!({"app": "web", "tier": "front"})),
+        );
+        set(&mut pods, "a", labels(json!({"app": "web"})));
+        set(&mut pods, "c", labels(json!({"app": "we"})));
+        assert_eq!(labelled(&pods, "ns", ("app", "web")), ["a", "b"]);
+        assert_eq!(labelled(&pods, "ns", ("tier", "front")), ["b"]);
+        assert!(labelled(&pods, "n", ("app", "web")).is_empty());
+        set(
+            &mut pods,
+            "b",
+            labels(json!({"app": "db", "tier": "front"})),
+        );
+        pods.set(&Key::new("ns", "c"), None);
+        assert_eq!(labelled(&pods, "ns", ("app", "web")), ["a"]);
+        assert_eq!(labelled(&pods, "ns", ("tier", "front")), ["b"]);
+        pods.set(&Key::new("ns", "a"), None);
+        pods.set(&Key::new("ns", "b"), None);
+        assert!(pods.filed.is_empty());
+    }
+
+    #[test]
+    fn services_are_found_by_the_beginning_of_what_they_select() {
+        let mut services = Table::<Service>::default();
+        let selector = |selector: Value| json!({"metadata": {"labels": {"app": "web"}}, "spec": {"selector": selector}});
+        set(
+            &mut services,
+            "a",
+            selector(json!({"tier": "front", "app": "web"})),
+        );
+        set(&mut services, "b", selector(json!(null)));
+        assert_eq!(labelled(&services, "ns", ("app", "web")), ["a"]);
+        assert!(labelled(&services, "ns", ("tier", "front")).is_empty());
+        let mut sets = Table::<ReplicaSet>::default();
+        set(
+            &mut sets,
+            "a",
+            json!({"metadata": {"labels": {"app": "web"}}}),
+        );
+        assert!(sets.filed.is_empty());
+    }
 }

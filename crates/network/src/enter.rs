@@ -75,7 +75,7 @@ impl Network {
             let mut listened = pin!(pod.listened.notified());
             // Before looking: somebody may begin to listen in between.
             listened.as_mut().enable();
-            if pod.ports.lock().backlog(to).is_some() {
+            if pod.ports.lock().backlog(Family::V4, to).is_some() {
                 return Ok(());
             }
             listened.await;

@@ -26,7 +26,7 @@ pub use output::Output;
 pub use running::{Exit, Running, Usage};
 pub use scripted::Scripted;
 pub use wasm::{Config, SetupError, Wasm};
-pub use workload::{Module, ModuleSource, Mount, Stdin, Workload};
+pub use workload::{Module, ModuleSource, Mount, Served, Stdin, Workload};
 
 /// Why a module cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +69,14 @@ pub enum StartError {
     /// The specification cannot be meant; the text names the field.
     #[error("{0}")]
     Invalid(String),
+    /// A port that the module is to be given a listener at cannot be had.
+    #[error("cannot listen at port {port}: {source}")]
+    Listen {
+        /// The port.
+        port: u16,
+        /// Why the pod's network refuses it: it is taken.
+        source: network::SocketError,
+    },
     /// This node runs as many guests as it can; the text names the bound.
     #[error("{0}")]
     Exhausted(String),

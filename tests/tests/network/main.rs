@@ -1,5 +1,6 @@
 //! The pods' network: between nodes, through Services, by names, by nodes' ports, and as far as policies let it.
 
+mod accepting;
 mod outside;
 
 use std::collections::BTreeSet;
@@ -20,9 +21,11 @@ const CASES: &[Case] = &[
     ("what_is_not_ready_is_not_asked", readiness),
     ("the_host_can_ask_for_names", outside::dns),
     ("functions_answer_requests", outside::functions),
+    ("a_go_program_serves_http", accepting::go),
     ("ingresses_lead_to_services", outside::ingress),
     ("pods_ask_the_api", api),
     ("kubectl_leads_into_pods", outside::kubectl),
+    ("carob_forwards_ports", outside::port_forward),
     ("a_dead_nodes_connections_end", dead_node),
 ];
 

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
-use runtime::{Exit, Running, Workload};
+use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
+use runtime::{Exit, Running, Served, Workload};
 
 use super::Driver;
 use super::cell::Cell;
@@ -230,12 +230,17 @@ impl Driver {
     }
 }
 
-/// Where a module listens that leaves listening to the runtime: the container's TCP ports.
-fn served(spec: &Container) -> Vec<u16> {
+/// Where the runtime listens for a module that leaves listening to it: the container's TCP ports.
+fn served(spec: &Container) -> Vec<Served> {
     let ports = spec.ports.iter().flatten();
     let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|name| name == "TCP"));
-    tcp.filter_map(|port| u16::try_from(port.container_port).ok())
-        .collect()
+    let served = |port: &ContainerPort| {
+        Some(Served {
+            number: u16::try_from(port.container_port).ok()?,
+            name: port.name.clone(),
+        })
+    };
+    tcp.filter_map(served).collect()
 }
 
 fn reason(exit: &Exit) -> &'static str {

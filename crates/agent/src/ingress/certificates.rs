@@ -1,11 +1,11 @@
 //! The certificates by which Ingresses' hosts are served: chosen by the name that a client asks for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use client::Key;
+use client::{Key, Object as _};
 use k8s_openapi::api::core::v1::Secret;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
@@ -41,6 +41,14 @@ pub(crate) enum Found {
     Is(Arc<Secret>),
 }
 
+/// What was read of a Secret.
+#[derive(Debug)]
+struct Read {
+    /// The Secret's; no two of the cluster's objects have the same.
+    version: u64,
+    outcome: Result<Certificate, String>,
+}
+
 /// Why no certificate can be made, not even one for nobody.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -64,6 +72,8 @@ struct Table {
 pub(crate) struct Certificates {
     provider: Arc<CryptoProvider>,
     table: RwLock<Arc<Table>>,
+    /// What was read of the Secrets that are wanted.
+    read: Mutex<HashMap<Key, Read>>,
     fallback: Arc<CertifiedKey>,
 }
 
@@ -85,6 +95,7 @@ impl Certificates {
         Ok(Self {
             provider,
             table: RwLock::default(),
+            read: Mutex::default(),
             fallback: Arc::new(fallback),
         })
     }
@@ -100,35 +111,43 @@ impl Certificates {
         wanted: &[Wanted],
         find: impl Fn(&Key) -> Found,
     ) -> Vec<(Key, String)> {
-        let mut read = BTreeMap::new();
+        let mut known = self.read.lock();
+        let mut read = HashMap::new();
         let mut table = Table::default();
         let mut missing = Vec::new();
         for one in wanted {
-            // Many Ingresses may share a Secret.
-            let found = read
-                .entry(&one.secret)
-                .or_insert_with(|| self.read(find(&one.secret)));
-            match found {
-                Some(Ok(certificate)) => table.show(certificate, &one.hosts),
-                Some(Err(why)) => {
+            let outcome = match find(&one.secret) {
+                Found::NotYet => continue,
+                Found::Missing => Err("there is no such Secret"),
+                Found::Is(secret) => {
+                    // Many Ingresses may share a Secret, and few of their changes are about it.
+                    let entry = read.entry(one.secret.clone());
+                    let read: &Read =
+                        entry.or_insert_with(|| self.read(known.remove(&one.secret), &secret));
+                    read.outcome.as_ref().map_err(String::as_str)
+                }
+            };
+            match outcome {
+                Ok(certificate) => table.show(certificate, &one.hosts),
+                Err(why) => {
                     let secret = &one.secret;
                     let what = format!("the certificate of Secret {secret} is not used: {why}");
                     missing.push((one.ingress.clone(), what));
                 }
-                None => {}
             }
         }
+        *known = read;
         *self.table.write() = Arc::new(table);
         missing
     }
 
-    /// None: it is too early to tell.
-    fn read(&self, found: Found) -> Option<Result<Certificate, String>> {
-        match found {
-            Found::NotYet => None,
-            Found::Missing => Some(Err("there is no such Secret".to_owned())),
-            Found::Is(secret) => Some(Certificate::read(&secret, &self.provider)),
-        }
+    fn read(&self, known: Option<Read>, secret: &Secret) -> Read {
+        let version = secret.revision();
+        let same = known.filter(|known| version != 0 && known.version == version);
+        same.unwrap_or_else(|| Read {
+            version,
+            outcome: Certificate::read(secret, &self.provider),
+        })
     }
 
     fn by_name(&self, name: &str) -> Arc<CertifiedKey> {

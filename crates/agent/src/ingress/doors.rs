@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use api::ingress::Ports;
 use rustls::ServerConfig;
-use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::proxy::Proxy;
+use super::room::Room;
 use super::serve::{Door, listen};
 
 /// The ports that are tried in the clear and by TLS: the first that is free, and for this process, is served.
@@ -33,7 +33,7 @@ pub(super) struct Doors {
     tries: Tries,
     proxy: Arc<Proxy>,
     tls: Arc<ServerConfig>,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     open: [Option<Open>; 2],
 }
 
@@ -50,7 +50,7 @@ impl Doors {
         proxy: Arc<Proxy>,
         tls: Arc<ServerConfig>,
     ) -> Self {
-        let room = Arc::new(Semaphore::new(proxy.limits.connections));
+        let room = Room::new(proxy.limits.connections);
         Self {
             at,
             tries,

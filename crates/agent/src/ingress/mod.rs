@@ -7,6 +7,7 @@
 //! | `headers` | what becomes of headers on their way. Pure |
 //! | `proxy` | the way of a request to a pod, and of the answer back |
 //! | `serve` | clients' connections |
+//! | `room` | the places that these take |
 //! | `doors` | the node's two ports |
 //!
 //! This file follows the objects and brings the rest up to them.
@@ -16,16 +17,19 @@ mod doors;
 mod headers;
 mod proxy;
 mod quiet;
+mod room;
 mod rules;
 mod serve;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::ingress::{PORTS, Ports};
-use client::{Client, EventType, Informer, Key, ListOptions, Object, Recorder};
+use client::{Client, EventType, Informer, Key, ListOptions, Object, Recorder, View};
+use imbl::ordmap::DiffItem;
 use k8s_openapi::api::core::v1::{Node, Secret};
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use network::entrance::Entrance;
@@ -35,7 +39,7 @@ use tokio_util::task::AbortOnDropHandle;
 use certificates::{Certificates, Found};
 use doors::{Doors, tries};
 use proxy::{Limits, Proxy};
-use rules::Compiled;
+use rules::{Compiled, Router};
 
 use crate::word::Word;
 
@@ -85,6 +89,10 @@ pub(crate) async fn follow(setup: Setup) {
         doors: Doors::new(setup.address, tries(setup.ports), proxy.clone(), tls),
         secrets: BTreeMap::new(),
         changed: Arc::default(),
+        secrets_changed: Arc::default(),
+        seen: None,
+        compiled: Compiled::default(),
+        missing: Vec::new(),
         said: BTreeSet::new(),
         certificates,
         proxy,
@@ -104,6 +112,13 @@ struct Following {
     secrets: BTreeMap<Key, Followed<Secret>>,
     /// Something that is followed is not as it was.
     changed: Arc<Notify>,
+    /// One of the Secrets is among it.
+    secrets_changed: Arc<AtomicBool>,
+    /// What was compiled last, and of what.
+    seen: Option<(View<Ingress>, View<IngressClass>)>,
+    compiled: Compiled,
+    /// The certificates that there are not, and why.
+    missing: Vec<(Key, String)>,
     certificates: Arc<Certificates>,
     proxy: Arc<Proxy>,
     doors: Doors,
@@ -120,7 +135,7 @@ struct Followed<T> {
 }
 
 impl<T: Object + Send + Sync + 'static> Followed<T> {
-    fn new(informer: Informer<T>, changed: Arc<Notify>) -> Self {
+    fn new(informer: Informer<T>, tell: impl Fn() + Send + 'static) -> Self {
         let mut changes = informer.subscribe();
         let of = informer.clone();
         let telling = tokio::spawn(async move {
@@ -128,7 +143,7 @@ impl<T: Object + Send + Sync + 'static> Followed<T> {
             of.synced().await;
             drop(of);
             loop {
-                changed.notify_one();
+                tell();
                 changes.next().await;
             }
         });
@@ -145,12 +160,15 @@ impl Following {
         self.setup.nodes.synced().await;
         self.ingresses.synced().await;
         self.classes.synced().await;
+        let tell = || {
+            let changed = self.changed.clone();
+            move || changed.notify_one()
+        };
         let _all = (
-            Followed::new(self.ingresses.clone(), self.changed.clone()),
-            Followed::new(self.classes.clone(), self.changed.clone()),
+            Followed::new(self.ingresses.clone(), tell()),
+            Followed::new(self.classes.clone(), tell()),
+            self.word.follow(tell()),
         );
-        let changed = self.changed.clone();
-        let _node = self.word.follow(move || changed.notify_one());
         let mut pause = RETRY;
         loop {
             let opened = self.bring_up().await;
@@ -169,39 +187,47 @@ impl Following {
 
     /// Brings everything up to the objects as they are now. Whether all ports are open that should be.
     async fn bring_up(&mut self) -> bool {
-        let (ingresses, classes) = (self.ingresses.view(), self.classes.view());
-        let all = ingresses.iter().map(|(_, ingress)| &**ingress);
-        let compiled = Compiled::new(all, classes.iter().map(|(_, class)| &**class));
-        let mut said = BTreeSet::new();
-        for (key, what) in compiled.ignored {
-            said.insert((key, "RuleIgnored", what));
+        let router = self.compile();
+        // What is said from now on is looked at again.
+        let secrets_changed = self.secrets_changed.swap(false, Ordering::AcqRel);
+        if router.is_some() || secrets_changed {
+            let wanted = &self.compiled.certificates;
+            self.missing = self.certificates.set(wanted, |key| self.secret(key));
         }
-        let wanted = compiled.certificates;
-        self.follow_secrets(wanted.iter().map(|wanted| &wanted.secret).collect());
-        let missing = self.certificates.set(&wanted, |key| self.secret(key));
-        for (key, what) in missing {
-            said.insert((key, "CertificateNotUsed", what));
+        if let Some(router) = router {
+            self.proxy.set_router(router);
         }
-        self.proxy.set_router(compiled.router);
-        let failed = self.doors.set(!compiled.ours.is_empty()).await;
-        for what in &failed {
-            tracing::warn!(what, "a port for Ingresses cannot be served");
-            for key in &compiled.ours {
-                let what = format!("node {} cannot serve {what}", self.setup.node);
-                said.insert((key.clone(), "PortNotServed", what));
-            }
-        }
-        self.say(said);
+        let failed = self.doors.set(!self.compiled.ours.is_empty()).await;
+        self.say(&failed);
         failed.is_empty()
     }
 
-    fn follow_secrets(&mut self, wanted: BTreeSet<&Key>) {
+    /// Where requests go, if that may be elsewhere than before: most of what changes of Ingresses is their status.
+    fn compile(&mut self) -> Option<Router> {
+        let fresh = (self.ingresses.view(), self.classes.view());
+        if self.seen.as_ref().is_some_and(|seen| is_same(seen, &fresh)) {
+            return None;
+        }
+        let all = fresh.0.iter().map(|(_, ingress)| &**ingress);
+        self.compiled = Compiled::new(all, fresh.1.iter().map(|(_, class)| &**class));
+        self.seen = Some(fresh);
+        self.follow_secrets();
+        Some(std::mem::take(&mut self.compiled.router))
+    }
+
+    fn follow_secrets(&mut self) {
+        let wanted = self.compiled.certificates.iter();
+        let wanted: BTreeSet<&Key> = wanted.map(|wanted| &wanted.secret).collect();
         self.secrets.retain(|key, _| wanted.contains(key));
         for key in wanted {
             if !self.secrets.contains_key(key) {
                 let one = ListOptions::named(&key.namespace, &key.name);
                 let informer = Informer::start(self.setup.client.of(), one);
-                let followed = Followed::new(informer, self.changed.clone());
+                let (told, changed) = (self.secrets_changed.clone(), self.changed.clone());
+                let followed = Followed::new(informer, move || {
+                    told.store(true, Ordering::Release);
+                    changed.notify_one();
+                });
                 self.secrets.insert(key.clone(), followed);
             }
         }
@@ -218,7 +244,21 @@ impl Following {
         }
     }
 
-    fn say(&mut self, said: BTreeSet<Said>) {
+    /// Tells of what has no effect, and of ports that cannot be served.
+    fn say(&mut self, failed: &[String]) {
+        let of = |reason, all: &[(Key, String)]| -> Vec<Said> {
+            let all = all.iter().cloned();
+            all.map(|(key, what)| (key, reason, what)).collect()
+        };
+        let mut said = BTreeSet::from_iter(of("RuleIgnored", &self.compiled.ignored));
+        said.extend(of("CertificateNotUsed", &self.missing));
+        for what in failed {
+            tracing::warn!(what, "a port for Ingresses cannot be served");
+            for key in &self.compiled.ours {
+                let what = format!("node {} cannot serve {what}", self.setup.node);
+                said.insert((key.clone(), "PortNotServed", what));
+            }
+        }
         for (key, reason, what) in said.difference(&self.said) {
             if let Some(ingress) = self.ingresses.get(key) {
                 let about = client::reference(&*ingress);
@@ -230,6 +270,18 @@ impl Following {
         }
         self.said = said;
     }
+}
+
+/// Whether the same comes of both. What does not differ costs nothing.
+fn is_same(
+    (ingresses, classes): &(View<Ingress>, View<IngressClass>),
+    new: &(View<Ingress>, View<IngressClass>),
+) -> bool {
+    let of_ingresses = ingresses.diff(&new.0).all(|change| match change {
+        DiffItem::Update { old, new } => rules::is_same(old.1, new.1),
+        DiffItem::Add(..) | DiffItem::Remove(..) => false,
+    });
+    of_ingresses && classes.diff(&new.1).next().is_none()
 }
 
 #[cfg(test)]

@@ -31,14 +31,18 @@ pub(super) const LARGEST_HEAD: usize = 64 << 10;
 /// How much, and how long, is waited for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Clients' connections at a time, upgraded ones among them. Further ones wait to be accepted.
+    /// Clients' connections at a time. Further ones take the place of idle ones, else wait to be accepted.
     pub(crate) connections: usize,
+    /// Connections at a time that went over to WebSockets. Further ones are answered 503.
+    pub(crate) upgraded: usize,
     /// Requests at a time. Further ones are answered 503.
     pub(crate) requests: usize,
-    /// For a client's TLS, its first request, and each request's head.
+    /// For a client's TLS and its first request together, and for each request's head.
     pub(crate) head: Duration,
     /// For a client's next request.
     pub(crate) idle: Duration,
+    /// For a client to take what there is of its answers.
+    pub(crate) unread: Duration,
     /// For a connection to a pod.
     pub(crate) connect: Duration,
     /// For a pod's answer, from when it has got the last of the request.
@@ -49,9 +53,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4_096,
+            upgraded: 4_096,
             requests: 8_192,
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
+            unread: Duration::from_secs(60),
             connect: Duration::from_secs(10),
             answer: Duration::from_secs(60),
         }
@@ -81,15 +87,8 @@ pub(crate) struct Proxy {
     router: RwLock<Arc<Router>>,
     connector: Arc<dyn Connector>,
     requests: Arc<Semaphore>,
+    upgraded: Arc<Semaphore>,
     pub(super) limits: Limits,
-}
-
-/// What a request holds until it is answered, and what comes of it after an upgrade.
-pub(super) struct Held {
-    /// Its connection is in use.
-    pub(super) busy: Busy,
-    /// Its connection's place among all.
-    pub(super) connection: Arc<OwnedSemaphorePermit>,
 }
 
 /// Why a request is not passed on.
@@ -103,6 +102,7 @@ impl Proxy {
             router: RwLock::default(),
             connector,
             requests: Arc::new(Semaphore::new(limits.requests)),
+            upgraded: Arc::new(Semaphore::new(limits.upgraded)),
             limits,
         }
     }
@@ -112,14 +112,14 @@ impl Proxy {
         *self.router.write() = Arc::new(router);
     }
 
-    /// Answers a request.
+    /// Answers a request, for which its connection is busy.
     pub(super) async fn answer(
         &self,
         request: Request<Incoming>,
         client: Client,
-        held: Held,
+        busy: Busy,
     ) -> Response<Body> {
-        let passed = self.pass_on(request, client, held).await;
+        let passed = self.pass_on(request, client, busy).await;
         passed.unwrap_or_else(|refusal| refusal.response())
     }
 
@@ -127,7 +127,7 @@ impl Proxy {
         &self,
         mut request: Request<Incoming>,
         client: Client,
-        held: Held,
+        mut busy: Busy,
     ) -> Result<Response<Body>, Refusal> {
         if request.method() == Method::CONNECT {
             let why = "tunnels are not made here";
@@ -137,25 +137,26 @@ impl Proxy {
         let (head, body) = request.into_parts();
         let host = headers::host(&head).map_err(|why| Refusal(StatusCode::BAD_REQUEST, why))?;
         let backend = self.backend(host.to_str().unwrap_or_default(), head.uri.path())?;
-        let requests = self.requests.clone().try_acquire_owned();
-        let place = requests.map_err(|_| {
-            let why = "the node has too many requests at the moment";
-            Refusal(StatusCode::SERVICE_UNAVAILABLE, why)
-        })?;
+        let place = place_of(&self.requests)?;
         let upgrade = headers::upgrade(&head);
-        let over = upgrade.is_some().then_some(over);
+        let over = match &upgrade {
+            Some(_) => Some((over, place_of(&self.upgraded)?)),
+            None => None,
+        };
         let head = headers::onward(head, host, client, upgrade);
         let stream = self.connect(client.address, &backend).await?;
         let (mut answer, driver) = self.ask(stream, Request::from_parts(head, body)).await?;
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return switch(answer, over, driver, held);
+            return switch(answer, over, driver, busy);
         }
         headers::strip(answer.headers_mut());
+        // The client may never take as much as its beginning.
+        busy.given();
         Ok(answer.map(|body| {
             let answer = Answer {
                 body,
+                busy,
                 _driver: driver,
-                _busy: held.busy,
                 _place: place,
             };
             answer.boxed_unsync()
@@ -231,29 +232,38 @@ impl Proxy {
     }
 }
 
+/// A place among so many at a time.
+fn place_of(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    places.clone().try_acquire_owned().map_err(|_| {
+        let why = "the node has too many requests at the moment";
+        Refusal(StatusCode::SERVICE_UNAVAILABLE, why)
+    })
+}
+
 /// What moves the bytes of a connection to a pod; the connection ends with it.
 type Driver = AbortOnDropHandle<()>;
 
 /// Both sides go over to WebSockets, which are carried until one of them ends.
 fn switch(
     mut answer: Response<Incoming>,
-    client: Option<OnUpgrade>,
+    client: Option<(OnUpgrade, OwnedSemaphorePermit)>,
     driver: Driver,
-    held: Held,
+    busy: Busy,
 ) -> Result<Response<Body>, Refusal> {
     let to = answer.headers().get(http::header::UPGRADE).cloned();
     let to = to.filter(headers::is_websocket);
-    let (Some(client), Some(to)) = (client, to) else {
+    let (Some((client, place)), Some(to)) = (client, to) else {
         let why = "the pod went over to another protocol unasked";
         return Err(Refusal(StatusCode::BAD_GATEWAY, why));
     };
     let pod = hyper::upgrade::on(&mut answer);
-    let Held { busy, connection } = held;
     tokio::spawn(async move {
-        let _held = (driver, busy, connection);
+        let _held = (driver, place);
         let Ok((client, pod)) = tokio::try_join!(client, pod) else {
             return;
         };
+        // From here on it is no connection of requests.
+        drop(busy);
         let (mut client, mut pod) = (TokioIo::new(client), TokioIo::new(pod));
         // However it ends, it ends for both.
         let _ = tokio::io::copy_bidirectional(&mut client, &mut pod).await;
@@ -309,8 +319,8 @@ impl HttpBody for Asked {
 /// An answer's body. The connection to the pod ends with it, at the latest.
 struct Answer {
     body: Incoming,
+    busy: Busy,
     _driver: Driver,
-    _busy: Busy,
     _place: OwnedSemaphorePermit,
 }
 
@@ -322,7 +332,13 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        // More is asked for once there is room for it: on the client's connection, and in its stream where that has several.
+        self.busy.taken();
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.busy.given();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -219,6 +219,17 @@ impl Compiled {
     }
 }
 
+/// Whether the same comes of an Ingress before and after a change.
+pub(crate) fn is_same(old: &Ingress, new: &Ingress) -> bool {
+    let of = |ingress: &Ingress| {
+        let meta = &ingress.metadata;
+        // One that was deleted and made again has another age, and annotations may name the class.
+        let created = meta.creation_timestamp.clone();
+        (created, meta.annotations.clone())
+    };
+    old.spec == new.spec && of(old) == of(new)
+}
+
 /// How a rule's path is compared.
 #[derive(Clone, Copy)]
 enum Kind {

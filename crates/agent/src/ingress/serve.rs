@@ -13,13 +13,13 @@ use rustix::net::sockopt;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Certificates;
 use super::headers::Client;
-use super::proxy::{Held, LARGEST_HEAD, Limits, Proxy};
-use super::quiet::Activity;
+use super::proxy::{LARGEST_HEAD, Limits, Proxy};
+use super::quiet::{End, Patience};
+use super::room::{Place, Room};
 
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1_024;
@@ -64,16 +64,13 @@ pub(super) struct Door {
     /// How TLS is spoken there, where it is.
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// The places for connections, of all doors.
-    pub(super) room: Arc<Semaphore>,
+    pub(super) room: Arc<Room>,
 }
 
 impl Door {
     /// Accepts connections. It never returns: drop it. Those that were accepted go on.
     pub(super) async fn serve(self, proxy: Arc<Proxy>) {
         loop {
-            let Ok(permit) = self.room.clone().acquire_owned().await else {
-                return;
-            };
             let (socket, client) = match self.listener.accept().await {
                 Ok((socket, SocketAddr::V4(client))) => (socket, client),
                 Ok(_) => continue,
@@ -90,7 +87,8 @@ impl Door {
             let connection = Connection {
                 proxy: proxy.clone(),
                 client,
-                permit: Arc::new(permit),
+                // Those that come after this one wait to be accepted.
+                place: self.room.enter().await,
             };
             tokio::spawn(connection.serve(socket, self.tls.clone()));
         }
@@ -101,7 +99,7 @@ impl Door {
 struct Connection {
     proxy: Arc<Proxy>,
     client: Client,
-    permit: Arc<OwnedSemaphorePermit>,
+    place: Place,
 }
 
 impl Connection {
@@ -114,35 +112,45 @@ impl Connection {
             return self.speak(socket).await;
         };
         let shaking = TlsAcceptor::from(config).accept(socket);
-        match tokio::time::timeout(self.proxy.limits.head, shaking).await {
-            Ok(Ok(stream)) => self.speak(stream).await,
-            Ok(Err(error)) => tracing::debug!(%error, "an Ingress' client does not speak TLS"),
-            Err(_) => {}
+        let shaken = tokio::select! {
+            shaken = shaking => shaken,
+            _ = self.place.activity().end(self.patience()) => return,
+        };
+        match shaken {
+            Ok(stream) => self.speak(stream).await,
+            Err(error) => tracing::debug!(%error, "an Ingress' client does not speak TLS"),
+        }
+    }
+
+    fn patience(&self) -> Patience {
+        let limits = self.proxy.limits;
+        Patience {
+            first: limits.head,
+            then: limits.idle,
+            unread: limits.unread,
         }
     }
 
     async fn speak<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I) {
         let limits = self.proxy.limits;
-        let activity = Activity::new();
-        let busy = activity.clone();
+        let activity = self.place.activity();
+        let (proxy, client, used) = (self.proxy.clone(), self.client, activity.clone());
         let service = service_fn(move |request| {
-            let (proxy, client) = (self.proxy.clone(), self.client);
-            let held = Held {
-                busy: busy.begin(),
-                connection: self.permit.clone(),
-            };
-            async move { Ok::<_, Infallible>(proxy.answer(request, client, held).await) }
+            let (proxy, busy) = (proxy.clone(), used.begin());
+            async move { Ok::<_, Infallible>(proxy.answer(request, client, busy).await) }
         });
         let builder = builder(limits);
         let serving = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
         tokio::pin!(serving);
-        tokio::select! {
+        let end = tokio::select! {
             // Clients come and go as they like.
             _ = serving.as_mut() => return,
-            () = activity.idle(limits.head, limits.idle) => {}
+            end = activity.end(self.patience()) => end,
+        };
+        if end == End::Idle {
+            serving.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(limits.head, serving).await;
         }
-        serving.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(limits.head, serving).await;
     }
 }
 

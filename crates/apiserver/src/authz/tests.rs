@@ -38,7 +38,14 @@ fn index() -> NodeIndex {
             .replace("cm", "theirs")
             .into_bytes(),
     );
-    index.put_ingress("ns", "i", br#"{"spec":{"tls":[{"secretName":"cert"}]}}"#);
+    let class = br#"{"metadata":{"name":"carob"},"spec":{"controller":"carob.dev/ingress"}}"#;
+    index.certificates.put_class("carob", class);
+    for (class, secret) in [("carob", "cert"), ("nginx", "others-cert")] {
+        let ingress = format!(
+            r#"{{"spec":{{"ingressClassName":"{class}","tls":[{{"secretName":"{secret}"}}]}}}}"#
+        );
+        index.certificates.put("ns", class, ingress.as_bytes());
+    }
     index
 }
 
@@ -123,6 +130,8 @@ fn a_node_may_do_its_work_and_no_more() {
         "list /configmaps ns/",
         "get /secrets elsewhere/env",
         "update /secrets ns/env",
+        "get /secrets ns/others-cert",
+        "update /secrets ns/cert",
         "list /events ns/",
         "create /serviceaccounts:token ns/other",
         "create /serviceaccounts:token elsewhere/sa",

@@ -19,6 +19,7 @@ const REGISTRY: &[u8] = b"/registry/";
 /// The shelves that the nodes' index is made from.
 const PODS: &[u8] = b"/registry/core/pods/";
 const INGRESSES: &[u8] = b"/registry/networking.k8s.io/ingresses/";
+const CLASSES: &[u8] = b"/registry/networking.k8s.io/ingressclasses/";
 /// The shelves that the index of rights is made from.
 const RIGHTS: [(&[u8], Kind); 4] = [
     (
@@ -103,7 +104,12 @@ impl Cache {
         }
         for (key, object) in all.get(INGRESSES).into_iter().flatten() {
             if let Some((namespace, name)) = scoped_name(INGRESSES, key) {
-                nodes.put_ingress(namespace, name, object.bytes());
+                nodes.certificates.put(namespace, name, object.bytes());
+            }
+        }
+        for (key, object) in all.get(CLASSES).into_iter().flatten() {
+            if let Some((_, name)) = scoped_name(CLASSES, key) {
+                nodes.certificates.put_class(name, object.bytes());
             }
         }
         drop(nodes);
@@ -151,6 +157,9 @@ impl Cache {
         if let Some((_, ingresses)) = changes.get(INGRESSES) {
             self.index_ingresses(ingresses);
         }
+        if let Some((_, classes)) = changes.get(CLASSES) {
+            self.index_classes(classes);
+        }
         for (prefix, kind) in RIGHTS {
             if let Some((_, changes)) = changes.get(prefix) {
                 self.index_rights(prefix, kind, changes);
@@ -188,9 +197,27 @@ impl Cache {
                 continue;
             };
             match change.kind {
-                EventType::Deleted => nodes.remove_ingress(namespace, name),
+                EventType::Deleted => nodes.certificates.remove(namespace, name),
                 EventType::Added | EventType::Modified => {
-                    nodes.put_ingress(namespace, name, change.object.bytes());
+                    nodes
+                        .certificates
+                        .put(namespace, name, change.object.bytes());
+                }
+            }
+        }
+    }
+
+    fn index_classes(&self, classes: &[Change]) {
+        let mut nodes = self.nodes.write();
+        for change in classes {
+            let Some((_, name)) = scoped_name(CLASSES, &change.key) else {
+                continue;
+            };
+            let certificates = &mut nodes.certificates;
+            match change.kind {
+                EventType::Deleted => certificates.remove_class(name),
+                EventType::Added | EventType::Modified => {
+                    certificates.put_class(name, change.object.bytes());
                 }
             }
         }
@@ -280,6 +307,9 @@ fn change(event: &Event, shelf: &Shelf, pending: &[Change]) -> Option<Change> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
+
     use super::*;
 
     #[test]
@@ -298,6 +328,17 @@ mod tests {
             scoped_name(PODS, b"/registry/core/pods/default/web"),
             Some(("default", "web"))
         );
+    }
+
+    #[test]
+    fn the_nodes_index_comes_from_the_keys_of_its_resources() {
+        for (prefix, resource) in [
+            (PODS, api::Resource::of::<Pod>()),
+            (INGRESSES, api::Resource::of::<Ingress>()),
+            (CLASSES, api::Resource::of::<IngressClass>()),
+        ] {
+            assert_eq!(resource.prefix(None).as_bytes(), prefix);
+        }
     }
 
     #[test]

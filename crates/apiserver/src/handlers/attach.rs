@@ -17,6 +17,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::agents::Held;
 use super::container::{Agent, PodContainer, may_create};
 use super::websocket::{self, FAREWELL, Handshake, Socket, breach, close};
 use crate::body::Response;
@@ -50,14 +51,15 @@ pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
     if handshake.protocol.is_none() {
         return Err(websocket::none_spoken(&PROTOCOLS));
     }
-    let input = wanted.stdin.then(|| {
+    let held = wanted.stdin.then(|| agent.hold()).transpose()?;
+    let input = held.map(|held| {
         let target = StdinTarget {
             namespace: pod.namespace,
             pod: call.name().to_owned(),
             uid: pod.uid,
             container: pod.container,
         };
-        Input::start(agent, target)
+        Input::start(agent, target, held)
     });
     handshake.serve(call, |socket| serve(socket, outputs, input))
 }
@@ -82,8 +84,7 @@ async fn outputs(
             stream: stream.into(),
             ..LogsRequest::default()
         };
-        let chunks = agent.client.logs(request).await;
-        let chunks = chunks.map_err(|e| agent.refusal(&e))?.into_inner();
+        let chunks = agent.logs(request).await?;
         if wanted.any_output() {
             outputs.push(chunks.map(move |chunk| (channel, chunk)).boxed());
         }
@@ -139,7 +140,7 @@ struct Input {
 }
 
 impl Input {
-    fn start(mut agent: Agent, target: StdinTarget) -> Self {
+    fn start(mut agent: Agent, target: StdinTarget, held: Held) -> Self {
         let (chunks, queue) = mpsc::channel(WAITING);
         let first = StdinRequest {
             target: Some(target),
@@ -148,6 +149,7 @@ impl Input {
         let requests = futures::stream::iter([first]).chain(received(queue));
         let passed = tokio::spawn(async move {
             let answer = agent.client.stdin(requests).await;
+            drop(held);
             answer.map(drop).map_err(|e| agent.refusal(&e))
         });
         Self {

@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 
 use api::Status;
-use client::node::NOT_RUNNING;
 use client::node::node_client::NodeClient;
+use client::node::{LogsChunk, LogsRequest, NOT_RUNNING};
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::agents::agent_address;
+use super::agents::{Held, Line, Purpose, agent_address};
 use crate::ApiServer;
 use crate::dispatch::{Call, record_uid};
 use crate::request::Verb;
@@ -29,6 +31,7 @@ pub(super) struct PodContainer {
 #[derive(Clone)]
 pub(super) struct Agent {
     pub(super) client: NodeClient<Channel>,
+    line: Line,
     node: String,
     address: SocketAddr,
 }
@@ -73,7 +76,8 @@ impl PodContainer {
         let Some(node) = &self.node else {
             return Ok(None);
         };
-        Agent::of(&call.server, node).await.map(Some)
+        let agent = Agent::of(&call.server, node, Purpose::Containers);
+        agent.await.map(Some)
     }
 }
 
@@ -95,18 +99,47 @@ pub(super) async fn may_create(call: &Call) -> Result<(), Status> {
 
 impl Agent {
     /// The agent of a node.
-    pub(super) async fn of(server: &ApiServer, node: &str) -> Result<Self, Status> {
+    pub(super) async fn of(
+        server: &ApiServer,
+        node: &str,
+        purpose: Purpose,
+    ) -> Result<Self, Status> {
         let address = agent_address(server, node).await?;
         let inner = &server.inner;
-        let channel = inner.agents.channel(address, &inner.config.identity);
+        let line = inner.agents.line(address, purpose, &inner.config.identity);
         let unreachable = |e: client::Error| {
             Status::internal(format!("the agent of node {node} at {address}: {e}"))
         };
+        let line = line.map_err(unreachable)?;
         Ok(Self {
-            client: NodeClient::new(channel.map_err(unreachable)?),
+            client: NodeClient::new(line.channel.clone()),
+            line,
             node: node.to_owned(),
             address,
         })
+    }
+
+    /// Takes a place for a call to the agent whose answer somebody may leave unread.
+    ///
+    /// # Errors
+    /// 429 where too many have one.
+    pub(super) fn hold(&self) -> Result<Held, Status> {
+        self.line.hold(&self.node)
+    }
+
+    /// A container's log.
+    pub(super) async fn logs(
+        &mut self,
+        request: LogsRequest,
+    ) -> Result<BoxStream<'static, Result<LogsChunk, tonic::Status>>, Status> {
+        let held = self.hold()?;
+        let chunks = self.client.logs(request).await;
+        let chunks = chunks.map_err(|e| self.refusal(&e))?.into_inner();
+        let chunks = chunks.map(move |chunk| {
+            let _held = &held;
+            chunk
+        });
+        Ok(chunks.boxed())
     }
 
     /// What to tell the client when the agent refuses, or cannot be reached.

@@ -36,10 +36,8 @@ pub(crate) async fn log(call: &Call) -> Result<Response, Status> {
             let why = std::io::Error::other("this server takes no requests at the moment");
             Err(client::Error::transport("log", why))
         });
-    let chunks = agent.client.logs(request).await;
+    let chunks = agent.logs(request).await?;
     let lines = chunks
-        .map_err(|status| agent.refusal(&status))?
-        .into_inner()
         .map(|chunk| {
             chunk
                 .map(|chunk| chunk.data)

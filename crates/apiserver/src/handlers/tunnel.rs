@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -12,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
 use tonic::Streaming;
 
+use super::agents::Held;
 use super::container::Agent;
 
 /// Messages that wait for the agent.
@@ -22,11 +24,13 @@ const CHUNK: usize = 32 << 10;
 /// Connects to a pod's port.
 ///
 /// # Errors
-/// As `PortForward` in the node protocol says, or where the agent is not reached.
+/// As `PortForward` in the node protocol says, or where the agent is not reached, or has too many connections already.
 pub(super) async fn open(
     mut agent: Agent,
     target: PortForwardTarget,
 ) -> Result<(FromPod, ToPod), tonic::Status> {
+    let held = agent.hold();
+    let held = held.map_err(|full| tonic::Status::resource_exhausted(full.message))?;
     let (requests, mut queue) = mpsc::channel(WAITING);
     let first = PortForwardRequest {
         target: Some(target),
@@ -39,8 +43,13 @@ pub(super) async fn open(
         responses,
         unread: Bytes::new(),
         finished: false,
+        _held: Arc::clone(&held),
     };
-    Ok((from, ToPod(PollSender::new(requests))))
+    let to = ToPod {
+        requests: PollSender::new(requests),
+        _held: held,
+    };
+    Ok((from, to))
 }
 
 /// The direction from the pod.
@@ -48,6 +57,8 @@ pub(super) struct FromPod {
     responses: Streaming<PortForwardResponse>,
     unread: Bytes,
     finished: bool,
+    /// Last: what the responses had room for is free when it is given back.
+    _held: Held,
 }
 
 impl FromPod {
@@ -98,7 +109,10 @@ impl AsyncRead for FromPod {
 }
 
 /// The direction to the pod. Dropped before it was finished, it resets the connection.
-pub(super) struct ToPod(PollSender<PortForwardRequest>);
+pub(super) struct ToPod {
+    requests: PollSender<PortForwardRequest>,
+    _held: Held,
+}
 
 impl ToPod {
     fn poll_send(
@@ -107,8 +121,8 @@ impl ToPod {
         request: impl FnOnce() -> PortForwardRequest,
     ) -> Poll<io::Result<()>> {
         let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        ready!(self.0.poll_reserve(cx)).map_err(gone)?;
-        Poll::Ready(self.0.send_item(request()).map_err(gone))
+        ready!(self.requests.poll_reserve(cx)).map_err(gone)?;
+        Poll::Ready(self.requests.send_item(request()).map_err(gone))
     }
 
     /// Sends bytes, as fast as the pod reads.
@@ -148,11 +162,11 @@ impl AsyncWrite for ToPod {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.0.is_closed() {
+        if self.requests.is_closed() {
             return Poll::Ready(Ok(()));
         }
         let sent = ready!(self.poll_send(cx, finish));
-        self.0.close();
+        self.requests.close();
         Poll::Ready(sent)
     }
 }

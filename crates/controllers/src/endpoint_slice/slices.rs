@@ -39,10 +39,10 @@ pub(super) fn keep(
 ) {
     let slices = view
         .endpoint_slices
-        .in_namespace(&key.namespace)
+        .labelled(&key.namespace, (SERVICE_NAME, &key.name))
         .filter(|slice| {
-            let label = |name: &str| Some(slice.metadata.labels.as_ref()?.get(name)?.as_str());
-            label(SERVICE_NAME) == Some(&key.name) && label(MANAGED_BY) == Some(manager)
+            let labels = slice.metadata.labels.as_ref();
+            labels.and_then(|l| Some(l.get(MANAGED_BY)?.as_str())) == Some(manager)
         });
     let Some((origin, wanted)) = wanted else {
         plan.writes

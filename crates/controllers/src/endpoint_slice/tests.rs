@@ -225,3 +225,34 @@ fn endpoints_that_somebody_wrote_are_mirrored() {
     sim.settle();
     assert!(slices(&sim).is_empty());
 }
+
+#[test]
+fn a_service_that_selects_no_more_keeps_its_slices() {
+    let (mut sim, key) = begin(json!({}));
+    let a = pod(&mut sim, "a", "10.0.0.1", 8080);
+    sim.settle();
+    sim.change("Service", &key, |service| {
+        service["spec"]["selector"] = json!(null)
+    });
+    sim.delete("Pod", &a, true);
+    sim.apply(&reconcile(&key, &sim.view));
+    let by_pods = |sim: &Simulation| {
+        let all = sim.view.endpoint_slices.in_namespace("ns");
+        let own = all.filter(|slice| {
+            let labels = slice.metadata.labels.as_ref().unwrap();
+            labels["endpointslice.kubernetes.io/managed-by"] == super::BY_PODS
+        });
+        own.map(|slice| slice.endpoints.as_ref().map_or(0, Vec::len))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(by_pods(&sim), [1]);
+    sim.change("Service", &key, |service| {
+        service["spec"]["selector"] = json!({"app": "web"})
+    });
+    sim.settle();
+    assert_eq!(by_pods(&sim), [0]);
+    // And is nobody's any more once the Service is gone.
+    sim.delete("Service", &key, true);
+    sim.apply(&reconcile(&key, &sim.view));
+    assert!(slices(&sim).is_empty());
+}

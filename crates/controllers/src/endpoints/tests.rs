@@ -3,7 +3,7 @@
 use client::Key;
 use serde_json::{Value, json};
 
-use super::reconcile;
+use super::{EndpointAddress, EndpointSubset, reconcile, truncate};
 use crate::simulation::Simulation;
 
 fn begin(ports: Value) -> (Simulation, Key) {
@@ -90,6 +90,25 @@ fn what_others_made_is_left_alone() {
 }
 
 #[test]
+fn a_service_that_selects_no_more_keeps_what_it_has() {
+    let (mut sim, key) = begin(json!([{"port": 80}]));
+    let a = pod(&mut sim, "a", "10.0.0.1", true);
+    sim.settle();
+    sim.change("Service", &key, |service| {
+        service["spec"]["selector"] = json!(null)
+    });
+    sim.delete("Pod", &a, true);
+    sim.settle();
+    assert_eq!(subsets(&sim), json!([[["10.0.0.1"], [], [80]]]));
+    // And goes on from there once it selects again.
+    sim.change("Service", &key, |service| {
+        service["spec"]["selector"] = json!({"app": "web"})
+    });
+    sim.settle();
+    assert_eq!(subsets(&sim), json!([]));
+}
+
+#[test]
 fn only_so_many_addresses_are_told() {
     let (mut sim, key) = begin(json!([{"port": 80}]));
     for n in 0..1_002 {
@@ -111,4 +130,35 @@ fn only_so_many_addresses_are_told() {
         "truncated"
     );
     sim.apply(&reconcile(&key, &sim.view));
+}
+
+#[test]
+fn groups_without_addresses_are_not_told() {
+    let addresses = |count: usize| {
+        let all = (0..count).map(|n| EndpointAddress {
+            ip: format!("10.0.{}.{}", n / 200, n % 200 + 1),
+            ..EndpointAddress::default()
+        });
+        Some(all.collect::<Vec<_>>()).filter(|all| !all.is_empty())
+    };
+    let group = |(ready, unready): (usize, usize)| EndpointSubset {
+        addresses: addresses(ready),
+        not_ready_addresses: addresses(unready),
+        ports: None,
+    };
+    for (groups, due) in [
+        (&[(999, 0), (1, 0)][..], &[(999, 0), (1, 0)][..]),
+        (&[(1_000, 0), (1, 0), (0, 1)], &[(1_000, 0)]),
+        (&[(0, 2), (600, 0), (399, 5)], &[(0, 1), (600, 0), (399, 0)]),
+        (&[(0, 600), (0, 600), (0, 600)], &[(0, 600), (0, 400)]),
+    ] {
+        let mut all: Vec<_> = groups.iter().copied().map(group).collect();
+        assert_eq!(truncate(&mut all), groups != due);
+        let length = |list: &Option<Vec<_>>| list.as_ref().map_or(0, Vec::len);
+        let left: Vec<_> = all
+            .iter()
+            .map(|group| (length(&group.addresses), length(&group.not_ready_addresses)))
+            .collect();
+        assert_eq!(left, due);
+    }
 }

@@ -78,7 +78,8 @@ pub(super) fn on_slice(change: Change<'_, EndpointSlice>) -> Vec<Work> {
 /// The endpoints of all Services that select a pod.
 fn services_of(pod: &Pod, view: &View) -> Vec<Work> {
     let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-    let services = view.services.in_namespace(namespace);
+    let labels = pod.metadata.labels.iter().flatten();
+    let services = labels.flat_map(|(k, v)| view.services.labelled(namespace, (k, v)));
     services
         .filter(|service| endpoint_slice::selects(service, pod))
         .flat_map(|service| both(&owner::key_of(&**service)))

@@ -79,6 +79,30 @@ fn nodes_that_serve_are_named() {
 }
 
 #[test]
+fn what_was_said_of_nodes_goes_once_others_serve() {
+    // It serves none at the moment, which is no other's address.
+    let nodes = [
+        node("a", "192.0.2.1", "True", "http=80"),
+        node("b", "192.0.2.2", "False", ""),
+    ];
+    let own = |ip: &str| json!({"ip": ip, "ports": [{"port": 80, "protocol": "TCP"}]});
+    let cleared = Some(json!({"loadBalancer": {"ingress": null}}));
+    for (told, due) in [
+        (json!([own("192.0.2.1"), own("192.0.2.2")]), &cleared),
+        (json!([own("192.0.2.1"), own("192.0.2.9")]), &None),
+        (json!([own("192.0.2.1"), {"ip": "192.0.2.2"}]), &None),
+        (json!([{"ip": "192.0.2.1"}]), &None),
+        (json!([{"hostname": "x.dev"}]), &None),
+    ] {
+        for class in [None, Some("nginx"), Some("gone")] {
+            let told = json!({"loadBalancer": {"ingress": told.clone()}});
+            let found = status(&view(class, told.clone(), &nodes));
+            assert_eq!(&found, due, "{class:?} {told}");
+        }
+    }
+}
+
+#[test]
 fn what_of_a_node_matters() {
     let one = |ready: &str, ports: &str| of::<Node>(node("a", "192.0.2.1", ready, ports));
     let (served, other) = (one("True", "http=80"), one("True", "http=8080"));

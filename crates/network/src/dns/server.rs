@@ -97,7 +97,7 @@ impl Server {
             };
             let stream = listener.accept().await;
             while serving.try_join_next().is_some() {}
-            let client = IpAddr::from(*stream.remote().ip());
+            let client = stream.remote().ip();
             let Some(share) = each.take(client) else {
                 stream.reset();
                 continue;
@@ -118,7 +118,7 @@ impl Server {
                 Answer::Ignore => return Ok(()),
                 Answer::Reply(reply) => reply,
                 Answer::Forward(forward) => {
-                    let client = IpAddr::from(*stream.remote().ip());
+                    let client = stream.remote().ip();
                     self.forward(&forward, Over::Tcp, client).await
                 }
             };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use network::Listener;
 use wasmtime::{Engine, ResourceLimiterAsync, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -11,6 +12,7 @@ use wasmtime_wasi::{I32Exit, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::http::Outgoing;
+use super::preview1::{self, Descriptors};
 use crate::Exit;
 use crate::running::Stop;
 
@@ -19,7 +21,7 @@ const TABLE_ELEMENT: u64 = 8;
 
 /// Open files, streams and sockets that one guest may hold at a time. A connection takes about four
 /// of them, so that a guest may have some thousand connections.
-const RESOURCES: usize = 4_096;
+pub(super) const RESOURCES: usize = 4_096;
 
 /// How much of a trap's text is kept.
 const BACKTRACE: usize = 16 << 10;
@@ -133,6 +135,8 @@ impl ResourceLimiterAsync for Limits {
 /// The state of a preview 1 module.
 pub(super) struct Core {
     pub(super) wasi: WasiP1Ctx,
+    /// The descriptors of a module that accepts connections; no other's functions look at them.
+    pub(super) descriptors: Descriptors,
     limits: Limits,
 }
 
@@ -181,14 +185,29 @@ fn store<T: Send + 'static>(engine: &Engine, state: T) -> Store<T> {
 }
 
 /// Runs a preview 1 module to its end.
+///
+/// `listeners` are those of a module that accepts connections, and `None` for any other.
 pub(super) async fn run_core(
     module: wasmtime::InstancePre<Core>,
     mut wasi: WasiCtxBuilder,
+    listeners: Option<Vec<Listener>>,
     limits: Limits,
 ) -> Exit {
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES);
-    let mut store = store(module.module().engine(), Core { wasi, limits });
+    let descriptors = match listeners {
+        Some(listeners) => match preview1::open(&mut wasi, listeners) {
+            Ok(descriptors) => descriptors,
+            Err(error) => return exit(&error),
+        },
+        None => Descriptors::default(),
+    };
+    let state = Core {
+        wasi,
+        descriptors,
+        limits,
+    };
+    let mut store = store(module.module().engine(), state);
     store.limiter_async(|core| &mut core.limits);
     let run = async {
         let instance = module.instantiate_async(&mut store).await?;

@@ -7,7 +7,7 @@ use wasmtime_wasi::{I32Exit, p1, p2};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::guest::{Component, Core};
-use super::{lifecycle, sockets};
+use super::{lifecycle, preview1, sockets};
 
 /// Bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;
@@ -15,6 +15,8 @@ const PAGE: u64 = 64 << 10;
 /// What is imported from, for either kind of guest.
 pub(super) struct Linkers {
     core: wasmtime::Linker<Core>,
+    /// For preview 1 modules that accept connections.
+    accepting: wasmtime::Linker<Core>,
     component: wasmtime::component::Linker<Component>,
 }
 
@@ -27,9 +29,17 @@ pub(crate) struct Loaded {
 
 #[derive(Clone)]
 pub(super) enum Code {
-    Core(InstancePre<Core>),
+    Core(CoreCode),
     Component(CommandPre<Component>),
     Server(ServerCode),
+}
+
+/// A preview 1 module.
+#[derive(Clone)]
+pub(super) struct CoreCode {
+    pub(super) module: InstancePre<Core>,
+    /// Whether it accepts connections, at listeners that it is to be given.
+    pub(super) accepts: bool,
 }
 
 /// A server, an instance of which answers one request.
@@ -68,18 +78,30 @@ impl Linkers {
                 Err(I32Exit(code & 0xff).into())
             },
         )?;
+        let mut accepting = core.clone();
+        preview1::link(&mut accepting)?;
         let mut component = wasmtime::component::Linker::new(engine);
         link_wasi(&mut component)?;
         sockets::link(&mut component)?;
         lifecycle::link(&mut component)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
-        Ok(Self { core, component })
+        Ok(Self {
+            core,
+            accepting,
+            component,
+        })
     }
 
     pub(super) fn core(&self, digest: String, module: Module) -> wasmtime::Result<Loaded> {
+        let accepts = preview1::accepts(&module);
+        let linker = match accepts {
+            true => &self.accepting,
+            false => &self.core,
+        };
+        let module = linker.instantiate_pre(&module)?;
         Ok(Loaded {
             digest,
-            code: Code::Core(self.core.instantiate_pre(&module)?),
+            code: Code::Core(CoreCode { module, accepts }),
             drains: false,
         })
     }

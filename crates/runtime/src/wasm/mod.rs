@@ -9,6 +9,7 @@ mod lifecycle;
 mod link;
 mod mounts;
 mod permit;
+mod preview1;
 mod room;
 mod sockets;
 mod start;

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use network::Listener;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
-use wasmtime::InstancePre;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::guest::{self, Component, Core, Limits};
+use super::guest::{self, Component, Limits};
 use super::http::{self, Outgoing};
-use super::link::ServerCode;
+use super::link::{CoreCode, ServerCode};
+use super::preview1::Activation;
 use super::room::Counted;
 use super::sockets::{Resolver, Sockets};
 use super::world::World;
@@ -25,9 +26,24 @@ use crate::{Exit, Running, StartError, Usage, Workload};
 /// What runs from its beginning to its end.
 pub(super) enum Program {
     /// A preview 1 module.
-    Core(InstancePre<Core>),
+    Core(CoreCode),
     /// A component that exports `wasi:cli/run`.
     Component(CommandPre<Component>),
+}
+
+impl Program {
+    /// Opens the listeners that the program is to begin with, and tells its environment of them.
+    fn listen(&self, workload: &mut Workload) -> Result<Vec<Listener>, StartError> {
+        match (self, &workload.net) {
+            (Self::Core(CoreCode { accepts: true, .. }), Some(net)) => {
+                let activation = Activation::of(std::mem::take(&mut workload.serve))?;
+                activation.tell(&mut workload.env);
+                activation.listen(net)
+            }
+            // Without a network there is nothing to listen at.
+            _ => Ok(Vec::new()),
+        }
+    }
 }
 
 /// What processes and servers have in common.
@@ -77,8 +93,9 @@ impl Start {
         self,
         wasm: &Wasm,
         program: Program,
-        workload: Workload,
+        mut workload: Workload,
     ) -> Result<Running, StartError> {
+        let listeners = program.listen(&mut workload)?;
         let world = World::of(workload)?;
         let place = wasm.room.take()?;
         let wasi = world.open()?;
@@ -93,7 +110,7 @@ impl Start {
             let exit = tokio::select! {
                 biased;
                 exit = stop.due(drains) => exit,
-                exit = self.run(program, wasi) => exit,
+                exit = self.run(program, wasi, listeners) => exit,
             };
             tracing::info!(code = exit.code(), "guest ended");
             tracing::debug!(?exit);
@@ -105,10 +122,13 @@ impl Start {
     }
 
     /// Runs a program until it ends by itself.
-    async fn run(self, program: Program, wasi: WasiCtxBuilder) -> Exit {
+    async fn run(self, program: Program, wasi: WasiCtxBuilder, listeners: Vec<Listener>) -> Exit {
         let limits = Limits::new(self.memory_limit, self.memory);
         match program {
-            Program::Core(core) => Box::pin(guest::run_core(core, wasi, limits)).await,
+            Program::Core(core) => {
+                let listeners = core.accepts.then_some(listeners);
+                Box::pin(guest::run_core(core.module, wasi, listeners, limits)).await
+            }
             Program::Component(command) => {
                 let run = guest::run_component(command, wasi, limits, self.stop, self.outgoing);
                 Box::pin(run).await
@@ -127,6 +147,7 @@ impl Start {
             StartError::Invalid("a component that serves HTTP needs a network".into())
         })?;
         let ports = std::mem::take(&mut workload.serve);
+        let ports = ports.into_iter().map(|port| port.number).collect();
         let (sender, receiver) = watch::channel(None);
         let running = self.handle(receiver);
         let plan = http::Plan {

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use network::{Network, PodNet, SocketError};
 use runtime::output::Capture;
-use runtime::{Exit, Mount, Running, Runtime, StartError, Workload};
+use runtime::{Exit, Mount, Running, Runtime, Served, StartError, Workload};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
@@ -42,7 +42,7 @@ impl Serving {
         workload.stdout = Box::new(stdout.clone());
         workload.stderr = Box::new(stderr.clone());
         change(&mut workload);
-        let port = workload.serve.first().copied().unwrap_or(8080);
+        let port = workload.serve.first().map_or(8080, |port| port.number);
         let running = bench.runtime.start(workload).unwrap();
         let at = SocketAddrV4::new(pod.address(), port);
         Self {
@@ -72,7 +72,8 @@ impl Serving {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_answers_until_it_is_ended() {
-    let serving = Serving::start(|workload| workload.serve = vec![80, 9090, 80]).await;
+    let serving =
+        Serving::start(|workload| workload.serve = [80, 9090, 80].map(Served::from).into()).await;
     assert_eq!(serving.bench.runtime.metrics().running, 1);
     assert!(serving.running.handles_termination());
     let mut client = serving.client().await;
@@ -366,7 +367,7 @@ async fn what_cannot_serve() {
         "cannot listen at port 8080: address in use\n"
     );
     let mut zero = Workload::new(module.clone());
-    (zero.net, zero.serve) = (Some(serving.pod.clone()), vec![0]);
+    (zero.net, zero.serve) = (Some(serving.pod.clone()), vec![0.into()]);
     for (workload, named) in [(Workload::new(module), "a network"), (zero, "port 0")] {
         match serving.bench.runtime.start(workload) {
             Err(StartError::Invalid(why)) => assert!(why.contains(named), "{why}"),

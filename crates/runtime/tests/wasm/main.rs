@@ -3,6 +3,7 @@
 mod client;
 mod http;
 mod outgoing;
+mod preview1;
 mod sockets;
 mod support;
 

@@ -56,6 +56,13 @@ impl Bench {
         self.runtime.prepare(self.source(&bytes)).await.unwrap()
     }
 
+    pub(crate) async fn acceptor(&self) -> Module {
+        static BUILT: OnceLock<PathBuf> = OnceLock::new();
+        let built = BUILT.get_or_init(|| build("acceptor", "wasm32-wasip1", &[]));
+        let source = self.source(&std::fs::read(built).unwrap());
+        self.runtime.prepare(source).await.unwrap()
+    }
+
     pub(crate) async fn web(&self, kind: Web) -> Module {
         let bytes = std::fs::read(kind.built()).unwrap();
         self.runtime.prepare(self.source(&bytes)).await.unwrap()

@@ -132,3 +132,29 @@ fn what_is_missing_or_malformed_is_said_and_the_rest_served() {
     let early = certificates.set(&[wanted("i", "s", &[])], |_| Found::NotYet);
     assert_eq!(early, [], "nothing is said before it was looked for");
 }
+
+#[test]
+fn secrets_are_read_once() {
+    let certificates = Certificates::new().expect("certificates");
+    let version = |secret: &Secret, version: &str| {
+        let mut secret = secret.clone();
+        secret.metadata.resource_version = Some(version.to_owned());
+        Arc::new(secret)
+    };
+    let (one, two) = (secret(&["one.x"]), secret(&["two.x"]));
+    let all = [wanted("i", "s", &["a.x"]), wanted("j", "s", &["b.x"])];
+    let shown = |found: &Arc<Secret>| {
+        let said = certificates.set(&all, |_| Found::Is(found.clone()));
+        assert_eq!(said, []);
+        let [a, b] = ["a.x", "b.x"].map(|host| certificates.by_name(host));
+        assert!(Arc::ptr_eq(&a, &b));
+        a
+    };
+    let first = shown(&version(&one, "1"));
+    assert!(Arc::ptr_eq(&first, &shown(&version(&one, "1"))));
+    let second = shown(&version(&two, "2"));
+    assert_eq!(names(&second.cert[0]).expect("readable"), ["two.x"]);
+    // What is wanted no more is forgotten.
+    assert_eq!(certificates.set(&[], |_| Found::NotYet), []);
+    assert!(!Arc::ptr_eq(&second, &shown(&version(&two, "2"))));
+}

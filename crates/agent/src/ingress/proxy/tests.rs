@@ -311,6 +311,107 @@ async fn slow_clients_are_left() {
     assert!(!world.raw(&long).await.contains("ho"));
 }
 
+/// A request on a connection that may be used again, and the answer's last byte.
+async fn asked(world: &World) -> TcpStream {
+    let mut client = TcpStream::connect(world.at).await.expect("a connection");
+    let asked = b"GET /web HTTP/1.1\r\nhost: x\r\n\r\n";
+    client.write_all(asked).await.expect("sent");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nho") {
+        answer.push(client.read_u8().await.expect("an answer"));
+    }
+    client
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(20), what).await;
+    waited.expect("in time")
+}
+
+#[tokio::test]
+async fn idle_clients_make_room_for_others() {
+    let limits = Limits {
+        connections: 2,
+        ..Limits::default()
+    };
+    let world = World::new(limits).await;
+    world.pod(handler(|_| async { Response::new(full("ho")) }));
+    let mut silent = TcpStream::connect(world.at).await.expect("a connection");
+    let mut idle = soon(asked(&world)).await;
+    let mut next = soon(asked(&world)).await;
+    let ended = soon(silent.read(&mut [0])).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let _last = soon(asked(&world)).await;
+    let ended = soon(idle.read(&mut [0])).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    // Those who were there later are there still.
+    let more = b"GET /web HTTP/1.1\r\nhost: x\r\n\r\n";
+    next.write_all(more).await.expect("sent");
+    assert_eq!(soon(next.read_u8()).await.expect("an answer"), b'H');
+}
+
+#[tokio::test]
+async fn who_does_not_read_is_left() {
+    let limits = Limits {
+        connections: 1,
+        unread: SHORT,
+        ..Limits::default()
+    };
+    let world = World::new(limits).await;
+    world.pod(handler(|request| async move {
+        if request.uri().path() == "/web" {
+            return Response::new(full("ho"));
+        }
+        let parts = stream::repeat_with(|| Ok(Frame::data(Bytes::from(vec![0; 64 << 10]))));
+        Response::new(StreamBody::new(parts).boxed_unsync())
+    }));
+    let mut stuck = TcpStream::connect(world.at).await.expect("a connection");
+    let endless = b"GET /web/endless HTTP/1.1\r\nhost: x\r\n\r\n";
+    stuck.write_all(endless).await.expect("sent");
+    soon(stuck.readable()).await.expect("an answer begins");
+    soon(asked(&world)).await;
+    drop(stuck);
+}
+
+#[tokio::test]
+async fn websockets_have_places_of_their_own() {
+    let limits = Limits {
+        connections: 1,
+        upgraded: 1,
+        ..Limits::default()
+    };
+    let world = World::new(limits).await;
+    world.pod(handler(|mut request| async move {
+        let Some(to) = request.headers().get("upgrade").cloned() else {
+            return Response::new(full("ho"));
+        };
+        let over = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            let mut over = TokioIo::new(over.await.expect("over"));
+            let _ = over.read_u8().await;
+        });
+        let mut answer = Response::new(full(""));
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        headers::go_over(answer.headers_mut(), to);
+        answer
+    }));
+    let upgrade = async || {
+        let mut client = TcpStream::connect(world.at).await.expect("a connection");
+        let lines =
+            b"GET /web HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+        client.write_all(lines).await.expect("sent");
+        let mut status = [0; 13];
+        client.read_exact(&mut status).await.expect("an answer");
+        (client, String::from_utf8_lossy(&status).into_owned())
+    };
+    let (_first, status) = soon(upgrade()).await;
+    assert_eq!(status, "HTTP/1.1 101 ");
+    let (second, status) = soon(upgrade()).await;
+    assert_eq!(status, "HTTP/1.1 503 ");
+    drop(second);
+    soon(asked(&world)).await;
+}
+
 #[tokio::test]
 async fn there_is_room_for_so_many_requests() {
     let limits = Limits {

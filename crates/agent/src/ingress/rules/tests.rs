@@ -1,3 +1,4 @@
+use k8s_openapi::api::networking::v1::IngressStatus;
 use serde_json::{Value, json};
 
 use super::*;
@@ -323,4 +324,24 @@ fn others_are_left_to_others() {
         (all.ours.len(), service(&all, "x", "/")),
         (0, "-".to_owned())
     );
+}
+
+#[test]
+fn what_of_an_ingress_matters() {
+    let spec = json!({"rules": [rule("x", &["Prefix /"])]});
+    let old = ingress("i", "2026-01-01T00:00:00Z", spec);
+    let changed = |change: &dyn Fn(&mut Ingress)| {
+        let mut new = old.clone();
+        new.metadata.resource_version = Some("2".to_owned());
+        change(&mut new);
+        !is_same(&old, &new)
+    };
+    assert!(!changed(&|_| {}));
+    assert!(!changed(&|new| new.status = Some(IngressStatus::default())));
+    assert!(changed(&|new| new.spec = None));
+    assert!(changed(&|new| {
+        let elder = (api::ingress::ELDER.to_owned(), "nginx".to_owned());
+        new.metadata.annotations = Some([elder].into());
+    }));
+    assert!(changed(&|new| new.metadata.creation_timestamp = None));
 }

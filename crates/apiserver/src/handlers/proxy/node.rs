@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 
 use crate::body::Response;
 use crate::dispatch::Call;
-use crate::handlers::agents::agent_address;
+use crate::handlers::agents::{Purpose, agent_address};
 use crate::request::Verb;
 
 /// What follows `proxy/` in the path, and what the agent is asked for then.
@@ -35,15 +35,21 @@ pub(in crate::handlers) async fn metrics(call: &Call) -> Result<Response, Status
         ))
     };
     let inner = &call.server.inner;
-    let channel = inner
+    let line = inner
         .agents
-        .channel(address, &inner.config.identity)
+        .line(address, Purpose::Containers, &inner.config.identity)
         .map_err(|e| unreachable(e.to_string()))?;
-    let answer = get(channel, &format!("/{METRICS}"))
+    let held = line.hold(call.name())?;
+    let answer = get(line.channel, &format!("/{METRICS}"))
         .await
         .map_err(|e| unreachable(reason(&e)))?;
     let (head, body) = answer.into_parts();
-    let body = body.map_err(|status| client::Error::transport("metrics", status));
+    let body = body
+        .map_err(|status| client::Error::transport("metrics", status))
+        .map_frame(move |frame| {
+            let _held = &held;
+            frame
+        });
     let mut response = http::Response::new(body.boxed_unsync());
     *response.status_mut() = match head.status {
         // That this server may not is the cluster's fault, not the caller's.

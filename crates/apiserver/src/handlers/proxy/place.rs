@@ -8,6 +8,7 @@ use rand::seq::IteratorRandom;
 
 use crate::cache::Selection;
 use crate::dispatch::{Call, record_uid};
+use crate::handlers::agents::Purpose;
 use crate::handlers::container::Agent;
 use crate::request::Query;
 
@@ -103,7 +104,7 @@ impl Place {
         };
         Ok(Self {
             scheme,
-            agent: Agent::of(&call.server, &node).await?,
+            agent: Agent::of(&call.server, &node, Purpose::Connections).await?,
             target,
         })
     }

@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio_rustls::TlsConnector;
 
 use super::super::super::certificates::{Certificates, Found};
+use super::super::super::room::Room;
 use super::super::super::rules::Compiled;
 use super::super::super::serve::{Door, listen, tls};
 use super::*;
@@ -155,7 +156,7 @@ impl World {
         proxy.set_router(router());
         let (certificates, trusted) = certificates();
         let config = tls(certificates).expect("TLS");
-        let room = Arc::new(Semaphore::new(limits.connections));
+        let room = Room::new(limits.connections);
         let open = |tls| {
             let listener = listen(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a port");
             let port = listener.local_addr().expect("its address").port();

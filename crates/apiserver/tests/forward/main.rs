@@ -1,6 +1,9 @@
 //! `pods/portforward` against an agent that speaks the node protocol, by kubectl and by WebSockets with channels.
 
+#[path = "../agent/mod.rs"]
 mod agent;
+mod ends;
+#[path = "../server/mod.rs"]
 mod server;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,7 +14,7 @@ use agent::{Agent, PODS};
 use apiserver::ca::Profile;
 use client::channels::Channels;
 use client::kubeconfig::Context;
-use client::node::PortForwardFrom;
+use client::node::{MOST_HELD, PortForwardFrom};
 use serde_json::json;
 use server::Server;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
@@ -261,6 +264,40 @@ async fn channels_of_a_web_socket_are_ports() {
     let long = vec![7; 1 << 18];
     open.send(0, &long).await.unwrap();
     assert!(channel(&mut open, 0, long.len()).await == long);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_connections_are_bounded_and_nothing_else_waits_for_them() {
+    const EACH: usize = 120;
+    let server = Server::start().await;
+    let agent = pod(&server).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    agent.ports.lock().insert(83, address);
+    let (context, _stop) = server.context().await;
+    let query = ["ports=83"; EACH].join("&");
+    let (mut open, mut pods) = (Vec::new(), Vec::new());
+    assert_eq!(MOST_HELD % EACH, 0);
+    for _ in 0..MOST_HELD / EACH {
+        open.push(channels(&context, &query).await.unwrap());
+        for _ in 0..EACH {
+            pods.push(soon(listener.accept()).await.unwrap());
+        }
+    }
+    let mut full = channels(&context, "ports=83").await.unwrap();
+    let number = 83u16.to_le_bytes();
+    assert_eq!(channel(&mut full, 0, 2).await, number);
+    assert_eq!(channel(&mut full, 1, 2).await, number);
+    let (which, why) = soon(full.next()).await.unwrap().unwrap();
+    let why = String::from_utf8_lossy(&why);
+    assert_eq!(which, 1, "{why}");
+    assert!(why.contains("which is the most at once"), "{why}");
+    // Its log comes another way.
+    let log = soon(server.get(&format!("{PODS}/p/log"))).await;
+    assert_eq!(log.code, 200);
+    let callers = agent.callers.lock().clone();
+    assert!(callers.values().all(Option::is_some));
+    assert_ne!(callers["logs"], callers["forward"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
