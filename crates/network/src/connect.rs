@@ -149,7 +149,7 @@ impl Connecting {
             Some(_) => *to.ip() == client.address,
             None => client.own(*to.ip()),
         };
-        if !own && self.bound.address().ip().is_loopback() {
+        if !own && self.bound.is_loopback() {
             // To others its address would be one of their own.
             return Err(SocketError::Unreachable);
         }
