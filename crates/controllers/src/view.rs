@@ -233,7 +233,6 @@ fn owners<T: Kind>(object: &T) -> impl Iterator<Item = Owner> {
 
 #[cfg(test)]
 mod tests {
-    use client::Object as _;
     use serde_json::{Value, json};
 
     use super::*;
