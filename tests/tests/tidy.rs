@@ -482,10 +482,13 @@ fn variants(text: &str) -> BTreeSet<String> {
                 .filter(|rest| rest.starts_with(|c: char| c.is_ascii_uppercase()))
         })
         .map(|rest| {
-            rest.split(|c: char| !c.is_ascii_alphanumeric())
-                .next()
-                .unwrap_or_default()
-                .to_lowercase()
+            let name = rest.chars().take_while(char::is_ascii_alphanumeric);
+            // `PortForward` is typed `port-forward`.
+            let typed = name.enumerate().flat_map(|(at, letter)| {
+                let dash = (at > 0 && letter.is_ascii_uppercase()).then_some('-');
+                dash.into_iter().chain([letter.to_ascii_lowercase()])
+            });
+            typed.collect()
         })
         .collect();
     assert!(!found.is_empty(), "no `enum Command` found");

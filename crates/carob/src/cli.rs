@@ -58,6 +58,8 @@ enum Command {
     Delete(commands::delete::Delete),
     /// Print a container's log
     Logs(commands::logs::Logs),
+    /// Forward ports of this machine into a pod
+    PortForward(commands::port_forward::PortForward),
     /// Print a completion script
     Completion {
         /// The shell to complete for
@@ -169,6 +171,7 @@ impl Command {
             Command::Apply(c) => c.run().await.map(done),
             Command::Delete(c) => c.run().await.map(done),
             Command::Logs(c) => c.run().await,
+            Command::PortForward(c) => c.run().await.map(done),
             Command::Server(_)
             | Command::Agent(_)
             | Command::Completion { .. }

@@ -1,10 +1,11 @@
-//! The streams of a container over one WebSocket, as Kubernetes' attach and exec speak them
-//! (`v5.channel.k8s.io`): each message begins with the number of its channel.
+//! Streams over one WebSocket, as Kubernetes' attach and exec speak them for those of a container (`v5.channel.k8s.io`), and
+//! as port-forward does ([`PORT_FORWARD`]): each message begins with the number of its channel.
 
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures::{SinkExt, StreamExt};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{Sink, SinkExt, Stream, StreamExt};
 use http::{HeaderValue, Uri, header};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -26,15 +27,43 @@ pub const STDERR: u8 = 2;
 /// The `Status` that says how it ended.
 pub const STATUS: u8 = 3;
 
-const PROTOCOL: &str = "v5.channel.k8s.io";
+/// How port-forward is spoken where channels are to end alone: of each port the bytes have an even channel and what went
+/// wrong the odd one after it, both of which begin with the port's number in two bytes, the lower one first. A channel
+/// that ends without a word has broken off.
+pub const PORT_FORWARD: &str = "v5.portforward.carob.dev";
 /// In a message's first byte: the channel whose number follows has ended.
-const CLOSE: u8 = 255;
+pub const CLOSE: u8 = 255;
+
+const PROTOCOL: &str = "v5.channel.k8s.io";
 /// How long the server may take for TCP, TLS and its first answer.
 const CONNECT: Duration = Duration::from_secs(10);
 
+type Socket = WebSocketStream<TlsStream<TcpStream>>;
+
 /// An open WebSocket with channels.
 pub struct Channels {
-    socket: WebSocketStream<TlsStream<TcpStream>>,
+    socket: Socket,
+}
+
+/// What came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// A channel's number and bytes of it.
+    Data(u8, Bytes),
+    /// Nothing more comes on the channel of this number.
+    End(u8),
+}
+
+/// The direction to the server.
+#[derive(Debug)]
+pub struct Sender {
+    socket: SplitSink<Socket, Message>,
+}
+
+/// The direction from the server.
+#[derive(Debug)]
+pub struct Receiver {
+    socket: SplitStream<Socket>,
 }
 
 impl std::fmt::Debug for Channels {
@@ -105,10 +134,7 @@ impl Channels {
     /// # Errors
     /// When the connection is broken.
     pub async fn send(&mut self, channel: u8, data: &[u8]) -> Result<(), Error> {
-        let mut message = BytesMut::with_capacity(1 + data.len());
-        message.put_u8(channel);
-        message.put_slice(data);
-        self.write(message.freeze()).await
+        send(&mut self.socket, channel, data).await
     }
 
     /// Says that nothing more comes on a channel.
@@ -116,35 +142,91 @@ impl Channels {
     /// # Errors
     /// When the connection is broken.
     pub async fn finish(&mut self, channel: u8) -> Result<(), Error> {
-        self.write(Bytes::copy_from_slice(&[CLOSE, channel])).await
+        send(&mut self.socket, CLOSE, &[channel]).await
     }
 
-    /// What comes next: a channel's number and its bytes; `None` at the end.
+    /// What comes next: a channel's number and its bytes; `None` at the end. Ends of channels are left out.
     ///
     /// # Errors
     /// When the connection breaks.
     pub async fn next(&mut self) -> Result<Option<(u8, Bytes)>, Error> {
-        while let Some(message) = self.socket.next().await {
-            match message.map_err(broken)? {
-                Message::Binary(mut data) if !data.is_empty() => {
-                    let channel = data.split_to(1)[0];
-                    return Ok(Some((channel, data)));
-                }
-                Message::Close(_) => return Ok(None),
-                _ => {}
+        loop {
+            match next(&mut self.socket).await? {
+                Some(Received::Data(channel, data)) => return Ok(Some((channel, data))),
+                Some(Received::End(_)) => {}
+                None => return Ok(None),
             }
         }
-        Ok(None)
     }
 
-    async fn write(&mut self, message: Bytes) -> Result<(), Error> {
-        let message = Message::Binary(message);
-        self.socket.send(message).await.map_err(broken)
+    /// Parts the two directions, so that neither waits for the other.
+    pub fn split(self) -> (Sender, Receiver) {
+        let (to, from) = self.socket.split();
+        (Sender { socket: to }, Receiver { socket: from })
     }
 }
 
+impl Sender {
+    /// Sends bytes on a channel.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn send(&mut self, channel: u8, data: &[u8]) -> Result<(), Error> {
+        send(&mut self.socket, channel, data).await
+    }
+
+    /// Says that nothing more comes on a channel.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn finish(&mut self, channel: u8) -> Result<(), Error> {
+        send(&mut self.socket, CLOSE, &[channel]).await
+    }
+}
+
+impl Receiver {
+    /// What comes next; `None` at the end.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub async fn next(&mut self) -> Result<Option<Received>, Error> {
+        next(&mut self.socket).await
+    }
+}
+
+async fn send(
+    socket: &mut (impl Sink<Message, Error = tungstenite::Error> + Unpin),
+    channel: u8,
+    data: &[u8],
+) -> Result<(), Error> {
+    let mut message = BytesMut::with_capacity(1 + data.len());
+    message.put_u8(channel);
+    message.put_slice(data);
+    let message = Message::Binary(message.freeze());
+    socket.send(message).await.map_err(broken)
+}
+
+async fn next(
+    socket: &mut (impl Stream<Item = tungstenite::Result<Message>> + Unpin),
+) -> Result<Option<Received>, Error> {
+    while let Some(message) = socket.next().await {
+        match message.map_err(broken)? {
+            Message::Binary(mut data) if !data.is_empty() => {
+                let channel = data.split_to(1)[0];
+                return Ok(Some(match (channel, &*data) {
+                    (CLOSE, [ended]) => Received::End(*ended),
+                    _ => Received::Data(channel, data),
+                }));
+            }
+            Message::Close(_) => return Ok(None),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
 fn broken(error: tungstenite::Error) -> Error {
-    Error::transport("the streams of the container", error)
+    Error::transport("the streams of the pod", error)
 }
 
 fn request(

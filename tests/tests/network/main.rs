@@ -23,6 +23,7 @@ const CASES: &[Case] = &[
     ("ingresses_lead_to_services", outside::ingress),
     ("pods_ask_the_api", api),
     ("kubectl_leads_into_pods", outside::kubectl),
+    ("carob_forwards_ports", outside::port_forward),
     ("a_dead_nodes_connections_end", dead_node),
 ];
 

@@ -1,8 +1,9 @@
 //! From the host into the pods' network, and through what stands in front of it.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use carob_tests::{Cluster, Outcome, check, succeed, until};
@@ -197,8 +198,8 @@ pub(crate) fn kubectl(cluster: &Cluster) -> Outcome {
     let port = carob_tests::free_port()?;
     let mut forward = cluster
         .kubectl_command(&format!("port-forward service/web {port}:80"))
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()?;
     let answered = until(
         "the forwarded port answers",
@@ -211,4 +212,35 @@ pub(crate) fn kubectl(cluster: &Cluster) -> Outcome {
     let by_proxy =
         cluster.kubectl("get --raw /api/v1/namespaces/default/services/web:http/proxy/")?;
     check(by_proxy.starts_with("web-"), by_proxy)
+}
+
+pub(crate) fn port_forward(cluster: &Cluster) -> Outcome {
+    let mut forward = cluster
+        .carob_command(&["port-forward", "service/web", ":80"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let forwarded = forwards(&mut forward);
+    // Ctrl-C is its end.
+    let pid = forward.id().to_string();
+    let interrupted = succeed(Command::new("kill").args(["-INT", &pid]));
+    let ended = forward.wait()?;
+    forwarded?;
+    interrupted?;
+    check(ended.success(), ended)?;
+    let why = cluster.carob_fails("port-forward service/web 81")?;
+    check(why.contains("service web has no TCP port 81"), why)
+}
+
+/// Whether a `carob port-forward` of the Service `web` says what it does, and does it.
+fn forwards(forward: &mut Child) -> Outcome {
+    let said = forward.stdout.take().ok_or("its output is not read")?;
+    let mut said = BufReader::new(said).lines();
+    let line = said.next().ok_or("it says where")??;
+    let port = line.strip_prefix("Forwarding from 127.0.0.1:");
+    let port = port.and_then(|rest| rest.strip_suffix(" -> 8080"));
+    let port = port.ok_or_else(|| line.clone())?;
+    let answer = ask("127.0.0.1", &port.parse::<u16>()?.into())?;
+    check(answer.starts_with("web-"), answer)?;
+    let line = said.next().ok_or("it says when")??;
+    check(line == format!("Handling connection for {port}"), line)
 }

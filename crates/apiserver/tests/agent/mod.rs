@@ -31,6 +31,8 @@ pub(crate) struct Agent {
     pub(crate) ports: Arc<Mutex<BTreeMap<u32, SocketAddr>>>,
     /// What was connected to.
     pub(crate) forwarded: Arc<Mutex<Vec<PortForwardTarget>>>,
+    /// How many connections their clients have broken off.
+    pub(crate) broken_off: Arc<Mutex<usize>>,
     /// From which address of the server each kind of call last came.
     pub(crate) callers: Arc<Mutex<BTreeMap<&'static str, Option<SocketAddr>>>>,
 }
@@ -113,13 +115,16 @@ impl Node for Agent {
         let pod = TcpStream::connect(address.ok_or_else(refused)?).await?;
         let (reader, writer) = pod.into_split();
         let (responses, mut queue) = mpsc::channel(4);
+        let broken_off = Arc::clone(&self.broken_off);
         tokio::spawn(async move {
-            let (out, _) = tokio::join!(outward(reader, &responses), inward(requests, writer));
-            if let Err(error) = out {
-                let _ = responses
-                    .send(Err(Status::aborted(error.to_string())))
-                    .await;
-            }
+            let inward = inward(requests, writer, &broken_off);
+            let outward = async {
+                if let Err(error) = outward(reader, &responses).await {
+                    let aborted = Status::aborted(error.to_string());
+                    let _ = responses.send(Err(aborted)).await;
+                }
+            };
+            tokio::join!(outward, inward);
         });
         let responses = stream::poll_fn(move |cx| queue.poll_recv(cx));
         Ok(Response::new(Box::pin(responses)))
@@ -144,7 +149,11 @@ async fn outward(
 }
 
 /// What breaks off resets the connection, as far as a system's sockets can.
-async fn inward(mut requests: Streaming<PortForwardRequest>, mut pod: OwnedWriteHalf) {
+async fn inward(
+    mut requests: Streaming<PortForwardRequest>,
+    mut pod: OwnedWriteHalf,
+    broken_off: &Mutex<usize>,
+) {
     while let Ok(Some(request)) = requests.message().await {
         if pod.write_all(&request.data).await.is_err() {
             return;
@@ -154,6 +163,7 @@ async fn inward(mut requests: Streaming<PortForwardRequest>, mut pod: OwnedWrite
             return;
         }
     }
+    *broken_off.lock() += 1;
     let _ = pod.as_ref().set_zero_linger();
 }
 

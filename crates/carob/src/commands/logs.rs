@@ -3,19 +3,17 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use bytes::{Buf, Bytes};
-use client::{Client, ListOptions, Object};
+use client::Client;
 use http::Request;
 use http_body_util::BodyExt;
-use k8s_openapi::Resource as _;
-use k8s_openapi::api::core::v1::Pod;
-use serde_json::Value;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 
+use super::pods::pod_of;
 use crate::output::BROKEN_PIPE;
-use crate::target::{self, Scope};
+use crate::target::Scope;
 
 /// How long the servers may be without an answer until a log counts as lost.
 const SERVER_BACK_WITHIN: Duration = Duration::from_secs(10);
@@ -80,36 +78,6 @@ impl Logs {
             Err(Broken::Log(error)) => Err(error).with_context(|| format!("pod {pod}")),
         }
     }
-}
-
-/// The pod that is meant: itself, or one of those that the named object selects, a running one before others.
-async fn pod_of(client: &Client, namespace: &str, named: &str) -> Result<String> {
-    let Some((kind, name)) = named.split_once('/') else {
-        return Ok(named.to_owned());
-    };
-    let resource = target::resource(kind)?;
-    if resource.kind == Pod::KIND {
-        return Ok(name.to_owned());
-    }
-    let owner = client.untyped(resource).get(namespace, name).await?.0;
-    let selector = owner.pointer("/spec/selector/matchLabels");
-    let Some(labels) = selector.and_then(Value::as_object) else {
-        bail!("{named} selects no pods: name a pod");
-    };
-    let labels = labels
-        .iter()
-        .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)));
-    let labels: Vec<String> = labels.collect();
-    let options = ListOptions::namespace(namespace).labels(labels.join(","));
-    let pods = client.of::<Pod>().list(&options).await?.items;
-    let runs = |pod: &&Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running");
-    let Some(chosen) = pods.iter().find(runs).or(pods.last()) else {
-        bail!("{named} has no pods");
-    };
-    if pods.len() > 1 {
-        eprintln!("carob: {} pods, this is {}", pods.len(), chosen.name());
-    }
-    Ok(chosen.name().to_owned())
 }
 
 /// Copies a log to `out` until its pod has ended; goes on where it stopped when the server that passed it on

@@ -9,6 +9,8 @@ pub(crate) mod get;
 pub(crate) mod images;
 pub(crate) mod logs;
 mod names;
+mod pods;
+pub(crate) mod port_forward;
 pub(crate) mod push;
 pub(crate) mod run;
 pub(crate) mod token;

@@ -1,10 +1,15 @@
 //! Port-forward over the channels of one WebSocket: of each port the bytes have an even channel and what went wrong the
-//! odd one after it. Both begin with the port's number. No channel ends before the WebSocket does.
+//! odd one after it. Both begin with the port's number.
+//!
+//! In Kubernetes' protocol no channel ends before the WebSocket does. In `v5.portforward.carob.dev` the message
+//! `[255, CHANNEL]` ends one, in either direction, as in the fifth version of attach's; what ends without it has broken
+//! off. The channel for what went wrong is the last of the two to end.
 
 use std::time::Duration;
 
 use api::Status;
 use bytes::{BufMut, Bytes, BytesMut};
+use client::channels::CLOSE;
 use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
@@ -14,6 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{CutOff, Door, both, port};
+use crate::handlers::tunnel::{FromPod, ToPod};
 use crate::handlers::websocket::{FAREWELL, Socket, breach, close};
 
 /// The most ports of one WebSocket: a channel's number is one byte.
@@ -41,18 +47,32 @@ pub(super) fn ports<'a>(values: impl Iterator<Item = &'a str>) -> Result<Vec<u16
 /// How long a pod that has ended its direction may take to read the end of the other.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// Whether channels end before the WebSocket does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ends {
+    Alone,
+    WithTheSocket,
+}
+
+/// What comes for a pod.
+enum Input {
+    Data(Bytes),
+    End,
+}
+
 /// Forwards the ports until all of their connections have ended, or the client closes the WebSocket.
-pub(super) async fn serve(socket: Socket, door: Door, ports: Vec<u16>) {
+pub(super) async fn serve(socket: Socket, door: Door, ports: Vec<u16>, ends: Ends) {
     let (mut to, mut from) = socket.split();
     let (out, mut messages) = mpsc::channel(WAITING);
     let mut forwarded = JoinSet::new();
     let mut inputs = Vec::new();
     for (n, port) in ports.into_iter().enumerate() {
         let (input, received) = mpsc::channel(WAITING);
-        inputs.push(input);
+        inputs.push(Some(input));
         let channels = Channels {
             data: n as u8 * 2,
             out: out.clone(),
+            ends,
         };
         forwarded.spawn(forward(port, channels, received, door.clone()));
     }
@@ -65,7 +85,7 @@ pub(super) async fn serve(socket: Socket, door: Door, ports: Vec<u16>) {
         }
     };
     let code = tokio::select! {
-        code = receive(&mut from, inputs) => code,
+        code = receive(&mut from, inputs, ends) => code,
         () = sending => Some(CloseCode::Normal),
     };
     let rest = async { while messages.recv().await.is_some() {} };
@@ -90,7 +110,8 @@ pub(super) async fn serve(socket: Socket, door: Door, ports: Vec<u16>) {
 /// how. A pod that does not read holds up the others of this WebSocket.
 async fn receive(
     from: &mut SplitStream<Socket>,
-    inputs: Vec<mpsc::Sender<Bytes>>,
+    mut inputs: Vec<Option<mpsc::Sender<Input>>>,
+    ends: Ends,
 ) -> Option<CloseCode> {
     while let Some(message) = from.next().await {
         let mut data = match message {
@@ -99,12 +120,26 @@ async fn receive(
             Ok(_) => continue,
             Err(error) => return breach(&error),
         };
-        let channel = usize::from(data.split_to(1)[0]);
+        let (channel, input) = match (data.split_to(1)[0], ends) {
+            (CLOSE, Ends::Alone) => match *data {
+                [channel] => (channel, Input::End),
+                _ => return Some(CloseCode::Protocol),
+            },
+            (channel, _) => (channel, Input::Data(data)),
+        };
         // Nobody has anything to say on the channels for errors.
-        let input = inputs.get(channel / 2).filter(|_| channel % 2 == 0);
-        if let Some(input) = input {
+        let found = inputs.get_mut(usize::from(channel / 2));
+        let Some(open) = found.filter(|_| channel % 2 == 0) else {
+            continue;
+        };
+        // Nothing comes after its end.
+        let sender = match &input {
+            Input::Data(_) => open.clone(),
+            Input::End => open.take(),
+        };
+        if let Some(sender) = sender {
             // Where the connection has ended nobody reads it.
-            let _ = input.send(data).await;
+            let _ = sender.send(input).await;
         }
     }
     None
@@ -114,6 +149,7 @@ async fn receive(
 struct Channels {
     data: u8,
     out: mpsc::Sender<Message>,
+    ends: Ends,
 }
 
 impl Channels {
@@ -123,6 +159,14 @@ impl Channels {
 
     async fn error(&self, text: &str) -> Result<(), CutOff> {
         self.send(self.data + 1, text.as_bytes()).await
+    }
+
+    /// Says that nothing more comes on a channel, where that can be said.
+    async fn end(&self, channel: u8) -> Result<(), CutOff> {
+        match self.ends {
+            Ends::Alone => self.send(CLOSE, &[channel]).await,
+            Ends::WithTheSocket => Ok(()),
+        }
     }
 
     async fn send(&self, channel: u8, bytes: &[u8]) -> Result<(), CutOff> {
@@ -140,21 +184,39 @@ impl Channels {
     }
 }
 
-async fn forward(port: u16, channels: Channels, mut received: mpsc::Receiver<Bytes>, door: Door) {
+async fn forward(port: u16, channels: Channels, received: mpsc::Receiver<Input>, door: Door) {
     if channels.begin(port).await.is_err() {
         return;
     }
-    let (mut from, mut to) = match door.open(port).await {
-        Ok(opened) => opened,
-        Err(why) => {
-            // A client that is gone does not mind.
-            let _ = channels.error(&why).await;
-            return;
+    // A client that is gone does not mind what it is not told.
+    match door.open(port).await {
+        Ok((from, to)) => {
+            if carry(&channels, received, from, to).await.is_err() {
+                let _ = channels.error("connection reset by peer").await;
+            }
         }
-    };
+        Err(why) => {
+            let _ = channels.error(&why).await;
+        }
+    }
+    let _ = channels.end(channels.data + 1).await;
+}
+
+/// Carries a connection until both of its directions have ended.
+async fn carry(
+    channels: &Channels,
+    mut received: mpsc::Receiver<Input>,
+    mut from: FromPod,
+    mut to: ToPod,
+) -> Result<(), CutOff> {
     let inward = async {
-        while let Some(bytes) = received.recv().await {
-            to.send(bytes).await?;
+        loop {
+            match received.recv().await {
+                Some(Input::Data(bytes)) => to.send(bytes).await?,
+                Some(Input::End) => break,
+                None if channels.ends == Ends::WithTheSocket => break,
+                None => return Err(CutOff),
+            }
         }
         Ok::<_, CutOff>(to.finish().await?)
     };
@@ -162,22 +224,22 @@ async fn forward(port: u16, channels: Channels, mut received: mpsc::Receiver<Byt
         while let Some(bytes) = from.next().await? {
             channels.data(&bytes).await?;
         }
-        // Its end cannot be said on a channel: the client would wait for one that never comes.
+        channels.end(channels.data).await?;
+        if channels.ends == Ends::Alone {
+            from.over().await?;
+        }
         Ok::<_, CutOff>(())
     };
-    match both(inward, outward).await {
-        Ok(()) => {
-            let ending = async {
-                to.finish().await?;
-                from.over().await
-            };
-            // A pod that goes on reading is not waited for: nobody would tell the client that it may.
-            let _ = tokio::time::timeout(GRACE, ending).await;
-        }
-        Err(CutOff) => {
-            let _ = channels.error("connection reset by peer").await;
-        }
+    both(inward, outward).await?;
+    if channels.ends == Ends::WithTheSocket {
+        let ending = async {
+            to.finish().await?;
+            from.over().await
+        };
+        // The client does not know that its end is waited for, and a pod that goes on reading would wait for ever.
+        let _ = tokio::time::timeout(GRACE, ending).await;
     }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 //! | SPDY in a WebSocket (`SPDY/3.1+portforward.k8s.io`) | kubectl, client-go |
 //! | SPDY after `Upgrade: SPDY/3.1` | older ones, and where WebSockets do not get through |
 //! | a WebSocket with two channels for each of `?ports=` (`v4.channel.k8s.io`) | kube-rs, the Python client |
+//! | the same with ends of channels (`v5.portforward.carob.dev`) | carob |
 
 mod channels;
 mod streams;
 
 use api::Status;
+use client::channels::PORT_FORWARD;
 use client::node::PortForwardTarget;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, StatusCode};
@@ -21,12 +23,13 @@ use super::tunnel::{self, FromPod, ToPod};
 use super::websocket::Handshake;
 use crate::body::{Response, joined};
 use crate::dispatch::{Call, record_uid};
+use channels::Ends;
 
 const SPDY: &str = "SPDY/3.1";
 const PROTOCOL: &str = "portforward.k8s.io";
 const TUNNELLED: &str = "SPDY/3.1+portforward.k8s.io";
 /// What is spoken in WebSockets, the best first.
-const PROTOCOLS: [&str; 3] = [TUNNELLED, "v4.channel.k8s.io", PROTOCOL];
+const PROTOCOLS: [&str; 4] = [TUNNELLED, PORT_FORWARD, "v4.channel.k8s.io", PROTOCOL];
 /// By what clients say which version they speak over SPDY, and servers which they have taken.
 const OFFERED: &str = "x-stream-protocol-version";
 
@@ -52,7 +55,13 @@ fn web_socket(call: &Call, door: Door) -> Result<Response, Status> {
         });
     }
     let ports = channels::ports(call.query.all("ports"))?;
-    handshake.serve(call, |socket| channels::serve(socket, door, ports))
+    let ends = match handshake.protocol {
+        Some(PORT_FORWARD) => Ends::Alone,
+        _ => Ends::WithTheSocket,
+    };
+    handshake.serve(call, move |socket| {
+        channels::serve(socket, door, ports, ends)
+    })
 }
 
 fn spdy(call: &Call, door: Door) -> Result<Response, Status> {

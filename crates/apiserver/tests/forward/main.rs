@@ -1,6 +1,9 @@
 //! `pods/portforward` against an agent that speaks the node protocol, by kubectl and by WebSockets with channels.
 
+#[path = "../agent/mod.rs"]
 mod agent;
+mod ends;
+#[path = "../server/mod.rs"]
 mod server;
 
 use std::net::{Ipv4Addr, SocketAddr};
