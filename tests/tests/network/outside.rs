@@ -227,9 +227,10 @@ pub(crate) fn port_forward(cluster: &Cluster) -> Outcome {
     let forwarded = forwards(&mut forward);
     // Ctrl-C is its end.
     let pid = forward.id().to_string();
-    succeed(Command::new("kill").args(["-INT", &pid]))?;
+    let interrupted = succeed(Command::new("kill").args(["-INT", &pid]));
     let ended = forward.wait()?;
     forwarded?;
+    interrupted?;
     check(ended.success(), ended)?;
     let why = cluster.carob_fails("port-forward service/web 81")?;
     check(why.contains("service web has no TCP port 81"), why)
