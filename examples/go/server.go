@@ -42,9 +42,13 @@ func greet(w http.ResponseWriter, _ *http.Request) {
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
-	if _, err := io.Copy(w, r.Body); err != nil {
-		log.Print(err)
+	// All of it before the first byte goes back, as HTTP/1.1 has it in Go.
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
 	}
+	w.Write(body)
 }
 
 // Sends five lines one after the other; other requests are answered meanwhile.

@@ -234,31 +234,8 @@ impl Package {
         if in_place && fs::read_to_string(&stamp).is_ok_and(|text| text == placed) {
             return Ok(());
         }
-        let step = Step::start(format!("unpacking {} {}", self.name, self.version));
-        if opened.exists() {
-            fs::remove_dir_all(&opened)
-                .with_context(|| format!("cannot remove {}", opened.display()))?;
-        }
-        fs::create_dir_all(&opened)?;
-        match self.registry {
-            Registry::PyPi => {
-                step.run(
-                    Command::new("python3")
-                        .args(["-m", "zipfile", "-e"])
-                        .arg(archive)
-                        .arg(&opened),
-                )?;
-            }
-            Registry::Npm => {
-                step.run(
-                    Command::new("tar")
-                        .arg("-xzf")
-                        .arg(archive)
-                        .arg("-C")
-                        .arg(&opened),
-                )?;
-            }
-        }
+        let step = Step::start(format!("placing {} {}", self.name, self.version));
+        self.unpack(&step, archive, &opened)?;
         for Place { from, to, how } in self.places {
             step.say(to);
             let (from, to) = (opened.join(from), examples.join(to));
@@ -278,6 +255,40 @@ impl Package {
         }
         fs::write(&stamp, placed)?;
         step.done();
+        Ok(())
+    }
+
+    /// Opens the archive, unless that has been done.
+    fn unpack(&self, step: &Step, archive: &Path, opened: &Path) -> Result<()> {
+        let stamp = opened.join(".unpacked");
+        if fs::read_to_string(&stamp).is_ok_and(|text| text == self.sha256) {
+            return Ok(());
+        }
+        if opened.exists() {
+            fs::remove_dir_all(opened)
+                .with_context(|| format!("cannot remove {}", opened.display()))?;
+        }
+        fs::create_dir_all(opened)?;
+        match self.registry {
+            Registry::PyPi => {
+                step.run(
+                    Command::new("python3")
+                        .args(["-m", "zipfile", "-e"])
+                        .arg(archive)
+                        .arg(opened),
+                )?;
+            }
+            Registry::Npm => {
+                step.run(
+                    Command::new("tar")
+                        .arg("-xzf")
+                        .arg(archive)
+                        .arg("-C")
+                        .arg(opened),
+                )?;
+            }
+        }
+        fs::write(&stamp, self.sha256)?;
         Ok(())
     }
 

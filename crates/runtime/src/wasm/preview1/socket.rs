@@ -12,8 +12,11 @@ use wiggle::GuestMemory;
 use super::Result;
 use super::buffers::Buffers;
 
-/// The largest chunk that moves at once, and the most that is looked at before it is read.
+/// The largest chunk that moves at once.
 const CHUNK: usize = 64 << 10;
+
+/// The most that can be looked at before it is read: it no longer counts against what may wait in a pod's connections.
+const AHEAD: usize = 4 << 10;
 
 fn errno(broken: Broken) -> Errno {
     match broken {
@@ -154,7 +157,7 @@ impl Connection {
     }
 
     async fn peek(&mut self, memory: &mut GuestMemory<'_>, mut into: Buffers) -> Result<usize> {
-        let most = into.left().min(CHUNK);
+        let most = into.left().min(AHEAD);
         while self.ahead.len() < most {
             match self.stream.reader.try_read(most - self.ahead.len()) {
                 Poll::Ready(Ok(Some(bytes))) => self.ahead.extend_from_slice(&bytes),
@@ -175,34 +178,33 @@ impl Connection {
     /// breaks on the way.
     pub(super) async fn send(&self, memory: &GuestMemory<'_>, mut from: Buffers) -> Result<usize> {
         let mut sent = 0;
-        loop {
-            let room = match self.stream.writer.room() {
-                Ok(0) if self.nonblocking && from.left() > 0 => match sent {
-                    0 => return Err(Errno::Again.into()),
-                    sent => return Ok(sent),
-                },
-                Ok(0) if from.left() > 0 => {
-                    // A broken one has room for what says so.
+        while from.left() > 0 {
+            let written = match self.stream.writer.room() {
+                Ok(0) if self.nonblocking => Err(Errno::Again),
+                Ok(0) => {
+                    // Where it breaks meanwhile, the next look at it says so.
                     poll_fn(|cx| self.stream.writer.poll_room(cx)).await.ok();
                     continue;
                 }
-                Ok(room) => room,
-                Err(broken) if sent == 0 => return Err(errno(broken).into()),
-                // The next call says it.
-                Err(_) => return Ok(sent),
+                Ok(room) => {
+                    let chunk = from.take(memory, room.min(CHUNK))?;
+                    let length = chunk.len();
+                    let written = self.stream.writer.write(chunk);
+                    written.map(|()| length).map_err(errno)
+                }
+                Err(broken) => Err(errno(broken)),
             };
-            let chunk = from.take(memory, room.min(CHUNK))?;
-            if chunk.is_empty() {
-                return Ok(sent);
+            match written {
+                Ok(length) => {
+                    sent += length;
+                    give_way(sent, length).await;
+                }
+                Err(errno) if sent == 0 => return Err(errno.into()),
+                // The next call says it.
+                Err(_) => break,
             }
-            let length = chunk.len();
-            match self.stream.writer.write(chunk) {
-                Ok(()) => sent += length,
-                Err(broken) if sent == 0 => return Err(errno(broken).into()),
-                Err(_) => return Ok(sent),
-            }
-            give_way(sent, length).await;
         }
+        Ok(sent)
     }
 
     /// Ends one direction, or both.
