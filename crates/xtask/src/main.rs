@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod guests;
+mod javascript;
 mod kubectl;
 mod packages;
 mod project;
