@@ -5,6 +5,7 @@ mod demo;
 mod fuzz;
 mod go;
 mod guests;
+mod javascript;
 mod kubectl;
 mod packages;
 mod project;

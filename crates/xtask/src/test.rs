@@ -29,10 +29,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         left_out.push("the Python client: there is no python3 with venv".to_owned());
     }
     guests::build()?;
-    for package in packages::fetch()? {
-        left_out.push(format!(
-            "the programs of {package}, which cannot be fetched"
-        ));
+    for package in packages::fetch_all()? {
+        left_out.push(format!("what needs {package}, which cannot be fetched"));
     }
     // Said twice: nobody scrolls back for the first.
     warn(&left_out);
