@@ -163,8 +163,8 @@ pub(crate) fn javascript(cluster: &Cluster) -> Outcome {
         let due = r#"{"words":5,"distinct":3,"asked":1}"#;
         check(counted == due, format!("{path}: {counted}"))?;
     }
-    let told = succeed(curl().arg(format!("{words}/there")))?;
-    check(told.ends_with("you asked for /there\n"), told)?;
+    let said = succeed(curl().arg(format!("{words}/there")))?;
+    check(said.ends_with("you asked for /there\n"), said)?;
     let head = succeed(curl().args(["--head", &words]))?.to_lowercase();
     check(head.starts_with("http/1.1 200"), head)?;
     let file = cluster.scratch("text");
