@@ -1,6 +1,8 @@
 //! The pods' network: between nodes, through Services, by names, by nodes' ports, and as far as policies let it.
 
 mod accepting;
+mod clients;
+mod moments;
 mod outside;
 
 use std::collections::BTreeSet;
@@ -19,13 +21,18 @@ const CASES: &[Case] = &[
     ("datagrams_go_where_streams_go", datagrams),
     ("policies_hold_for_new_and_open_connections", policies),
     ("what_is_not_ready_is_not_asked", readiness),
+    ("the_network_follows_at_once", moments::moments),
     ("the_host_can_ask_for_names", outside::dns),
     ("functions_answer_requests", outside::functions),
     ("a_go_program_serves_http", accepting::go),
     ("ingresses_lead_to_services", outside::ingress),
+    ("hyper_serves_curl", clients::hyper),
+    ("javascript_serves_curl", clients::javascript),
+    ("wrk_finds_no_fault", clients::load),
     ("pods_ask_the_api", api),
     ("kubectl_leads_into_pods", outside::kubectl),
     ("carob_forwards_ports", outside::port_forward),
+    ("kube_rs_leads_into_pods", clients::kube_rs),
     ("a_dead_nodes_connections_end", dead_node),
 ];
 

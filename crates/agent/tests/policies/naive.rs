@@ -35,12 +35,7 @@ pub(crate) fn allows(objects: &Objects, from: Ipv4Addr, to: SocketAddrV4, by: Pr
         },
     };
     let out = source.is_none_or(|of| passes(objects, of, "Egress", &other(*to.ip(), destination)));
-    let probes = |(_, pod): Placed<'_>| {
-        let host = pod.status.as_ref().and_then(|s| s.host_ip.as_deref());
-        host == Some(&from.to_string())
-    };
-    let into = destination
-        .is_none_or(|of| probes(of) || passes(objects, of, "Ingress", &other(from, source)));
+    let into = destination.is_none_or(|of| passes(objects, of, "Ingress", &other(from, source)));
     from == *to.ip() || (out && into)
 }
 

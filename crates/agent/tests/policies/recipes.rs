@@ -23,8 +23,7 @@ const RECIPES: &[(&str, &str, &str)] = &[
          shop/web -> ops/web tcp/80: allowed
          shop/web -> shop/web tcp/8080: allowed
          shop/web -> 127.0.0.1 tcp/8080: allowed
-         node -> shop/web tcp/8080: allowed
-         node -> shop/db tcp/5432: not let in",
+         node -> shop/web tcp/8080: not let in",
     ),
     (
         "what does not say its types is about ingress alone, if it has no egress rules",

@@ -7,6 +7,9 @@
 //!     talker ask-udp HOST:PORT
 //!     talker hold HOST:PORT          stays connected, and prints how that ends
 //!     talker look NAME...            prints each name's addresses
+//!     talker listen PORT             takes connections, keeps them, and says nothing
+//!     talker follow HOST:PORT        connects again and again; prints when that begins to work and when it ceases to, and
+//!                                    when the connection that began it breaks, in microseconds of Unix time
 //!
 //! POD_NAME and NODE_NAME say who is speaking.
 
@@ -15,8 +18,10 @@ use std::fmt::Display;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
-const USAGE: &str = "talker serve PORT | serve-udp PORT | ask [--times N] HOST:PORT | ask-udp HOST:PORT | hold HOST:PORT | look NAME...";
+const USAGE: &str = "talker serve PORT | serve-udp PORT | ask [--times N] HOST:PORT | ask-udp HOST:PORT | hold HOST:PORT | look NAME... | listen PORT | follow HOST:PORT";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -31,6 +36,8 @@ fn main() -> ExitCode {
         ["ask", address] => ask(address),
         ["ask-udp", address] => ask_udp(address),
         ["hold", address] => hold(address),
+        ["listen", port] => listen(port),
+        ["follow", address] => follow(address),
         ["look", names @ ..] => {
             names.iter().for_each(|name| look(name));
             Ok(())
@@ -127,4 +134,48 @@ fn look(name: &str) {
         }
         Err(_) => println!("{name} unknown"),
     }
+}
+
+fn listen(port: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}"))?;
+    println!("listening at port {port}");
+    let mut kept: Vec<TcpStream> = Vec::new();
+    for stream in listener.incoming() {
+        kept.retain(is_open);
+        let stream = stream?;
+        stream.set_nonblocking(true)?;
+        kept.push(stream);
+    }
+    Ok(())
+}
+
+/// Whether a connection on which nobody speaks, and which does not block, still is one.
+fn is_open(mut stream: &TcpStream) -> bool {
+    matches!(stream.read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn follow(address: &str) -> io::Result<()> {
+    let mut works = None;
+    let mut kept: Option<TcpStream> = None;
+    loop {
+        if kept.as_ref().is_some_and(|stream| !is_open(stream)) {
+            kept = None;
+            say("broken");
+        }
+        let stream = TcpStream::connect(address);
+        if works != Some(stream.is_ok()) {
+            works = Some(stream.is_ok());
+            say(if stream.is_ok() { "works" } else { "ceased" });
+            if let Ok(stream) = stream {
+                stream.set_nonblocking(true)?;
+                kept = Some(stream);
+            }
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn say(what: &str) {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    println!("{} {what}", since.as_micros());
 }
