@@ -46,6 +46,8 @@ pub(crate) enum Target {
 struct Paths {
     exact: HashMap<String, Rule>,
     prefixes: Node,
+    /// What none of the rules is for: the default backend of the oldest Ingress with a rule for the host and one of its own.
+    rest: Option<Rule>,
     /// The namespaces whose Ingresses have a rule for the host.
     owners: BTreeSet<String>,
 }
@@ -144,9 +146,8 @@ impl Compiled {
     fn rest(&mut self, key: &Key, rules: &[IngressRule], target: Target) {
         for rule in rules {
             let host = rule.host.as_deref().unwrap_or_default();
-            let default = Rule::new(key, target.clone());
-            // Where a rule is for all of a host nothing is left over, which needs no word.
-            let _ = self.router.paths(host).enter(Kind::Prefix, "/", default);
+            let rest = &mut self.router.paths(host).rest;
+            rest.get_or_insert_with(|| Rule::new(key, target.clone()));
         }
         match &self.router.default {
             _ if !rules.is_empty() => {}
@@ -270,9 +271,12 @@ impl Router {
         let owners = exact.or(wildcard).map(|paths| &paths.owners);
         let may = |owner: &str| owners.is_none_or(|owners| owners.contains(owner));
         let all = [exact, wildcard, Some(&self.any)];
-        let found = all.into_iter().flatten().find_map(|p| p.find(path, may));
+        let mut found = all.iter().flatten().filter_map(|p| p.find(path, may));
+        let mut rests = all.iter().flatten().filter_map(|p| p.rest.as_ref());
+        let rest = || rests.find(|rest| may(&rest.owner)).map(|rest| &rest.target);
         let default = self.default.as_ref().filter(|(key, _)| may(&key.namespace));
-        found.or_else(|| default.map(|(_, target)| target))
+        let default = || default.map(|(_, target)| target);
+        found.next().or_else(rest).or_else(default)
     }
 
     fn paths(&mut self, host: &str) -> &mut Paths {
