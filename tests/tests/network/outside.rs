@@ -167,8 +167,8 @@ pub(crate) fn ingress(cluster: &Cluster) -> Outcome {
     let class = &cluster.get("ingresses/shop")?["spec"]["ingressClassName"];
     check(class == "carob", class)?;
     let status = cluster.status()?;
-    let told = &status["nodes"][0]["ingress"]["http"];
-    check(told.to_string() == port, &status)?;
+    let told = status["nodes"][0]["ingress"]["http"].to_string();
+    check(told == port, &status)?;
     let ask = |address: &str, host: &str, path: &str| -> Result<String, Failed> {
         let mut stream = TcpStream::connect(format!("{address}:{port}"))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -1,6 +1,6 @@
 //! How much of the server one client may have, so that nobody can keep it from the others.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 /// What clients have at the moment. Who has nothing is not remembered.
 #[derive(Debug)]
 pub(super) struct Shares {
-    taken: Mutex<HashMap<IpAddr, usize>>,
+    taken: Mutex<BTreeMap<IpAddr, usize>>,
     most: usize,
 }
 
