@@ -154,7 +154,10 @@ async fn whom_tls_trusts() {
     let plain = listen(&server, 80).await;
     let accepting = tokio::spawn(async move {
         let mut io = plain.accept().await.into_io();
-        io.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await
+        io.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await?;
+        // Until the client goes: what it says first would else meet an end, or not.
+        let _ = tokio::io::copy(&mut io, &mut tokio::io::sink()).await;
+        std::io::Result::Ok(())
     });
     let answer = fetch(&friend, Some(&client), web, &["https://web:80/"]).await;
     assert_eq!(answer, "ErrorCode::TlsProtocolError\n");
