@@ -18,7 +18,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use verifier::{Anybody, OfServers, Pinned};
+use verifier::Verifier;
 
 /// The organisation that every server's certificate carries.
 pub const SERVERS: &str = "system:carob:servers";
@@ -174,7 +174,7 @@ pub fn anonymous_config(ca_pem: &str) -> Result<ClientConfig, Error> {
 /// # Errors
 /// Only if rustls lacks its own defaults.
 pub fn pinned_config(ca_digest: [u8; 32]) -> Result<ClientConfig, Error> {
-    let verifier = Pinned::new(ca_digest, provider());
+    let verifier = Verifier::pinned(ca_digest, provider());
     Ok(builder()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
@@ -188,7 +188,7 @@ pub fn pinned_config(ca_digest: [u8; 32]) -> Result<ClientConfig, Error> {
 /// Only if rustls lacks its own defaults.
 pub fn trusting_anybody() -> Result<Arc<ClientConfig>, rustls::Error> {
     static CONFIG: LazyLock<Result<Arc<ClientConfig>, rustls::Error>> = LazyLock::new(|| {
-        let verifier = Arc::new(Anybody(provider()));
+        let verifier = Arc::new(Verifier::of_anybody(provider()));
         let config = builder()?
             .dangerous()
             .with_custom_certificate_verifier(verifier)
@@ -359,7 +359,7 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
 fn trusting_servers(
     ca_pem: &str,
 ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, Error> {
-    let verifier = OfServers::new(roots(ca_pem)?, provider())?;
+    let verifier = Verifier::of_servers(roots(ca_pem)?, provider())?;
     Ok(builder()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier)))
