@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    ingress_class, limit_ranger, namespace, node_restriction, priority, protection,
-    service_account, storage_class, tolerations,
+    default_class, limit_ranger, namespace, node_restriction, priority, protection,
+    service_account, tolerations,
 };
 use crate::dispatch::Call;
 
@@ -26,9 +26,9 @@ const PLUGINS: [Plugin; 8] = [
     node_restriction,
     priority::admit,
     tolerations::admit,
-    storage_class::admit,
+    default_class::of_claim,
     protection::admit,
-    ingress_class::admit,
+    default_class::of_ingress,
 ];
 
 /// How long a new pod waits for the account that its namespace's controller makes: a namespace and a

@@ -5,14 +5,12 @@
 
 mod admit;
 mod default_class;
-mod ingress_class;
 mod limit_ranger;
 mod node;
 mod node_token;
 mod priority;
 mod protection;
 mod service_account;
-mod storage_class;
 mod tolerations;
 mod unserved;
 
