@@ -9,7 +9,7 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::time::sleep;
 
 use crate::SocketError;
 use crate::node::Pod;
@@ -84,8 +84,11 @@ pub(crate) async fn carry(far: Stream, socket: TcpStream) {
             },
             ended = &mut back => match ended {
                 Ok(()) => out.await,
-                // Nobody at the pod reads any more, and mostly nobody writes: what is written yet gets some time.
-                Err(Broken::Closed) => timeout(LINGER, out).await.unwrap_or(Err(Broken::Reset)),
+                // Nobody at the pod reads any more; it may write on for as long as it likes.
+                Err(Broken::Closed) => tokio::select! {
+                    ended = out => ended,
+                    () = written(&reader) => Err(Broken::Reset),
+                },
                 broken => broken,
             },
         }
@@ -98,6 +101,12 @@ pub(crate) async fn carry(far: Stream, socket: TcpStream) {
         // Dropped, it would say first that it ends in order.
         output.forget();
     }
+}
+
+/// Ready [`LINGER`] after the pod has written its last.
+async fn written(reader: &Reader) {
+    poll_fn(|cx| reader.poll_closed(cx)).await;
+    sleep(LINGER).await;
 }
 
 /// That the pod does not read to the end is its own affair.
@@ -143,6 +152,20 @@ async fn receive(input: &mut OwnedReadHalf, writer: &Writer) -> Result<(), Broke
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_still_writes_is_given_the_time() {
+        let (writer, reader) = crate::pipe::pipe(8);
+        writer.write(b"unread".as_slice().into()).unwrap();
+        let written = written(&reader);
+        tokio::pin!(written);
+        let early = tokio::time::timeout(LINGER * 10, &mut written).await;
+        assert!(early.is_err(), "it can write yet");
+        writer.close();
+        let closed = tokio::time::Instant::now();
+        written.await;
+        assert_eq!(closed.elapsed(), LINGER);
+    }
 
     /// Linux' numbers for what a node without IPv6 says, among others.
     #[test]

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::budget::Budget;
-
 use crate::wakers::Wakers;
 
 /// What one waiting chunk costs beyond its bytes, so that a writer of single bytes is bounded too.
@@ -329,6 +328,16 @@ impl Reader {
             }
             (false, bytes) => Poll::Ready(Ok(bytes)),
         }
+    }
+
+    /// Ready once nothing more will be written, whatever waits.
+    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.state.lock();
+        if state.reset || state.write_closed || state.read_closed {
+            return Poll::Ready(());
+        }
+        state.readers.register(cx);
+        Poll::Pending
     }
 
     /// Ready once the stream was reset, whatever waits.
