@@ -46,21 +46,20 @@ pub(crate) async fn publish(
     loop {
         changed.borrow_and_update();
         let wanted = entrance.wanted();
-        let failed = ports.set(wanted.keys().copied()).await;
+        let failed = ports.set(wanted.ports.keys().copied()).await;
         for (at, error) in &failed {
             // Said once, and again when it is for another reason.
             if failing.get(at) != Some(&error.kind()) {
-                reports.failed(*at, &wanted[at], error);
+                reports.failed(*at, &wanted.ports[at], error);
             }
         }
-        let taken = entrance.shut_out();
-        for (at, pod) in &taken {
+        for (at, pod) in &wanted.shut_out {
             if shut_out.get(at) != Some(pod) {
                 let why = io::Error::other("a Service has the port");
                 reports.failed(*at, &Claimant::Pod(pod.clone()), &why);
             }
         }
-        shut_out = taken;
+        shut_out = wanted.shut_out;
         failing = failed
             .iter()
             .map(|(at, error)| (*at, error.kind()))

@@ -40,6 +40,15 @@ pub enum Claimant {
     Pod(Name),
 }
 
+/// What a node's ports are wanted for.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The ports that lead somewhere, and who has them.
+    pub ports: BTreeMap<At, Claimant>,
+    /// The pods that want a port which a Service has.
+    pub shut_out: BTreeMap<At, Name>,
+}
+
 /// Why a client does not reach a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unreached {
@@ -84,14 +93,9 @@ impl Entrance {
         Self { network, gateway }
     }
 
-    /// The node's ports that lead somewhere, and who has them.
-    pub fn wanted(&self) -> BTreeMap<At, Claimant> {
-        self.network.table().published_here().0
-    }
-
-    /// The pods that want a port of the node which a Service has.
-    pub fn shut_out(&self) -> BTreeMap<At, Name> {
-        self.network.table().published_here().1
+    /// What the node's ports are wanted for.
+    pub fn wanted(&self) -> Wanted {
+        self.network.table().published_here()
     }
 
     /// Carries a connection that was made to a port of the node, until it ends.

@@ -6,13 +6,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use crate::Protocol;
-use crate::entrance::{At, Claimant};
+use crate::entrance::{Claimant, Wanted};
 use crate::host_ports::HostPorts;
 use crate::link::Peer;
 use crate::names::Names;
 use crate::nodes::Nodes;
 use crate::policy::Policies;
-use crate::services::{Backends, Name, Origin, Place, Services};
+use crate::services::{Backends, Origin, Place, Services};
 
 /// What there is in the cluster, as far as a node has heard. Kept by deltas, read at each connect.
 #[derive(Debug, Default)]
@@ -116,32 +116,31 @@ impl Table {
         service.or_else(|| Some(Published::Pod(self.host_ports.at(protocol, at)?)))
     }
 
-    /// The ports of this node that stand for something, and for what: as of [`published`](Self::published). And the
-    /// pods that claim one which a Service has.
-    pub(crate) fn published_here(&self) -> (BTreeMap<At, Claimant>, BTreeMap<At, Name>) {
+    /// The ports of this node that stand for something, and for what: as of [`published`](Self::published).
+    pub(crate) fn published_here(&self) -> Wanted {
         let addresses = self.own_addresses();
         let own = |address: &Ipv4Addr| addresses.contains(address);
-        let mut all = BTreeMap::new();
+        let mut ports = BTreeMap::new();
         for ((address, protocol, port), service) in self.services.outside_ports() {
             if own(&address) {
                 let at = (protocol, SocketAddrV4::new(address, port));
-                all.insert(at, Claimant::Service(service.clone()));
+                ports.insert(at, Claimant::Service(service.clone()));
             }
         }
         for (protocol, port, service) in self.services.node_ports() {
             for address in addresses {
                 let at = (protocol, SocketAddrV4::new(*address, port));
-                all.insert(at, Claimant::Service(service.clone()));
+                ports.insert(at, Claimant::Service(service.clone()));
             }
         }
         let mut shut_out = BTreeMap::new();
         for (at, pod) in self.host_ports.iter().filter(|(at, _)| own(at.1.ip())) {
-            match all.entry(*at) {
+            match ports.entry(*at) {
                 Entry::Vacant(free) => drop(free.insert(Claimant::Pod(pod.clone()))),
                 Entry::Occupied(_) => drop(shut_out.insert(*at, pod.clone())),
             }
         }
-        (all, shut_out)
+        Wanted { ports, shut_out }
     }
 
     /// This node's own addresses.

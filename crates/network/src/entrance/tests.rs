@@ -96,7 +96,7 @@ fn listen(pod: &PodNet) -> Listener {
 #[tokio::test]
 async fn a_nodes_port_leads_to_the_pods_behind_it() {
     let world = world().await;
-    let wanted = world.entrance.wanted();
+    let wanted = world.entrance.wanted().ports;
     let service = Claimant::Service(name("web"));
     for protocol in [Protocol::Tcp, Protocol::Udp] {
         assert_eq!(wanted.get(&(protocol, world.at)), Some(&service));
@@ -187,7 +187,7 @@ async fn what_cannot_be_served_is_said() {
     let world = world().await;
     let taken = TcpListener::bind(world.at).await.expect("a port");
     let mut ports = Ports::new(world.entrance.clone());
-    let wanted = || world.entrance.wanted().into_keys();
+    let wanted = || world.entrance.wanted().ports.into_keys();
     let failed = ports.set(wanted()).await;
     let kinds: Vec<_> = failed
         .iter()
@@ -241,7 +241,7 @@ async fn a_pods_own_ports_at_its_node() {
             .update(|table| table.host_ports.set(&pod, ports));
     };
     set(&[((Protocol::Tcp, at), to)]);
-    let wanted = world.entrance.wanted();
+    let wanted = world.entrance.wanted().ports;
     assert_eq!(
         wanted.get(&(Protocol::Tcp, at)),
         Some(&Claimant::Pod(name("server")))
@@ -263,7 +263,13 @@ async fn a_pods_own_ports_at_its_node() {
     let stream = pod.connect(at).await.expect("a connection");
     assert_eq!(stream.remote(), at.into());
     set(&[]);
-    assert!(!world.entrance.wanted().contains_key(&(Protocol::Tcp, at)));
+    assert!(
+        !world
+            .entrance
+            .wanted()
+            .ports
+            .contains_key(&(Protocol::Tcp, at))
+    );
     let gone = world.entrance.connect(client, at).await;
     assert_eq!(gone.map(drop), Err(SocketError::Refused));
 }

@@ -6,8 +6,8 @@
 //! to each node that its pods talk to ([`Links`]), and serves those that others dial ([`serve`]):
 //! two nodes whose pods talk to each other both ways have two links.
 //!
-//! How requests are worded is in `request.rs`, how datagrams are framed in `frame.rs`, how bytes move between a pod's pipes and a request's
-//! bodies in `pump.rs`.
+//! How requests are worded is in `request.rs`, how datagrams are framed in `frame.rs`, how bytes
+//! move between a pod's pipes and a request's bodies in `pump.rs`.
 
 mod datagrams;
 mod dial;

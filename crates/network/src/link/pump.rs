@@ -273,6 +273,8 @@ impl Held {
         self.chunks.is_empty() && self.short.is_empty()
     }
 
+    /// Adds what came, for which the pipe has no room yet.
+    ///
     /// # Errors
     /// Where the pod leaves so much unread that its streams would take the link from all others.
     fn push(&mut self, bytes: Bytes) -> Result<(), WasReset> {
