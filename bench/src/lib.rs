@@ -9,12 +9,14 @@
 mod cluster;
 mod cost;
 mod figures;
+mod guests;
 mod modules;
 pub mod pods;
 
 pub use cluster::{Cluster, Part, Process};
 pub use cost::{Memory, cpu_seconds, memory, raise_open_files};
 pub use figures::{Conditions, Samples, figure};
+pub use guests::{Built, built, source};
 pub use modules::{NOTHING, SLEEPING, pod, push};
 
 use std::future::Future;
