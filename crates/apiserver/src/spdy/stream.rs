@@ -107,8 +107,11 @@ impl Writer {
     /// Sends bytes as the client's window and the connection have room for them.
     ///
     /// # Errors
-    /// When the stream was reset, or its connection is gone.
+    /// When the stream was reset, or has ended in this direction, or its connection is gone.
     pub async fn write(&self, mut bytes: Bytes) -> Result<(), Broken> {
+        if self.finished {
+            return Err(Broken);
+        }
         while !bytes.is_empty() {
             let wanted = self.window.take(bytes.len().min(LONGEST_DATA)).await?;
             let taken = self.shared.session.take(wanted).await?;

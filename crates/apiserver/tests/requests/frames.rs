@@ -11,6 +11,7 @@ use http::Request;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -60,18 +61,18 @@ fn whole(first: u8, data: &[u8]) -> Vec<u8> {
     frame(first, true, data.len(), data)
 }
 
-fn normal_close() -> Vec<u8> {
+pub(crate) fn normal_close() -> Vec<u8> {
     whole(LAST | CLOSE, &1000_u16.to_be_bytes())
 }
 
 /// A server with a pod to attach to, and its administrator.
-struct Attached {
+pub(crate) struct Attached {
     world: World,
     identity: Identity,
 }
 
 impl Attached {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let world = World::start();
         world.block_on(agent::pod(&world.server));
         let issued = world.server.ca.issue(&Profile::Admin).unwrap();
@@ -83,17 +84,21 @@ impl Attached {
         Self { world, identity }
     }
 
-    async fn open(&self) -> TlsStream<TcpStream> {
+    async fn connect(&self) -> TlsStream<TcpStream> {
         let mut config = self.identity.client_config().unwrap();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let address = self.world.url.strip_prefix("https://").unwrap();
         let tcp = TcpStream::connect(address).await.unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let tls = TlsConnector::from(Arc::new(config));
-        let mut stream = tls.connect(name, tcp).await.unwrap();
+        tls.connect(name, tcp).await.unwrap()
+    }
+
+    async fn open(&self) -> TlsStream<TcpStream> {
+        let mut stream = self.connect().await;
         let path = format!("{PODS}/p/attach?stdin=true&stdout=true&stderr=true");
         let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"
         );
@@ -110,17 +115,40 @@ impl Attached {
         stream
     }
 
-    /// Sends bytes and reads until the server ends the connection: all that it sent.
+    /// Sends bytes on a WebSocket and reads until the server ends the connection: all that it sent.
     fn talk(&self, sent: &[u8]) -> Result<Vec<u8>, String> {
+        self.exchange(self.open(), sent, None)
+    }
+
+    /// The same on a connection that has said nothing yet. It ends when the server begins to answer, or has not done so
+    /// for so long after all was sent.
+    pub(crate) fn said(&self, sent: &[u8], patience: Duration) -> Result<Vec<u8>, String> {
+        self.exchange(self.connect(), sent, Some(patience))
+    }
+
+    fn exchange(
+        &self,
+        open: impl Future<Output = TlsStream<TcpStream>>,
+        sent: &[u8],
+        end: Option<Duration>,
+    ) -> Result<Vec<u8>, String> {
         let talking = async {
-            let (mut from, mut to) = tokio::io::split(self.open().await);
-            let mut got = Vec::new();
+            let (mut from, mut to) = tokio::io::split(open.await);
+            let (mut got, answered) = (Vec::new(), Notify::new());
             let writing = async {
                 // A server that ends the connection takes no more.
                 let _ = to.write_all(sent).await;
                 let _ = to.flush().await;
+                if let Some(patience) = end {
+                    let _ = tokio::time::timeout(patience, answered.notified()).await;
+                    let _ = to.shutdown().await;
+                }
             };
-            let reading = from.read_to_end(&mut got);
+            let reading = async {
+                while from.read_buf(&mut got).await.is_ok_and(|read| read > 0) {
+                    answered.notify_one();
+                }
+            };
             let both = async { tokio::join!(writing, reading) };
             let ended = tokio::time::timeout(PATIENCE, both).await;
             ended

@@ -28,4 +28,5 @@ mod server;
 mod special;
 mod streams;
 mod tokens;
+mod upgrades;
 mod world;

@@ -1,0 +1,227 @@
+//! Changes of protocol that nobody should ask for: a connection is taken over where everything is right, refused with a
+//! status of Kubernetes' where it is not, and ends once its client has said all.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio_util::codec::Encoder as _;
+
+use crate::agent::PODS;
+use crate::frames::{Attached, normal_close};
+use crate::harness::{Random, prove};
+use crate::mutate::damage;
+
+/// How long an answer is waited for: of requests that have none, and of those that have.
+const WAITS: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const PATHS: &[&str] = &[
+    "p/attach?stdin=true&stdout=true",
+    "p/attach?container=c&stderr=true&tty=perhaps",
+    "p/portforward",
+    "p/portforward?ports=80",
+    "p/portforward?ports=80,0,99999",
+    "q/portforward?ports=80",
+    "p/exec?command=a",
+    "p/proxy/x",
+    "p/log?follow=true",
+    "p",
+];
+const CONNECTION: &[&str] = &[
+    "Upgrade",
+    "keep-alive, upgrade",
+    "close",
+    "upgrade, close",
+    "",
+];
+const UPGRADE: &[&str] = &[
+    "websocket",
+    "WebSocket",
+    "SPDY/3.1",
+    "spdy/3.1",
+    "h2c",
+    "websocket, SPDY/3.1",
+    "",
+];
+const HEADERS: &[(&str, &[&str])] = &[
+    ("Sec-WebSocket-Version", &["13", "8", ""]),
+    ("Sec-WebSocket-Key", &["dGhlIHNhbXBsZSBub25jZQ==", "x", ""]),
+    (
+        "Sec-WebSocket-Protocol",
+        &[
+            "v5.channel.k8s.io",
+            "v4.channel.k8s.io, v5.channel.k8s.io",
+            "SPDY/3.1+portforward.k8s.io",
+            "v5.portforward.carob.dev",
+            "base64.channel.k8s.io",
+            ",, ,",
+        ],
+    ),
+    (
+        "X-Stream-Protocol-Version",
+        &["portforward.k8s.io", "v4.channel.k8s.io", "\t,"],
+    ),
+    ("Content-Length", &["0", "5", "-1", "99999999999999999999"]),
+    ("Transfer-Encoding", &["chunked", "gzip"]),
+    ("Expect", &["100-continue"]),
+];
+
+fn head(random: &mut Random) -> Vec<u8> {
+    let method = random.pick(&["GET", "GET", "GET", "POST", "CONNECT"]);
+    let mut head = format!(
+        "{method} {PODS}/{} HTTP/1.1\r\nHost: x\r\n",
+        random.pick(PATHS)
+    );
+    let mut add = |name: &str, value: &str| head.push_str(&format!("{name}: {value}\r\n"));
+    add("Connection", random.pick(CONNECTION));
+    add("Upgrade", random.pick(UPGRADE));
+    for (name, values) in HEADERS {
+        // All that a WebSocket needs is there mostly.
+        let chance = if name.starts_with("Sec-") { 85 } else { 10 };
+        if random.percent(chance) {
+            let at = if random.percent(70) {
+                0
+            } else {
+                random.below(values.len())
+            };
+            add(name, values[at]);
+        }
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+/// What comes after the head, whether or not it is spoken there.
+fn rest(random: &mut Random) -> Vec<u8> {
+    match random.below(4) {
+        0 => Vec::new(),
+        1 => normal_close(),
+        2 => {
+            let mut bytes = BytesMut::new();
+            let frame = super::streams::frame(random);
+            let mut encoder = apiserver::spdy::frame::Encoder::default();
+            encoder.encode(frame, &mut bytes).unwrap();
+            bytes.to_vec()
+        }
+        _ => (0..random.below(200))
+            .map(|_| random.bits() as u8)
+            .collect(),
+    }
+}
+
+/// The answers' codes: those before the last are 100.
+fn codes(mut got: &[u8]) -> Result<Vec<u16>, String> {
+    let shown = || got.escape_ascii().to_string();
+    let mut codes = Vec::new();
+    loop {
+        let code = got
+            .strip_prefix(b"HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3));
+        let code = code.and_then(|code| std::str::from_utf8(code).ok()?.parse().ok());
+        codes.push(code.ok_or_else(shown)?);
+        let end = got.windows(4).position(|four| four == b"\r\n\r\n");
+        got = &got[end.ok_or_else(shown)? + 4..];
+        if codes.last() != Some(&100) {
+            return Ok(codes);
+        }
+    }
+}
+
+#[test]
+fn any_change_of_protocol_is_made_or_refused() {
+    let attached = Attached::new();
+    let make = |random: &mut Random| {
+        let head = head(random);
+        let head = match random.percent(40) {
+            true => damage(head, random),
+            false => head,
+        };
+        [head, rest(random)].concat()
+    };
+    prove(
+        "any_change_of_protocol_is_made_or_refused",
+        make,
+        |sent: &Vec<u8>| {
+            // Some wait for a body that does not come.
+            let got = attached.said(
+                sent,
+                if is_whole(sent) {
+                    WAITS
+                } else {
+                    Duration::ZERO
+                },
+            )?;
+            // Who said no whole request gets no answer.
+            if got.is_empty() {
+                return Ok(());
+            }
+            let code = codes(&got)?.last().copied().unwrap_or_default();
+            match code {
+                101 if !asks(sent) => Err("a protocol is changed that nobody asked for".to_owned()),
+                // Not everything that Kubernetes has is served.
+                101 | 200 | 400..=499 | 501 | 503 => Ok(()),
+                code => Err(format!("{code}: {}", Bytes::from(got).escape_ascii())),
+            }
+        },
+    );
+}
+
+/// Whether a request's head has an end.
+fn is_whole(sent: &[u8]) -> bool {
+    let lines: Vec<u8> = sent.iter().copied().filter(|byte| *byte != b'\r').collect();
+    lines.windows(2).any(|two| two == b"\n\n")
+}
+
+/// Whether an upgrade is asked for at all.
+fn asks(sent: &[u8]) -> bool {
+    let text = sent.to_ascii_lowercase();
+    let has = |word: &[u8]| text.windows(word.len()).any(|part| part == word);
+    has(b"connection") && has(b"upgrade") && (has(b"websocket") || has(b"spdy/3.1"))
+}
+
+#[test]
+fn what_is_asked_for_rightly_is_made() {
+    let attached = Attached::new();
+    let socket = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+        Sec-WebSocket-Protocol: ";
+    let (attach, forward) = ("attach?stdout=true", "portforward?ports=80");
+    for (path, upgrade, rest, code) in [
+        (
+            attach,
+            "websocket",
+            format!("{socket}v5.channel.k8s.io\r\n"),
+            101,
+        ),
+        (
+            forward,
+            "websocket",
+            format!("{socket}v4.channel.k8s.io\r\n"),
+            101,
+        ),
+        (
+            forward,
+            "SPDY/3.1",
+            "X-Stream-Protocol-Version: portforward.k8s.io\r\n".to_owned(),
+            101,
+        ),
+        (
+            forward,
+            "SPDY/3.1",
+            "X-Stream-Protocol-Version: others\r\n".to_owned(),
+            403,
+        ),
+        (forward, "websocket", format!("{socket}others\r\n"), 400),
+        (forward, "h2c", String::new(), 400),
+    ] {
+        let head = format!(
+            "GET {PODS}/p/{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n{rest}\r\n"
+        );
+        let got = attached.said(head.as_bytes(), PATIENCE).unwrap();
+        assert_eq!(
+            codes(&got),
+            Ok(vec![code]),
+            "{head}: {}",
+            got.escape_ascii()
+        );
+    }
+}
