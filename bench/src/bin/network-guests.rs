@@ -33,11 +33,7 @@ async fn measure() -> Result<()> {
     let module = built(PROGRAM, "pinger.wasm", Built::Component)?;
     for threads in [1, 2] {
         let measured = guests(&module, threads).await?;
-        report(
-            &format!("network-guests-{threads}-threads"),
-            &measured,
-            &peer,
-        );
+        report(&format!("network-guests-{threads}"), &measured, &peer);
     }
     Ok(())
 }
