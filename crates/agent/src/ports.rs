@@ -1,15 +1,7 @@
 //! What pods' containers say of their ports.
 
-use k8s_openapi::api::core::v1::{ContainerPort, PodSpec};
+pub(crate) use api::ports::declared;
 use network::Protocol;
-
-/// The ports of the containers that run side by side: the sidecars' and the others'.
-pub(crate) fn declared(spec: &PodSpec) -> impl Iterator<Item = &ContainerPort> {
-    let sidecars = spec.init_containers.iter().flatten();
-    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let containers = sidecars.chain(&spec.containers);
-    containers.flat_map(|container| container.ports.iter().flatten())
-}
 
 /// What carries it. None of a protocol that this network does not have: SCTP has no carrier.
 pub(crate) fn protocol(name: Option<&str>) -> Option<Protocol> {

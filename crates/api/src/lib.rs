@@ -12,6 +12,7 @@ pub mod kinds;
 pub mod object;
 pub mod openapi;
 pub mod patch;
+pub mod ports;
 pub mod quantity;
 pub mod resource;
 pub mod schema;

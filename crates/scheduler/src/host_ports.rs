@@ -30,11 +30,9 @@ impl HostPort {
 
     /// All that a pod's containers take, those that run side by side.
     pub(crate) fn all(spec: &PodSpec) -> Vec<Self> {
-        let sidecars = spec.init_containers.iter().flatten();
-        let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-        let containers = spec.containers.iter().chain(sidecars);
-        let ports = containers.flat_map(|container| container.ports.iter().flatten());
-        ports.filter_map(HostPort::of).collect()
+        api::ports::declared(spec)
+            .filter_map(HostPort::of)
+            .collect()
     }
 }
 

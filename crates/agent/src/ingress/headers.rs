@@ -8,7 +8,8 @@ use http::header::{
 };
 use http::{Uri, Version, request};
 
-/// Fields that are about one connection: RFC 9110, section 7.6.1, and those that older ones name.
+/// Fields that are about one connection: RFC 9110, section 7.6.1, and those that older ones name. `Trailer` goes with `TE`:
+/// pods are not asked for trailers, and what is not asked for is not announced.
 static HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -202,6 +203,7 @@ mod tests {
             ("x-own", "1"),
             ("keep-alive", "5"),
             ("te", "trailers"),
+            ("trailer", "x-sum"),
             ("transfer-encoding", "chunked"),
             ("content-length", "7"),
             ("expect", "100-continue"),

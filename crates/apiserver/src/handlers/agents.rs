@@ -54,25 +54,45 @@ impl Line {
     }
 }
 
-/// Connections to agents, kept and shared.
+/// Connections to agents, kept and shared: one for each node and purpose, to where the node last said that its agent
+/// listens.
 #[derive(Default)]
-pub(crate) struct Agents(Mutex<BTreeMap<(SocketAddr, Purpose), Line>>);
+pub(crate) struct Agents(Mutex<BTreeMap<(String, Purpose), (SocketAddr, Line)>>);
 
 impl Agents {
-    pub(super) fn line(
+    /// The line that is kept, or else a new one. Those of nodes that are there no more go then: what comes anew is bounded
+    /// by the nodes there are.
+    fn line<E>(
         &self,
-        address: SocketAddr,
+        (node, address): (&str, SocketAddr),
         purpose: Purpose,
-        identity: &client::tls::Identity,
-    ) -> Result<Line, client::Error> {
+        open: impl FnOnce() -> Result<Channel, E>,
+        is_there: impl Fn(&str) -> bool,
+    ) -> Result<Line, E> {
+        let key = (node.to_owned(), purpose);
         let mut lines = self.0.lock();
-        if let Some(line) = lines.get(&(address, purpose)) {
+        let kept = lines.get(&key).filter(|(at, _)| *at == address);
+        if let Some((_, line)) = kept {
             return Ok(line.clone());
         }
-        let line = Line::new(client::node::channel(address, identity)?);
-        lines.insert((address, purpose), line.clone());
+        let line = Line::new(open()?);
+        lines.retain(|(node, _), _| is_there(node));
+        lines.insert(key, (address, line.clone()));
         Ok(line)
     }
+}
+
+/// The line to a node's agent.
+pub(super) fn line(
+    server: &ApiServer,
+    at: (&str, SocketAddr),
+    purpose: Purpose,
+) -> Result<Line, client::Error> {
+    let inner = &server.inner;
+    let open = || client::node::channel(at.1, &inner.config.identity);
+    let nodes = Resource::of::<Node>();
+    let is_there = |node: &str| inner.cache.get(nodes, None, node).is_some();
+    inner.agents.line(at, purpose, open, is_there)
 }
 
 /// Where a node's agent listens: its InternalIP and the port that its status names.
@@ -105,14 +125,64 @@ pub(super) async fn agent_address(server: &ApiServer, name: &str) -> Result<Sock
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use tonic::transport::Endpoint;
 
     use super::*;
 
+    fn channel() -> Channel {
+        Endpoint::from_static("http://127.0.0.1:1").connect_lazy()
+    }
+
+    #[tokio::test]
+    async fn a_node_has_one_line_for_each_purpose() {
+        let agents = Agents::default();
+        let line = |node, port, purpose, nodes: &[&str]| {
+            let at = (node, SocketAddr::from(([127, 0, 0, 1], port)));
+            let open = || Ok::<_, Infallible>(channel());
+            let line = agents.line(at, purpose, open, |node| nodes.contains(&node));
+            line.unwrap()
+        };
+        let same = |one: &Line, other: &Line| Arc::ptr_eq(&one.calls, &other.calls);
+        let kept = || -> Vec<(String, Purpose)> { agents.0.lock().keys().cloned().collect() };
+        let (a, b) = ("a".to_owned(), "b".to_owned());
+        let first = line("a", 1, Purpose::Containers, &["a"]);
+        assert!(same(&first, &line("a", 1, Purpose::Containers, &["a"])));
+        assert!(!same(&first, &line("a", 1, Purpose::Connections, &["a"])));
+        // Another that says the same address does not share what it may hold.
+        assert!(!same(
+            &first,
+            &line("b", 1, Purpose::Containers, &["a", "b"])
+        ));
+        assert_eq!(
+            kept(),
+            [
+                (a.clone(), Purpose::Containers),
+                (a.clone(), Purpose::Connections),
+                (b.clone(), Purpose::Containers),
+            ]
+        );
+        // However often the node says another one.
+        for port in 2..100 {
+            line("b", port, Purpose::Containers, &["a", "b"]);
+        }
+        assert_eq!(kept().len(), 3);
+        let moved = line("a", 2, Purpose::Containers, &["a", "b"]);
+        assert!(!same(&first, &moved));
+        assert!(same(
+            &moved,
+            &line("a", 2, Purpose::Containers, &["a", "b"])
+        ));
+        // One that is gone, with the next that comes.
+        line("c", 1, Purpose::Containers, &["b", "c"]);
+        let c = "c".to_owned();
+        assert_eq!(kept(), [(b, Purpose::Containers), (c, Purpose::Containers)]);
+    }
+
     #[tokio::test]
     async fn a_line_has_so_many_places() {
-        let channel = Endpoint::from_static("http://127.0.0.1:1").connect_lazy();
-        let line = Line::new(channel);
+        let line = Line::new(channel());
         // However it is shared.
         let shared = line.clone();
         let mut held: Vec<Held> = (0..MOST_HELD).map(|_| line.hold("n").unwrap()).collect();

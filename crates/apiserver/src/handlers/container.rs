@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use tonic::Code;
 use tonic::transport::Channel;
 
-use super::agents::{Held, Line, Purpose, agent_address};
+use super::agents::{self, Held, Line, Purpose, agent_address};
 use crate::ApiServer;
 use crate::dispatch::{Call, record_uid};
 use crate::request::Verb;
@@ -105,8 +105,7 @@ impl Agent {
         purpose: Purpose,
     ) -> Result<Self, Status> {
         let address = agent_address(server, node).await?;
-        let inner = &server.inner;
-        let line = inner.agents.line(address, purpose, &inner.config.identity);
+        let line = agents::line(server, (node, address), purpose);
         let unreachable = |e: client::Error| {
             Status::internal(format!("the agent of node {node} at {address}: {e}"))
         };

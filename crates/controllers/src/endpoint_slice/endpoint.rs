@@ -3,7 +3,7 @@
 //! The rules are those of Kubernetes' `endpointslice` package (`podToEndpoint`, `getEndpointPorts`).
 
 use client::Key;
-use k8s_openapi::api::core::v1::{ContainerPort, Node, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Node, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, ForNode, ForZone,
 };
@@ -62,18 +62,7 @@ fn number(port: &ServicePort, pod: &Pod) -> Option<i32> {
         Some(IntOrString::Int(number)) => return Some(*number),
         Some(IntOrString::String(name)) => name,
     };
-    let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten();
-    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    let named = |p: &&ContainerPort| {
-        p.name.as_deref() == Some(name) && p.protocol.as_deref().unwrap_or(TCP) == protocol(port)
-    };
-    spec.containers
-        .iter()
-        .chain(sidecars)
-        .flat_map(|container| container.ports.iter().flatten())
-        .find(named)
-        .map(|p| p.container_port)
+    api::ports::named(pod.spec.as_ref()?, name, protocol(port))
 }
 
 /// The pod as an endpoint of the Service. None: it has no address, or its node is not there.

@@ -10,7 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::dispatch::Call;
 
-/// What is of one connection (RFC 9110, 7.6.1), besides what `Connection` names.
+/// What is of one connection (RFC 9110, 7.6.1), besides what `Connection` names. `Trailer` is not: it says what comes at the
+/// end of a body, and trailers are passed on.
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -35,19 +36,22 @@ const IDENTITY: [&str; 2] = ["impersonate-", "x-remote-"];
 
 /// The protocol that is asked for in the place of HTTP, or was taken.
 pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let connection = headers.get_all(CONNECTION).into_iter();
-    let mut words = connection.flat_map(|v| v.to_str().unwrap_or_default().split(','));
-    let wanted = words.any(|word| word.trim().eq_ignore_ascii_case("upgrade"));
+    let wanted = named(headers).any(|name| name.eq_ignore_ascii_case("upgrade"));
     headers.get(UPGRADE).filter(|_| wanted).cloned()
+}
+
+/// What `Connection` names.
+fn named(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let all = headers.get_all(CONNECTION).into_iter();
+    let all = all.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    all.map(str::trim)
 }
 
 /// Takes out what is of one connection; an upgrade stays.
 fn strip(headers: &mut HeaderMap) {
     let upgrade = upgrade(headers);
-    let connection = headers.get_all(CONNECTION).into_iter();
-    let named: Vec<HeaderName> = connection
-        .flat_map(|v| v.to_str().unwrap_or_default().split(','))
-        .filter_map(|name| name.trim().parse().ok())
+    let named: Vec<HeaderName> = named(headers)
+        .filter_map(|name| name.parse().ok())
         .collect();
     // Asked for by those who can read them, and passed on as they come.
     let trailers = headers.get(TE).is_some_and(|te| te == "trailers");
@@ -153,6 +157,7 @@ mod tests {
                 &[("te", "trailers"), ("transfer-encoding", "chunked")],
                 &[("te", "trailers")],
             ),
+            (&[("trailer", "x-sum")], &[("trailer", "x-sum")]),
             (&[("te", "gzip"), ("access-control-allow-origin", "*")], &[]),
         ] {
             let mut left = headers(given);

@@ -11,7 +11,7 @@ use tonic::transport::Channel;
 
 use crate::body::Response;
 use crate::dispatch::Call;
-use crate::handlers::agents::{Purpose, agent_address};
+use crate::handlers::agents::{self, Purpose, agent_address};
 use crate::request::Verb;
 
 /// What follows `proxy/` in the path, and what the agent is asked for then.
@@ -34,11 +34,9 @@ pub(in crate::handlers) async fn metrics(call: &Call) -> Result<Response, Status
             call.name()
         ))
     };
-    let inner = &call.server.inner;
-    let line = inner
-        .agents
-        .line(address, Purpose::Containers, &inner.config.identity)
-        .map_err(|e| unreachable(e.to_string()))?;
+    let at = (call.name(), address);
+    let line = agents::line(&call.server, at, Purpose::Containers);
+    let line = line.map_err(|e| unreachable(e.to_string()))?;
     let held = line.hold(call.name())?;
     let answer = get(line.channel, &format!("/{METRICS}"))
         .await

@@ -1,6 +1,6 @@
 //! Whom a proxied request goes to: `NAME`, `NAME:PORT` or `SCHEME:NAME:PORT`, a pod or one that is behind a Service.
 
-use api::{Resource, Status};
+use api::{Resource, Status, ports};
 use client::node::{PortForwardFrom, PortForwardTarget};
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -143,18 +143,11 @@ impl Place {
 /// A pod's port: a number, the name of one that a container declares, or, where nothing is said, the first that is
 /// declared, else the scheme's own.
 fn number(port: &str, scheme: Scheme, spec: &PodSpec) -> Option<u16> {
-    let mut declared = spec
-        .containers
-        .iter()
-        .flat_map(|c| c.ports.iter().flatten());
     let found = match port {
-        "" => declared.next().map(|port| port.container_port),
+        "" => ports::declared(spec).next().map(|port| port.container_port),
         _ => match port.parse::<u16>() {
             Ok(number) => return Some(number).filter(|n| *n != 0),
-            Err(_) => {
-                let named = |p: &&_| declared_as(p, port);
-                Some(declared.find(named)?.container_port)
-            }
+            Err(_) => Some(ports::named(spec, port, "TCP")?),
         },
     };
     match (found, scheme) {
@@ -162,10 +155,6 @@ fn number(port: &str, scheme: Scheme, spec: &PodSpec) -> Option<u16> {
         (None, Scheme::Http) => Some(80),
         (None, Scheme::Https) => Some(443),
     }
-}
-
-fn declared_as(port: &k8s_openapi::api::core::v1::ContainerPort, name: &str) -> bool {
-    port.name.as_deref() == Some(name)
 }
 
 /// What a Service calls a port: of a number, its name; a name, and nothing, are names themselves.
@@ -257,20 +246,25 @@ mod tests {
 
     #[test]
     fn ports_of_pods() {
+        let sidecar = json!({"name": "s", "restartPolicy": "Always", "ports": [
+            {"containerPort": 9901, "name": "admin"},
+            {"containerPort": 53, "name": "dns", "protocol": "UDP"},
+        ]});
         let spec = |ports| {
-            serde_json::from_value(
-                json!({"containers": [{"name": "a"}, {"name": "b", "ports": ports}]}),
-            )
-            .unwrap()
+            let containers = json!([{"name": "a"}, {"name": "b", "ports": ports}]);
+            let spec = json!({"initContainers": [&sidecar], "containers": containers});
+            serde_json::from_value(spec).unwrap()
         };
         let declared =
             spec(json!([{"containerPort": 8080, "name": "web"}, {"containerPort": 9090}]));
-        let none = spec(json!([]));
+        let none = PodSpec::default();
         for (port, scheme, of, want) in [
             ("", Scheme::Http, &declared, Some(8080)),
             ("web", Scheme::Https, &declared, Some(8080)),
             ("9090", Scheme::Http, &declared, Some(9090)),
             ("1", Scheme::Http, &declared, Some(1)),
+            ("admin", Scheme::Http, &declared, Some(9901)),
+            ("dns", Scheme::Http, &declared, None),
             ("", Scheme::Http, &none, Some(80)),
             ("", Scheme::Https, &none, Some(443)),
             ("web", Scheme::Http, &none, None),

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use k8s_openapi::api::core::v1::{ContainerPort, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// `REMOTE`, `LOCAL:REMOTE` or `:REMOTE`.
@@ -101,23 +101,10 @@ impl Asked {
 
 /// The TCP port that a container of the pod declares by this name.
 fn declared(pod: &Pod, name: &str) -> Result<u16> {
-    let spec = pod.spec.iter();
-    let containers = spec.flat_map(|s| {
-        s.containers
-            .iter()
-            .chain(s.init_containers.iter().flatten())
-    });
-    let mut ports = containers.flat_map(|c| c.ports.iter().flatten());
-    let named = |port: &&ContainerPort| {
-        port.name.as_deref() == Some(name) && port.protocol.as_deref().unwrap_or("TCP") == "TCP"
-    };
+    let spec = pod.spec.as_ref();
+    let found = spec.and_then(|spec| api::ports::named(spec, name, "TCP"));
     let of = pod.metadata.name.as_deref().unwrap_or_default();
-    let found = ports.find(named);
-    number(
-        found
-            .with_context(|| format!("pod {of} has no TCP port {name}"))?
-            .container_port,
-    )
+    number(found.with_context(|| format!("pod {of} has no TCP port {name}"))?)
 }
 
 fn number(port: i32) -> Result<u16> {
@@ -136,7 +123,14 @@ mod tests {
             {"name": "web", "containerPort": 8080},
             {"name": "dns", "containerPort": 53, "protocol": "UDP"},
         ]);
-        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}, {"name": "b", "ports": ports}]}});
+        let init = json!([
+            {"name": "ends", "ports": [{"name": "none", "containerPort": 1}]},
+            {"name": "side", "restartPolicy": "Always", "ports": [{"name": "side", "containerPort": 2}]},
+        ]);
+        let pod = json!({"metadata": {"name": "p"}, "spec": {
+            "initContainers": init,
+            "containers": [{"name": "a"}, {"name": "b", "ports": ports}],
+        }});
         serde_json::from_value(pod).expect("a pod")
     }
 
@@ -177,6 +171,7 @@ mod tests {
             ("web", Some((8080, 8080))),
             (":web", Some((0, 8080))),
             ("1:web", Some((1, 8080))),
+            ("side", Some((2, 2))),
             ("dns", None),
             ("none", None),
         ] {
