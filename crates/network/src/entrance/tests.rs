@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::{Claimant, Entrance, Ports};
 use crate::entrance::Unreached;
+use crate::host_ports::{HostPort, PodPorts};
 use crate::nodes::Node;
 use crate::policy::{Isolation, PodPolicy};
 use crate::services::{Endpoint, Name, Place, PortRef, Service, ServicePort, Slice};
@@ -234,13 +235,25 @@ async fn a_pods_own_ports_at_its_node() {
     let world = world().await;
     let at = SocketAddrV4::new(NODE, free().await);
     let to = SocketAddrV4::new(world.server.address(), 8080);
-    let set = |ports: &[_]| {
+    let port = HostPort {
+        protocol: Protocol::Tcp,
+        address: None,
+        port: at.port(),
+        to: to.port(),
+    };
+    let asks = PodPorts {
+        node: "n".to_owned(),
+        since: 0,
+        address: *to.ip(),
+        ports: vec![port],
+    };
+    let set = |asks: Option<PodPorts>| {
         let pod = name("server");
         world
             .network
-            .update(|table| table.host_ports.set(&pod, ports));
+            .update(|table| table.host_ports.set(&pod, asks));
     };
-    set(&[((Protocol::Tcp, at), to)]);
+    set(Some(asks));
     let wanted = world.entrance.wanted().ports;
     assert_eq!(
         wanted.get(&(Protocol::Tcp, at)),
@@ -262,7 +275,7 @@ async fn a_pods_own_ports_at_its_node() {
     let pod = world.network.join("client").expect("an address");
     let stream = pod.connect(at).await.expect("a connection");
     assert_eq!(stream.remote(), at.into());
-    set(&[]);
+    set(None);
     assert!(
         !world
             .entrance
