@@ -204,8 +204,9 @@ impl Entrance {
         let road = self.network.table().road(*to.ip());
         let (near, far) = between(self.gateway.pod(), (from, at.unwrap_or(to)), (to, from));
         match (road, self.links()) {
-            (Road::Outside, _) if may_leave => {
-                outside::connect(self.gateway.pod(), near, far, to.into()).await
+            (Road::Outside, _) if may_leave && outside::is_possible_endpoint(*to.ip()) => {
+                // Who came in by the node's ports has been counted there.
+                outside::connect(near, far, to.into(), ()).await
             }
             (Road::Link(peer), Some(links)) => {
                 let pod = OUTSIDE.to_owned();
