@@ -23,7 +23,7 @@ use crate::stream::{Arrival, Stream, between};
 use crate::table::{Published, Road};
 use crate::{Network, PodNet, Protocol, SocketError, outside};
 
-pub use ports::Ports;
+pub use ports::{BREATH, Ports, listen};
 
 /// How long a client waits for its connection into the network.
 const WITHIN: Duration = Duration::from_secs(15);
