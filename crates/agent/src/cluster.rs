@@ -210,8 +210,8 @@ impl Cluster {
             (new.reference(), what)
         });
         self.rules(|known| known.told(key, new.map(|new| &new.pod)));
-        if before.served != after.served {
-            let set = |table: &mut Table| table.host_ports.set(&name(key), &after.served);
+        if before.asked != after.asked {
+            let set = |table: &mut Table| table.host_ports.set(&name(key), after.asked);
             self.network.update(set);
             self.published.send_replace(());
         }

@@ -53,10 +53,11 @@ pub(crate) async fn publish(
                 reports.failed(*at, &wanted.ports[at], error);
             }
         }
-        for (at, pod) in &wanted.shut_out {
-            if shut_out.get(at) != Some(pod) {
-                let why = io::Error::other("a Service has the port");
-                reports.failed(*at, &Claimant::Pod(pod.clone()), &why);
+        for (lost, has) in &wanted.shut_out {
+            if shut_out.get(lost) != Some(has) {
+                let (at, pod) = lost.clone();
+                let why = io::Error::other(format!("{has} has the port"));
+                reports.failed(at, &Claimant::Pod(pod), &why);
             }
         }
         shut_out = wanted.shut_out;

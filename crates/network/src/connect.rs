@@ -1,7 +1,7 @@
 //! A connection on its way: whom it tries, and by which road.
 
 use std::collections::VecDeque;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -128,10 +128,8 @@ impl Connecting {
         }
         let (near, far) = self.bound.to_elsewhere(self.asked, to);
         self.is_let_out(&policies, to)?;
-        let pod = client.clone();
-        self.away = Some(Box::pin(async move {
-            outside::connect(&pod, near, far, to).await
-        }));
+        let room = outside::room(client)?;
+        self.away = Some(Box::pin(outside::connect(near, far, to, room)));
         Ok(())
     }
 
@@ -164,17 +162,27 @@ impl Connecting {
         let (near, far) = self.bound.to_elsewhere(self.asked, to.into());
         self.is_let_out(&policies, to.into())?;
         self.away = Some(match (road, client.links()) {
-            (Road::Outside, _) => {
-                let pod = client.clone();
-                Box::pin(async move { outside::connect(&pod, near, far, to.into()).await })
+            (Road::Outside, _) if self.may_leave(*to.ip()) => {
+                let room = outside::room(client)?;
+                Box::pin(outside::connect(near, far, to.into(), room))
             }
             (Road::Link(peer), Some(links)) => {
                 let (links, open) = (links.clone(), self.open(to));
                 Box::pin(async move { links.open(&peer, open, far).await.map(|()| near) })
             }
-            (Road::Link(_), None) | (Road::Nowhere, _) => return Err(SocketError::Unreachable),
+            (Road::Outside | Road::Link(_) | Road::Nowhere, _) => {
+                return Err(SocketError::Unreachable);
+            }
         });
         Ok(None)
+    }
+
+    /// Whether an address that is no pod's can be one outside.
+    fn may_leave(&self, to: Ipv4Addr) -> bool {
+        match self.service {
+            Some(_) => outside::is_possible_endpoint(to),
+            None => outside::is_possible(to.into()),
+        }
     }
 
     fn open(&self, to: SocketAddrV4) -> Open {

@@ -23,7 +23,7 @@ use crate::stream::{Arrival, Stream, between};
 use crate::table::{Published, Road};
 use crate::{Network, PodNet, Protocol, SocketError, outside};
 
-pub use ports::Ports;
+pub use ports::{BREATH, Ports, listen};
 
 /// How long a client waits for its connection into the network.
 const WITHIN: Duration = Duration::from_secs(15);
@@ -40,13 +40,23 @@ pub enum Claimant {
     Pod(Name),
 }
 
+impl std::fmt::Display for Claimant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (kind, of) = match self {
+            Self::Service(of) => ("Service", of),
+            Self::Pod(of) => ("Pod", of),
+        };
+        write!(f, "{kind} {}/{}", of.namespace, of.name)
+    }
+}
+
 /// What a node's ports are wanted for.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// The ports that lead somewhere, and who has them.
     pub ports: BTreeMap<At, Claimant>,
-    /// The pods that want a port which a Service has.
-    pub shut_out: BTreeMap<At, Name>,
+    /// The pods that want a port which another has, and who that is.
+    pub shut_out: BTreeMap<(At, Name), Claimant>,
 }
 
 /// Why a client does not reach a Service.
@@ -163,9 +173,11 @@ impl Entrance {
             Way::Pod(to) => (vec![to], None),
             Way::Service(order, backends) => (order, Some(backends)),
         };
+        // A pod is inside, whatever its node has said of it in the meantime.
+        let may_leave = service.is_some();
         let mut failed = SocketError::Refused;
         for to in order {
-            match self.reach(client, at, to).await {
+            match self.reach(client, at, to, may_leave).await {
                 Ok(stream) => {
                     if let Some(service) = service {
                         service.met(*client.ip(), to, Instant::now());
@@ -183,6 +195,7 @@ impl Entrance {
         client: SocketAddrV4,
         at: Option<SocketAddrV4>,
         to: SocketAddrV4,
+        may_leave: bool,
     ) -> Result<Stream, SocketError> {
         let from = self.source(client);
         if self.network.cidr().contains(*to.ip()) {
@@ -191,13 +204,16 @@ impl Entrance {
         let road = self.network.table().road(*to.ip());
         let (near, far) = between(self.gateway.pod(), (from, at.unwrap_or(to)), (to, from));
         match (road, self.links()) {
-            (Road::Outside, _) => outside::connect(self.gateway.pod(), near, far, to.into()).await,
+            (Road::Outside, _) if may_leave && outside::is_possible_endpoint(*to.ip()) => {
+                // Who came in by the node's ports has been counted there.
+                outside::connect(near, far, to.into(), ()).await
+            }
             (Road::Link(peer), Some(links)) => {
                 let pod = OUTSIDE.to_owned();
                 links.open(&peer, Open { from, to, pod }, far).await?;
                 Ok(near)
             }
-            (Road::Link(_), None) | (Road::Nowhere, _) => Err(SocketError::Unreachable),
+            (Road::Outside | Road::Link(_) | Road::Nowhere, _) => Err(SocketError::Unreachable),
         }
     }
 

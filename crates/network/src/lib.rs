@@ -9,6 +9,7 @@
 //! holds its [`PodNet`] and opens sockets on it.
 
 mod budget;
+mod claims;
 pub mod conformance;
 mod connect;
 mod datagram;

@@ -1,7 +1,7 @@
 //! Connections to what is no pod, by sockets of the operating system.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -9,6 +9,7 @@ use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
 use crate::SocketError;
@@ -26,8 +27,9 @@ const STILL_THERE: Duration = Duration::from_secs(60);
 /// How long the other end may take to read what a pod wrote before it went.
 const LINGER: Duration = Duration::from_secs(60);
 
-/// Whether an address can be one machine's out there, as it is said by somebody who has none of the node's links: not
-/// several machines' at once, and none that has a meaning on one link or within one machine alone.
+/// Whether an address can be one machine's out there, as it is said by a pod: not several machines' at once, and none that
+/// has a meaning within one machine alone. An IPv6 address of one link means nothing without the link, and pods have none
+/// of the node's. IPv4's 169.254.0.0/16 needs none and is reached, as in Kubernetes: whom that is not for a policy holds back.
 pub(crate) fn is_possible(address: IpAddr) -> bool {
     let local = match address {
         IpAddr::V4(address) => address.is_broadcast(),
@@ -36,22 +38,36 @@ pub(crate) fn is_possible(address: IpAddr) -> bool {
     !(local || address.is_multicast() || address.is_loopback() || address.is_unspecified())
 }
 
-/// Connects a pod's stream to an address outside. The other end sees the node's address.
+/// Whether a Service's endpoint outside can have an address: a local cluster's API servers are on loopback, and nobody
+/// else's slices are taken up with such.
+pub(crate) fn is_possible_endpoint(address: Ipv4Addr) -> bool {
+    address.is_loopback() || is_possible(address.into())
+}
+
+/// One of the streams that a pod may have to the outside.
 ///
 /// # Errors
-/// [`SocketError::PortsExhausted`] where the pod has too many already, else what the system says.
+/// [`SocketError::PortsExhausted`] where the pod has too many already.
+pub(crate) fn room(pod: &Pod) -> Result<OwnedSemaphorePermit, SocketError> {
+    let room = pod.outside_streams.clone().try_acquire_owned();
+    room.map_err(|_| SocketError::PortsExhausted)
+}
+
+/// Connects a stream to an address outside, and keeps what is `held` until it has ended. The other end sees the node's
+/// address.
+///
+/// # Errors
+/// What the system says.
 pub(crate) async fn connect(
-    pod: &Pod,
     near: Stream,
     far: Stream,
     to: SocketAddr,
+    held: impl Send + 'static,
 ) -> Result<Stream, SocketError> {
-    let room = pod.outside_streams.clone().try_acquire_owned();
-    let room = room.map_err(|_| SocketError::PortsExhausted)?;
     let socket = TcpStream::connect(to).await.map_err(|e| reason(&e))?;
     tokio::spawn(async move {
         carry(far, socket).await;
-        drop(room);
+        drop(held);
     });
     Ok(near)
 }
@@ -193,6 +209,7 @@ mod tests {
     fn not_every_address_is_outside() {
         for (address, expected) in [
             ("192.0.2.1", true),
+            ("169.254.169.254", true),
             ("2001:db8::1", true),
             ("fd00::1", true),
             ("255.255.255.255", false),
@@ -206,6 +223,16 @@ mod tests {
         ] {
             let found = is_possible(address.parse().unwrap());
             assert_eq!(found, expected, "{address}");
+        }
+        for (address, expected) in [
+            ([192, 0, 2, 1], true),
+            ([127, 0, 0, 2], true),
+            ([0, 0, 0, 0], false),
+            ([224, 0, 0, 251], false),
+            ([255, 255, 255, 255], false),
+        ] {
+            let found = is_possible_endpoint(address.into());
+            assert_eq!(found, expected, "{address:?}");
         }
     }
 }

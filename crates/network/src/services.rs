@@ -5,7 +5,6 @@
 
 mod affinity;
 mod backends;
-mod claims;
 #[cfg(test)]
 mod tests;
 
@@ -15,9 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Protocol;
+use crate::claims::Claims;
 use affinity::Affinity;
 pub use backends::{Backends, Origin};
-use claims::Claims;
 
 /// A namespace and a name in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,9 +130,9 @@ struct Known {
 pub struct Services {
     place: Place,
     known: HashMap<Name, Known>,
-    inside: Claims<At>,
-    outside: Claims<At>,
-    by_node_port: Claims<(Protocol, u16)>,
+    inside: Claims<At, Arc<Backends>>,
+    outside: Claims<At, Arc<Backends>>,
+    by_node_port: Claims<(Protocol, u16), Arc<Backends>>,
     /// How many ports are at an address.
     addresses: HashMap<Ipv4Addr, usize>,
 }

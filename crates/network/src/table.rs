@@ -1,7 +1,6 @@
 //! What a node knows of the cluster beyond its own pods, and what becomes of an address by it.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use crate::entrance::{Claimant, Wanted};
 use crate::host_ports::HostPorts;
 use crate::link::Peer;
 use crate::names::Names;
-use crate::nodes::Nodes;
+use crate::nodes::{Node, Nodes};
 use crate::policy::Policies;
 use crate::services::{Backends, Origin, Place, Services};
 
@@ -113,16 +112,24 @@ impl Table {
         let by_number = self.services.at_node_port(protocol, at.port());
         let by_address = || self.services.at_outside(*at.ip(), protocol, at.port());
         let service = by_number.or_else(by_address).map(Published::Service);
-        service.or_else(|| Some(Published::Pod(self.host_ports.at(protocol, at)?)))
+        service.or_else(|| {
+            let node = self.node_at(*at.ip())?;
+            Some(Published::Pod(self.host_ports.at(node, (protocol, at))?))
+        })
+    }
+
+    /// The node that has an address. Nobody else can say that this one's are theirs.
+    fn node_at(&self, address: Ipv4Addr) -> Option<&Arc<Node>> {
+        let own = self.own().filter(|own| own.addresses.contains(&address));
+        own.or_else(|| self.nodes.at(address))
     }
 
     /// The ports of this node that stand for something, and for what: as of [`published`](Self::published).
     pub(crate) fn published_here(&self) -> Wanted {
         let addresses = self.own_addresses();
-        let own = |address: &Ipv4Addr| addresses.contains(address);
         let mut ports = BTreeMap::new();
         for ((address, protocol, port), service) in self.services.outside_ports() {
-            if own(&address) {
+            if addresses.contains(&address) {
                 let at = (protocol, SocketAddrV4::new(address, port));
                 ports.insert(at, Claimant::Service(service.clone()));
             }
@@ -134,19 +141,27 @@ impl Table {
             }
         }
         let mut shut_out = BTreeMap::new();
-        for (at, pod) in self.host_ports.iter().filter(|(at, _)| own(at.1.ip())) {
-            match ports.entry(*at) {
-                Entry::Vacant(free) => drop(free.insert(Claimant::Pod(pod.clone()))),
-                Entry::Occupied(_) => drop(shut_out.insert(*at, pod.clone())),
+        let asked = self.own().map(|node| self.host_ports.of(node));
+        for (at, pods) in asked.into_iter().flatten() {
+            for (_, pod) in pods {
+                let asks = Claimant::Pod(pod.clone());
+                let has = ports.entry(at).or_insert_with(|| asks.clone());
+                if *has != asks {
+                    shut_out.insert((at, pod.clone()), has.clone());
+                }
             }
         }
         Wanted { ports, shut_out }
     }
 
+    /// This node.
+    fn own(&self) -> Option<&Arc<Node>> {
+        self.nodes.named(self.services.node())
+    }
+
     /// This node's own addresses.
     pub(crate) fn own_addresses(&self) -> &[Ipv4Addr] {
-        let node = self.nodes.named(self.services.node());
-        node.map_or(&[], |node| &node.addresses)
+        self.own().map_or(&[], |node| &node.addresses)
     }
 
     /// How an address that is none of this node's pods' is reached.

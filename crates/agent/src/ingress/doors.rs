@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use api::ingress::Ports;
+use network::entrance::listen;
 use rustls::ServerConfig;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::proxy::Proxy;
 use super::room::Room;
-use super::serve::{Door, listen};
+use super::serve::Door;
 
 /// The ports that are tried in the clear and by TLS: the first that is free, and for this process, is served.
 pub(super) type Tries = [Vec<u16>; 2];

@@ -1,18 +1,18 @@
 //! Clients' connections: accepted, bounded, and spoken HTTP/1.1 or HTTP/2 on.
 
 use std::convert::Infallible;
-use std::io;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use network::entrance::BREATH;
 use rustix::net::sockopt;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::Certificates;
@@ -21,26 +21,10 @@ use super::proxy::{LARGEST_HEAD, Limits, Proxy};
 use super::quiet::{End, Patience};
 use super::room::{Place, Room};
 
-/// Connections that the system holds until they are accepted.
-const BACKLOG: u32 = 1_024;
-/// How long nothing is accepted once the process has run out of file descriptors.
-const BREATH: Duration = Duration::from_millis(100);
 /// Requests that a client may have at a time on one connection.
 const STREAMS: u32 = 128;
 /// How long a client is silent before it is asked whether it is still there.
 const STILL_THERE: Duration = Duration::from_secs(30);
-
-/// Listens where clients come in.
-///
-/// # Errors
-/// Those of the system: the port is taken, or not for this process.
-pub(super) fn listen(at: SocketAddrV4) -> io::Result<TcpListener> {
-    let socket = TcpSocket::new_v4()?;
-    // Connections of an agent that was here before may linger.
-    socket.set_reuseaddr(true)?;
-    socket.bind(at.into())?;
-    socket.listen(BACKLOG)
-}
 
 /// How TLS is spoken: by the certificates as they are at each handshake.
 ///

@@ -13,26 +13,35 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{At, Entrance, datagrams};
 use crate::Protocol;
 
-/// Connections by the node's ports at a time: each holds a file descriptor. Further ones wait to be accepted.
+/// Connections by all of the node's ports at a time: each holds a file descriptor. Further ones are reset.
 const MOST_CONNECTIONS: usize = 8_192;
+/// Connections by one port at a time, so that who fills it has not filled all. Further ones wait to be accepted.
+const MOST_AT_A_PORT: usize = 2_048;
 /// Connections that the system holds until they are accepted.
 const BACKLOG: u32 = 1_024;
 /// How long nothing is accepted once the process has run out of file descriptors.
-const BREATH: Duration = Duration::from_millis(100);
+pub const BREATH: Duration = Duration::from_millis(100);
 
 /// What listens. Dropping it ends that; connections that were made go on until they end by themselves, or with their pod.
 pub struct Ports {
     entrance: Entrance,
     room: Arc<Semaphore>,
+    at_a_port: usize,
     served: BTreeMap<At, AbortOnDropHandle<()>>,
 }
 
 impl Ports {
     /// Nothing yet.
     pub fn new(entrance: Entrance) -> Self {
+        Self::with_room(entrance, MOST_CONNECTIONS, MOST_AT_A_PORT)
+    }
+
+    /// Nothing yet, and room for so many connections by all ports and by each.
+    fn with_room(entrance: Entrance, all: usize, at_a_port: usize) -> Self {
         Self {
             entrance,
-            room: Arc::new(Semaphore::new(MOST_CONNECTIONS)),
+            room: Arc::new(Semaphore::new(all)),
+            at_a_port,
             served: BTreeMap::new(),
         }
     }
@@ -65,18 +74,31 @@ impl Ports {
     fn serve(&self, (protocol, at): At) -> io::Result<tokio::task::JoinHandle<()>> {
         let entrance = self.entrance.clone();
         Ok(match protocol {
-            Protocol::Tcp => tokio::spawn(accept(listen(at)?, at, entrance, self.room.clone())),
+            Protocol::Tcp => {
+                let door = Door {
+                    at,
+                    entrance,
+                    room: self.room.clone(),
+                    own: Arc::new(Semaphore::new(self.at_a_port)),
+                };
+                tokio::spawn(door.accept(listen(at)?))
+            }
             Protocol::Udp => {
                 let socket = std::net::UdpSocket::bind(at)?;
                 socket.set_nonblocking(true)?;
                 let socket = Arc::new(UdpSocket::from_std(socket)?);
-                tokio::spawn(datagrams::pass(socket, at, entrance))
+                let clients = datagrams::Clients::new(datagrams::MOST_CLIENTS);
+                tokio::spawn(datagrams::pass(socket, at, entrance, clients))
             }
         })
     }
 }
 
-fn listen(at: SocketAddrV4) -> io::Result<TcpListener> {
+/// Listens where clients come in.
+///
+/// # Errors
+/// Those of the system: the port is taken, or not for this process.
+pub fn listen(at: SocketAddrV4) -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     // Connections of an agent that was here before may linger.
     socket.set_reuseaddr(true)?;
@@ -84,19 +106,38 @@ fn listen(at: SocketAddrV4) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(listener: TcpListener, at: SocketAddrV4, entrance: Entrance, room: Arc<Semaphore>) {
-    loop {
-        let Ok(permit) = room.clone().acquire_owned().await else {
-            return;
-        };
-        let Ok((socket, _)) = listener.accept().await else {
-            tokio::time::sleep(BREATH).await;
-            continue;
-        };
-        let entrance = entrance.clone();
-        tokio::spawn(async move {
-            entrance.pass(socket, at).await;
-            drop(permit);
-        });
+/// A port for streams.
+struct Door {
+    at: SocketAddrV4,
+    entrance: Entrance,
+    /// The room of all ports.
+    room: Arc<Semaphore>,
+    /// Its own.
+    own: Arc<Semaphore>,
+}
+
+impl Door {
+    async fn accept(self, listener: TcpListener) {
+        // The room of all is taken only for who is there: a port that nobody uses holds none of it.
+        while let Ok(own) = self.own.clone().acquire_owned().await {
+            let Ok((socket, _)) = listener.accept().await else {
+                tokio::time::sleep(BREATH).await;
+                continue;
+            };
+            let Ok(room) = self.room.clone().try_acquire_owned() else {
+                let _ = socket.set_zero_linger();
+                continue;
+            };
+            let (entrance, at) = (self.entrance.clone(), self.at);
+            tokio::spawn(async move {
+                entrance.pass(socket, at).await;
+                // Who waits for the port's own finds room among all, too.
+                drop(room);
+                drop(own);
+            });
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

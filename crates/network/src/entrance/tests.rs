@@ -1,3 +1,5 @@
+mod outside;
+
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
@@ -7,6 +9,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::{Claimant, Entrance, Ports};
 use crate::entrance::Unreached;
+use crate::host_ports::{HostPort, PodPorts};
 use crate::nodes::Node;
 use crate::policy::{Isolation, PodPolicy};
 use crate::services::{Endpoint, Name, Place, PortRef, Service, ServicePort, Slice};
@@ -15,7 +18,7 @@ use crate::{Datagrams, Listener, Network, PodNet, Protocol, SocketError, Table};
 /// The node's address: none that a client of these tests has.
 const NODE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 
-fn name(name: &str) -> Name {
+pub(super) fn name(name: &str) -> Name {
     Name {
         namespace: "default".to_owned(),
         name: name.to_owned(),
@@ -23,20 +26,20 @@ fn name(name: &str) -> Name {
 }
 
 /// A port of the node that nobody has at the moment.
-async fn free() -> u16 {
+pub(super) async fn free() -> u16 {
     let listener = TcpListener::bind((NODE, 0)).await.expect("a port");
     listener.local_addr().expect("its address").port()
 }
 
-struct World {
-    network: Network,
-    entrance: Entrance,
-    server: PodNet,
-    at: SocketAddrV4,
+pub(super) struct World {
+    pub(super) network: Network,
+    pub(super) entrance: Entrance,
+    pub(super) server: PodNet,
+    pub(super) at: SocketAddrV4,
 }
 
 /// A node, a pod on it, and a Service whose node port leads there, by both protocols.
-async fn world() -> World {
+pub(super) async fn world() -> World {
     let network = Network::new("10.128.0.0/24".parse().expect("a range"));
     let gateway = network.join("gateway").expect("an address");
     let server = network.join("server").expect("an address");
@@ -88,9 +91,24 @@ async fn world() -> World {
     }
 }
 
-fn listen(pod: &PodNet) -> Listener {
+pub(super) fn listen(pod: &PodNet) -> Listener {
     let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080);
     Listener::new(Arc::new(pod.bind_stream(at).expect("a port")), 8)
+}
+
+/// A pod's wish for a port of the node, behind which is its own 8080.
+pub(super) fn asks(port: u16, pod: &PodNet) -> PodPorts {
+    PodPorts {
+        node: "n".to_owned(),
+        since: 0,
+        address: pod.address(),
+        ports: vec![HostPort {
+            protocol: Protocol::Tcp,
+            address: None,
+            port,
+            to: 8080,
+        }],
+    }
 }
 
 #[tokio::test]
@@ -234,13 +252,13 @@ async fn a_pods_own_ports_at_its_node() {
     let world = world().await;
     let at = SocketAddrV4::new(NODE, free().await);
     let to = SocketAddrV4::new(world.server.address(), 8080);
-    let set = |ports: &[_]| {
+    let set = |asks: Option<PodPorts>| {
         let pod = name("server");
         world
             .network
-            .update(|table| table.host_ports.set(&pod, ports));
+            .update(|table| table.host_ports.set(&pod, asks));
     };
-    set(&[((Protocol::Tcp, at), to)]);
+    set(Some(asks(at.port(), &world.server)));
     let wanted = world.entrance.wanted().ports;
     assert_eq!(
         wanted.get(&(Protocol::Tcp, at)),
@@ -262,7 +280,7 @@ async fn a_pods_own_ports_at_its_node() {
     let pod = world.network.join("client").expect("an address");
     let stream = pod.connect(at).await.expect("a connection");
     assert_eq!(stream.remote(), at.into());
-    set(&[]);
+    set(None);
     assert!(
         !world
             .entrance

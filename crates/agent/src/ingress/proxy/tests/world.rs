@@ -9,6 +9,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
+use network::entrance::listen;
 use network::services::{Endpoint, Name, Place, Service, ServicePort, Slice};
 use network::{Listener, Network, PodNet, Protocol, Table};
 use rustls::pki_types::ServerName;
@@ -19,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::super::super::certificates::{Certificates, Found};
 use super::super::super::room::Room;
 use super::super::super::rules::Compiled;
-use super::super::super::serve::{Door, listen, tls};
+use super::super::super::serve::{Door, tls};
 use super::*;
 
 type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
