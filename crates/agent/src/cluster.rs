@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use api::ingress::Ports;
+use api::not_served::NOT_SERVED;
 use client::{Client, EventType, Informer, Key, ListOptions, Object, Recorder, View};
 use imbl::ordmap::DiffItem;
 use k8s_openapi::api::core::v1::{Namespace, Node, ObjectReference, Pod, Service};
@@ -27,7 +28,7 @@ use tokio::task::JoinSet;
 
 use crate::ingress;
 use crate::policies::Changed;
-use crate::publish::{NOT_SERVED, Reports, publish};
+use crate::publish::{Reports, publish};
 use crate::word::Word;
 use host_ports::HostPorts;
 use own::Known;

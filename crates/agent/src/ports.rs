@@ -1,5 +1,6 @@
 //! What pods' containers say of their ports.
 
+use api::not_served::Port;
 pub(crate) use api::ports::declared;
 use network::Protocol;
 
@@ -9,5 +10,18 @@ pub(crate) fn protocol(name: Option<&str>) -> Option<Protocol> {
         "TCP" => Some(Protocol::Tcp),
         "UDP" => Some(Protocol::Udp),
         _ => None,
+    }
+}
+
+/// A port of a node as others are told of it.
+pub(crate) fn told(protocol: Protocol, address: impl ToString, number: u16) -> Port {
+    let protocol = match protocol {
+        Protocol::Tcp => "TCP",
+        Protocol::Udp => "UDP",
+    };
+    Port {
+        protocol: protocol.to_owned(),
+        address: address.to_string(),
+        number,
     }
 }

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod discovery;
 pub mod ingress;
 pub mod kinds;
+pub mod not_served;
 pub mod object;
 pub mod openapi;
 pub mod patch;

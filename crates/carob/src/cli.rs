@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,22 @@ pub(crate) struct IngressArgs {
 }
 
 impl IngressArgs {
+    /// Refuses one port for both: the second to listen there would fail.
+    pub(crate) fn check(self) -> Result<()> {
+        if let Some(port) = self.http.filter(|_| self.http == self.https) {
+            bail!("--ingress-http and --ingress-https are both {port}: choose two ports");
+        }
+        Ok(())
+    }
+
+    /// These, and for what is not said here the others'.
+    pub(crate) fn or(self, others: Self) -> Self {
+        Self {
+            http: self.http.or(others.http),
+            https: self.https.or(others.https),
+        }
+    }
+
     /// The same flags for another process of the node.
     pub(crate) fn flags(self) -> Vec<String> {
         let given = [
@@ -178,6 +194,24 @@ impl Command {
             | Command::Version => {
                 unreachable!("handled before a runtime is made")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ingresses_have_two_ports() {
+        for (http, https, fits) in [
+            (Some(9000), Some(9001), true),
+            (Some(9000), None, true),
+            (None, None, true),
+            (Some(9000), Some(9000), false),
+        ] {
+            let ports = IngressArgs { http, https };
+            assert_eq!(ports.check().is_ok(), fits, "{ports:?}");
         }
     }
 }

@@ -74,6 +74,7 @@ const SERVERS_EVERY: Duration = Duration::from_secs(30);
 
 /// Runs an agent until it is told to end. A second signal ends its pods at once.
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
+    args.ingress.check()?;
     let (data_dir, log) = (args.data_dir.clone(), args.log.clone());
     daemon::run(Daemon::Agent, &data_dir, &log, |dir| run(args, dir))
 }

@@ -28,7 +28,7 @@ const BY_PODS: &str = "endpointslice-controller.k8s.io";
 /// Who makes slices from Endpoints.
 const BY_ENDPOINTS: &str = "endpointslicemirroring-controller.k8s.io";
 /// Marks what belongs to a Service without an address of its own.
-pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
+const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Brings the slices of the Service at `key` up to its pods, or to its Endpoints where it selects none.
 ///
@@ -108,19 +108,24 @@ fn wanted(service: &Service, view: &View) -> Wanted {
 
 /// Whose a Service's slices are.
 fn origin(service: &Service) -> Origin {
+    Origin {
+        labels: labels(service),
+        owner: owner::controller_ref(service),
+    }
+}
+
+/// The labels that a Service's endpoints have from it.
+pub(crate) fn labels(service: &Service) -> BTreeMap<String, String> {
     let mut labels = service.metadata.labels.clone().unwrap_or_default();
     labels.remove(HEADLESS);
     if is_headless(service) {
         labels.insert(HEADLESS.to_owned(), String::new());
     }
-    Origin {
-        labels,
-        owner: owner::controller_ref(service),
-    }
+    labels
 }
 
 /// Whether a Service has no address of its own.
-pub(crate) fn is_headless(service: &Service) -> bool {
+fn is_headless(service: &Service) -> bool {
     let spec = service.spec.as_ref();
     spec.is_some_and(|s| {
         s.type_.as_deref() != Some("ExternalName") && s.cluster_ip.as_deref() == Some("None")

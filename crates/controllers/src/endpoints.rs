@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::endpoint_slice::{self, endpoint};
 use crate::owner::{self, target};
-use crate::plan::{Plan, Write};
+use crate::plan::{Plan, Write, difference};
 use crate::view::View;
 
 const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
@@ -101,18 +101,12 @@ fn update(
     {
         return None;
     }
-    let mut patched = json!(labels);
-    for name in meta.labels.iter().flatten().map(|(name, _)| name) {
-        if !labels.contains_key(name) {
-            patched[name] = json!(null);
-        }
-    }
     let over = truncated.then_some("truncated");
     Some(Write::Patch {
         target: target(old),
         patch: json!({
             "metadata": {
-                "labels": patched,
+                "labels": difference(&json!(meta.labels), &json!(labels)),
                 "annotations": {OVER_CAPACITY: over},
                 "resourceVersion": meta.resource_version,
             },
@@ -122,11 +116,7 @@ fn update(
 }
 
 fn labels(service: &Service) -> Labels {
-    let mut labels = service.metadata.labels.clone().unwrap_or_default();
-    labels.remove(endpoint_slice::HEADLESS);
-    if endpoint_slice::is_headless(service) {
-        labels.insert(endpoint_slice::HEADLESS.to_owned(), String::new());
-    }
+    let mut labels = endpoint_slice::labels(service);
     labels.insert(MANAGED_BY.to_owned(), MANAGER.to_owned());
     labels
 }

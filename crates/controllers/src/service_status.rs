@@ -6,6 +6,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use api::not_served::{NOT_SERVED, NotServed, Port};
 use client::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -14,14 +15,12 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::endpoint_slice::SERVICE_NAME;
-use crate::owner;
+use crate::owner::{self, Named};
 use crate::plan::{Plan, Write};
 use crate::view::View;
 
 /// Keeps a node out of all load balancers.
 const EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
-/// Which of its ports a node cannot serve: as its agent writes it.
-const NOT_SERVED: &str = "carob.dev/ports-not-served";
 /// Kubernetes' condition of a Service some of whose ports a load balancer cannot serve.
 const PORTS_ERROR: &str = "LoadBalancerPortsError";
 /// Why: the error of a port and the reason of the condition.
@@ -41,11 +40,11 @@ pub(crate) fn reconcile(key: &Key, view: &View, now: Timestamp) -> Plan {
     }
     let old = service.status.clone().unwrap_or_default();
     let mut new = old.clone();
+    let taken = taken(service, view);
     let ingress = match is_balanced(service) {
-        true => ingress(service, view),
+        true => ingress(service, &taken, view),
         false => Vec::new(),
     };
-    let taken = taken(service, view);
     new.conditions = conditions(&old, &ingress, &taken, service, now);
     // Once for each time that it comes about. Of what else is not served the nodes tell.
     let said =
@@ -98,18 +97,17 @@ fn same(old: &ServiceStatus, new: &ServiceStatus) -> bool {
     ingress(old) == ingress(new) && conditions(old) == conditions(new)
 }
 
-fn ingress(service: &Service, view: &View) -> Vec<LoadBalancerIngress> {
+fn ingress(service: &Service, taken: &Taken<'_>, view: &View) -> Vec<LoadBalancerIngress> {
     let ports: Vec<_> = ports_of(service).collect();
     let local = local_nodes(service, view);
-    let taken = taken(service, view);
     let mut all = Vec::new();
     for (key, node) in view.nodes.iter() {
         let is_asked = local.as_ref().is_none_or(|names| names.contains(&key.name));
         if !is_asked || !takes(node) {
             continue;
         }
+        let failed = not_served(node);
         for address in addresses(node) {
-            let failed = not_served(node);
             let ports = ports.iter().map(|port| {
                 let taken = taken.contains_key(&(protocol(port), port.port));
                 port_status(port, &address, &failed, taken)
@@ -170,45 +168,94 @@ pub(crate) fn addresses(node: &Node) -> Vec<String> {
     }
 }
 
-fn not_served(node: &Node) -> BTreeSet<String> {
+fn not_served(node: &Node) -> NotServed {
     let annotations = node.metadata.annotations.as_ref();
-    let text = annotations
-        .and_then(|all| all.get(NOT_SERVED))
-        .map_or("", String::as_str);
-    text.split(',').map(str::to_owned).collect()
+    let said = annotations.and_then(|all| all.get(NOT_SERVED));
+    NotServed::parse(said.map_or("", String::as_str))
 }
 
 /// A port of nodes: its protocol and its number.
-type NodePort = (String, i32);
+type NodePort<'a> = (&'a str, i32);
 
-/// Those of a Service's ports that are others', and whose: a node port is whose it was given to, and of several
-/// balanced Services the oldest has a port, the first by name of those of one moment, as the nodes see it.
-fn taken(service: &Service, view: &View) -> BTreeMap<NodePort, Key> {
-    if !is_balanced(service) {
-        return BTreeMap::new();
-    }
-    let age = |service: &Service| {
-        let made = service.metadata.creation_timestamp.as_ref();
-        let key = owner::key_of(service);
-        (made.map(|made| made.0), key.namespace, key.name)
+/// What a Service has of a port of nodes. The least has it, as the nodes see it: whose node port it is, then the oldest
+/// of the balanced Services, the first by name of those of one moment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim<'a> {
+    by_age: bool,
+    made: Option<Timestamp>,
+    namespace: &'a str,
+    name: &'a str,
+}
+
+fn claims(service: &Service) -> impl Iterator<Item = (NodePort<'_>, Claim<'_>)> {
+    let Named { namespace, name } = owner::named(service);
+    let made = owner::created(service);
+    let claim = move |by_age| Claim {
+        by_age,
+        made,
+        namespace,
+        name,
     };
-    let own: BTreeSet<NodePort> = ports_of(service).map(|p| (protocol(p), p.port)).collect();
-    let key = owner::key_of(service);
-    let mut taken = BTreeMap::new();
-    for (other, holder) in view.services.iter().filter(|(other, _)| **other != key) {
-        let older = is_balanced(holder) && !is_anothers(holder) && age(holder) < age(service);
-        for port in ports_of(holder) {
-            let at = (protocol(port), port.port);
-            if older && own.contains(&at) {
-                taken.insert(at, other.clone());
-            }
-            let given = (protocol(port), port.node_port.unwrap_or_default());
-            if own.contains(&given) {
-                taken.insert(given, other.clone());
-            }
-        }
+    let is_ours = is_balanced(service) && !is_anothers(service);
+    ports_of(service).flat_map(move |port| {
+        let given = port.node_port;
+        let given = given.map(|number| ((protocol(port), number), claim(false)));
+        let asked = is_ours.then(|| ((protocol(port), port.port), claim(true)));
+        given.into_iter().chain(asked)
+    })
+}
+
+/// Those of a balanced Service's ports that are others', and whose.
+type Taken<'a> = BTreeMap<NodePort<'a>, Named<'a>>;
+
+fn taken<'a>(service: &'a Service, view: &'a View) -> Taken<'a> {
+    if !is_balanced(service) {
+        return Taken::new();
     }
-    taken
+    let own: BTreeSet<NodePort<'_>> = ports_of(service).map(|p| (protocol(p), p.port)).collect();
+    let all = view.services.iter().flat_map(|(_, holder)| claims(holder));
+    let mut held = BTreeMap::<NodePort<'_>, Claim<'_>>::new();
+    for (at, claim) in all.filter(|(at, _)| own.contains(at)) {
+        let least = held.entry(at).or_insert(claim);
+        *least = claim.min(*least);
+    }
+    let Named { namespace, name } = owner::named(service);
+    let others = held.into_iter().map(|(at, held)| {
+        let Claim {
+            namespace, name, ..
+        } = held;
+        (at, Named { namespace, name })
+    });
+    others
+        .filter(|(_, holder)| (holder.namespace, holder.name) != (namespace, name))
+        .collect()
+}
+
+/// The Services of which a port may be another's than before, once one Service is not any more what it was: those that come
+/// after it at that port.
+pub(crate) fn rivals<'a>(
+    old: Option<&Service>,
+    new: Option<&Service>,
+    view: &'a View,
+) -> Vec<&'a Key> {
+    let claimed =
+        |service: Option<_>| -> BTreeSet<_> { service.into_iter().flat_map(claims).collect() };
+    let [old, new] = [old, new].map(claimed);
+    let mut changed = BTreeMap::<NodePort<'_>, Claim<'_>>::new();
+    for (at, claim) in old.symmetric_difference(&new) {
+        let least = changed.entry(*at).or_insert(*claim);
+        *least = (*claim).min(*least);
+    }
+    if changed.is_empty() {
+        return Vec::new();
+    }
+    let comes_after = |service: &Service| {
+        let mut own = claims(service).filter(|(_, own)| own.by_age);
+        own.any(|(at, own)| changed.get(&at).is_some_and(|first| *first < own))
+    };
+    let services = view.services.iter();
+    let rivals = services.filter(|(_, service)| comes_after(service));
+    rivals.map(|(key, _)| key).collect()
 }
 
 fn ports_of(service: &Service) -> impl Iterator<Item = &ServicePort> {
@@ -216,8 +263,8 @@ fn ports_of(service: &Service) -> impl Iterator<Item = &ServicePort> {
     spec.flat_map(|spec| spec.ports.iter().flatten())
 }
 
-fn protocol(port: &ServicePort) -> String {
-    port.protocol.clone().unwrap_or_else(|| "TCP".to_owned())
+fn protocol(port: &ServicePort) -> &str {
+    port.protocol.as_deref().unwrap_or("TCP")
 }
 
 fn ports_error(status: &ServiceStatus) -> Option<&Condition> {
@@ -225,20 +272,20 @@ fn ports_error(status: &ServiceStatus) -> Option<&Condition> {
     all.find(|condition| condition.type_ == PORTS_ERROR)
 }
 
-fn port_status(
-    port: &ServicePort,
-    address: &str,
-    failed: &BTreeSet<String>,
-    taken: bool,
-) -> PortStatus {
+fn port_status(port: &ServicePort, address: &str, failed: &NotServed, taken: bool) -> PortStatus {
     let protocol = protocol(port);
-    let is_failed = taken
-        || protocol == SCTP
-        || failed.contains(&format!("{protocol} {address}:{}", port.port));
+    let fails = |number| {
+        failed.contains(&Port {
+            protocol: protocol.to_owned(),
+            address: address.to_owned(),
+            number,
+        })
+    };
+    let is_failed = taken || protocol == SCTP || u16::try_from(port.port).is_ok_and(fails);
     PortStatus {
         error: is_failed.then(|| REASON.to_owned()),
         port: port.port,
-        protocol,
+        protocol: protocol.to_owned(),
     }
 }
 
@@ -246,7 +293,7 @@ fn port_status(
 fn conditions(
     old: &ServiceStatus,
     ingress: &[LoadBalancerIngress],
-    taken: &BTreeMap<NodePort, Key>,
+    taken: &Taken<'_>,
     service: &Service,
     now: Timestamp,
 ) -> Option<Vec<Condition>> {
@@ -282,7 +329,7 @@ fn conditions(
 }
 
 /// The ports that not every node can serve.
-fn failed(ingress: &[LoadBalancerIngress], taken: &BTreeMap<NodePort, Key>) -> Option<String> {
+fn failed(ingress: &[LoadBalancerIngress], taken: &Taken<'_>) -> Option<String> {
     let mut failed = BTreeMap::<_, Vec<_>>::new();
     for one in ingress {
         for port in one
@@ -292,7 +339,7 @@ fn failed(ingress: &[LoadBalancerIngress], taken: &BTreeMap<NodePort, Key>) -> O
             .filter(|port| port.error.is_some())
         {
             let at = failed
-                .entry((port.protocol.clone(), port.port))
+                .entry((port.protocol.as_str(), port.port))
                 .or_default();
             at.extend(one.ip.clone());
         }
@@ -301,7 +348,7 @@ fn failed(ingress: &[LoadBalancerIngress], taken: &BTreeMap<NodePort, Key>) -> O
         let whose = taken.get(port);
         let (protocol, port) = port;
         match whose {
-            Some(Key { namespace, name }) => {
+            Some(Named { namespace, name }) => {
                 format!("{protocol} port {port} is that of the Service {namespace}/{name}")
             }
             None => format!("{protocol} port {port} is not served at {}", at.join(", ")),

@@ -1,6 +1,6 @@
 //! The ports of nodes that pods ask for: `hostPort`.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 
 use k8s_openapi::api::core::v1::{ContainerPort, Pod, PodStatus};
 use network::Protocol;
@@ -81,14 +81,7 @@ fn addresses(status: &PodStatus) -> Vec<Ipv4Addr> {
 }
 
 fn word(protocol: Protocol, ip: &str, port: u16) -> String {
-    let protocol = match protocol {
-        Protocol::Tcp => "TCP",
-        Protocol::Udp => "UDP",
-    };
-    match ip.parse::<IpAddr>() {
-        Ok(ip) => format!("{protocol} {}", SocketAddr::new(ip, port)),
-        Err(_) => format!("{protocol} {ip}:{port}"),
-    }
+    ports::told(protocol, ip, port).to_string()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::layout::{self, Cluster, MAX_NODES, NodeDir};
 use super::port::check_port;
-use super::process::Role;
+use super::process::{self, Role};
 use super::reach::{admin, shared_url};
 use super::start::Start;
 use super::{down, status};
@@ -47,6 +47,7 @@ pub(crate) struct Up {
 impl Up {
     pub(crate) async fn run(self) -> Result<()> {
         check_name(&self.name)?;
+        self.ingress.check()?;
         layout::make_private_dir(&layout::cluster_dir(&self.name, self.data_dir.as_deref())?)?;
         let dir = layout::cluster_dir(&self.name, self.data_dir.as_deref())?;
         let alone = layout::one_at_a_time(&dir).await?;
@@ -119,8 +120,8 @@ impl Up {
                     layout::flags(&cluster.name, self.data_dir.as_deref())
                 );
             }
-            self.check_ingress(&cluster)?;
-            return Ok(cluster);
+            let ingress = self.ingress(&cluster, dir)?;
+            return Ok(Cluster { ingress, ..cluster });
         }
         Ok(Cluster {
             name: self.name.clone(),
@@ -131,25 +132,27 @@ impl Up {
         })
     }
 
-    /// Refuses other ports than the cluster was made with: its agents run.
-    fn check_ingress(&self, cluster: &Cluster) -> Result<()> {
-        for (flag, asked, has) in [
-            ("--ingress-http", self.ingress.http, cluster.ingress.http),
-            ("--ingress-https", self.ingress.https, cluster.ingress.https),
-        ] {
-            let Some(asked) = asked.filter(|_| asked != has) else {
-                continue;
-            };
-            let made = has.map_or(format!("without {flag}"), |has| {
-                format!("with {flag} {has}, not {asked}")
-            });
-            bail!(
-                "cluster {} was made {made}: `carob down --purge{}` removes it, another --name makes a second one",
-                cluster.name,
-                layout::flags(&cluster.name, self.data_dir.as_deref())
-            );
+    /// The ports that are asked for, else those that the cluster has. It cannot have others while it runs: processes are told
+    /// when they start.
+    fn ingress(&self, cluster: &Cluster, dir: &Path) -> Result<IngressArgs> {
+        let ports = self.ingress.or(cluster.ingress);
+        ports.check()?;
+        let runs = |node: &NodeDir| {
+            let held = [node.server(), node.agent()];
+            held.iter().any(|dir| process::holder(dir).is_some())
+        };
+        if ports == cluster.ingress || !cluster.nodes(dir).iter().any(runs) {
+            return Ok(ports);
         }
-        Ok(())
+        let has = match cluster.ingress.flags() {
+            flags if flags.is_empty() => "with the default ports for Ingresses".to_owned(),
+            flags => format!("with {}", flags.join(" ")),
+        };
+        bail!(
+            "cluster {} runs {has}: `carob down{}` stops it, so that it can have others",
+            cluster.name,
+            layout::flags(&cluster.name, self.data_dir.as_deref())
+        );
     }
 
     /// Writes the cluster's own kubeconfig, and merges it into the user's, whose current context it
@@ -216,6 +219,48 @@ fn check_name(name: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports_for_ingresses_are_changed_while_a_cluster_is_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let settle = |http, https| {
+            let up = Up {
+                nodes: Some(1),
+                name: "dev".into(),
+                data_dir: None,
+                api_port: None,
+                kubeconfig: None,
+                ingress: IngressArgs { http, https },
+                foreground: false,
+                snapshot_after: None,
+            };
+            let cluster = up.settle(dir.path())?;
+            cluster.save(dir.path())?;
+            Ok::<_, anyhow::Error>((cluster.ingress.http, cluster.ingress.https))
+        };
+        assert_eq!(settle(None, None).unwrap(), (None, None));
+        assert_eq!(settle(Some(9000), None).unwrap(), (Some(9000), None));
+        assert_eq!(settle(None, Some(9001)).unwrap(), (Some(9000), Some(9001)));
+        settle(Some(9001), None).expect_err("one port for both");
+        let node = dir.path().join("dev-1");
+        for half in ["server", "agent"] {
+            let half = node.join(half);
+            layout::make_private_dir(&half).unwrap();
+            let _runs = process::lock(&half).unwrap();
+            let refused = settle(Some(9002), None).unwrap_err().to_string();
+            assert!(
+                refused.contains("--ingress-http 9000 --ingress-https 9001")
+                    && refused.contains("`carob down --name dev`"),
+                "{refused}"
+            );
+            assert_eq!(
+                settle(Some(9000), None).unwrap(),
+                (Some(9000), Some(9001)),
+                "these it has"
+            );
+        }
+        assert_eq!(settle(Some(9002), None).unwrap(), (Some(9002), Some(9001)));
+    }
 
     #[test]
     fn names_fit_into_node_names() {

@@ -77,6 +77,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs a server until it is told to end.
 pub(crate) fn main(args: Args) -> Result<ExitCode> {
+    args.ingress.check()?;
     let (data_dir, log) = (args.data_dir.clone(), args.log.clone());
     daemon::run(Role::Server, &data_dir, &log, |dir| run(args, dir))
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::placing::{Endpoints, place};
 use crate::owner::{self, target};
-use crate::plan::{Plan, Write};
+use crate::plan::{Plan, Write, difference};
 use crate::view::View;
 
 /// Which Service a slice is of.
@@ -73,8 +73,10 @@ pub(super) fn keep(
         );
     }
     for slice in slices {
-        // What a slice's addresses are is never changed.
-        if slice.address_type != ADDRESS_TYPE {
+        let mut owners = slice.metadata.owner_references.iter().flatten();
+        let is_owned = owners.any(|of| of.uid == keeper.owner.uid);
+        // What a slice's addresses are is never changed; and one of a namesake that is gone goes with that.
+        if slice.address_type != ADDRESS_TYPE || !is_owned {
             keeper.deletions.push(Write::delete(target(&**slice)));
             continue;
         }
@@ -171,12 +173,7 @@ impl<'a> Keeper<'a> {
         if held(old) == endpoints && same_ports && same_labels {
             return;
         }
-        let mut labels = json!(self.labels);
-        for name in old.metadata.labels.iter().flatten().map(|(name, _)| name) {
-            if !self.labels.contains_key(name) {
-                labels[name] = json!(null);
-            }
-        }
+        let labels = difference(&json!(old.metadata.labels), &json!(self.labels));
         self.writes.push(Write::Patch {
             target: target(old),
             patch: json!({

@@ -4,6 +4,7 @@ use client::Key;
 use serde_json::{Value, json};
 
 use super::reconcile;
+use crate::plan::Write;
 use crate::simulation::Simulation;
 
 /// A cluster with one node and a Service `web` on its port 80.
@@ -255,4 +256,53 @@ fn a_service_that_selects_no_more_keeps_its_slices() {
     sim.delete("Service", &key, true);
     sim.apply(&reconcile(&key, &sim.view));
     assert!(slices(&sim).is_empty());
+}
+
+#[test]
+fn what_is_made_again_has_slices_of_its_own() {
+    let (mut by_pods, key) = begin(json!({}));
+    pod(&mut by_pods, "a", "192.0.2.1", 80);
+    let (mut mirrored, _) = begin(json!({"selector": {}}));
+    mirrored.create(json!({"apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "web", "namespace": "ns"},
+        "subsets": [{"addresses": [{"ip": "192.0.2.1"}], "ports": [{"port": 80}]}]}));
+    for (mut sim, kind) in [(by_pods, "Service"), (mirrored, "Endpoints")] {
+        sim.settle();
+        assert_eq!(slices(&sim), ["[80]: 192.0.2.1 ready+serving"], "{kind}");
+        let object = sim.load(kind, &key).unwrap();
+        sim.delete(kind, &key, true);
+        sim.create(object);
+        let plan = reconcile(&key, &sim.view);
+        // In this order, so that nobody is without endpoints in between.
+        assert!(
+            matches!(
+                plan.writes.as_slice(),
+                [Write::Create { .. }, Write::Delete { .. }]
+            ),
+            "{plan:?}"
+        );
+        sim.apply(&plan);
+        assert_eq!(slices(&sim), ["[80]: 192.0.2.1 ready+serving"], "{kind}");
+        let slice = sim.view.endpoint_slices.iter().next().unwrap().1;
+        let owners = slice.metadata.owner_references.as_ref().unwrap();
+        let made = sim.load(kind, &key).unwrap();
+        assert_eq!(made["metadata"]["uid"], owners[0].uid.as_str(), "{kind}");
+        assert!(reconcile(&key, &sim.view).is_empty(), "{kind}");
+    }
+}
+
+#[test]
+fn labels_that_a_service_loses_its_slices_lose() {
+    let (mut sim, key) = begin(json!({}));
+    sim.settle();
+    sim.change("Service", &key, |service| {
+        service["metadata"]["labels"] = json!({"by": "hand"})
+    });
+    sim.settle();
+    let endpoints = sim.view.endpoints.get(&key).unwrap();
+    let slice = sim.view.endpoint_slices.iter().next().unwrap().1;
+    for meta in [&endpoints.metadata, &slice.metadata] {
+        let labels = meta.labels.as_ref().unwrap();
+        assert_eq!((labels.get("team"), labels["by"].as_str()), (None, "hand"));
+    }
 }

@@ -45,10 +45,12 @@ pub(super) fn on_service(change: Change<'_, Service>) -> Vec<Work> {
         work.push((Controller::ServiceStatus, key));
         work
     });
-    // A port that was this one's may be another's now.
-    if change.old.map(|service| &service.spec) != change.new.map(|service| &service.spec) {
-        work.extend(balanced(change.view));
-    }
+    let rivals = service_status::rivals(change.old, change.new, change.view);
+    work.extend(
+        rivals
+            .into_iter()
+            .map(|key| (Controller::ServiceStatus, key.clone())),
+    );
     work
 }
 

@@ -2,7 +2,7 @@
 
 use client::simulated::Simulated;
 use client::{DeleteOptions, Key};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::json;
 
 use super::{Feed, PATIENCE, Queue};
@@ -41,6 +41,28 @@ fn a_pod_that_its_job_no_longer_controls_is_still_the_jobs_work() {
     assert_eq!(work(&orphan), [job]);
     orphan.metadata.finalizers = None;
     assert_eq!(work(&orphan), []);
+}
+
+#[test]
+fn a_port_that_one_service_gives_back_is_anothers_work() {
+    let service = |name: &str, made: &str| -> Service {
+        let service = json!({"metadata": {"name": name, "namespace": "ns", "creationTimestamp": made},
+            "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}});
+        serde_json::from_value(service).expect("a Service")
+    };
+    let [gone, next] = [
+        service("gone", "2026-11-21T09:00:00Z"),
+        service("next", "2026-11-21T09:00:01Z"),
+    ];
+    let mut view = crate::View::default();
+    view.services
+        .set(&Key::of(&next), Some(next.clone().into()));
+    let work = super::on_service(super::Change {
+        old: Some(&gone),
+        new: None,
+        view: &view,
+    });
+    assert!(work.contains(&(crate::controller::Controller::ServiceStatus, Key::of(&next))));
 }
 
 #[tokio::test(start_paused = true)]

@@ -157,15 +157,16 @@ fn sctp_is_stored_and_not_served() {
     assert_eq!(said["conditions"].as_array().map(Vec::len), Some(1));
 }
 
+fn made(name: &str, second: u8, spec: Value) -> Value {
+    let mut service = service(spec, json!({}));
+    service["metadata"]["name"] = json!(name);
+    service["metadata"]["creationTimestamp"] = json!(format!("2026-11-21T09:00:{second:02}Z"));
+    service
+}
+
 #[test]
 fn a_port_that_another_has_is_said() {
     let nodes = [node("a", "192.0.2.1", "True", json!({}))];
-    let made = |name: &str, second: u8, spec: Value| {
-        let mut service = service(spec, json!({}));
-        service["metadata"]["name"] = json!(name);
-        service["metadata"]["creationTimestamp"] = json!(format!("2026-11-21T09:00:{second:02}Z"));
-        service
-    };
     let own = || made("s", 5, json!({"ports": [{"port": 80}, {"port": 443}]}));
     for (other, due) in [
         (
@@ -208,5 +209,71 @@ fn a_port_that_another_has_is_said() {
             ports.iter().filter(|port| port["error"] == REASON).count()
         });
         assert_eq!(errors, usize::from(due.is_some()), "{said}");
+    }
+}
+
+#[test]
+fn of_several_the_oldest_has_a_port() {
+    let nodes = [node("a", "192.0.2.1", "True", json!({}))];
+    let mut view = view(made("s", 5, json!({})), &nodes);
+    for (name, second) in [("b", 3), ("c", 2), ("d", 4)] {
+        let other = of(made(name, second, json!({})));
+        view.services.set(&Key::new("d", name), Some(other));
+    }
+    let said = status(&view).expect("a status");
+    assert_eq!(
+        said["conditions"][0]["message"],
+        "TCP port 80 is that of the Service d/c"
+    );
+}
+
+#[test]
+fn those_who_come_after_are_looked_at_again() {
+    let mut view = View::default();
+    for (name, second, spec) in [
+        ("elder", 1, json!({})),
+        ("younger", 9, json!({})),
+        ("secure", 9, json!({"ports": [{"port": 443}]})),
+        (
+            "datagrams",
+            9,
+            json!({"ports": [{"port": 80, "protocol": "UDP"}]}),
+        ),
+        ("plain", 9, json!({"type": "ClusterIP"})),
+        ("anothers", 9, json!({"loadBalancerClass": "x/y"})),
+    ] {
+        let other = of(made(name, second, spec));
+        view.services.set(&Key::new("d", name), Some(other));
+    }
+    let web = || Some((5, json!({})));
+    let node_port = json!({"type": "NodePort", "ports": [{"port": 1, "nodePort": 80}]});
+    for (old, new, due) in [
+        (None, web(), "younger"),
+        (web(), None, "younger"),
+        (web(), Some((5, json!({"type": "ClusterIP"}))), "younger"),
+        (
+            web(),
+            Some((5, json!({"ports": [{"port": 443}]}))),
+            "secure younger",
+        ),
+        // It was made again.
+        (web(), Some((10, json!({}))), "younger"),
+        (None, Some((5, node_port)), "elder younger"),
+        (None, Some((5, json!({"type": "ClusterIP"}))), ""),
+        (None, Some((10, json!({}))), ""),
+        (
+            web(),
+            Some((5, json!({"externalTrafficPolicy": "Local"}))),
+            "",
+        ),
+    ] {
+        let told = format!("{old:?} to {new:?}");
+        let [old, new] = [old, new].map(|is| {
+            let (second, spec) = is?;
+            Some(of::<Service>(made("s", second, spec)))
+        });
+        let found = rivals(old.as_deref(), new.as_deref(), &view);
+        let found: Vec<_> = found.iter().map(|key| key.name.as_str()).collect();
+        assert_eq!(found.join(" "), due, "{told}");
     }
 }
