@@ -1,5 +1,6 @@
 //! Clients with real sockets, and pods of an in-process network behind the proxy.
 
+mod last;
 mod world;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -236,10 +237,7 @@ async fn connections_go_over_to_websockets() {
         )
         .await
         .expect("sent");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.expect("a head"));
-    }
+    let head = until(&mut client, b"\r\n\r\n").await;
     let head = String::from_utf8(head).expect("text");
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert!(head.contains("upgrade: websocket\r\n"), "{head}");
@@ -313,14 +311,24 @@ async fn slow_clients_are_left() {
 
 /// A request on a connection that may be used again, and the answer's last byte.
 async fn asked(world: &World) -> TcpStream {
-    let mut client = TcpStream::connect(world.at).await.expect("a connection");
+    let client = TcpStream::connect(world.at).await.expect("a connection");
+    asked_on(client).await
+}
+
+async fn asked_on(mut client: TcpStream) -> TcpStream {
     let asked = b"GET /web HTTP/1.1\r\nhost: x\r\n\r\n";
     client.write_all(asked).await.expect("sent");
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\nho") {
-        answer.push(client.read_u8().await.expect("an answer"));
-    }
+    until(&mut client, b"\r\n\r\nho").await;
     client
+}
+
+/// Reads as far as that.
+async fn until(client: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut read = Vec::new();
+    while !read.ends_with(end) {
+        read.push(client.read_u8().await.expect("more"));
+    }
+    read
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
