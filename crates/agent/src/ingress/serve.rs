@@ -178,8 +178,8 @@ fn builder(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
+        // Hyper's would count the wait for a head to begin, too: patience with the connection is bound enough.
+        .header_read_timeout(None::<Duration>)
         .max_buf_size(LARGEST_HEAD);
     builder
         .http2()
