@@ -101,6 +101,9 @@ pub(crate) async fn follow(setup: Setup) {
     following.run().await;
 }
 
+/// What Ingresses are compiled of.
+type Views = (View<Ingress>, View<IngressClass>);
+
 /// An event about an Ingress: its reason and what it says.
 type Said = (Key, &'static str, String);
 
@@ -114,8 +117,8 @@ struct Following {
     changed: Arc<Notify>,
     /// One of the Secrets is among it.
     secrets_changed: Arc<AtomicBool>,
-    /// What was compiled last, and of what.
-    seen: Option<(View<Ingress>, View<IngressClass>)>,
+    /// What was looked at last, and what came of it.
+    seen: Option<Views>,
     compiled: Compiled,
     /// The certificates that there are not, and why.
     missing: Vec<(Key, String)>,
@@ -205,12 +208,11 @@ impl Following {
     /// Where requests go, if that may be elsewhere than before: most of what changes of Ingresses is their status.
     fn compile(&mut self) -> Option<Router> {
         let fresh = (self.ingresses.view(), self.classes.view());
-        if self.seen.as_ref().is_some_and(|seen| is_same(seen, &fresh)) {
+        if !is_news(&mut self.seen, fresh.clone()) {
             return None;
         }
         let all = fresh.0.iter().map(|(_, ingress)| &**ingress);
         self.compiled = Compiled::new(all, fresh.1.iter().map(|(_, class)| &**class));
-        self.seen = Some(fresh);
         self.follow_secrets();
         Some(std::mem::take(&mut self.compiled.router))
     }
@@ -272,11 +274,16 @@ impl Following {
     }
 }
 
+/// Whether something else may come of what there is now. The next is compared with that in either case: else what once
+/// changed without effect would be looked at again for ever.
+fn is_news(seen: &mut Option<Views>, fresh: Views) -> bool {
+    let old = seen.replace(fresh);
+    let same = old.as_ref().zip(seen.as_ref());
+    !same.is_some_and(|(old, fresh)| is_same(old, fresh))
+}
+
 /// Whether the same comes of both. What does not differ costs nothing.
-fn is_same(
-    (ingresses, classes): &(View<Ingress>, View<IngressClass>),
-    new: &(View<Ingress>, View<IngressClass>),
-) -> bool {
+fn is_same((ingresses, classes): &Views, new: &Views) -> bool {
     let of_ingresses = ingresses.diff(&new.0).all(|change| match change {
         DiffItem::Update { old, new } => rules::is_same(old.1, new.1),
         DiffItem::Add(..) | DiffItem::Remove(..) => false,

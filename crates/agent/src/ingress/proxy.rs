@@ -37,9 +37,9 @@ pub(crate) struct Limits {
     pub(crate) upgraded: usize,
     /// Requests at a time. Further ones are answered 503.
     pub(crate) requests: usize,
-    /// For a client's TLS and its first request together, and for each request's head.
+    /// For a client's TLS and its first request's head together, and for the last of its answers when its connection ends.
     pub(crate) head: Duration,
-    /// For a client's next request.
+    /// For a client's next request, of which the head is to be there by then.
     pub(crate) idle: Duration,
     /// For a client to take what there is of its answers.
     pub(crate) unread: Duration,

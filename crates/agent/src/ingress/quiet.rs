@@ -61,8 +61,8 @@ pub(super) struct Patience {
 pub(super) struct Activity {
     now: Mutex<Now>,
     changed: Notify,
-    /// Told when the connection has come to rest.
-    rested: Arc<Notify>,
+    /// Told when the connection has come to rest, and when one that was to make room is used again.
+    news: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -74,7 +74,18 @@ struct Now {
     since: Instant,
     /// It was used at all.
     used: bool,
-    displaced: bool,
+    stay: Stay,
+}
+
+/// Whether a connection may stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    /// Until nobody has patience any more.
+    Kept,
+    /// Its place is needed by others.
+    Displaced,
+    /// It is being ended, and is there for what was on its way only.
+    Leaving,
 }
 
 /// A request on a connection, until it is answered.
@@ -86,25 +97,32 @@ pub(super) struct Busy {
 
 impl Activity {
     /// The connection has just been made.
-    pub(super) fn new(rested: Arc<Notify>) -> Arc<Self> {
+    pub(super) fn new(news: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self {
             now: Mutex::new(Now {
                 requests: 0,
                 unread: 0,
                 since: Instant::now(),
                 used: false,
-                displaced: false,
+                stay: Stay::Kept,
             }),
             changed: Notify::new(),
-            rested,
+            news,
         })
     }
 
     /// A request has come.
     pub(super) fn begin(self: &Arc<Self>) -> Busy {
-        let mut now = self.now.lock();
-        now.requests += 1;
-        now.used = true;
+        let goes_not = {
+            let mut now = self.now.lock();
+            now.requests += 1;
+            now.used = true;
+            now.requests == 1 && now.stay != Stay::Kept
+        };
+        if goes_not {
+            // Who waits for its place is to have another.
+            self.news.notify_waiters();
+        }
         Busy {
             activity: self.clone(),
             unread: false,
@@ -114,13 +132,31 @@ impl Activity {
     /// Since when nobody asks for anything; none of one that is used, or ends already.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let now = self.now.lock();
-        (now.requests == 0 && !now.displaced).then_some(now.since)
+        (now.requests == 0 && now.stay == Stay::Kept).then_some(now.since)
     }
 
     /// Its place is needed by others. A request that comes before it hears of that is answered.
     pub(super) fn displace(&self) {
-        self.now.lock().displaced = true;
+        {
+            let mut now = self.now.lock();
+            if now.stay == Stay::Kept {
+                now.stay = Stay::Displaced;
+            }
+        }
         self.changed.notify_one();
+    }
+
+    /// It is told to the client that the connection ends: from now on patience is counted anew.
+    pub(super) fn leave(&self) {
+        let mut now = self.now.lock();
+        now.stay = Stay::Leaving;
+        now.since = Instant::now();
+    }
+
+    /// Whether it is about to be gone.
+    pub(super) fn goes(&self) -> bool {
+        let now = self.now.lock();
+        now.requests == 0 && now.stay != Stay::Kept
     }
 
     /// Waits until the connection is to be ended.
@@ -134,7 +170,7 @@ impl Activity {
                     patience.first
                 };
                 match now.requests {
-                    0 if now.displaced => return End::Displaced,
+                    0 if now.stay == Stay::Displaced => return End::Displaced,
                     0 => (now.since + limit, Some(End::Idle)),
                     all if all == now.unread => (now.since + patience.unread, Some(End::Unread)),
                     // Parts of answers come and go without a word: it is looked at again.
@@ -183,7 +219,7 @@ impl Drop for Busy {
         };
         self.activity.changed.notify_one();
         if at_rest {
-            self.activity.rested.notify_waiters();
+            self.activity.news.notify_waiters();
         }
     }
 }
@@ -258,6 +294,37 @@ mod tests {
         };
         let (_, end) = tokio::join!(end, activity.end(PATIENCE));
         assert_eq!((start.elapsed(), end), (FIRST, End::Displaced));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_is_answered_before() {
+        let activity = Activity::new(Arc::default());
+        drop(activity.begin());
+        assert!(!activity.goes());
+        activity.displace();
+        assert_eq!(activity.end(PATIENCE).await, End::Displaced);
+        tokio::time::sleep(THEN).await;
+        activity.leave();
+        // It is no longer there to be displaced.
+        activity.displace();
+        assert!(activity.goes());
+        let start = Instant::now();
+        let last = Patience {
+            then: FIRST,
+            ..PATIENCE
+        };
+        assert_eq!(activity.end(last).await, End::Idle);
+        assert_eq!(start.elapsed(), FIRST, "counted from its leaving");
+        // What was on its way.
+        let busy = activity.begin();
+        assert!(!activity.goes());
+        let start = Instant::now();
+        let end = async {
+            tokio::time::sleep(THEN).await;
+            drop(busy);
+        };
+        let (_, end) = tokio::join!(end, activity.end(last));
+        assert_eq!((start.elapsed(), end), (THEN + FIRST, End::Idle));
     }
 
     #[tokio::test(start_paused = true)]

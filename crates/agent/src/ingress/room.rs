@@ -3,25 +3,33 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
 
 use super::quiet::Activity;
+
+/// How long who comes next waits for the connection that was to make room, before another is ended for it, too. Its client
+/// may still be reading.
+const SOON: Duration = Duration::from_millis(100);
 
 /// All places. Where none is free, the connection that has been idle for longest is ended for who comes next: nobody keeps
 /// others out by doing nothing.
 pub(super) struct Room {
     places: Arc<Semaphore>,
     open: Mutex<Open>,
-    /// A connection has come to rest.
-    rested: Arc<Notify>,
+    /// A connection has come to rest, or does not make room though it was to.
+    news: Arc<Notify>,
 }
 
 #[derive(Default)]
 struct Open {
     all: BTreeMap<u64, Arc<Activity>>,
     next: u64,
+    /// Which was displaced last, and until when it is waited for.
+    leaving: Option<(u64, Instant)>,
 }
 
 /// A connection's place, which is free again once this is dropped.
@@ -38,14 +46,14 @@ impl Room {
         Arc::new(Self {
             places: Arc::new(Semaphore::new(places)),
             open: Mutex::default(),
-            rested: Arc::default(),
+            news: Arc::default(),
         })
     }
 
     /// Waits for a place, for as long as all are in use.
     pub(super) async fn enter(self: &Arc<Self>) -> Place {
         let permit = self.permit().await;
-        let activity = Activity::new(self.rested.clone());
+        let activity = Activity::new(self.news.clone());
         let mut open = self.open.lock();
         let number = open.next;
         open.next += 1;
@@ -61,12 +69,19 @@ impl Room {
     async fn permit(&self) -> OwnedSemaphorePermit {
         let mut taken = pin!(self.places.clone().acquire_owned());
         loop {
-            let mut rested = pin!(self.rested.notified());
+            let mut news = pin!(self.news.notified());
             // Before looking: one may come to rest in between.
-            rested.as_mut().enable();
-            if self.places.available_permits() == 0 {
-                self.displace();
-            }
+            news.as_mut().enable();
+            let due = match self.places.available_permits() {
+                0 => self.displace(),
+                _ => None,
+            };
+            let overdue = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 biased;
                 permit = taken.as_mut() => match permit {
@@ -74,20 +89,31 @@ impl Room {
                     // It is never closed.
                     Err(_) => return std::future::pending().await,
                 },
-                () = rested => {}
+                () = news => {}
+                () = overdue => {}
             }
         }
     }
 
-    /// Ends the connection that nobody has asked for anything on for longest. That costs a look at all of them, where there
-    /// is no room only.
-    fn displace(&self) {
-        let open = self.open.lock();
-        let idle = open.all.values();
-        let idle = idle.filter_map(|activity| Some((activity.idle_since()?, activity)));
-        if let Some((_, longest)) = idle.min_by_key(|(since, _)| *since) {
-            longest.displace();
+    /// Ends the connection that nobody has asked for anything on for longest, unless the one before it is about to be gone.
+    /// That costs a look at all of them, where there is no room only. Says when to look again at the latest.
+    fn displace(&self) -> Option<Instant> {
+        let mut open = self.open.lock();
+        if let Some((number, due)) = open.leaving {
+            let last = open.all.get(&number);
+            if due > Instant::now() && last.is_some_and(|last| last.goes()) {
+                return Some(due);
+            }
         }
+        let idle = open.all.iter();
+        let idle = idle.filter_map(|(number, activity)| Some((activity.idle_since()?, *number)));
+        let (_, longest) = idle.min()?;
+        if let Some(activity) = open.all.get(&longest) {
+            activity.displace();
+        }
+        let due = Instant::now() + SOON;
+        open.leaving = Some((longest, due));
+        Some(due)
     }
 }
 
@@ -106,8 +132,6 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures::FutureExt as _;
     use tokio::time::sleep;
 
@@ -120,6 +144,10 @@ mod tests {
         unread: Duration::from_secs(60),
     };
 
+    fn ended(place: &Place) -> Option<End> {
+        place.activity().end(PATIENCE).now_or_never()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn who_has_been_idle_for_longest_makes_room() {
         let room = Room::new(3);
@@ -131,7 +159,6 @@ mod tests {
         // The first is in use, and the second was lately.
         let busy = all[0].activity().begin();
         drop(all[1].activity().begin());
-        let ended = |place: &Place| place.activity().end(PATIENCE).now_or_never();
         let mut next = pin!(room.enter());
         assert!(next.as_mut().now_or_never().is_none());
         assert_eq!(
@@ -157,5 +184,34 @@ mod tests {
         // There is room again.
         let _place = room.enter().await;
         assert_eq!([0, 1].map(|at| ended(&all[at])), [None; 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_makes_room_for_one() {
+        let room = Room::new(3);
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.push(room.enter().await);
+            sleep(Duration::from_secs(1)).await;
+        }
+        let gone = Some(End::Displaced);
+        let mut next = pin!(room.enter());
+        assert!(next.as_mut().now_or_never().is_none());
+        assert_eq!([0, 1, 2].map(|at| ended(&all[at])), [gone, None, None]);
+        // While it goes, that another comes to rest makes no difference.
+        drop(all[2].activity().begin());
+        assert!(next.as_mut().now_or_never().is_none());
+        assert_eq!([0, 1, 2].map(|at| ended(&all[at])), [gone, None, None]);
+        // But it was asked for something before it heard of it.
+        let busy = all[0].activity().begin();
+        assert!(next.as_mut().now_or_never().is_none());
+        assert_eq!([0, 1, 2].map(|at| ended(&all[at])), [None, gone, None]);
+        // Who is slow to go holds nobody up.
+        sleep(SOON).await;
+        assert!(next.as_mut().now_or_never().is_none());
+        assert_eq!([0, 1, 2].map(|at| ended(&all[at])), [None, gone, gone]);
+        drop(busy);
+        all.remove(1);
+        next.await;
     }
 }

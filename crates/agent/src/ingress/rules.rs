@@ -67,6 +67,17 @@ struct Node {
     below: HashMap<String, Node>,
 }
 
+impl Drop for Node {
+    /// One after the other: a path leads as many nodes down as it has elements, too many for each to be dropped within
+    /// the one above it.
+    fn drop(&mut self) {
+        let mut all: Vec<Node> = std::mem::take(&mut self.below).into_values().collect();
+        while let Some(mut node) = all.pop() {
+            all.extend(std::mem::take(&mut node.below).into_values());
+        }
+    }
+}
+
 /// All rules.
 #[derive(Debug, Default)]
 pub(crate) struct Router {

@@ -115,6 +115,17 @@ impl Connection {
         }
     }
 
+    /// For a connection that is being ended.
+    fn last_patience(&self) -> Patience {
+        let limits = self.proxy.limits;
+        Patience {
+            // Nothing was asked for, so there is no answer to wait for.
+            first: Duration::ZERO,
+            then: limits.head,
+            unread: limits.unread,
+        }
+    }
+
     async fn speak<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(self, io: I) {
         let limits = self.proxy.limits;
         let activity = self.place.activity();
@@ -127,13 +138,22 @@ impl Connection {
         let serving = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
         tokio::pin!(serving);
         let end = tokio::select! {
+            // What was answered goes out before the connection is looked at as one at rest.
+            biased;
             // Clients come and go as they like.
             _ = serving.as_mut() => return,
             end = activity.end(self.patience()) => end,
         };
-        if end == End::Idle {
-            serving.as_mut().graceful_shutdown();
-            let _ = tokio::time::timeout(limits.head, serving).await;
+        if end == End::Unread {
+            return;
+        }
+        // An answer counts as given once the last of it was handed on, though it may not yet fit the client's socket.
+        serving.as_mut().graceful_shutdown();
+        activity.leave();
+        tokio::select! {
+            biased;
+            _ = serving => {}
+            _ = activity.end(self.last_patience()) => {}
         }
     }
 }
@@ -142,8 +162,8 @@ fn builder(limits: Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
+        // Hyper's would count the wait for a head to begin, too: patience with the connection is bound enough.
+        .header_read_timeout(None::<Duration>)
         .max_buf_size(LARGEST_HEAD);
     builder
         .http2()

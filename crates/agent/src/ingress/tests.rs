@@ -50,6 +50,30 @@ fn ingress() -> Ingress {
     )
 }
 
+#[test]
+fn what_changed_is_looked_at_once() {
+    let view = |ingress: Ingress| -> Views {
+        let all = [(Key::of(&ingress), Arc::new(ingress))];
+        (all.into_iter().collect(), View::default())
+    };
+    let first = view(ingress());
+    let mut seen = None;
+    assert!(is_news(&mut seen, first.clone()));
+    assert!(!is_news(&mut seen, first.clone()));
+    let mut told = ingress();
+    told.status = Some(of(
+        json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}),
+    ));
+    let second = view(told);
+    assert_eq!(first.0.diff(&second.0).count(), 1);
+    assert!(!is_news(&mut seen, second.clone()), "no more than a status");
+    let of_next = |seen: &Option<Views>| seen.as_ref().map(|seen| seen.0.diff(&second.0).count());
+    assert_eq!(of_next(&seen), Some(0), "it is compared with what is now");
+    let mut other = ingress();
+    other.spec = None;
+    assert!(is_news(&mut seen, view(other)));
+}
+
 #[tokio::test]
 async fn ports_are_open_while_there_is_an_ingress() {
     let server = Simulated::new();

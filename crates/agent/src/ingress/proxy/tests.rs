@@ -1,5 +1,6 @@
 //! Clients with real sockets, and pods of an in-process network behind the proxy.
 
+mod last;
 mod world;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -236,10 +237,7 @@ async fn connections_go_over_to_websockets() {
         )
         .await
         .expect("sent");
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.expect("a head"));
-    }
+    let head = until(&mut client, b"\r\n\r\n").await;
     let head = String::from_utf8(head).expect("text");
     assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
     assert!(head.contains("upgrade: websocket\r\n"), "{head}");
@@ -282,25 +280,31 @@ async fn connections_go_over_to_nothing_else() {
 async fn slow_clients_are_left() {
     let limits = Limits {
         head: SHORT,
-        idle: SHORT,
+        idle: 5 * SHORT,
         ..Limits::default()
     };
     let world = World::new(limits).await;
     world.pod(handler(|_| async { Response::new(full("ho")) }));
-    for (lines, due) in [
-        ("", ""),
-        ("GET /web HT", ""),
-        ("GET /web HTTP/1.1\r\nhost: x\r\nx-slow: ", ""),
-        // One that asks for nothing more.
-        ("GET /web HTTP/1.1\r\nhost: x\r\n\r\n", "ho"),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
+    for (lines, due, after) in [
+        ("", "", SHORT),
+        ("GET /web HT", "", SHORT),
+        ("GET /web HTTP/1.1\r\nhost: x\r\nx-slow: ", "", SHORT),
+        // One that asks for nothing more, and one that does not say what.
+        ("GET /web HTTP/1.1\r\nhost: x\r\n\r\n", "ho", 5 * SHORT),
+        (
+            "GET /web HTTP/1.1\r\nhost: x\r\n\r\nGET /web HT",
+            "ho",
+            5 * SHORT,
+        ),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "", SHORT),
     ] {
         let start = Instant::now();
         let answer = world.raw(lines).await;
         assert!(answer.contains(due), "{lines:?} {answer:?}");
         assert!(
-            start.elapsed() >= SHORT && start.elapsed() < 50 * SHORT,
-            "{lines:?}"
+            start.elapsed() >= after && start.elapsed() < 50 * SHORT,
+            "{lines:?} {:?}",
+            start.elapsed()
         );
     }
     let long = format!(
@@ -313,14 +317,24 @@ async fn slow_clients_are_left() {
 
 /// A request on a connection that may be used again, and the answer's last byte.
 async fn asked(world: &World) -> TcpStream {
-    let mut client = TcpStream::connect(world.at).await.expect("a connection");
+    let client = TcpStream::connect(world.at).await.expect("a connection");
+    asked_on(client).await
+}
+
+async fn asked_on(mut client: TcpStream) -> TcpStream {
     let asked = b"GET /web HTTP/1.1\r\nhost: x\r\n\r\n";
     client.write_all(asked).await.expect("sent");
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\nho") {
-        answer.push(client.read_u8().await.expect("an answer"));
-    }
+    until(&mut client, b"\r\n\r\nho").await;
     client
+}
+
+/// Reads as far as that.
+async fn until(client: &mut TcpStream, end: &[u8]) -> Vec<u8> {
+    let mut read = Vec::new();
+    while !read.ends_with(end) {
+        read.push(client.read_u8().await.expect("more"));
+    }
+    read
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {

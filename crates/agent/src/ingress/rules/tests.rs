@@ -112,6 +112,18 @@ fn paths() {
 }
 
 #[test]
+fn the_deepest_path_is_dropped_on_little_stack() {
+    let path = "/".repeat(LONGEST);
+    let text = format!("ImplementationSpecific {path}");
+    let spec = json!({"rules": [rule("x", &[text.as_str()])]});
+    let all = compiled(&[ingress("i", "2026-01-01T00:00:00Z", spec)]);
+    assert_eq!(service(&all, "x", &path), format!("x|{text}"));
+    let thread = std::thread::Builder::new().stack_size(128 << 10);
+    let dropping = thread.spawn(move || drop(all)).expect("a thread");
+    dropping.join().expect("dropped");
+}
+
+#[test]
 fn hosts() {
     let rules = [
         rule("foo.bar.com", &["Exact /only"]),

@@ -12,16 +12,21 @@ use k8s_openapi::api::core::v1::Secret;
 use network::entrance::listen;
 use network::services::{Endpoint, Name, Place, Service, ServicePort, Slice};
 use network::{Listener, Network, PodNet, Protocol, Table};
+use rustix::net::sockopt;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::super::super::certificates::{Certificates, Found};
 use super::super::super::room::Room;
 use super::super::super::rules::Compiled;
 use super::super::super::serve::{Door, tls};
 use super::*;
+
+/// How much a socket takes before the other end does, about: as good as nothing.
+pub(super) const NARROW: u32 = 4 << 10;
 
 type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
 
@@ -160,6 +165,9 @@ impl World {
         let room = Room::new(limits.connections);
         let open = |tls| {
             let listener = listen(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).expect("a port");
+            // So is what is accepted there.
+            let narrowed = sockopt::set_socket_send_buffer_size(&listener, NARROW as usize);
+            narrowed.expect("a size");
             let port = listener.local_addr().expect("its address").port();
             let door = Door {
                 listener,
@@ -215,6 +223,27 @@ impl World {
         }))
     }
 
+    /// Answers who comes next to the Service `garbage`: with a head at once, and with so many bytes when it is told to. It
+    /// says when it is left.
+    pub(super) fn pod_in_steps(
+        &self,
+        bytes: usize,
+    ) -> (oneshot::Sender<()>, oneshot::Receiver<()>) {
+        let listener = self.listen(8081);
+        let (go_on, told) = oneshot::channel();
+        let (left, was_left) = oneshot::channel();
+        tokio::spawn(async move {
+            let mut io = listener.accept().await.into_io();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n");
+            io.write_all(head.as_bytes()).await.expect("sent");
+            told.await.expect("told");
+            io.write_all(&vec![b'y'; bytes]).await.expect("sent");
+            let _ = io.read_to_end(&mut Vec::new()).await;
+            let _ = left.send(());
+        });
+        (go_on, was_left)
+    }
+
     pub(super) fn request(&self, host: &str, path: &str) -> request::Builder {
         Request::builder().uri(path).header("host", host)
     }
@@ -226,13 +255,17 @@ impl World {
         sender.send_request(request).await.expect("an answer")
     }
 
-    pub(super) async fn http2(&self, request: Request<Body>) -> Response<Incoming> {
+    /// A connection by TLS to the name in the certificate.
+    pub(super) async fn shake(&self) -> TlsStream<TcpStream> {
         let socket = TcpStream::connect(self.by_tls).await.expect("a connection");
         let connector = TlsConnector::from(Arc::new(self.trusted.clone()));
         let name = ServerName::try_from("x").expect("a name");
-        let stream = connector.connect(name, socket).await.expect("TLS");
-        let handshake =
-            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        connector.connect(name, socket).await.expect("TLS")
+    }
+
+    pub(super) async fn http2(&self, request: Request<Body>) -> Response<Incoming> {
+        let stream = TokioIo::new(self.shake().await);
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
         let (mut sender, connection) = handshake.await.expect("HTTP/2");
         tokio::spawn(connection);
         sender.send_request(request).await.expect("an answer")
