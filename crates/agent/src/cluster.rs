@@ -6,7 +6,6 @@ mod facts;
 mod host_ports;
 mod names;
 mod own;
-mod pods;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -27,13 +26,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::ingress;
+use crate::peer::Peer;
 use crate::policies::Changed;
 use crate::publish::{Reports, publish};
 use crate::word::Word;
 use host_ports::HostPorts;
 use own::Known;
 pub(crate) use own::OwnPod;
-pub(crate) use pods::Peer;
 
 /// The cluster's DNS address: that of the Service `kube-system/kube-dns`.
 pub(crate) const DNS: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);

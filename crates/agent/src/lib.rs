@@ -39,6 +39,7 @@ mod ingress;
 mod logs;
 mod metrics;
 mod node;
+mod peer;
 mod publish;
 mod remove;
 mod resources;

@@ -11,7 +11,7 @@ use network::entrance::{At, Claimant, Entrance, Ports};
 use network::services::Name;
 use tokio::sync::watch;
 
-use crate::cluster::Peer;
+use crate::peer::Peer;
 use crate::ports;
 use crate::word::Word;
 

@@ -8,7 +8,7 @@ use client::{Key, Object as _};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::Cluster;
-use super::pods::Peer;
+use crate::peer::Peer;
 use crate::policies::{Changed, Index};
 
 /// The index, and what it is told of this node's pods.

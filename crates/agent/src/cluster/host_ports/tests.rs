@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cluster::Cluster;
-use crate::cluster::pods::Peer;
+use crate::peer::Peer;
 
 fn asked(pod: &Pod) -> Vec<String> {
     let all = HostPorts::of(pod).asked.into_iter().flat_map(|of| of.ports);
