@@ -25,7 +25,8 @@ pub struct Nodes {
     by_name: HashMap<String, Arc<Node>>,
     /// By the first address of their pods' ranges, which do not overlap.
     by_range: BTreeMap<Ipv4Addr, Arc<Node>>,
-    by_address: HashMap<Ipv4Addr, Arc<Node>>,
+    /// By their own addresses, and their names: nodes say themselves which these are.
+    by_address: BTreeMap<(Ipv4Addr, String), Arc<Node>>,
 }
 
 impl Nodes {
@@ -41,7 +42,8 @@ impl Nodes {
             self.by_range.insert(range.first(), Arc::clone(&node));
         }
         for address in &node.addresses {
-            self.by_address.insert(*address, Arc::clone(&node));
+            let at = (*address, name.to_owned());
+            self.by_address.insert(at, Arc::clone(&node));
         }
         self.by_name.insert(name.to_owned(), node);
     }
@@ -58,9 +60,11 @@ impl Nodes {
         range.contains(address).then_some(node)
     }
 
-    /// The node whose own address it is.
+    /// The node whose own address it is; of several that say so the first by name.
     pub fn at(&self, address: Ipv4Addr) -> Option<&Arc<Node>> {
-        self.by_address.get(&address)
+        let mut from = self.by_address.range((address, String::new())..);
+        let ((at, _), node) = from.next()?;
+        (*at == address).then_some(node)
     }
 }
 
@@ -107,6 +111,11 @@ mod tests {
         assert_eq!(of(&nodes, [10, 128, 0, 7]), None);
         assert_eq!(of(&nodes, [10, 128, 128, 7]).as_deref(), Some("a"));
         assert_eq!(at(&nodes, 1), None);
+        // Nor does one take another's address with it.
+        nodes.set("d", Some(node("d", "", [192, 0, 2, 9])));
+        assert_eq!(at(&nodes, 9).as_deref(), Some("a"));
+        nodes.set("d", None);
+        assert_eq!(at(&nodes, 9).as_deref(), Some("a"));
         nodes.set("a", None);
         assert_eq!((of(&nodes, [10, 128, 128, 7]), at(&nodes, 9)), (None, None));
         assert!(nodes.named("a").is_none() && nodes.named("b").is_some());
