@@ -25,6 +25,7 @@ use crate::body::{self, AsItIs, Response};
 use crate::identity::Identity;
 use crate::negotiate;
 use crate::payload::Payload;
+use crate::socket::{Line, Socket};
 use crate::users::CertifiedUser;
 use crate::{ApiServer, health, mount, registry, respond};
 
@@ -47,6 +48,8 @@ pub(crate) struct Connection {
     pub(crate) peer: Option<IpAddr>,
     /// The other end is on this machine: compressing for it only burns the CPU that both share.
     pub(crate) local: bool,
+    /// By what it is noticed that the client is gone.
+    pub(crate) line: Line,
     /// Fires when watches and other streams must end.
     pub(crate) shutdown: CancellationToken,
 }
@@ -100,10 +103,9 @@ impl ApiServer {
                 let Some((stream, connection)) = handshake.await else {
                     return;
                 };
-                let (open, revoked) = (
-                    connection.shutdown.clone(),
-                    server.until_revoked(&connection),
-                );
+                let open = connection.shutdown.clone();
+                let (revoked, broken) =
+                    (server.until_revoked(&connection), connection.line.broken());
                 let service = service_fn(move |request| {
                     let server = server.clone();
                     let connection = connection.clone();
@@ -122,6 +124,8 @@ impl ApiServer {
                         // Requests that are still being answered hear of it by this.
                         open.cancel();
                     }
+                    // Whatever its requests wait for.
+                    () = broken => debug!(%peer, "the client is gone"),
                 }
             });
         }
@@ -210,13 +214,15 @@ impl ApiServer {
         stream: TcpStream,
         peer: SocketAddr,
         shutdown: CancellationToken,
-    ) -> Option<(tokio_rustls::server::TlsStream<TcpStream>, Connection)> {
+    ) -> Option<(tokio_rustls::server::TlsStream<Socket>, Connection)> {
         // Requests and events are small and each is waited for.
         let _ = stream.set_nodelay(true);
         // A watch, or a connection into a pod, may be silent for hours: its client may vanish without a word.
         let _ = ask_if_still_there(&stream);
         let local =
             stream.local_addr().is_ok_and(|own| own.ip() == peer.ip()) || peer.ip().is_loopback();
+        let stream = Socket::new(stream);
+        let line = stream.line();
         let stream = tokio::select! {
             () = shutdown.cancelled() => return None,
             done = tokio::time::timeout(PATIENCE, acceptor.accept(stream)) => match done {
@@ -246,6 +252,7 @@ impl ApiServer {
             user,
             peer: Some(peer.ip()),
             local,
+            line,
             shutdown,
         };
         Some((stream, connection))

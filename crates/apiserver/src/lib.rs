@@ -55,6 +55,7 @@ mod request;
 mod respond;
 mod server;
 mod service_claims;
+mod socket;
 pub mod spdy;
 pub mod tls;
 mod tokens;

@@ -11,6 +11,7 @@ use crate::ApiServer;
 use crate::connection::Connection;
 use crate::identity::Identity;
 use crate::payload::Payload;
+use crate::socket::Line;
 
 struct InProcess {
     server: ApiServer,
@@ -41,6 +42,7 @@ impl Transport for InProcess {
             user: None,
             peer: None,
             local: true,
+            line: Line::default(),
             shutdown: CancellationToken::new(),
         };
         let request = request.map(Payload::Whole);

@@ -8,18 +8,18 @@
 use api::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinTarget};
-use futures::stream::{BoxStream, SelectAll};
+use futures::stream::{BoxStream, SelectAll, SplitStream};
 use futures::{SinkExt, Stream, StreamExt};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::agents::Held;
 use super::container::{Agent, PodContainer, may_create};
-use super::websocket::{self, FAREWELL, Handshake, Socket, breach, close, heartbeat, taken};
+use super::websocket::{self, FAREWELL, Handshake, Socket, breach, close};
 use crate::body::Response;
 use crate::dispatch::Call;
 use crate::request::Query;
@@ -167,31 +167,27 @@ fn received<T: Send + 'static>(mut queue: mpsc::Receiver<T>) -> impl Stream<Item
 async fn serve(socket: Socket, mut outputs: Outputs, input: Option<Input>) {
     let (mut to, mut from) = socket.split();
     let (chunks, mut passed) = input.map(|i| (i.chunks, i.passed)).unzip();
-    let stuck = Notify::new();
     // A guest that does not read must not hold back what it prints: each direction goes on alone.
-    let receiving = receive(&mut from, chunks, &stuck);
+    let receiving = receive(&mut from, chunks);
     let sending = async {
         let ended = loop {
-            if outputs.is_empty() && passed.is_none() {
-                break Ok(());
-            }
-            let message = tokio::select! {
-                chunk = outputs.next(), if !outputs.is_empty() => match chunk {
-                    Some((channel, Ok(chunk))) => message(channel, &chunk.data),
-                    Some((_, Err(status))) => break Err(Status::internal(status.message())),
-                    None => continue,
+            tokio::select! {
+                Some((channel, chunk)) = outputs.next() => match chunk {
+                    Ok(chunk) => {
+                        let message = message(channel, &chunk.data);
+                        if to.send(message).await.is_err() {
+                            return;
+                        }
+                    }
+                    Err(status) => break Err(Status::internal(status.message())),
                 },
                 result = until(&mut passed), if passed.is_some() => {
                     passed = None;
                     if result.is_err() || outputs.is_empty() {
                         break result;
                     }
-                    continue;
                 }
-                () = stuck.notified() => heartbeat(),
-            };
-            if to.send(message).await.is_err() {
-                return;
+                else => break Ok(()),
             }
         };
         let status = match ended {
@@ -232,12 +228,10 @@ async fn until(passed: &mut Option<AbortOnDropHandle<Result<(), Status>>>) -> Re
     }
 }
 
-/// Passes on what the client sends, until it closes the connection, or breaks the protocol: then it is told how. Tells
-/// by `stuck` that the container does not take it, as often as the client should be written to.
+/// Passes on what the client sends, until it closes the connection, or breaks the protocol: then it is told how.
 async fn receive(
-    from: &mut (impl Stream<Item = tungstenite::Result<Message>> + Unpin),
+    from: &mut SplitStream<Socket>,
     mut chunks: Option<mpsc::Sender<StdinRequest>>,
-    stuck: &Notify,
 ) -> Option<CloseCode> {
     while let Some(message) = from.next().await {
         let data = match message {
@@ -253,8 +247,7 @@ async fn receive(
                         target: None,
                         data: data.slice(1..),
                     };
-                    let sent = taken(open.send(request), || stuck.notify_one());
-                    if sent.await.is_err() {
+                    if open.send(request).await.is_err() {
                         chunks = None;
                     }
                 }
@@ -272,44 +265,4 @@ fn message(channel: u8, data: &[u8]) -> Message {
     bytes.put_u8(channel);
     bytes.put_slice(data);
     Message::Binary(Bytes::from(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use futures::stream;
-    use tokio::time::timeout;
-
-    use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    #[tokio::test(start_paused = true)]
-    async fn input_that_is_not_taken_is_told_of_and_waits() {
-        let (chunks, mut queue) = mpsc::channel(1);
-        let typed = (0..3).map(|n| Ok(message(STDIN, &[n])));
-        let mut from = stream::iter(typed);
-        let stuck = Notify::new();
-        let receiving = receive(&mut from, Some(chunks), &stuck);
-        tokio::pin!(receiving);
-        for _ in 0..3 {
-            let told = async {
-                tokio::select! {
-                    () = stuck.notified() => {}
-                    broken = &mut receiving => panic!("it ended: {broken:?}"),
-                }
-            };
-            timeout(HOUR, told).await.expect("it is told of again");
-        }
-        let taking = async {
-            let mut all = Vec::new();
-            while let Some(chunk) = queue.recv().await {
-                all.extend_from_slice(&chunk.data);
-            }
-            all
-        };
-        let (broken, all) = tokio::join!(receiving, taking);
-        assert_eq!((broken, all), (None, vec![0, 1, 2]));
-    }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use api::Status;
-use bytes::Bytes;
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
@@ -23,8 +22,6 @@ use crate::dispatch::Call;
 const LARGEST: usize = 1 << 20;
 /// How long a client has to take the connection's end.
 pub(super) const FAREWELL: Duration = Duration::from_secs(2);
-/// How long what a client sent may wait to be taken before something is written to the client.
-const HEARTBEAT: Duration = Duration::from_secs(30);
 
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -105,24 +102,6 @@ fn accept(
         accepted = accepted.header(SEC_WEBSOCKET_PROTOCOL, protocol);
     }
     Ok((protocol, accepted))
-}
-
-/// Waits until what a client sent is taken. Nothing is read from the client meanwhile, so not even that it is gone: only what
-/// is written to it fails then, by its system's answer, or once ours has had none for long enough. So `beat` is
-/// called now and then, to write a [`heartbeat`]. Whoever is there may wait as long as it takes.
-pub(super) async fn taken<T>(taking: impl Future<Output = T>, mut beat: impl FnMut()) -> T {
-    tokio::pin!(taking);
-    loop {
-        match tokio::time::timeout(HEARTBEAT, &mut taking).await {
-            Ok(taken) => return taken,
-            Err(_) => beat(),
-        }
-    }
-}
-
-/// What a client need not answer (RFC 6455, 5.5.3): one that waits to send could not.
-pub(super) fn heartbeat() -> Message {
-    Message::Pong(Bytes::new())
 }
 
 /// The last message, which says why.

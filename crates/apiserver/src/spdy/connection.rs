@@ -26,8 +26,7 @@ const PIECES: usize = 32;
 const ROOM: usize = 4 << 20;
 /// A piece shorter than this is copied: it is a slice of a buffer that others share, and would keep all of it.
 const SHORT: usize = 4096;
-/// How long the other end may be silent before it is asked whether it is there, and then before it is given up; and how
-/// long nothing of it may be read before something is written to it.
+/// How long the other end may be silent before it is asked whether it is there, and then before it is given up.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long what is queued at the end may take.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -122,7 +121,7 @@ impl Reading {
             asked = false;
             // Frames that cost nobody a wait come in their thousands: the others of this thread have their turn too.
             tokio::task::coop::consume_budget().await;
-            if self.patiently(frame).await.is_err() {
+            if self.take(frame).await.is_err() {
                 break;
             }
         }
@@ -133,22 +132,6 @@ impl Reading {
         debug!(%fault, "a SPDY connection ends");
         let last = self.shared.streams.lock().last;
         self.shared.out.end(Frame::GoAway { last, status: 1 });
-    }
-
-    /// Takes a frame, however long its stream takes to have room for it. Nothing is read meanwhile, so not even that the
-    /// client is gone: only writing to it fails then. So something is written, now and then, that a client need not
-    /// answer, since one that waits to send could not.
-    async fn patiently(&self, frame: Frame) -> Result<(), Ended> {
-        let taken = self.take(frame);
-        tokio::pin!(taken);
-        loop {
-            tokio::select! {
-                biased;
-                taken = &mut taken => return taken,
-                () = self.shared.out.closed() => return Err(Ended),
-                () = tokio::time::sleep(self.silence) => self.shared.out.beat(),
-            }
-        }
     }
 
     async fn take(&self, frame: Frame) -> Result<(), Ended> {

@@ -80,21 +80,6 @@ impl Outgoing {
         let _ = self.queue.send(Queued::Last(frame, place));
     }
 
-    /// Queues what asks for no answer, unless others wait for the other end already: so it is noticed when nobody is
-    /// there, also where nothing is read.
-    pub(super) fn beat(&self) {
-        let room = Arc::clone(&self.room).try_acquire_many_owned(OVERHEAD as u32);
-        if let Ok(room) = room {
-            let nothing = Frame::Settings(Vec::new());
-            let _ = self.queue.send(Queued::Frame(nothing, room));
-        }
-    }
-
-    /// Waits until nobody writes any more.
-    pub(super) async fn closed(&self) {
-        self.queue.closed().await;
-    }
-
     /// Nothing follows but this: what is queued is written, then the connection ends.
     pub(super) fn end(&self, farewell: Frame) {
         let _ = self.queue.send(Queued::Farewell(farewell));

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::server::Server;
@@ -32,7 +32,7 @@ pub(crate) struct Agent {
     /// What was connected to.
     pub(crate) forwarded: Arc<Mutex<Vec<PortForwardTarget>>>,
     /// How many connections their clients have broken off.
-    pub(crate) broken_off: Arc<Mutex<usize>>,
+    pub(crate) broken_off: watch::Sender<usize>,
     /// From which address of the server each kind of call last came.
     pub(crate) callers: Arc<Mutex<BTreeMap<&'static str, Option<SocketAddr>>>>,
 }
@@ -115,13 +115,24 @@ impl Node for Agent {
         let pod = TcpStream::connect(address.ok_or_else(refused)?).await?;
         let (reader, writer) = pod.into_split();
         let (responses, mut queue) = mpsc::channel(4);
-        let broken_off = Arc::clone(&self.broken_off);
+        let broken_off = self.broken_off.clone();
         tokio::spawn(async move {
-            let inward = inward(requests, writer, &broken_off);
             let outward = async {
                 if let Err(error) = outward(reader, &responses).await {
                     let aborted = Status::aborted(error.to_string());
                     let _ = responses.send(Err(aborted)).await;
+                }
+            };
+            // Where the pod takes nothing, nothing more is read from the server either.
+            let gone = async {
+                responses.closed().await;
+                broken_off.send_modify(|count| *count += 1);
+            };
+            let inward = async {
+                tokio::select! {
+                    biased;
+                    () = inward(requests, writer, &broken_off) => {}
+                    () = gone => {}
                 }
             };
             tokio::join!(outward, inward);
@@ -152,7 +163,7 @@ async fn outward(
 async fn inward(
     mut requests: Streaming<PortForwardRequest>,
     mut pod: OwnedWriteHalf,
-    broken_off: &Mutex<usize>,
+    broken_off: &watch::Sender<usize>,
 ) {
     while let Ok(Some(request)) = requests.message().await {
         if pod.write_all(&request.data).await.is_err() {
@@ -163,7 +174,7 @@ async fn inward(
             return;
         }
     }
-    *broken_off.lock() += 1;
+    broken_off.send_modify(|count| *count += 1);
     let _ = pod.as_ref().set_zero_linger();
 }
 

@@ -95,7 +95,7 @@ async fn a_client_that_has_ended_is_answered_still() {
     to.finish(DATA).await.unwrap();
     let came = until(&mut from, None, 84).await;
     assert_eq!(came, Came::new("100000 bytes", "", &[DATA, ERROR]));
-    assert_eq!(*world.agent.broken_off.lock(), 0);
+    assert_eq!(*world.agent.broken_off.borrow(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +120,7 @@ async fn a_pod_that_has_ended_is_told_the_rest() {
     assert_eq!(soon(hearing.recv()).await.unwrap(), "and more");
     assert_eq!(soon(from.next()).await.unwrap(), Some(Received::End(ERROR)));
     assert_eq!(soon(from.next()).await.unwrap(), None);
-    assert_eq!(*world.agent.broken_off.lock(), 0);
+    assert_eq!(*world.agent.broken_off.borrow(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,7 +149,7 @@ async fn what_ends_without_a_word_has_broken_off() {
     assert_eq!(soon(hearing.recv()).await, Some(b'x'));
     drop((to, from));
     assert_eq!(soon(hearing.recv()).await, Some(0));
-    assert_eq!(*world.agent.broken_off.lock(), 1);
+    assert_eq!(*world.agent.broken_off.borrow(), 1);
     // Here the pod does.
     let (mut to, mut from, _stop) = world.connect(86).await;
     to.send(DATA, b"r").await.unwrap();

@@ -3,6 +3,7 @@
 #[path = "../agent/mod.rs"]
 mod agent;
 mod ends;
+mod gone;
 #[path = "../server/mod.rs"]
 mod server;
 

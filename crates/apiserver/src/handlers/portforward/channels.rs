@@ -10,18 +10,17 @@ use std::time::Duration;
 use api::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::channels::CLOSE;
-use futures::stream::{SplitSink, SplitStream};
+use futures::stream::SplitStream;
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::{CutOff, Door, both, port};
 use crate::handlers::tunnel::{FromPod, ToPod};
-use crate::handlers::websocket::{FAREWELL, Socket, breach, close, heartbeat, taken};
+use crate::handlers::websocket::{FAREWELL, Socket, breach, close};
 
 /// The most ports of one WebSocket: a channel's number is one byte.
 const MOST_PORTS: usize = 127;
@@ -77,14 +76,18 @@ pub(super) async fn serve(socket: Socket, door: Door, ports: Vec<u16>, ends: End
         };
         forwarded.spawn(forward(port, channels, received, door.clone()));
     }
-    let beats = out.downgrade();
     drop(out);
-    let inputs = Inputs {
-        inputs,
-        ends,
-        beats,
+    let sending = async {
+        while let Some(message) = messages.recv().await {
+            if to.send(message).await.is_err() {
+                return;
+            }
+        }
     };
-    let code = exchange(&mut to, &mut from, &mut messages, inputs).await;
+    let code = tokio::select! {
+        code = receive(&mut from, inputs, ends) => code,
+        () = sending => Some(CloseCode::Normal),
+    };
     let rest = async { while messages.recv().await.is_some() {} };
     // Who was sent something before the client closed may still read it.
     let _ = tokio::time::timeout(DRAIN, rest).await;
@@ -103,50 +106,12 @@ pub(super) async fn serve(socket: Socket, door: Door, ports: Vec<u16>, ends: End
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
-/// Carries messages both ways, until the connections have all ended, or the client is gone. How the WebSocket is to be
-/// closed; none where nobody is told.
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
-    to: &mut SplitSink<WebSocketStream<S>, Message>,
-    from: &mut SplitStream<WebSocketStream<S>>,
-    messages: &mut mpsc::Receiver<Message>,
-    inputs: Inputs,
-) -> Option<CloseCode> {
-    let sending = async {
-        while let Some(message) = messages.recv().await {
-            if to.send(message).await.is_err() {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        code = receive(from, inputs) => code,
-        () = sending => Some(CloseCode::Normal),
-    }
-}
-
-/// Where what comes goes.
-struct Inputs {
-    /// Those of the connections, without those that the client has ended.
-    inputs: Vec<Option<mpsc::Sender<Input>>>,
-    ends: Ends,
-    /// The way back. It is open while one of the connections is.
-    beats: mpsc::WeakSender<Message>,
-}
-
-impl Inputs {
-    /// Writes to the client, unless that waits for it already.
-    fn beat(&self) {
-        if let Some(out) = self.beats.upgrade() {
-            let _ = out.try_send(heartbeat());
-        }
-    }
-}
-
 /// Hands what comes to its connections, until the client closes the WebSocket, or breaks the protocol: then it is told
 /// how. A pod that does not read holds up the others of this WebSocket.
-async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
-    from: &mut SplitStream<WebSocketStream<S>>,
-    mut inputs: Inputs,
+async fn receive(
+    from: &mut SplitStream<Socket>,
+    mut inputs: Vec<Option<mpsc::Sender<Input>>>,
+    ends: Ends,
 ) -> Option<CloseCode> {
     while let Some(message) = from.next().await {
         let mut data = match message {
@@ -155,7 +120,7 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
             Ok(_) => continue,
             Err(error) => return breach(&error),
         };
-        let (channel, input) = match (data.split_to(1)[0], inputs.ends) {
+        let (channel, input) = match (data.split_to(1)[0], ends) {
             (CLOSE, Ends::Alone) => match *data {
                 [channel] => (channel, Input::End),
                 _ => return Some(CloseCode::Protocol),
@@ -163,7 +128,7 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
             (channel, _) => (channel, Input::Data(data)),
         };
         // Nobody has anything to say on the channels for errors.
-        let found = inputs.inputs.get_mut(usize::from(channel / 2));
+        let found = inputs.get_mut(usize::from(channel / 2));
         let Some(open) = found.filter(|_| channel % 2 == 0) else {
             continue;
         };
@@ -174,7 +139,7 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
         };
         if let Some(sender) = sender {
             // Where the connection has ended nobody reads it.
-            let _ = taken(sender.send(input), || inputs.beat()).await;
+            let _ = sender.send(input).await;
         }
     }
     None
@@ -279,54 +244,7 @@ async fn carry(
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::timeout;
-    use tokio_tungstenite::tungstenite::protocol::Role;
-
     use super::*;
-
-    const HOUR: Duration = Duration::from_secs(3600);
-
-    #[tokio::test(start_paused = true)]
-    async fn a_client_that_goes_while_its_pod_does_not_read_is_missed() {
-        let (client, server) = tokio::io::duplex(64 << 10);
-        let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
-        let server = WebSocketStream::from_raw_socket(server, Role::Server, None).await;
-        let (mut to, mut from) = server.split();
-        // The connection stays open.
-        let (out, mut messages) = mpsc::channel(WAITING);
-        let (input, mut received) = mpsc::channel(WAITING);
-        let inputs = Inputs {
-            inputs: vec![Some(input)],
-            ends: Ends::Alone,
-            beats: out.downgrade(),
-        };
-        let exchange = exchange(&mut to, &mut from, &mut messages, inputs);
-        tokio::pin!(exchange);
-        // Of one that is there the pod may read whenever it likes.
-        let piece = || Message::Binary(vec![0, 7].into());
-        for _ in 0..=WAITING {
-            client.send(piece()).await.unwrap();
-        }
-        assert!(timeout(HOUR, &mut exchange).await.is_err());
-        let reading = async {
-            for _ in 0..=WAITING {
-                assert!(matches!(received.recv().await, Some(Input::Data(b)) if *b == [7]));
-            }
-        };
-        tokio::select! {
-            code = &mut exchange => panic!("it ended: {code:?}"),
-            () = reading => {}
-        }
-        // What it was sent meanwhile asks for nothing.
-        assert_eq!(client.next().await.unwrap().unwrap(), heartbeat());
-        for _ in 0..=WAITING {
-            client.send(piece()).await.unwrap();
-        }
-        drop(client);
-        let ended = timeout(HOUR, exchange).await;
-        assert!(ended.is_ok(), "it is not noticed");
-        assert_eq!(received.len(), WAITING);
-    }
 
     #[test]
     fn ports_of_a_query() {

@@ -354,28 +354,3 @@ async fn streams_that_the_client_resets_are_not_kept_without_end() {
     drop(sending.await.unwrap());
     accepting.await.unwrap();
 }
-
-#[tokio::test(start_paused = true)]
-async fn who_goes_while_a_stream_is_not_read_is_missed() {
-    const HOUR: Duration = Duration::from_secs(3600);
-    const SENT: u8 = 40;
-    let (mut wire, mut connection) = Wire::new();
-    let mut stream = wire.open(1, &mut connection).await;
-    // More than wait in one stream.
-    for n in 0..SENT {
-        wire.data(1, false, vec![n]).await;
-    }
-    // One that is there is read whenever the pod likes.
-    let ended = tokio::time::timeout(HOUR, connection.accept()).await;
-    assert!(ended.is_err(), "{ended:?}");
-    assert_eq!(wire.next().await, Some(Frame::Settings(Vec::new())));
-    for n in 0..SENT {
-        assert_eq!(stream.reader.read().await, Ok(Some(vec![n].into())));
-    }
-    for n in 0..SENT {
-        wire.data(1, false, vec![n]).await;
-    }
-    drop(wire);
-    let ended = tokio::time::timeout(HOUR, connection.accept()).await;
-    assert!(matches!(ended, Ok(None)), "{ended:?}");
-}

@@ -1,0 +1,155 @@
+//! Clients that go while the pod takes nothing of what they send, so that the server reads nothing of them either.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiserver::ca::Profile;
+use apiserver::spdy::Headers;
+use apiserver::spdy::frame::{Encoder, Frame};
+use bytes::{Bytes, BytesMut};
+use client::tls::Identity;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::codec::Encoder as _;
+
+use super::{PODS, listen, pod, soon};
+use crate::server::Server;
+
+/// How long nothing is taken of what is sent before it will not be.
+const STUCK: Duration = Duration::from_secs(1);
+/// A port that is never read, and one that changes the protocol and is not read then.
+const SILENT: u32 = 88;
+const SWITCHING: u32 = 89;
+const PIECE: usize = 16 << 10;
+
+async fn connect(server: &Server, url: &str) -> TlsStream<TcpStream> {
+    let issued = server.ca.issue(&Profile::Admin).unwrap();
+    let identity = Identity {
+        cert_pem: issued.certificate,
+        key_pem: issued.key,
+        ca_pem: server.ca.certificate().to_owned(),
+    };
+    let mut config = identity.client_config().unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let address = url.strip_prefix("https://").unwrap();
+    let tcp = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let tls = TlsConnector::from(Arc::new(config));
+    tls.connect(name, tcp).await.unwrap()
+}
+
+/// Sends a beginning, then the same again and again until nothing is taken any more.
+async fn fill(stream: &mut TlsStream<TcpStream>, begin: &[u8], again: &[u8]) {
+    stream.write_all(begin).await.unwrap();
+    let filling = async {
+        while tokio::time::timeout(STUCK, stream.write_all(again))
+            .await
+            .is_ok_and(|written| written.is_ok())
+        {}
+    };
+    soon(filling).await;
+}
+
+fn web_socket() -> (Vec<u8>, Vec<u8>) {
+    let head = format!(
+        "GET {PODS}/p/portforward?ports={SILENT} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
+    );
+    // A whole binary message, masked with noughts, of channel 0.
+    let mut frame = vec![0x82, 0x80 | 126];
+    frame.extend((PIECE as u16).to_be_bytes());
+    frame.extend([0; 4 + PIECE]);
+    (head.into_bytes(), frame)
+}
+
+fn spdy() -> (Vec<u8>, Vec<u8>) {
+    let head = format!(
+        "GET {PODS}/p/portforward HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+         Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n\r\n"
+    );
+    let port = SILENT.to_string();
+    let open = |stream, purpose| Frame::SynStream {
+        stream,
+        fin: false,
+        unidirectional: false,
+        headers: Headers::from_iter([
+            ("port", &*port),
+            ("requestid", "0"),
+            ("streamtype", purpose),
+        ]),
+    };
+    let data = Frame::Data {
+        stream: 3,
+        fin: false,
+        bytes: Bytes::from(vec![7; PIECE]),
+    };
+    let (mut encoder, mut begin, mut again) = Default::default();
+    written(&mut encoder, &mut begin, open(1, "error"));
+    written(&mut encoder, &mut begin, open(3, "data"));
+    written(&mut encoder, &mut again, data);
+    ([head.as_bytes(), &begin].concat(), again.to_vec())
+}
+
+fn written(encoder: &mut Encoder, bytes: &mut BytesMut, frame: Frame) {
+    encoder.encode(frame, bytes).unwrap();
+}
+
+fn upload() -> (Vec<u8>, Vec<u8>) {
+    let head = format!(
+        "POST {PODS}/p:{SILENT}/proxy/ HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        1_u64 << 40
+    );
+    (head.into_bytes(), vec![7; PIECE])
+}
+
+fn switched() -> (Vec<u8>, Vec<u8>) {
+    let head = format!(
+        "GET {PODS}/p:{SWITCHING}/proxy/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+    );
+    (head.into_bytes(), vec![7; PIECE])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_go_unread_are_missed() {
+    let server = Server::start().await;
+    let agent = pod(&server).await;
+    let silent = listen(async |stream| {
+        let _open = stream;
+        std::future::pending::<()>().await;
+    });
+    let switching = listen(async |mut stream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        let answer =
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+        stream.write_all(answer).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let ports = [(SILENT, silent.await), (SWITCHING, switching.await)];
+    agent.ports.lock().extend(ports);
+    let (url, _stop) = server.listen().await;
+    let mut broken_off = agent.broken_off.subscribe();
+    for (count, (begin, again)) in [web_socket(), spdy(), upload(), switched()]
+        .iter()
+        .enumerate()
+    {
+        let mut stream = connect(&server, &url).await;
+        fill(&mut stream, begin, again).await;
+        assert_eq!(
+            (agent.forwarded.lock().len(), *broken_off.borrow()),
+            (count + 1, count)
+        );
+        stream.get_ref().0.set_zero_linger().unwrap();
+        drop(stream);
+        soon(broken_off.wait_for(|all| *all == count + 1))
+            .await
+            .unwrap();
+    }
+}
