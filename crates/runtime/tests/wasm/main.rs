@@ -128,6 +128,26 @@ async fn compiled_code_lies_in_a_private_directory() {
 }
 
 #[tokio::test]
+async fn what_another_engine_compiled_is_cleared() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let cache = directory.path().join("compiled");
+    std::fs::create_dir(&cache).unwrap();
+    std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let foreign = |kind: &str| cache.join(format!("{:064}-{:016}.{kind}", 1, 2));
+    let kinds = ["module", "component", "server"];
+    for file in kinds.map(foreign) {
+        std::fs::write(file, "code").unwrap();
+    }
+    std::fs::write(foreign("notes"), "somebody's").unwrap();
+    let _runtime = Wasm::new(support::config(directory.path(), 1)).unwrap();
+    for file in kinds.map(foreign) {
+        assert!(!file.exists(), "{}", file.display());
+    }
+    assert!(foreign("notes").exists(), "nobody knows whose it is");
+}
+
+#[tokio::test]
 async fn no_grace_remains_to_be_told_before_termination() {
     let bench = Bench::new();
     let (workload, stdout) = script(&bench.player(Player::Component).await, &["remain"]);
