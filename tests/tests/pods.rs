@@ -53,6 +53,9 @@ fn exits(code: i32) -> String {
 const HUNGRY: &str = r#"(module (memory (export "memory") 1)
     (func (export "_start") (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable))"#;
 
+/// A p1 module that imports what nobody offers.
+const FLIES: &str = r#"(module (import "env" "fly" (func)) (func (export "_start")))"#;
+
 /// A p1 module that traps.
 const TRAPS: &str = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
 
@@ -185,6 +188,13 @@ fn missing(cluster: &Cluster) -> Outcome {
         "{containers: [{name: c, image: greeter, envFrom: [{configMapRef: {name: nothing}}]}]}",
         &["CreateContainerConfigError"],
         "configmap \"nothing\" not found",
+    )?;
+    push_wat(cluster, "flies", FLIES)?;
+    waits(
+        "no-import",
+        "{containers: [{name: c, image: flies}]}",
+        &["CreateContainerError"],
+        "the module imports env::fly, which carob does not offer",
     )?;
     let file = cluster.scratch("not.wasm");
     std::fs::write(&file, "this is no module")?;

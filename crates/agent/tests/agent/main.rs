@@ -209,6 +209,48 @@ async fn what_is_missing_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_pulled_and_cannot_run_is_no_failed_pull() {
+    let b = Bench::new().await;
+    let image = format!("file://{}", b.dir.path().join("broken.wasm").display());
+    b.create(
+        "broken",
+        json!({"containers": [{"name": "main", "image": image}]}),
+    )
+    .await;
+    let status = b.until_waiting("broken", "CreateContainerError").await;
+    let message = status["state"]["waiting"]["message"].as_str().unwrap();
+    assert!(message.ends_with("is declared invalid"), "{message}");
+    let said = format!("Failed: Error: {message}");
+    b.until("told of", async |b| {
+        b.events("broken").await.contains(&said)
+    })
+    .await;
+    let events = b.events("broken").await;
+    assert!(
+        events.iter().any(|e| e.starts_with("Pulled: Successfully")),
+        "{events:?}"
+    );
+    assert!(
+        !events.iter().any(|e| e.contains("pull image")),
+        "{events:?}"
+    );
+    // It is tried again, and is never shown as a pull that waits.
+    let tried_again = "Pulled: Container image";
+    b.until("tried again", async |b| {
+        let events = b.events("broken").await;
+        events.iter().any(|e| e.starts_with(tried_again))
+    })
+    .await;
+    b.until_waiting("broken", "CreateContainerError").await;
+    assert!(
+        !b.events("broken")
+            .await
+            .iter()
+            .any(|e| e.contains("BackOff"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn deletion_ends_a_pod_and_removes_its_object() {
     let b = Bench::new().await;
     for (name, script) in [

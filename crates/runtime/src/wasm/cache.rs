@@ -20,7 +20,7 @@ use wasmtime::{Engine, Module};
 
 use super::classify::{Kind, classify};
 use super::engine::{engine, fingerprint};
-use super::link::{Linkers, Loaded};
+use super::link::{Linkers, Loaded, refusal};
 use crate::metrics::{Counters, count};
 use crate::{ModuleSource, PrepareError};
 
@@ -242,10 +242,9 @@ impl Cache {
                     .linkers
                     .server(digest, map_component(&this.engine, &path)?),
             };
-            loaded.map(Arc::new).map_err(|why| {
-                let why = format!("a module that cannot run here: {why:#}");
-                Unusable::Refused(PrepareError::Invalid(why))
-            })
+            loaded
+                .map(Arc::new)
+                .map_err(|error| Unusable::Refused(PrepareError::Invalid(refusal(&error))))
         });
         task.await
             .unwrap_or(Err(Unusable::Refused(PrepareError::ShuttingDown)))

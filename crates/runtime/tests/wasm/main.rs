@@ -76,6 +76,12 @@ async fn damaged_code_is_compiled_again() {
     assert_eq!(runtime.metrics().compilations, 1);
 }
 
+/// A component that imports what nobody offers.
+const FLYING_COMPONENT: &str = r#"(component
+    (import "test:fly/wings@1.0.0" (instance (export "fly" (func))))
+    (instance $run)
+    (export "wasi:cli/run@0.2.0" (instance $run)))"#;
+
 #[tokio::test]
 async fn what_cannot_run_is_refused() {
     let bench = Bench::new();
@@ -88,7 +94,11 @@ async fn what_cannot_run_is_refused() {
                 &wat::parse_str(r#"(module (import "env" "fly" (func)) (func (export "_start")))"#)
                     .unwrap(),
             ),
-            "env::fly",
+            "the module imports env::fly, which carob does not offer",
+        ),
+        (
+            bench.source(&wat::parse_str(FLYING_COMPONENT).unwrap()),
+            "`test:fly/wings@1.0.0`",
         ),
         (
             runtime::ModuleSource {
