@@ -8,6 +8,7 @@
 mod cell;
 mod forward;
 mod log;
+mod message;
 mod names;
 mod perform;
 mod probe;

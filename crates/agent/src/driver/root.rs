@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,14 +13,11 @@ use runtime::Mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::names;
+use super::{message, names};
 use crate::cluster::DNS;
 use crate::pod::PodView as _;
 use crate::remove::remove_tree;
 use crate::volumes::Made;
-
-/// Where a guest may leave a message about its end, if its container does not say.
-const MESSAGE_PATH: &str = "/dev/termination-log";
 
 /// Makes the root in `dir` (which must not exist) and says what the guest is to see.
 ///
@@ -56,36 +53,9 @@ pub(super) fn make(
     Ok(mounts)
 }
 
-/// What the guest left as its termination message, at most `most` bytes.
-pub(super) fn message(
-    root: &Path,
-    container: &Container,
-    volumes: &BTreeMap<String, Made>,
-    most: u64,
-) -> Option<String> {
-    let path = inside(message_path(container))?;
-    let (dir, path) = place_of(root, container, volumes, &path)?;
-    // The guest made what lies there, and may have made a pipe that nobody writes to.
-    let file = open(&dir, &path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
-    let mut bytes = Vec::new();
-    fs::File::from(file)
-        .take(most)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn message_path(container: &Container) -> &str {
-    container
-        .termination_message_path
-        .as_deref()
-        .filter(|p| !p.is_empty())
-        .unwrap_or(MESSAGE_PATH)
-}
-
 /// Where a container's path lies on the host: in the volume that is mounted closest above it, else in the root. As a
 /// directory of the agent's own, and a path below it that guests may have changed.
-fn place_of(
+pub(super) fn place_of(
     root: &Path,
     container: &Container,
     volumes: &BTreeMap<String, Made>,
@@ -114,7 +84,7 @@ fn fill(dir: &Path, pod: &Pod, container: &Container, ip: Option<IpAddr>) -> io:
     if let Some(text) = names::resolv_conf(pod, DNS) {
         fs::write(dir.join("etc/resolv.conf"), text)?;
     }
-    if let Some(parent) = inside(message_path(container))
+    if let Some(parent) = inside(message::path(container))
         .as_deref()
         .and_then(Path::parent)
     {
@@ -215,7 +185,7 @@ fn sub_path(made: &Made, mount: &VolumeMount) -> Result<(PathBuf, String), Strin
 }
 
 /// Opens what lies below a directory that guests may change, following no link.
-fn open(dir: &Path, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open(dir: &Path, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let at = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(dir, at, Mode::empty())?;
@@ -229,7 +199,7 @@ fn open(dir: &Path, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedF
 }
 
 /// An absolute guest path as one relative to its root; `None` if it is not absolute or holds `..`.
-fn inside(path: &str) -> Option<PathBuf> {
+pub(super) fn inside(path: &str) -> Option<PathBuf> {
     let relative = Path::new(path).strip_prefix("/").ok()?;
     let normal = relative
         .components()
@@ -312,9 +282,8 @@ mod tests {
     #[test]
     fn nothing_leads_out() {
         let dir = tempfile::tempdir().unwrap();
-        let (volume, root) = (dir.path().join("v"), dir.path().join("root"));
+        let volume = dir.path().join("v");
         fs::create_dir_all(&volume).unwrap();
-        fs::create_dir_all(root.join("dev")).unwrap();
         fs::write(dir.path().join("secret"), "s").unwrap();
         std::os::unix::fs::symlink("..", volume.join("up")).unwrap();
         for read_only in [false, true] {
@@ -327,18 +296,6 @@ mod tests {
                 assert!(sub_path(&made, &mount).is_err(), "{sub} {read_only}");
             }
         }
-        let pod = pod(json!({"name": "m"}));
-        std::os::unix::fs::symlink("../../secret", root.join("dev/termination-log")).unwrap();
-        assert_eq!(
-            message(&root, &pod.containers()[0], &BTreeMap::new(), 4096),
-            None
-        );
-        fs::remove_file(root.join("dev/termination-log")).unwrap();
-        fs::write(root.join("dev/termination-log"), "bye").unwrap();
-        assert_eq!(
-            message(&root, &pod.containers()[0], &BTreeMap::new(), 4096).as_deref(),
-            Some("bye")
-        );
     }
 
     #[test]
@@ -370,26 +327,5 @@ mod tests {
             why.contains("volumeMount \"rw\"") && why.contains("writable volume"),
             "{why}"
         );
-    }
-
-    #[test]
-    fn a_message_is_found_in_a_volume() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("data");
-        fs::create_dir_all(data.join("sub/deep")).unwrap();
-        fs::write(data.join("sub/deep/end"), "bye").unwrap();
-        let made = Made::new(&data, false);
-        let volumes = BTreeMap::from([("data".to_owned(), made)]);
-        let pod = pod(
-            json!({"name": "m", "terminationMessagePath": "/out/deep/end", "volumeMounts": [
-                {"name": "data", "mountPath": "/out", "subPath": "sub"},
-            ]}),
-        );
-        let found = || message(dir.path(), &pod.containers()[0], &volumes, 4096);
-        assert_eq!(found().as_deref(), Some("bye"));
-        fs::remove_dir_all(data.join("sub/deep")).unwrap();
-        std::os::unix::fs::symlink("..", data.join("sub/deep")).unwrap();
-        fs::write(data.join("end"), "not this").unwrap();
-        assert_eq!(found(), None);
     }
 }

@@ -16,6 +16,9 @@ use super::{
     Container, Ended, Host, Image, Live, Observed, PodView as _, Problem, container_id, refusal,
 };
 
+/// Bytes of all termination messages that a pod may show: each of its containers has the same share.
+const MESSAGES: usize = 12 << 10;
+
 /// Kubernetes' times have whole seconds.
 pub(super) fn time(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
@@ -222,12 +225,19 @@ impl Words<'_> {
         })
     }
 
+    /// As much of a termination message as the pod has room for.
+    fn shown<'m>(&self, message: &'m str) -> &'m str {
+        let containers = self.pod.containers().len() + self.pod.init_containers().len();
+        let share = MESSAGES / containers.max(1);
+        &message[..message.floor_char_boundary(share)]
+    }
+
     fn terminated(&self, container: &str, ended: &Ended) -> ContainerState {
         let terminated = ContainerStateTerminated {
             container_id: Some(container_id(self.pod.uid(), container, ended.attempt)),
             exit_code: ended.exit_code,
             reason: Some(ended.reason.clone()),
-            message: ended.message.clone(),
+            message: ended.message.as_deref().map(|m| self.shown(m).to_owned()),
             started_at: Some(time(ended.started_at)),
             finished_at: Some(time(ended.finished_at)),
             signal: None,
