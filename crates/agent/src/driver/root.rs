@@ -44,6 +44,7 @@ pub(super) fn make(
         guest: "/".to_owned(),
         read_only,
     }];
+    mounts.extend(message_dir(dir, container).filter(|_| read_only));
     for mount in container.volume_mounts.iter().flatten() {
         let Some(made) = volumes.get(&mount.name) else {
             return Err(format!("volume \"{}\" is not there", mount.name));
@@ -51,6 +52,21 @@ pub(super) fn make(
         mounts.extend(attach(dir, container, mount, made)?);
     }
     Ok(mounts)
+}
+
+/// The directory of the termination message, which can be written where the rest of the root cannot. What is right below
+/// `/` has none of its own, and what lies in a volume is that volume's business.
+fn message_dir(root: &Path, container: &Container) -> Option<Mount> {
+    let path = inside(message::path(container))?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty())?;
+    let mut mounts = container.volume_mounts.iter().flatten();
+    let in_volume = mounts.any(|m| inside(&m.mount_path).is_some_and(|at| path.starts_with(at)));
+    (!in_volume).then(|| Mount {
+        host: root.join(parent),
+        beneath: String::new(),
+        guest: Path::new("/").join(parent).to_string_lossy().into_owned(),
+        read_only: false,
+    })
 }
 
 /// Where a container's path lies on the host: in the volume that is mounted closest above it, else in the root. As a
@@ -277,6 +293,36 @@ mod tests {
         fs::write(root.join("tmp/old"), "").unwrap();
         make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap();
         assert!(!root.join("tmp/old").exists(), "each start has a new root");
+    }
+
+    #[test]
+    fn a_message_can_be_left_in_a_root_that_is_read_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, data) = (dir.path().join("root"), dir.path().join("data"));
+        fs::create_dir_all(&data).unwrap();
+        let volumes = BTreeMap::from([("data".to_owned(), Made::new(&data, false))]);
+        let writable = |read_only: bool, path: &str| {
+            let pod = pod(json!({
+                "name": "m", "terminationMessagePath": path,
+                "securityContext": {"readOnlyRootFilesystem": read_only},
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            }));
+            let mounts = make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap();
+            let writable = mounts.into_iter().filter(|m| !m.read_only);
+            writable.map(|m| (m.guest, m.host)).collect::<Vec<_>>()
+        };
+        let at = |guest: &str, host: PathBuf| (guest.to_owned(), host);
+        let data = at("/data", data.clone());
+        let log = "/dev/termination-log";
+        assert_eq!(
+            writable(true, log),
+            [at("/dev", root.join("dev")), data.clone()]
+        );
+        assert!(root.join("dev").is_dir());
+        assert_eq!(writable(false, log), [at("/", root.clone()), data.clone()]);
+        for path in ["/end", "/data/end", "/data"] {
+            assert_eq!(writable(true, path), std::slice::from_ref(&data), "{path}");
+        }
     }
 
     #[test]
