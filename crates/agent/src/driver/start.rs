@@ -13,7 +13,7 @@ use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
 use crate::logs::Log;
 use crate::pod::{EventKind, Observation, PodView as _};
-use crate::resources;
+use crate::{resources, service_links};
 
 /// Why a container was not started: Kubernetes' reason, and words.
 struct Refused(&'static str, String);
@@ -113,7 +113,7 @@ impl Driver {
         let facts = Facts {
             pod_ip: ip,
             host_ips: tools.host.ips.clone(),
-            kubernetes: tools.kubernetes.clone(),
+            service_links: service_links::variables(pod, &tools.services.view()),
             node: tools.machine,
         };
         let env = env::environment(pod, spec, &objects, &facts).map_err(Refused::config)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use client::Patch;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
 use serde_json::json;
 
 use bench::{Bench, files_below};
@@ -206,6 +206,31 @@ async fn what_is_missing_is_waited_for() {
             .unwrap()
             .contains("livenessProbe.exec")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_are_told_of_the_services_that_are_known_when_they_start() {
+    let b = Bench::new().await;
+    // Its words at its end become the termination message.
+    let main =
+        json!({"name": "main", "args": ["trap $(WEB_SERVICE_HOST):$(WEB_PORT_80_TCP_PORT)"]});
+    b.create("told", json!({"containers": [main]})).await;
+    b.until("told nothing", async |b| {
+        let status = b.pod("told").await["status"].to_string();
+        status.contains("$(WEB_SERVICE_HOST):$(WEB_PORT_80_TCP_PORT)")
+    })
+    .await;
+    let web = json!({
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"clusterIP": "10.96.3.4", "ports": [{"port": 80}]},
+    });
+    let web: Service = serde_json::from_value(web).unwrap();
+    b.client.of::<Service>().create(&web).await.unwrap();
+    b.until("told of web", async |b| {
+        let status = b.pod("told").await["status"].to_string();
+        status.contains("10.96.3.4:80")
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
