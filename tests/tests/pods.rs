@@ -10,6 +10,10 @@ const CASES: &[Case] = &[
     ("init_containers_run_in_order", init_containers),
     ("memory_has_a_limit", oom),
     (
+        "a_root_that_is_read_only_takes_the_last_message",
+        read_only_root,
+    ),
+    (
         "a_crash_loop_backs_off_and_keeps_the_previous_log",
         crash_loop,
     ),
@@ -53,8 +57,30 @@ fn exits(code: i32) -> String {
 const HUNGRY: &str = r#"(module (memory (export "memory") 1)
     (func (export "_start") (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable))"#;
 
+/// A p1 module that imports what nobody offers.
+const FLIES: &str = r#"(module (import "env" "fly" (func)) (func (export "_start")))"#;
+
 /// A p1 module that traps.
 const TRAPS: &str = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
+
+/// A p1 module that leaves a message in the second directory that it is shown, and must not write into the first.
+const LEAVES_A_MESSAGE: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "\20\00\00\00\03\00\00\00")
+    (data (i32.const 32) "bye")
+    (data (i32.const 64) "termination-log")
+    (func $create (param $directory i32) (param $name i32) (param $length i32) (result i32)
+        (call $open (local.get $directory) (i32.const 0) (local.get $name) (local.get $length)
+            (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 16)))
+    (func (export "_start")
+        (if (i32.eqz (call $create (i32.const 3) (i32.const 32) (i32.const 3))) (then (call $exit (i32.const 7))))
+        (if (call $create (i32.const 4) (i32.const 64) (i32.const 15)) (then (call $exit (i32.const 8))))
+        (if (call $write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 24))
+            (then (call $exit (i32.const 9))))))"#;
 
 fn pod(name: &str, spec: &str) -> String {
     format!("{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {spec}}}")
@@ -83,6 +109,17 @@ fn exit_codes(cluster: &Cluster) -> Outcome {
     )?;
     let printed = cluster.carob("run --timeout 60s greeter -- --times 1 world")?;
     check(printed.contains("world"), printed)
+}
+
+fn read_only_root(cluster: &Cluster) -> Outcome {
+    push_wat(cluster, "leaver", LEAVES_A_MESSAGE)?;
+    let spec = "{restartPolicy: Never, containers: [{name: c, image: leaver, securityContext: {readOnlyRootFilesystem: true}}]}";
+    cluster.apply(&pod("leaver", spec))?;
+    let path = "/status/containerStatuses/0/state/terminated/message";
+    cluster.wait_for("pods/leaver", path, "bye")?;
+    cluster
+        .wait_for("pods/leaver", "/status/phase", "Succeeded")
+        .map(drop)
 }
 
 fn environment(cluster: &Cluster) -> Outcome {
@@ -185,6 +222,13 @@ fn missing(cluster: &Cluster) -> Outcome {
         "{containers: [{name: c, image: greeter, envFrom: [{configMapRef: {name: nothing}}]}]}",
         &["CreateContainerConfigError"],
         "configmap \"nothing\" not found",
+    )?;
+    push_wat(cluster, "flies", FLIES)?;
+    waits(
+        "no-import",
+        "{containers: [{name: c, image: flies}]}",
+        &["CreateContainerError"],
+        "the module imports env::fly, which carob does not offer",
     )?;
     let file = cluster.scratch("not.wasm");
     std::fs::write(&file, "this is no module")?;

@@ -77,6 +77,7 @@ impl Cluster {
         &self,
         client: &Client,
         recorder: &Recorder,
+        services: &Informer<Service>,
         (address, ports): (IpAddr, Ports),
     ) -> Following {
         let all = ListOptions::default;
@@ -86,7 +87,6 @@ impl Cluster {
         let pods = client.resource(api::Resource::of::<Pod>());
         let pods = Informer::<Peer>::start(pods, all().fields(alive));
         let nodes = Informer::<Node>::start(client.of(), all());
-        let services = Informer::<Service>::start(client.of(), all());
         let slices = Informer::<EndpointSlice>::start(client.of(), all());
         let mut following = Following::default();
         let gateway = self.enter(&mut following);
@@ -128,7 +128,7 @@ impl Cluster {
                 node: self.node.to_string(),
                 word: Word::new(NOT_SERVED, &self.node, client.clone(), nodes.clone()),
                 recorder: recorder.clone(),
-                services,
+                services: services.clone(),
                 pods,
             };
             let changed = self.published.subscribe();

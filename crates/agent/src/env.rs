@@ -15,8 +15,8 @@ use crate::resources;
 pub(crate) struct Facts {
     pub(crate) pod_ip: Option<IpAddr>,
     pub(crate) host_ips: Vec<IpAddr>,
-    /// The API server's service: its address and port.
-    pub(crate) kubernetes: (String, u16),
+    /// What is told of Services.
+    pub(crate) service_links: Vec<(String, String)>,
     /// What a missing limit stands for: the node's cores and bytes of memory.
     pub(crate) node: resources::Amounts,
 }
@@ -109,7 +109,9 @@ pub(crate) fn environment(
 ) -> Result<Vec<(String, String)>, String> {
     let mut env = Env::default();
     env.set("HOSTNAME", pod.hostname());
-    cluster(&mut env, facts);
+    for (name, value) in &facts.service_links {
+        env.set(name, value.clone());
+    }
     for from in container.env_from.iter().flatten() {
         let prefix = from.prefix.as_deref().unwrap_or_default();
         let data = if let Some(r) = &from.config_map_ref {
@@ -132,23 +134,29 @@ pub(crate) fn environment(
             env.set(&var.name, value);
         }
     }
-    Ok(env.0)
+    Ok(env.all)
 }
 
 /// A container's argv: `command` and `args` with their `$(NAME)`s replaced; without `command`, `module` stands first.
 pub(crate) fn argv(container: &Container, module: &str, env: &[(String, String)]) -> Vec<String> {
+    let known: BTreeMap<&str, &str> = env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+    let expanded = |text: &String| expand(text, |name| known.get(name).copied());
     let command = container.command.as_deref().filter(|c| !c.is_empty());
     let mut argv = match command {
-        Some(command) => command.iter().map(|a| expand(a, env)).collect(),
+        Some(command) => command.iter().map(expanded).collect(),
         None => vec![module.to_owned()],
     };
-    argv.extend(container.args.iter().flatten().map(|a| expand(a, env)));
+    argv.extend(container.args.iter().flatten().map(expanded));
     argv
 }
 
 /// Variables in the order in which they were first set.
 #[derive(Default)]
-struct Env(Vec<(String, String)>);
+struct Env {
+    all: Vec<(String, String)>,
+    /// Where each of them is.
+    places: BTreeMap<String, usize>,
+}
 
 impl Env {
     fn set(&mut self, name: &str, value: String) {
@@ -156,30 +164,19 @@ impl Env {
         if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
             return;
         }
-        match self.0.iter_mut().find(|(n, _)| n == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name.to_owned(), value)),
+        match self.places.get(name) {
+            Some(place) => self.all[*place].1 = value,
+            None => {
+                self.places.insert(name.to_owned(), self.all.len());
+                self.all.push((name.to_owned(), value));
+            }
         }
     }
-}
 
-fn cluster(env: &mut Env, facts: &Facts) {
-    let (host, port) = &facts.kubernetes;
-    let url = format!("tcp://{host}:{port}");
-    env.set("KUBERNETES_SERVICE_HOST", host.clone());
-    env.set("KUBERNETES_SERVICE_PORT", port.to_string());
-    env.set("KUBERNETES_SERVICE_PORT_HTTPS", port.to_string());
-    env.set("KUBERNETES_PORT", url.clone());
-    env.set(&format!("KUBERNETES_PORT_{port}_TCP"), url);
-    env.set(
-        &format!("KUBERNETES_PORT_{port}_TCP_PROTO"),
-        "tcp".to_owned(),
-    );
-    env.set(
-        &format!("KUBERNETES_PORT_{port}_TCP_PORT"),
-        port.to_string(),
-    );
-    env.set(&format!("KUBERNETES_PORT_{port}_TCP_ADDR"), host.clone());
+    fn get(&self, name: &str) -> Option<&str> {
+        let place = self.places.get(name)?;
+        Some(&self.all[*place].1)
+    }
 }
 
 fn found<T>(
@@ -203,7 +200,7 @@ fn value(
     env: &Env,
 ) -> Result<Option<String>, String> {
     if let Some(value) = var.value.as_deref().filter(|v| !v.is_empty()) {
-        return Ok(Some(expand(value, &env.0)));
+        return Ok(Some(expand(value, |name| env.get(name))));
     }
     match &var.value_from {
         None => Ok(Some(String::new())),
@@ -276,7 +273,7 @@ fn field(pod: &Pod, facts: &Facts, path: &str) -> Result<String, String> {
 }
 
 /// Replaces each `$(NAME)` that is set; `$$` stands for a `$`; all else stays as it is.
-pub(crate) fn expand(text: &str, env: &[(String, String)]) -> String {
+fn expand<'v>(text: &str, value: impl Fn(&str) -> Option<&'v str>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('$') {
@@ -286,8 +283,8 @@ pub(crate) fn expand(text: &str, env: &[(String, String)]) -> String {
             out.push('$');
             rest = tail;
         } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|a| a.split_once(')')) {
-            match env.iter().find(|(n, _)| n == name) {
-                Some((_, value)) => out.push_str(value),
+            match value(name) {
+                Some(value) => out.push_str(value),
                 None => out.push_str(&rest[at..at + name.len() + 3]),
             }
             rest = tail;
@@ -309,7 +306,7 @@ mod tests {
         Facts {
             pod_ip: Some("10.128.0.7".parse().unwrap()),
             host_ips: vec!["127.0.0.1".parse().unwrap()],
-            kubernetes: ("10.96.0.1".to_owned(), 443),
+            service_links: vec![("WEB_PORT".to_owned(), "tcp://10.96.0.9:80".to_owned())],
             node: resources::Amounts {
                 milli_cpu: 2000,
                 memory: 1 << 30,
@@ -340,11 +337,7 @@ mod tests {
 
     fn resolve(container: serde_json::Value) -> Result<Vec<(String, String)>, String> {
         let pod = pod(container);
-        let all = environment(&pod, &pod.containers()[0], &objects(), &facts())?;
-        Ok(all
-            .into_iter()
-            .filter(|(n, _)| !n.starts_with("KUBERNETES_"))
-            .collect())
+        environment(&pod, &pod.containers()[0], &objects(), &facts())
     }
 
     #[test]
@@ -369,7 +362,7 @@ mod tests {
                 {"name": "CPU", "valueFrom": limit("limits.cpu", "0")},
                 {"name": "MCPU", "valueFrom": limit("limits.cpu", "1m")},
                 {"name": "MEM", "valueFrom": limit("limits.memory", "1Mi")},
-                {"name": "A", "value": "2"},
+                {"name": "A", "value": "2"}, {"name": "WEB", "value": "$(WEB_PORT)"},
             ],
         }));
         let lines: Vec<String> = env
@@ -377,8 +370,8 @@ mod tests {
             .iter()
             .map(|(n, v)| format!("{n}={v}"))
             .collect();
-        let want = "HOSTNAME=web P_k=v P_l=w A=2 B=1-$(NONE)-$(A)-v E= C=v S=w NAME=web APP=x NODE=n1 IP=10.128.0.7 \
-                    HOST=127.0.0.1 CPU=1 MCPU=250 MEM=64";
+        let want = "HOSTNAME=web WEB_PORT=tcp://10.96.0.9:80 P_k=v P_l=w A=2 B=1-$(NONE)-$(A)-v E= C=v S=w NAME=web APP=x NODE=n1 IP=10.128.0.7 \
+                    HOST=127.0.0.1 CPU=1 MCPU=250 MEM=64 WEB=tcp://10.96.0.9:80";
         assert_eq!(lines.join(" "), want);
     }
 
@@ -444,7 +437,7 @@ mod tests {
             ("$$$", "$$"),
             ("é$é", "é$é"),
         ] {
-            assert_eq!(expand(text, &[]), want);
+            assert_eq!(expand(text, |_| None), want);
         }
     }
 }

@@ -43,6 +43,7 @@ mod peer;
 mod publish;
 mod remove;
 mod resources;
+mod service_links;
 mod volumes;
 mod word;
 
@@ -71,8 +72,6 @@ use node::Readiness;
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 /// How long an ending agent tries to say that its node is not ready: one write that has to be tried twice.
 const TELL: Duration = Duration::from_secs(1);
-/// The API server's service, until it can be read.
-const KUBERNETES: (&str, u16) = ("10.96.0.1", 443);
 
 /// What an agent is told at its start.
 pub struct Config {
@@ -208,10 +207,11 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     }
     // The name under which users and their tools know a node's events.
     let recorder = Recorder::start(client.clone(), "kubelet", config.node_name.clone());
+    let services = Informer::start(client.of(), ListOptions::default());
     let cluster = Cluster::new(&config.node_name, network.clone());
     // No pod has a network, and no link is taken, before it is known who may talk to whom.
     let _cluster = tokio::select! {
-        following = cluster.follow(&client, &recorder, (config.address, config.ingress)) => following,
+        following = cluster.follow(&client, &recorder, &services, (config.address, config.ingress)) => following,
         () = shutdown.cancelled() => return Ok(()),
     };
     let counters = Arc::<metrics::Counters>::default();
@@ -228,7 +228,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         network: network.clone(),
         cluster,
         recorder,
-        kubernetes: kubernetes(&client).await,
+        services,
         machine: machine.amounts(),
         counters: counters.clone(),
     });
@@ -291,22 +291,6 @@ async fn pod_range(nodes: &Informer<Node>, name: &str) -> String {
         }
         changes.next().await;
     }
-}
-
-async fn kubernetes(client: &Client) -> (String, u16) {
-    let found = client
-        .of::<k8s_openapi::api::core::v1::Service>()
-        .find("default", "kubernetes")
-        .await;
-    let service = found.ok().flatten().and_then(|s| s.spec);
-    let ip = service.as_ref().and_then(|s| s.cluster_ip.clone());
-    let port = service
-        .as_ref()
-        .and_then(|s| u16::try_from(s.ports.as_ref()?.first()?.port).ok());
-    (
-        ip.unwrap_or_else(|| KUBERNETES.0.to_owned()),
-        port.unwrap_or(KUBERNETES.1),
-    )
 }
 
 async fn serve(

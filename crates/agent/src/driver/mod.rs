@@ -8,6 +8,7 @@
 mod cell;
 mod forward;
 mod log;
+mod message;
 mod names;
 mod perform;
 mod probe;
@@ -24,7 +25,7 @@ use std::sync::Arc;
 
 use client::{Client, Informer, Key, Recorder, WorkQueue};
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use network::Network;
 use parking_lot::RwLock;
 use runtime::Runtime;
@@ -57,8 +58,8 @@ pub(crate) struct Tools {
     pub(crate) network: Network,
     pub(crate) cluster: Cluster,
     pub(crate) recorder: Recorder,
-    /// The API server's service, as pods see it.
-    pub(crate) kubernetes: (String, u16),
+    /// The Services that containers are told of as they start.
+    pub(crate) services: Informer<Service>,
     pub(crate) machine: Amounts,
     pub(crate) counters: Arc<Counters>,
 }

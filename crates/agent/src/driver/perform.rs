@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -270,58 +270,69 @@ async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String) {
     let Some(spec) = pod.container(&container) else {
         return;
     };
-    let image = spec.image.clone().unwrap_or_default();
+    let learned = match have_image(driver, cell, &pod, spec).await {
+        Ok(ready) => {
+            let id = ready.id.clone();
+            cell.state.lock().modules.insert(container.clone(), ready);
+            Observation::ImageReady(container, id)
+        }
+        Err(error) => {
+            let image = spec.image.as_deref().unwrap_or_default();
+            for (reason, message) in image_warnings(image, &error) {
+                driver.event(cell, Some(&container), EventKind::Warning, reason, message);
+            }
+            Observation::ImageFailed(container, error.reason.to_owned(), error.message)
+        }
+    };
+    driver.learned(cell, learned).await;
+}
+
+async fn have_image(
+    driver: &Driver,
+    cell: &Arc<Cell>,
+    pod: &Pod,
+    spec: &Container,
+) -> Result<image::Ready, image::Error> {
+    let image = spec.image.as_deref().unwrap_or_default();
     let policy = spec.image_pull_policy.as_deref();
     let images = &driver.0.tools.images;
-    let present = images.present(&image, policy);
+    let present = images.present(image, policy);
     let normal = |reason, message: String| {
-        driver.event(cell, Some(&container), EventKind::Normal, reason, message)
+        driver.event(cell, Some(&spec.name), EventKind::Normal, reason, message)
     };
-    if !present && policy != Some("Never") && image::valid(&image) {
+    if !present && policy != Some("Never") && image::valid(image) {
         normal("Pulling", format!("Pulling image \"{image}\""));
     }
     let began = tokio::time::Instant::now();
-    let keys = image::Keys::of(&driver.0.tools.client, &pod).await;
-    match images.module(&image, policy, &keys).await {
-        Ok(ready) => {
-            let took = shown(began.elapsed());
-            normal(
-                "Pulled",
-                match present {
-                    true => format!("Container image \"{image}\" already present on machine"),
-                    false => format!(
-                        "Successfully pulled image \"{image}\" in {took} ({took} including waiting). Image size: {} bytes.",
-                        ready.size
-                    ),
-                },
-            );
-            let id = ready.id.clone();
-            cell.state.lock().modules.insert(container.clone(), ready);
-            driver
-                .learned(cell, Observation::ImageReady(container, id))
-                .await;
-        }
-        Err(image::Error { reason, message }) => {
-            let warn = |reason, message| {
-                driver.event(cell, Some(&container), EventKind::Warning, reason, message)
-            };
-            match reason {
-                "ErrImageNeverPull" => warn(reason, message.clone()),
-                "InvalidImageName" => warn("InspectFailed", message.clone()),
-                _ => warn(
-                    "Failed",
-                    format!("Failed to pull image \"{image}\": {message}"),
-                ),
-            }
-            warn("Failed", format!("Error: {reason}"));
-            driver
-                .learned(
-                    cell,
-                    Observation::ImageFailed(container, reason.to_owned(), message),
-                )
-                .await;
-        }
-    }
+    let keys = image::Keys::of(&driver.0.tools.client, pod).await;
+    let found = images.module(image, policy, &keys).await?;
+    let took = shown(began.elapsed());
+    normal(
+        "Pulled",
+        match present {
+            true => format!("Container image \"{image}\" already present on machine"),
+            false => format!(
+                "Successfully pulled image \"{image}\" in {took} ({took} including waiting). Image size: {} bytes.",
+                found.size
+            ),
+        },
+    );
+    images.prepare(found).await
+}
+
+/// What the kubelet says of an image that it cannot have, or cannot make a container of: reasons and messages.
+fn image_warnings(image: &str, error: &image::Error) -> Vec<(&'static str, String)> {
+    let image::Error { reason, message } = error;
+    let first = match *reason {
+        "CreateContainerError" => return vec![("Failed", format!("Error: {message}"))],
+        "ErrImageNeverPull" => (*reason, message.clone()),
+        "InvalidImageName" => ("InspectFailed", message.clone()),
+        _ => (
+            "Failed",
+            format!("Failed to pull image \"{image}\": {message}"),
+        ),
+    };
+    vec![first, ("Failed", format!("Error: {reason}"))]
 }
 
 /// Gives back volumes, roots and address. Logs and the record stay until the object is gone.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,14 +13,11 @@ use runtime::Mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use super::names;
+use super::{message, names};
 use crate::cluster::DNS;
 use crate::pod::PodView as _;
 use crate::remove::remove_tree;
 use crate::volumes::Made;
-
-/// Where a guest may leave a message about its end, if its container does not say.
-const MESSAGE_PATH: &str = "/dev/termination-log";
 
 /// Makes the root in `dir` (which must not exist) and says what the guest is to see.
 ///
@@ -47,6 +44,7 @@ pub(super) fn make(
         guest: "/".to_owned(),
         read_only,
     }];
+    mounts.extend(message_dir(dir, container).filter(|_| read_only));
     for mount in container.volume_mounts.iter().flatten() {
         let Some(made) = volumes.get(&mount.name) else {
             return Err(format!("volume \"{}\" is not there", mount.name));
@@ -56,36 +54,24 @@ pub(super) fn make(
     Ok(mounts)
 }
 
-/// What the guest left as its termination message, at most `most` bytes.
-pub(super) fn message(
-    root: &Path,
-    container: &Container,
-    volumes: &BTreeMap<String, Made>,
-    most: u64,
-) -> Option<String> {
-    let path = inside(message_path(container))?;
-    let (dir, path) = place_of(root, container, volumes, &path)?;
-    // The guest made what lies there, and may have made a pipe that nobody writes to.
-    let file = open(&dir, &path, OFlags::RDONLY | OFlags::NONBLOCK).ok()?;
-    let mut bytes = Vec::new();
-    fs::File::from(file)
-        .take(most)
-        .read_to_end(&mut bytes)
-        .ok()?;
-    (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn message_path(container: &Container) -> &str {
-    container
-        .termination_message_path
-        .as_deref()
-        .filter(|p| !p.is_empty())
-        .unwrap_or(MESSAGE_PATH)
+/// The directory of the termination message, which can be written where the rest of the root cannot. What is right below
+/// `/` has none of its own, and what lies in a volume is that volume's business.
+fn message_dir(root: &Path, container: &Container) -> Option<Mount> {
+    let path = inside(message::path(container))?;
+    let parent = path.parent().filter(|p| !p.as_os_str().is_empty())?;
+    let mut mounts = container.volume_mounts.iter().flatten();
+    let in_volume = mounts.any(|m| inside(&m.mount_path).is_some_and(|at| path.starts_with(at)));
+    (!in_volume).then(|| Mount {
+        host: root.join(parent),
+        beneath: String::new(),
+        guest: Path::new("/").join(parent).to_string_lossy().into_owned(),
+        read_only: false,
+    })
 }
 
 /// Where a container's path lies on the host: in the volume that is mounted closest above it, else in the root. As a
 /// directory of the agent's own, and a path below it that guests may have changed.
-fn place_of(
+pub(super) fn place_of(
     root: &Path,
     container: &Container,
     volumes: &BTreeMap<String, Made>,
@@ -114,7 +100,7 @@ fn fill(dir: &Path, pod: &Pod, container: &Container, ip: Option<IpAddr>) -> io:
     if let Some(text) = names::resolv_conf(pod, DNS) {
         fs::write(dir.join("etc/resolv.conf"), text)?;
     }
-    if let Some(parent) = inside(message_path(container))
+    if let Some(parent) = inside(message::path(container))
         .as_deref()
         .and_then(Path::parent)
     {
@@ -215,7 +201,7 @@ fn sub_path(made: &Made, mount: &VolumeMount) -> Result<(PathBuf, String), Strin
 }
 
 /// Opens what lies below a directory that guests may change, following no link.
-fn open(dir: &Path, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open(dir: &Path, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let at = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let dir = rustix::fs::open(dir, at, Mode::empty())?;
@@ -229,7 +215,7 @@ fn open(dir: &Path, relative: &Path, flags: OFlags) -> rustix::io::Result<OwnedF
 }
 
 /// An absolute guest path as one relative to its root; `None` if it is not absolute or holds `..`.
-fn inside(path: &str) -> Option<PathBuf> {
+pub(super) fn inside(path: &str) -> Option<PathBuf> {
     let relative = Path::new(path).strip_prefix("/").ok()?;
     let normal = relative
         .components()
@@ -310,11 +296,40 @@ mod tests {
     }
 
     #[test]
+    fn a_message_can_be_left_in_a_root_that_is_read_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, data) = (dir.path().join("root"), dir.path().join("data"));
+        fs::create_dir_all(&data).unwrap();
+        let volumes = BTreeMap::from([("data".to_owned(), Made::new(&data, false))]);
+        let writable = |read_only: bool, path: &str| {
+            let pod = pod(json!({
+                "name": "m", "terminationMessagePath": path,
+                "securityContext": {"readOnlyRootFilesystem": read_only},
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+            }));
+            let mounts = make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap();
+            let writable = mounts.into_iter().filter(|m| !m.read_only);
+            writable.map(|m| (m.guest, m.host)).collect::<Vec<_>>()
+        };
+        let at = |guest: &str, host: PathBuf| (guest.to_owned(), host);
+        let data = at("/data", data.clone());
+        let log = "/dev/termination-log";
+        assert_eq!(
+            writable(true, log),
+            [at("/dev", root.join("dev")), data.clone()]
+        );
+        assert!(root.join("dev").is_dir());
+        assert_eq!(writable(false, log), [at("/", root.clone()), data.clone()]);
+        for path in ["/end", "/data/end", "/data"] {
+            assert_eq!(writable(true, path), std::slice::from_ref(&data), "{path}");
+        }
+    }
+
+    #[test]
     fn nothing_leads_out() {
         let dir = tempfile::tempdir().unwrap();
-        let (volume, root) = (dir.path().join("v"), dir.path().join("root"));
+        let volume = dir.path().join("v");
         fs::create_dir_all(&volume).unwrap();
-        fs::create_dir_all(root.join("dev")).unwrap();
         fs::write(dir.path().join("secret"), "s").unwrap();
         std::os::unix::fs::symlink("..", volume.join("up")).unwrap();
         for read_only in [false, true] {
@@ -327,18 +342,6 @@ mod tests {
                 assert!(sub_path(&made, &mount).is_err(), "{sub} {read_only}");
             }
         }
-        let pod = pod(json!({"name": "m"}));
-        std::os::unix::fs::symlink("../../secret", root.join("dev/termination-log")).unwrap();
-        assert_eq!(
-            message(&root, &pod.containers()[0], &BTreeMap::new(), 4096),
-            None
-        );
-        fs::remove_file(root.join("dev/termination-log")).unwrap();
-        fs::write(root.join("dev/termination-log"), "bye").unwrap();
-        assert_eq!(
-            message(&root, &pod.containers()[0], &BTreeMap::new(), 4096).as_deref(),
-            Some("bye")
-        );
     }
 
     #[test]
@@ -370,26 +373,5 @@ mod tests {
             why.contains("volumeMount \"rw\"") && why.contains("writable volume"),
             "{why}"
         );
-    }
-
-    #[test]
-    fn a_message_is_found_in_a_volume() {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("data");
-        fs::create_dir_all(data.join("sub/deep")).unwrap();
-        fs::write(data.join("sub/deep/end"), "bye").unwrap();
-        let made = Made::new(&data, false);
-        let volumes = BTreeMap::from([("data".to_owned(), made)]);
-        let pod = pod(
-            json!({"name": "m", "terminationMessagePath": "/out/deep/end", "volumeMounts": [
-                {"name": "data", "mountPath": "/out", "subPath": "sub"},
-            ]}),
-        );
-        let found = || message(dir.path(), &pod.containers()[0], &volumes, 4096);
-        assert_eq!(found().as_deref(), Some("bye"));
-        fs::remove_dir_all(data.join("sub/deep")).unwrap();
-        std::os::unix::fs::symlink("..", data.join("sub/deep")).unwrap();
-        fs::write(data.join("end"), "not this").unwrap();
-        assert_eq!(found(), None);
     }
 }

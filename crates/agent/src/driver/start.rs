@@ -8,20 +8,12 @@ use runtime::{Exit, Running, Served, Workload};
 
 use super::Driver;
 use super::cell::Cell;
-use super::names;
-use super::root;
-use super::stdin;
+use super::{message, names, root, stdin};
 use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
 use crate::logs::Log;
 use crate::pod::{EventKind, Observation, PodView as _};
-use crate::resources;
-
-/// The longest termination message from a file, as in Kubernetes.
-const LONGEST_MESSAGE: u64 = 4096;
-/// How much of a failed container's log serves as its message where the pod asks for that.
-const LOG_LINES: usize = 80;
-const LOG_BYTES: usize = 2048;
+use crate::{resources, service_links};
 
 /// Why a container was not started: Kubernetes' reason, and words.
 struct Refused(&'static str, String);
@@ -121,7 +113,7 @@ impl Driver {
         let facts = Facts {
             pod_ip: ip,
             host_ips: tools.host.ips.clone(),
-            kubernetes: tools.kubernetes.clone(),
+            service_links: service_links::variables(pod, &tools.services.view()),
             node: tools.machine,
         };
         let env = env::environment(pod, spec, &objects, &facts).map_err(Refused::config)?;
@@ -204,8 +196,10 @@ impl Driver {
         let (of_spec, of_exit) = (spec.clone(), exit.clone());
         let volumes = cell.state.lock().volumes.clone();
         let message = blocking(move || {
-            let left = root::message(&root_dir, &of_spec, &volumes, LONGEST_MESSAGE);
-            Ok(message(left, &log_dir, &of_spec, attempt, &of_exit))
+            let left = message::left(&root_dir, &of_spec, &volumes);
+            Ok(message::of_end(left, &of_spec, &of_exit, || {
+                message::from_log(&log_dir, attempt)
+            }))
         })
         .await;
         {
@@ -249,27 +243,4 @@ fn reason(exit: &Exit) -> &'static str {
         Exit::OutOfMemory => "OOMKilled",
         Exit::Code(_) | Exit::Trap { .. } | Exit::Terminated | Exit::Killed => "Error",
     }
-}
-
-/// What the status says of an end: what the guest `left`, its trap's backtrace, its log's last lines.
-fn message(
-    left: Option<String>,
-    log_dir: &std::path::Path,
-    spec: &Container,
-    attempt: u32,
-    exit: &Exit,
-) -> Option<String> {
-    if let Exit::Trap { backtrace } = exit {
-        let mut text = left.map(|l| format!("{l}\n")).unwrap_or_default() + backtrace;
-        let end = text.floor_char_boundary(LONGEST_MESSAGE as usize);
-        text.truncate(end);
-        return Some(text);
-    }
-    let from_log = spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError")
-        && exit.code() != 0;
-    left.or_else(|| {
-        crate::logs::last(log_dir, attempt, LOG_LINES, LOG_BYTES)
-            .ok()
-            .filter(|_| from_log)
-    })
 }

@@ -26,11 +26,12 @@ use remote::{Login, Remote};
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
 
-/// Why an image cannot be had, in Kubernetes' words.
+/// Why an image cannot be had, or not be run, in Kubernetes' words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Error {
-    /// `ErrImagePull`, `ErrImageNeverPull` or `InvalidImageName`.
+    /// `ErrImagePull`, `ErrImageNeverPull`, `InvalidImageName`, or `CreateContainerError` for what was pulled and cannot
+    /// be run.
     pub(crate) reason: &'static str,
     pub(crate) message: String,
 }
@@ -53,7 +54,15 @@ pub(crate) struct Ready {
     pub(crate) id: String,
     /// What the guest is called if its pod does not say.
     pub(crate) name: String,
-    /// The module's length in bytes.
+}
+
+/// A module whose bytes are on this node.
+pub(crate) struct Found {
+    image: String,
+    source: ModuleSource,
+    id: String,
+    name: String,
+    /// Its length in bytes.
     pub(crate) size: u64,
 }
 
@@ -149,7 +158,7 @@ impl Images {
         image: &str,
         policy: Option<&str>,
         keys: &Keys,
-    ) -> Result<Ready, Error> {
+    ) -> Result<Found, Error> {
         let reference = parse(image)?;
         let known = self
             .have(image, &reference, policy, Wanted::Module, keys)
@@ -186,17 +195,35 @@ impl Images {
             path,
             digest: known.content.clone(),
         };
-        match self.0.runtime.prepare(source).await {
+        Ok(Found {
+            image: image.to_owned(),
+            source,
+            id,
+            name,
+            size: known.size,
+        })
+    }
+
+    /// Makes a module that is here ready to start.
+    ///
+    /// # Errors
+    /// With the reason that the container waits for: what cannot be run is not to be pulled again.
+    pub(crate) async fn prepare(&self, found: Found) -> Result<Ready, Error> {
+        match self.0.runtime.prepare(found.source).await {
             Ok(module) => Ok(Ready {
                 module,
-                id,
-                name,
-                size: known.size,
+                id: found.id,
+                name: found.name,
+            }),
+            Err(PrepareError::Invalid(message)) => Err(Error {
+                reason: "CreateContainerError",
+                message,
             }),
             Err(error) => {
-                if !matches!(error, PrepareError::Invalid(_) | PrepareError::ShuttingDown) {
+                if !matches!(error, PrepareError::ShuttingDown) {
                     // Damaged or changed under our feet: the next try begins with a pull.
-                    self.0.known.lock().remove(&key(image, Wanted::Module));
+                    let key = key(&found.image, Wanted::Module);
+                    self.0.known.lock().remove(&key);
                 }
                 Err(Error::pull(error))
             }

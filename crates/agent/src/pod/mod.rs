@@ -4,28 +4,36 @@
 //! None of them reads a clock, sleeps or does I/O: the driver in `crate::driver` performs the actions and reports back
 //! with an [`Observation`].
 
+mod action;
 mod backoff;
 mod conditions;
 mod container;
+mod ending;
+mod observation;
 mod observed;
+mod order;
 mod phase;
 mod probe;
 mod problem;
 mod qos;
 mod renewal;
+mod sandbox;
 mod spec;
 mod status;
 mod support;
 mod sync;
 
+pub use action::{Action, EventKind};
 pub use backoff::{Backoff, go_duration};
 pub use container::{Container, Ended, Image, Live};
-pub use observed::{Deletion, Observation, Observed, Sandbox, Verdict};
+pub use observation::Observation;
+pub use observed::{Deletion, Observed, Verdict};
 pub use phase::phase;
 pub use probe::{Found, Heard, ProbeKind, Probes, Terms};
 pub use problem::{Problem, Step};
 pub use renewal::Renewal;
-pub use spec::{PodView, container_id};
+pub use sandbox::Sandbox;
+pub use spec::{PodView, Role, container_id};
 pub use status::status;
 pub use support::{Host, refusal};
-pub use sync::{Action, EventKind, sync};
+pub use sync::sync;

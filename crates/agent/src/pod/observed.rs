@@ -1,19 +1,17 @@
 //! What is known of a pod on this node: the durable half of the decider's input.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
-use super::PodView as _;
 use super::backoff::{Backoff, missing_delay, pull_delay};
 use super::container::{Container, Image, Live};
 use super::probe::{Found, Heard, ProbeKind};
 use super::problem::{Problem, Step, failed, missing};
 use super::renewal::Renewal;
-use super::sync::Action;
+use super::{Action, Observation, PodView as _, Sandbox};
 
 /// All that the node knows of one pod.
 ///
@@ -71,33 +69,6 @@ impl Deletion {
     }
 }
 
-/// The pod's network identity.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub enum Sandbox {
-    /// Not asked for yet.
-    #[default]
-    Absent,
-    /// Being made; what went wrong before, if anything.
-    Preparing(Option<Problem>),
-    /// There, with this address. After an agent's restart the pod keeps it.
-    Ready(IpAddr),
-    /// The last try failed.
-    Failed(Problem),
-    /// Given back; the address is still part of the status.
-    Released(Option<IpAddr>),
-}
-
-impl Sandbox {
-    /// The pod's address, also after its end.
-    pub fn ip(&self) -> Option<IpAddr> {
-        match self {
-            Self::Ready(ip) => Some(*ip),
-            Self::Released(ip) => *ip,
-            Self::Absent | Self::Preparing(_) | Self::Failed(_) => None,
-        }
-    }
-}
-
 /// Why a pod failed as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -107,83 +78,11 @@ pub struct Verdict {
     pub message: String,
 }
 
-/// Something learned about a pod.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Observation {
-    /// The sandbox is there.
-    SandboxReady(IpAddr),
-    /// The sandbox could not be made.
-    SandboxFailed(String),
-    /// All volumes are there, and none of them has to be made anew before then.
-    VolumesReady(Option<Timestamp>),
-    /// What was due could not be made anew; what was there stays.
-    VolumesNotRenewed,
-    /// A volume could not be made.
-    VolumesFailed(String),
-    /// The image that a volume is made of cannot be had: reason and message.
-    VolumeImageFailed(String, String),
-    /// A container's image is there, resolved to this.
-    ImageReady(String, String),
-    /// A container's image cannot be had: reason and message.
-    ImageFailed(String, String, String),
-    /// A container was started from an image reference.
-    Started(String, String),
-    /// A container could not be started: reason and message.
-    StartFailed(String, String, String),
-    /// A container's instance ended.
-    Ended {
-        /// Its name.
-        container: String,
-        /// Exit code.
-        exit_code: i32,
-        /// Kubernetes' reason.
-        reason: String,
-        /// The termination message.
-        message: Option<String>,
-    },
-    /// A probe was made.
-    Probed {
-        /// The container's name.
-        container: String,
-        /// Which instance of it was probed.
-        attempt: u32,
-        /// What it was asked for.
-        kind: ProbeKind,
-        /// The result.
-        found: Found,
-    },
-    /// All that was made for the pod has been given back.
-    Released,
-    /// The Pod object could not be removed; it has to be tried again.
-    DeleteFailed,
-    /// The agent was started anew: what ran is lost.
-    AgentRestarted,
-}
-
-impl Observation {
-    /// Whether the agent must remember it over a restart.
-    pub fn is_durable(&self) -> bool {
-        matches!(
-            self,
-            Self::SandboxReady(_)
-                | Self::Started(..)
-                | Self::Ended { .. }
-                | Self::Released
-                | Self::AgentRestarted
-        )
-    }
-}
-
 impl Observed {
     /// Notes that an action was taken up, so that it is not planned twice.
     pub fn begin(&mut self, action: &Action, now: Timestamp) {
         match action {
-            Action::PrepareSandbox => {
-                self.sandbox = match std::mem::take(&mut self.sandbox) {
-                    Sandbox::Failed(problem) => Sandbox::Preparing(Some(problem)),
-                    _ => Sandbox::Preparing(None),
-                };
-            }
+            Action::PrepareSandbox => self.sandbox.begin(),
             Action::MountVolumes => {
                 self.renewal.begin(false);
                 self.volumes = match std::mem::take(&mut self.volumes) {
@@ -278,18 +177,7 @@ impl Observed {
     pub fn observe(&mut self, observation: Observation, now: Timestamp) {
         match observation {
             Observation::SandboxReady(ip) => self.sandbox = Sandbox::Ready(ip),
-            Observation::SandboxFailed(message) => {
-                let before = match &self.sandbox {
-                    Sandbox::Preparing(before) => before.clone(),
-                    _ => None,
-                };
-                self.sandbox = Sandbox::Failed(missing(
-                    before.as_ref(),
-                    "FailedCreatePodSandBox",
-                    message,
-                    now,
-                ));
-            }
+            Observation::SandboxFailed(message) => self.sandbox.failed(message, now),
             Observation::VolumesReady(due) => {
                 self.volumes = Step::Ready;
                 self.renewal.done(due);

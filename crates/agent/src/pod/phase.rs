@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Ended, Live, Observed, PodView as _};
+use super::{Ended, Live, Observed, PodView as _, Role};
 
 /// How one container stands for the phase.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,12 +85,12 @@ fn is_replaced(pod: &Pod, ended: &Ended) -> bool {
 }
 
 /// Whether a container that ended so is started again.
-pub(super) fn restarts(pod: &Pod, init: bool, ended: &Ended) -> bool {
+pub(super) fn restarts(pod: &Pod, role: Role, ended: &Ended) -> bool {
     match pod.restart_policy() {
         _ if is_replaced(pod, ended) => true,
         "Never" => false,
         "OnFailure" => ended.exit_code != 0,
         // An init container that succeeded has done its work, whatever the policy.
-        _ => !init || ended.exit_code != 0,
+        _ => role == Role::Main || ended.exit_code != 0,
     }
 }

@@ -6,6 +6,12 @@ use serde::{Deserialize, Serialize};
 use super::backoff::missing_delay;
 use super::observed::later;
 
+/// A failed pull is shown as `ErrImagePull` for so long before it becomes `ImagePullBackOff`.
+const SHOWN_FAILURE: SignedDuration = SignedDuration::from_secs(2);
+
+/// The reason of a pull that may succeed later.
+pub(super) const PULL_FAILED: &str = "ErrImagePull";
+
 /// Something that has to be made once.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Step {
@@ -43,6 +49,16 @@ pub struct Problem {
     pub at: Timestamp,
     /// When to try again.
     pub retry_at: Timestamp,
+}
+
+/// When a failed pull begins to be shown as one that waits.
+pub(super) fn backs_off_at(pull: &Problem) -> Timestamp {
+    pull.at.checked_add(SHOWN_FAILURE).unwrap_or(pull.retry_at)
+}
+
+/// Whether a failed pull is shown as one that waits for the next try.
+pub(super) fn is_backing_off(pull: &Problem, now: Timestamp) -> bool {
+    pull.reason == PULL_FAILED && backs_off_at(pull) <= now
 }
 
 pub(super) fn missing(

@@ -10,6 +10,15 @@ pub fn container_id(uid: &str, container: &str, attempt: u32) -> String {
     format!("carob://{}", hex::encode(hash))
 }
 
+/// What a container is to its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It does its work before the next one begins.
+    Init,
+    /// It runs for as long as the pod does.
+    Main,
+}
+
 /// A Pod's fields with their defaults applied.
 pub trait PodView {
     /// `metadata.name`.
@@ -24,6 +33,8 @@ pub trait PodView {
     fn containers(&self) -> &[Container];
     /// `spec.initContainers`.
     fn init_containers(&self) -> &[Container];
+    /// Both, in the order in which they begin.
+    fn all_containers(&self) -> impl Iterator<Item = (Role, &Container)>;
     /// `spec.volumes`.
     fn volumes(&self) -> &[Volume];
     /// `spec.restartPolicy`, else `Always`.
@@ -71,6 +82,11 @@ impl PodView for Pod {
             .unwrap_or_default()
     }
 
+    fn all_containers(&self) -> impl Iterator<Item = (Role, &Container)> {
+        let init = self.init_containers().iter().map(|c| (Role::Init, c));
+        init.chain(self.containers().iter().map(|c| (Role::Main, c)))
+    }
+
     fn volumes(&self) -> &[Volume] {
         self.pod_spec()
             .and_then(|s| s.volumes.as_deref())
@@ -115,10 +131,8 @@ impl PodView for Pod {
     }
 
     fn container(&self, name: &str) -> Option<&Container> {
-        self.init_containers()
-            .iter()
-            .chain(self.containers())
-            .find(|c| c.name == name)
+        let mut all = self.all_containers().map(|(_, c)| c);
+        all.find(|c| c.name == name)
     }
 
     fn ended_in_api(&self) -> bool {

@@ -10,11 +10,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::backoff::crash_loop_message;
 use super::conditions::conditions;
 use super::phase::{phase, restarts};
+use super::problem::is_backing_off;
 use super::qos::qos_class;
-use super::sync::is_backing_off;
 use super::{
-    Container, Ended, Host, Image, Live, Observed, PodView as _, Problem, container_id, refusal,
+    Container, Ended, Host, Image, Live, Observed, PodView as _, Problem, Role, container_id,
+    refusal,
 };
+
+/// Bytes of all termination messages that a pod may show: each of its containers has the same share.
+const MESSAGES: usize = 12 << 10;
 
 /// Kubernetes' times have whole seconds.
 pub(super) fn time(at: Timestamp) -> Time {
@@ -55,8 +59,8 @@ pub fn status(
             .as_ref()
             .map(|v| v.message.clone())
             .or_else(|| old.message.clone()),
-        init_container_statuses: words.all(pod.init_containers(), true),
-        container_statuses: words.all(pod.containers(), false),
+        init_container_statuses: words.all(pod.init_containers(), Role::Init),
+        container_statuses: words.all(pod.containers(), Role::Main),
         ephemeral_container_statuses: words.ephemeral(),
         ..old
     };
@@ -92,19 +96,19 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    fn all(&self, containers: &[ContainerSpec], init: bool) -> Option<Vec<ContainerStatus>> {
-        let all: Vec<_> = containers.iter().map(|c| self.one(c, init)).collect();
+    fn all(&self, containers: &[ContainerSpec], role: Role) -> Option<Vec<ContainerStatus>> {
+        let all: Vec<_> = containers.iter().map(|c| self.one(c, role)).collect();
         (!all.is_empty()).then_some(all)
     }
 
-    fn one(&self, spec: &ContainerSpec, init: bool) -> ContainerStatus {
+    fn one(&self, spec: &ContainerSpec, role: Role) -> ContainerStatus {
         let fresh = Container::default();
         let c = self.observed.get(&spec.name).unwrap_or(&fresh);
         let running = matches!(c.live, Live::Running { .. });
         let waiting = if running {
             None
         } else {
-            self.waiting(spec, c, init)
+            self.waiting(spec, c, role)
         };
         let (state, last, of) = match (&c.live, waiting, &c.ended) {
             (
@@ -148,7 +152,10 @@ impl Words<'_> {
             image: spec.image.clone().unwrap_or_default(),
             image_id,
             container_id: of.map(|attempt| container_id(self.pod.uid(), &spec.name, attempt)),
-            ready: if init { succeeded } else { c.is_ready(spec) },
+            ready: match role {
+                Role::Init => succeeded,
+                Role::Main => c.is_ready(spec),
+            },
             started: Some(c.is_started(spec)),
             restart_count: c.restart_count(),
             last_state: Some(
@@ -165,7 +172,7 @@ impl Words<'_> {
         &self,
         spec: &ContainerSpec,
         c: &Container,
-        init: bool,
+        role: Role,
     ) -> Option<ContainerStateWaiting> {
         if let Some(why) = self.refusal.filter(|_| c.starts == 0) {
             return Some(waiting("Unsupported", Some(why.to_owned())));
@@ -176,13 +183,13 @@ impl Words<'_> {
         let trouble = if ending {
             None
         } else {
-            self.trouble(spec, c, init)
+            self.trouble(spec, c, role)
         };
         match (trouble, &c.ended) {
             (Some(trouble), _) => Some(trouble),
             (None, Some(_)) => None,
             (None, None) => {
-                let reason = if init || !self.pod.init_containers().is_empty() {
+                let reason = if role == Role::Init || !self.pod.init_containers().is_empty() {
                     "PodInitializing"
                 } else {
                     "ContainerCreating"
@@ -196,7 +203,7 @@ impl Words<'_> {
         &self,
         spec: &ContainerSpec,
         c: &Container,
-        init: bool,
+        role: Role,
     ) -> Option<ContainerStateWaiting> {
         if let Some(p) = &c.problem {
             return Some(waiting(&p.reason, Some(p.message.clone())));
@@ -207,7 +214,7 @@ impl Words<'_> {
         let will_start = c
             .ended
             .as_ref()
-            .is_none_or(|ended| restarts(self.pod, init, ended));
+            .is_none_or(|ended| restarts(self.pod, role, ended));
         if let Some(p) = self.observed.volumes.problem()
             && p.reason != "FailedMount"
             && will_start
@@ -222,12 +229,19 @@ impl Words<'_> {
         })
     }
 
+    /// As much of a termination message as the pod has room for.
+    fn shown<'m>(&self, message: &'m str) -> &'m str {
+        let containers = self.pod.all_containers().count();
+        let share = MESSAGES / containers.max(1);
+        &message[..message.floor_char_boundary(share)]
+    }
+
     fn terminated(&self, container: &str, ended: &Ended) -> ContainerState {
         let terminated = ContainerStateTerminated {
             container_id: Some(container_id(self.pod.uid(), container, ended.attempt)),
             exit_code: ended.exit_code,
             reason: Some(ended.reason.clone()),
-            message: ended.message.clone(),
+            message: ended.message.as_deref().map(|m| self.shown(m).to_owned()),
             started_at: Some(time(ended.started_at)),
             finished_at: Some(time(ended.finished_at)),
             signal: None,

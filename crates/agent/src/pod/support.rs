@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Container, Pod, PodDNSConfig, PodSpec, SecurityContext, VolumeMount,
 };
 
-use super::PodView as _;
+use super::{PodView as _, Role};
 use crate::cluster::DNS;
 use crate::volumes;
 
@@ -23,8 +23,8 @@ pub struct Host {
 pub fn refusal(pod: &Pod, host: &Host) -> Option<String> {
     let spec = pod.pod_spec()?;
     pod_wide(spec)
-        .or_else(|| containers(pod.init_containers(), "initContainers", true))
-        .or_else(|| containers(pod.containers(), "containers", false))
+        .or_else(|| containers(pod.init_containers(), "initContainers", Role::Init))
+        .or_else(|| containers(pod.containers(), "containers", Role::Main))
         .or_else(|| volumes::refusal(pod.volumes(), host))
 }
 
@@ -88,14 +88,14 @@ fn some<T>(list: &Option<Vec<T>>) -> bool {
     list.as_ref().is_some_and(|l| !l.is_empty())
 }
 
-fn containers(all: &[Container], kind: &str, init: bool) -> Option<String> {
+fn containers(all: &[Container], kind: &str, role: Role) -> Option<String> {
     all.iter()
         .enumerate()
-        .find_map(|(i, c)| container(c, &format!("spec.{kind}[{i}]"), init))
+        .find_map(|(i, c)| container(c, &format!("spec.{kind}[{i}]"), role))
 }
 
-fn container(c: &Container, at: &str, init: bool) -> Option<String> {
-    if init && c.restart_policy.as_deref() == Some("Always") {
+fn container(c: &Container, at: &str, role: Role) -> Option<String> {
+    if role == Role::Init && c.restart_policy.as_deref() == Some("Always") {
         return Some(format!(
             "{at}.restartPolicy Always (a sidecar) is not supported by carob yet"
         ));
@@ -121,7 +121,7 @@ fn container(c: &Container, at: &str, init: bool) -> Option<String> {
         ),
     ]);
     found
-        .or_else(|| probes(c, at, init))
+        .or_else(|| probes(c, at, role))
         .or_else(|| limit(c, at))
         .or_else(|| c.security_context.as_ref().and_then(|s| security(s, at)))
         .or_else(|| {
@@ -134,7 +134,7 @@ fn container(c: &Container, at: &str, init: bool) -> Option<String> {
 }
 
 /// Guests have no second process to run a command in, and who is started to end is not asked how it is.
-fn probes(c: &Container, at: &str, init: bool) -> Option<String> {
+fn probes(c: &Container, at: &str, role: Role) -> Option<String> {
     let all = [
         ("livenessProbe", &c.liveness_probe),
         ("readinessProbe", &c.readiness_probe),
@@ -143,7 +143,7 @@ fn probes(c: &Container, at: &str, init: bool) -> Option<String> {
     all.into_iter().find_map(|(field, probe)| {
         let probe = probe.as_ref()?;
         first(&[
-            (init, &format!("{at}.{field}")),
+            (role == Role::Init, &format!("{at}.{field}")),
             (probe.exec.is_some(), &format!("{at}.{field}.exec")),
         ])
     })

@@ -3,142 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
 
-use super::phase::{phase, restarts};
+use super::ending::FORCED;
+use super::phase::phase;
+use super::problem::{PULL_FAILED, backs_off_at, is_backing_off};
 use super::{
-    Backoff, Container, Host, Image, Live, Observed, PodView as _, ProbeKind, Problem, Sandbox,
-    Step, Terms, probe, refusal,
+    Action, Container, EventKind, Host, Observed, PodView as _, Sandbox, Step, probe, refusal,
 };
-
-/// A failed pull is shown as `ErrImagePull` for so long before it becomes `ImagePullBackOff`.
-const SHOWN_FAILURE: SignedDuration = SignedDuration::from_secs(2);
-
-/// The reason of a pull that may succeed later.
-const PULL_FAILED: &str = "ErrImagePull";
-
-fn backs_off_at(pull: &Problem) -> Timestamp {
-    pull.at.checked_add(SHOWN_FAILURE).unwrap_or(pull.retry_at)
-}
-
-/// Whether a failed pull is shown as one that waits for the next try.
-pub(super) fn is_backing_off(pull: &Problem, now: Timestamp) -> bool {
-    pull.reason == PULL_FAILED && backs_off_at(pull) <= now
-}
-
-/// What a container has whose pod was deleted by force, as the kubelet gives it.
-const FORCED: SignedDuration = SignedDuration::from_secs(2);
-
-/// One thing to do for a pod. The driver may carry out all actions of a plan at the same time.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Give the pod an address and a directory.
-    PrepareSandbox,
-    /// Make all its volumes.
-    MountVolumes,
-    /// Make anew what of its volumes is due, or shows what the pod was.
-    RenewVolumes,
-    /// Have a container's module on this node, as its pull policy says.
-    EnsureImage {
-        /// The container's name.
-        container: String,
-    },
-    /// Say that the next pull waits.
-    AnnounceImageBackOff {
-        /// The container's name.
-        container: String,
-        /// Its image.
-        image: String,
-    },
-    /// Say that the next start waits.
-    AnnounceBackOff {
-        /// The container's name.
-        container: String,
-        /// When it will be started.
-        until: Timestamp,
-    },
-    /// Make a writable root and start an instance.
-    StartContainer {
-        /// The container's name.
-        container: String,
-        /// Which instance, from 0.
-        attempt: u32,
-    },
-    /// Tell a container to end; called again if it has less time than it was told.
-    StopContainer {
-        /// The container's name.
-        container: String,
-        /// How long it has.
-        grace: SignedDuration,
-        /// When that is over.
-        deadline: Timestamp,
-        /// The event's message.
-        why: String,
-        /// It is to be started again with another image.
-        changed: bool,
-    },
-    /// Its time is over.
-    KillContainer {
-        /// The container's name.
-        container: String,
-    },
-    /// Ask a running container how it is.
-    Probe {
-        /// The container's name.
-        container: String,
-        /// Which instance, from 0.
-        attempt: u32,
-        /// What it is asked for.
-        kind: ProbeKind,
-        /// By what the results are judged, and when the next one is due.
-        terms: Terms,
-        /// It may still be starting: somebody to listen is waited for, rather than for the next probe.
-        awaits: bool,
-    },
-    /// Remove what an ended instance leaves behind, except the logs that can still be asked for.
-    RemoveContainer {
-        /// The container's name.
-        container: String,
-        /// Which instance.
-        attempt: u32,
-    },
-    /// The pod as a whole has failed.
-    Fail {
-        /// `status.reason`.
-        reason: String,
-        /// `status.message`.
-        message: String,
-    },
-    /// Say once that the pod asks for something that carob does not have.
-    Refuse {
-        /// Which field, and why.
-        message: String,
-    },
-    /// Give back volumes and address.
-    Release,
-    /// Report the last status and remove the Pod object.
-    DeletePod,
-    /// Remove the pod's directory, with its logs: nobody can ask for it any more.
-    Forget,
-    /// Record an event on the pod.
-    Event {
-        /// Normal or Warning.
-        kind: EventKind,
-        /// CamelCase.
-        reason: &'static str,
-        /// For people.
-        message: String,
-    },
-    /// Look again then, if nothing happens before.
-    Requeue(Timestamp),
-}
-
-/// An event's type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// As expected.
-    Normal,
-    /// Not as expected.
-    Warning,
-}
 
 /// What is to be done for a pod now.
 ///
@@ -157,7 +27,7 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
         plan.end(FORCED, None);
         if plan.at_rest() {
             plan.release();
-            if observed.sandbox_idle() {
+            if observed.sandbox.is_released() {
                 plan.push(Action::Forget);
             }
         }
@@ -166,7 +36,7 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
         if plan.at_rest() {
             plan.release();
             // Whoever waits for the object to be gone may take what the pod had.
-            if observed.sandbox_idle() && !observed.deleting {
+            if observed.sandbox.is_released() && !observed.deleting {
                 plan.push(Action::DeletePod);
             }
         }
@@ -189,20 +59,21 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
     plan.finish()
 }
 
-struct Plan<'a> {
-    pod: &'a Pod,
-    observed: &'a Observed,
-    now: Timestamp,
+/// What was found to be done so far.
+pub(super) struct Plan<'a> {
+    pub(super) pod: &'a Pod,
+    pub(super) observed: &'a Observed,
+    pub(super) now: Timestamp,
     actions: Vec<Action>,
     again: Option<Timestamp>,
 }
 
 impl Plan<'_> {
-    fn push(&mut self, action: Action) {
+    pub(super) fn push(&mut self, action: Action) {
         self.actions.push(action);
     }
 
-    fn again_at(&mut self, at: Timestamp) {
+    pub(super) fn again_at(&mut self, at: Timestamp) {
         self.again = Some(self.again.map_or(at, |a| a.min(at)));
     }
 
@@ -211,25 +82,6 @@ impl Plan<'_> {
             self.actions.push(Action::Requeue(at));
         }
         self.actions
-    }
-
-    fn run(&mut self) {
-        let sandbox = self.sandbox();
-        let volumes = self.volumes();
-        if !(sandbox && volumes) {
-            return;
-        }
-        for c in self.pod.init_containers() {
-            let done = self.observed.get(&c.name).is_some_and(|o| {
-                o.live == Live::Idle && o.ended.as_ref().is_some_and(|e| e.exit_code == 0)
-            });
-            if !done {
-                return self.advance(c, true);
-            }
-        }
-        for c in self.pod.containers() {
-            self.advance(c, false);
-        }
     }
 
     fn past_deadline(&mut self) -> bool {
@@ -264,7 +116,7 @@ impl Plan<'_> {
         true
     }
 
-    fn sandbox(&mut self) -> bool {
+    pub(super) fn sandbox(&mut self) -> bool {
         match &self.observed.sandbox {
             Sandbox::Ready(_) => return true,
             Sandbox::Preparing(_) => {}
@@ -276,7 +128,7 @@ impl Plan<'_> {
         false
     }
 
-    fn renew(&mut self) {
+    pub(super) fn renew(&mut self) {
         match self.observed.renewal.at(self.now) {
             Some(at) if at <= self.now => self.push(Action::RenewVolumes),
             Some(at) => self.again_at(at),
@@ -284,7 +136,7 @@ impl Plan<'_> {
         }
     }
 
-    fn volumes(&mut self) -> bool {
+    pub(super) fn volumes(&mut self) -> bool {
         match &self.observed.volumes {
             Step::Ready => {
                 self.renew();
@@ -302,159 +154,11 @@ impl Plan<'_> {
         false
     }
 
-    /// Brings one container nearer to where it should be.
-    fn advance(&mut self, spec: &ContainerSpec, init: bool) {
-        let fresh = Container::default();
-        let c = self.observed.get(&spec.name).unwrap_or(&fresh);
-        match &c.live {
-            Live::Starting => {}
-            Live::Running {
-                stop_by: Some(by),
-                killed,
-                ..
-            } => {
-                self.watch_end(&spec.name, *by, *killed);
-                self.probe(spec, c, true);
-            }
-            Live::Running { image, .. } => {
-                if Some(image) != spec.image.as_ref() {
-                    let why = format!(
-                        "Container {} definition changed, will be restarted",
-                        spec.name
-                    );
-                    self.stop(&spec.name, self.pod.grace(), None, why, true);
-                    self.probe(spec, c, true);
-                } else if let Some(kind) = c.probes.condemned() {
-                    let (grace, why) = probe::sentence(self.pod, spec, kind);
-                    self.stop(&spec.name, grace, None, why, false);
-                    self.probe(spec, c, true);
-                } else {
-                    self.probe(spec, c, false);
-                }
-            }
-            Live::Idle => {
-                let Some(ended) = &c.ended else {
-                    return self.bring_up(spec, c);
-                };
-                if !restarts(self.pod, init, ended) {
-                    return;
-                }
-                let until = Backoff::until(c.backoff.as_ref(), ended.finished_at)
-                    .filter(|_| ended.is_own_end());
-                match until.filter(|u| *u > self.now) {
-                    None => self.bring_up(spec, c),
-                    Some(until) => {
-                        if c.backing_off.is_none() {
-                            self.push(Action::AnnounceBackOff {
-                                container: spec.name.clone(),
-                                until,
-                            });
-                        }
-                        self.again_at(until);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Gets the image, then starts.
-    fn bring_up(&mut self, spec: &ContainerSpec, c: &Container) {
-        if let Some(problem) = c.problem.as_ref().filter(|p| p.retry_at > self.now) {
-            return self.again_at(problem.retry_at);
-        }
-        let container = spec.name.clone();
-        match &c.image {
-            Image::Pulling(_) => {}
-            Image::Unknown => self.push(Action::EnsureImage { container }),
-            Image::Present(_) => self.push(Action::StartContainer {
-                container,
-                attempt: c.starts,
-            }),
-            Image::Failed(p, _) if p.retry_at <= self.now => {
-                self.push(Action::EnsureImage { container })
-            }
-            Image::Failed(p, announced) => {
-                self.again_at(p.retry_at);
-                let shown = is_backing_off(p, self.now);
-                match (*announced || p.reason != PULL_FAILED, shown) {
-                    (true, _) => {}
-                    (false, false) => self.again_at(backs_off_at(p)),
-                    (false, true) => {
-                        let image = spec.image.clone().unwrap_or_default();
-                        self.push(Action::AnnounceImageBackOff { container, image });
-                    }
-                }
-            }
-        }
-    }
-
-    /// Tells everything that runs to end. What guests do then may need the API: they keep what is renewed for them.
-    fn end(&mut self, grace: SignedDuration, deadline: Option<Timestamp>) {
-        let names: Vec<String> = self.observed.containers.keys().cloned().collect();
-        for name in names {
-            let why = format!("Stopping container {name}");
-            self.stop(&name, grace, deadline, why, false);
-            if let (Some(spec), Some(c)) = (self.pod.container(&name), self.observed.get(&name))
-                && !self.observed.gone
-            {
-                self.probe(spec, c, true);
-            }
-        }
-        if self.observed.any_live() && !self.observed.gone {
-            self.renew();
-        }
-    }
-
-    fn stop(
-        &mut self,
-        name: &str,
-        grace: SignedDuration,
-        deadline: Option<Timestamp>,
-        why: String,
-        changed: bool,
-    ) {
-        let Some(Live::Running {
-            stop_by, killed, ..
-        }) = self.observed.get(name).map(|c| &c.live)
-        else {
-            return;
-        };
-        let full = self.now.checked_add(grace).unwrap_or(Timestamp::MAX);
-        let deadline = deadline.map_or(full, |d| d.min(full));
-        match stop_by {
-            Some(by) if *by <= deadline => self.watch_end(name, *by, *killed),
-            _ => {
-                let grace = deadline.duration_since(self.now).max(SignedDuration::ZERO);
-                self.push(Action::StopContainer {
-                    container: name.to_owned(),
-                    grace,
-                    deadline,
-                    why,
-                    changed,
-                });
-                self.again_at(deadline);
-            }
-        }
-    }
-
-    fn probe(&mut self, spec: &ContainerSpec, c: &Container, ending: bool) {
+    pub(super) fn probe(&mut self, spec: &ContainerSpec, c: &Container, ending: bool) {
         let (actions, again) = probe::due(self.pod, spec, c, ending, self.now);
         self.actions.extend(actions);
         if let Some(at) = again {
             self.again_at(at);
-        }
-    }
-
-    fn watch_end(&mut self, name: &str, by: Timestamp, killed: bool) {
-        if killed {
-            return;
-        }
-        if by <= self.now {
-            self.push(Action::KillContainer {
-                container: name.to_owned(),
-            });
-        } else {
-            self.again_at(by);
         }
     }
 
@@ -478,14 +182,8 @@ impl Plan<'_> {
     }
 
     fn release(&mut self) {
-        if !self.observed.released && !self.observed.sandbox_idle() {
+        if !self.observed.released && !self.observed.sandbox.is_released() {
             self.push(Action::Release);
         }
-    }
-}
-
-impl Observed {
-    fn sandbox_idle(&self) -> bool {
-        matches!(self.sandbox, Sandbox::Released(_))
     }
 }

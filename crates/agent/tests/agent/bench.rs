@@ -18,6 +18,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+/// The bytes of a module that cannot be run, at `broken.wasm`, and their digest.
+const BROKEN: &[u8] = b"\0asm\x01\0\0\0broken";
+const BROKEN_DIGEST: &str =
+    "sha256:abdb022f7a6ee667fbbd2c09e6845eb5d9b1b7d06847346d8403886c52fae26d";
+
 /// Plays scripts, and lets the test into the networks of those that say so.
 struct Tapped {
     scripts: runtime::Scripted,
@@ -60,6 +65,7 @@ impl Bench {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("hello.wasm"), b"\0asm\x01\0\0\0").unwrap();
+        std::fs::write(dir.path().join("broken.wasm"), BROKEN).unwrap();
         let server = Simulated::new();
         let client = server.client("test");
         let clock = Clock::simulated("2026-11-21T10:00:00Z".parse().unwrap());
@@ -67,7 +73,7 @@ impl Bench {
             dir,
             server,
             client,
-            runtime: runtime::Scripted::new(),
+            runtime: runtime::Scripted::with_invalid([BROKEN_DIGEST.to_owned()]),
             nets: Arc::default(),
             clock,
             agent: None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use client::Patch;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
 use serde_json::json;
 
 use bench::{Bench, files_below};
@@ -205,6 +205,73 @@ async fn what_is_missing_is_waited_for() {
             .as_str()
             .unwrap()
             .contains("livenessProbe.exec")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_are_told_of_the_services_that_are_known_when_they_start() {
+    let b = Bench::new().await;
+    // Its words at its end become the termination message.
+    let main =
+        json!({"name": "main", "args": ["trap $(WEB_SERVICE_HOST):$(WEB_PORT_80_TCP_PORT)"]});
+    b.create("told", json!({"containers": [main]})).await;
+    b.until("told nothing", async |b| {
+        let status = b.pod("told").await["status"].to_string();
+        status.contains("$(WEB_SERVICE_HOST):$(WEB_PORT_80_TCP_PORT)")
+    })
+    .await;
+    let web = json!({
+        "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"clusterIP": "10.96.3.4", "ports": [{"port": 80}]},
+    });
+    let web: Service = serde_json::from_value(web).unwrap();
+    b.client.of::<Service>().create(&web).await.unwrap();
+    b.until("told of web", async |b| {
+        let status = b.pod("told").await["status"].to_string();
+        status.contains("10.96.3.4:80")
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_pulled_and_cannot_run_is_no_failed_pull() {
+    let b = Bench::new().await;
+    let image = format!("file://{}", b.dir.path().join("broken.wasm").display());
+    b.create(
+        "broken",
+        json!({"containers": [{"name": "main", "image": image}]}),
+    )
+    .await;
+    let status = b.until_waiting("broken", "CreateContainerError").await;
+    let message = status["state"]["waiting"]["message"].as_str().unwrap();
+    assert!(message.ends_with("is declared invalid"), "{message}");
+    let said = format!("Failed: Error: {message}");
+    b.until("told of", async |b| {
+        b.events("broken").await.contains(&said)
+    })
+    .await;
+    let events = b.events("broken").await;
+    assert!(
+        events.iter().any(|e| e.starts_with("Pulled: Successfully")),
+        "{events:?}"
+    );
+    assert!(
+        !events.iter().any(|e| e.contains("pull image")),
+        "{events:?}"
+    );
+    // It is tried again, and is never shown as a pull that waits.
+    let tried_again = "Pulled: Container image";
+    b.until("tried again", async |b| {
+        let events = b.events("broken").await;
+        events.iter().any(|e| e.starts_with(tried_again))
+    })
+    .await;
+    b.until_waiting("broken", "CreateContainerError").await;
+    assert!(
+        !b.events("broken")
+            .await
+            .iter()
+            .any(|e| e.contains("BackOff"))
     );
 }
 

@@ -1,6 +1,7 @@
 //! Pods that are deleted, and pods whose time is over.
 
 use expect_test::expect;
+use k8s_openapi::api::core::v1::ContainerState;
 use serde_json::json;
 
 use agent::pod::Observation;
@@ -153,4 +154,39 @@ fn the_active_deadline_ends_a_pod() {
             Release
         "#]],
     );
+}
+
+#[test]
+fn the_termination_messages_of_a_pod_share_its_room() {
+    let names = ["a", "b", "c", "d"];
+    let containers = names.map(|name| json!({"name": name, "image": "hello:v1"}));
+    let mut b = Bench::new(json!({"restartPolicy": "Always", "containers": containers}));
+    b.up();
+    // Characters of three bytes each: no message ends in the middle of one.
+    let long = "€".repeat(1365);
+    for (name, message) in [("a", format!("{long}x")), ("b", format!("x{long}"))] {
+        b.see(Observation::Ended {
+            container: name.to_owned(),
+            exit_code: 1,
+            reason: "Error".to_owned(),
+            message: Some(message),
+        });
+    }
+    let mut lengths = || {
+        let statuses = b.status().container_statuses.unwrap().into_iter();
+        let messages = statuses.map(|s| {
+            let length = |state: Option<ContainerState>| {
+                let message = state.and_then(|s| s.terminated?.message);
+                message.map(|m| m.len())
+            };
+            (length(s.state), length(s.last_state))
+        });
+        messages.take(2).collect::<Vec<_>>()
+    };
+    assert_eq!(lengths(), [(Some(3072), None), (Some(3070), None)]);
+    b.start("a");
+    let statuses = b.status().container_statuses.unwrap();
+    let last = statuses[0].last_state.as_ref().unwrap();
+    let message = last.terminated.as_ref().unwrap().message.as_ref();
+    assert_eq!(message.unwrap().len(), 3072);
 }

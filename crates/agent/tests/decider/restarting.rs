@@ -2,6 +2,7 @@
 
 use expect_test::expect;
 use jiff::SignedDuration;
+use serde_json::json;
 
 use agent::pod::{Observation, Observed};
 
@@ -273,4 +274,34 @@ fn a_changed_image_restarts_the_container() {
         EnsureImage { container: "main" }
     "#]],
     );
+}
+
+#[test]
+fn what_is_remembered_of_a_pod_is_understood_by_later_agents() {
+    let mut b = Bench::running("Always");
+    b.end("main", 1, "Error");
+    b.start("main");
+    let record = json!({
+        "start_time": "2026-11-21T10:00:00Z",
+        "sandbox": {"Ready": "10.128.0.7"},
+        "containers": {"main": {
+            "starts": 2,
+            "live": {"Running": {
+                "attempt": 1, "started_at": "2026-11-21T10:00:00Z", "image": "hello:v1", "image_id": "hello@sha256:aa",
+                "stop_by": null, "killed": false, "interrupted": false, "changed": false,
+            }},
+            "ended": {
+                "attempt": 0, "image_id": "hello@sha256:aa", "exit_code": 1, "reason": "Error", "message": null,
+                "started_at": "2026-11-21T10:00:00Z", "finished_at": "2026-11-21T10:00:00Z",
+                "interrupted": false, "changed": false, "unhealthy": false, "removed": true,
+            },
+            "before": null,
+            "backoff": {"delay": "PT10S", "since": "2026-11-21T10:00:00Z"},
+        }},
+        "verdict": null,
+        "deletion": null,
+    });
+    assert_eq!(serde_json::to_value(&b.observed).unwrap(), record);
+    let understood: Observed = serde_json::from_value(record.clone()).unwrap();
+    assert_eq!(serde_json::to_value(&understood).unwrap(), record);
 }

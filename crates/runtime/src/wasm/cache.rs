@@ -20,7 +20,7 @@ use wasmtime::{Engine, Module};
 
 use super::classify::{Kind, classify};
 use super::engine::{engine, fingerprint};
-use super::link::{Linkers, Loaded};
+use super::link::{Linkers, Loaded, refusal};
 use crate::metrics::{Counters, count};
 use crate::{ModuleSource, PrepareError};
 
@@ -98,7 +98,8 @@ fn digits(digest: &str) -> Result<&str, PrepareError> {
 fn engine_of(name: &str) -> Option<&str> {
     let (digits, rest) = name.split_once('-')?;
     let (engine, kind) = rest.split_once('.')?;
-    let ours = digits.len() == 64 && engine.len() == 16 && matches!(kind, "module" | "component");
+    let is_compiled = Kind::ALL.iter().any(|known| known.suffix() == kind);
+    let ours = digits.len() == 64 && engine.len() == 16 && is_compiled;
     ours.then_some(engine)
 }
 
@@ -149,12 +150,7 @@ impl Cache {
     }
 
     fn path(&self, digits: &str, kind: Kind) -> PathBuf {
-        let kind = match kind {
-            Kind::Core => "module",
-            Kind::Component => "component",
-            Kind::Server => "server",
-        };
-        let name = format!("{digits}-{}.{kind}", self.fingerprint);
+        let name = format!("{digits}-{}.{}", self.fingerprint, kind.suffix());
         self.directory.join(name)
     }
 
@@ -203,7 +199,7 @@ impl Cache {
 
     async fn load(self: &Arc<Self>, source: &ModuleSource) -> Result<Arc<Loaded>, PrepareError> {
         let digits = digits(&source.digest)?.to_owned();
-        for kind in [Kind::Core, Kind::Component, Kind::Server] {
+        for kind in Kind::ALL {
             let path = self.path(&digits, kind);
             if !path.exists() {
                 continue;
@@ -246,10 +242,9 @@ impl Cache {
                     .linkers
                     .server(digest, map_component(&this.engine, &path)?),
             };
-            loaded.map(Arc::new).map_err(|why| {
-                let why = format!("a module that cannot run here: {why:#}");
-                Unusable::Refused(PrepareError::Invalid(why))
-            })
+            loaded
+                .map(Arc::new)
+                .map_err(|error| Unusable::Refused(PrepareError::Invalid(refusal(&error))))
         });
         task.await
             .unwrap_or(Err(Unusable::Refused(PrepareError::ShuttingDown)))
@@ -414,8 +409,11 @@ mod tests {
 
     #[test]
     fn only_compiled_modules_are_taken_for_ours() {
-        let name = format!("{:064}-{:016}.module", 1, 2);
-        assert_eq!(engine_of(&name), Some("0000000000000002"));
+        let of_kind = |kind: Kind| format!("{:064}-{:016}.{}", 1, 2, kind.suffix());
+        for kind in Kind::ALL {
+            assert_eq!(engine_of(&of_kind(kind)), Some("0000000000000002"));
+        }
+        let name = of_kind(Kind::Core);
         for other in [
             "sha256",
             "a-b.module",

@@ -14,6 +14,19 @@ pub(super) enum Kind {
     Server,
 }
 
+impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::Core, Self::Component, Self::Server];
+
+    /// How the name of its compiled form ends.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::Core => "module",
+            Self::Component => "component",
+            Self::Server => "server",
+        }
+    }
+}
+
 /// Tells the kind of a module that can run here, or what the bytes are instead.
 pub(super) fn classify(bytes: &[u8]) -> Result<Kind, String> {
     if !bytes.starts_with(b"\0asm") {

@@ -1,7 +1,7 @@
 //! Linking: what guests may import, and a module with its imports resolved.
 
 use wasmtime::component::Component as ComponentCode;
-use wasmtime::{Caller, Engine, InstancePre, Module};
+use wasmtime::{Caller, Engine, InstancePre, Module, UnknownImportError};
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, p1, p2};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -135,6 +135,17 @@ impl Linkers {
             code: Code::Server(ServerCode { proxy, memory }),
             drains: true,
         })
+    }
+}
+
+/// Why a module cannot be linked, in words that name what it imports in vain.
+pub(super) fn refusal(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<UnknownImportError>() {
+        Some(import) => {
+            let (module, name) = (import.module(), import.name());
+            format!("the module imports {module}::{name}, which carob does not offer")
+        }
+        None => format!("a module that cannot run here: {error:#}"),
     }
 }
 

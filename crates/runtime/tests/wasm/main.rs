@@ -76,6 +76,12 @@ async fn damaged_code_is_compiled_again() {
     assert_eq!(runtime.metrics().compilations, 1);
 }
 
+/// A component that imports what nobody offers.
+const FLYING_COMPONENT: &str = r#"(component
+    (import "test:fly/wings@1.0.0" (instance (export "fly" (func))))
+    (instance $run)
+    (export "wasi:cli/run@0.2.0" (instance $run)))"#;
+
 #[tokio::test]
 async fn what_cannot_run_is_refused() {
     let bench = Bench::new();
@@ -88,7 +94,11 @@ async fn what_cannot_run_is_refused() {
                 &wat::parse_str(r#"(module (import "env" "fly" (func)) (func (export "_start")))"#)
                     .unwrap(),
             ),
-            "env::fly",
+            "the module imports env::fly, which carob does not offer",
+        ),
+        (
+            bench.source(&wat::parse_str(FLYING_COMPONENT).unwrap()),
+            "`test:fly/wings@1.0.0`",
         ),
         (
             runtime::ModuleSource {
@@ -125,6 +135,26 @@ async fn compiled_code_lies_in_a_private_directory() {
         .err()
         .unwrap();
     assert!(refused.to_string().contains("chmod 700"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_another_engine_compiled_is_cleared() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let cache = directory.path().join("compiled");
+    std::fs::create_dir(&cache).unwrap();
+    std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let foreign = |kind: &str| cache.join(format!("{:064}-{:016}.{kind}", 1, 2));
+    let kinds = ["module", "component", "server"];
+    for file in kinds.map(foreign) {
+        std::fs::write(file, "code").unwrap();
+    }
+    std::fs::write(foreign("notes"), "somebody's").unwrap();
+    let _runtime = Wasm::new(support::config(directory.path(), 1)).unwrap();
+    for file in kinds.map(foreign) {
+        assert!(!file.exists(), "{}", file.display());
+    }
+    assert!(foreign("notes").exists(), "nobody knows whose it is");
 }
 
 #[tokio::test]

@@ -229,6 +229,7 @@ fn waits_for(pod: &Pod) -> Option<Wait> {
             | "InvalidImageName"
             | "ErrImageNeverPull"
             | "CreateContainerConfigError"
+            | "CreateContainerError"
             | "Unsupported" => Some(Wait::ForEver(text)),
             _ => Some(Wait::ForNow(text)),
         };

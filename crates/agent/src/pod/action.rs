@@ -1,0 +1,118 @@
+//! What can be done for a pod.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{ProbeKind, Terms};
+
+/// One thing to do for a pod. The driver may carry out all actions of a plan at the same time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Give the pod an address and a directory.
+    PrepareSandbox,
+    /// Make all its volumes.
+    MountVolumes,
+    /// Make anew what of its volumes is due, or shows what the pod was.
+    RenewVolumes,
+    /// Have a container's module on this node, as its pull policy says.
+    EnsureImage {
+        /// The container's name.
+        container: String,
+    },
+    /// Say that the next pull waits.
+    AnnounceImageBackOff {
+        /// The container's name.
+        container: String,
+        /// Its image.
+        image: String,
+    },
+    /// Say that the next start waits.
+    AnnounceBackOff {
+        /// The container's name.
+        container: String,
+        /// When it will be started.
+        until: Timestamp,
+    },
+    /// Make a writable root and start an instance.
+    StartContainer {
+        /// The container's name.
+        container: String,
+        /// Which instance, from 0.
+        attempt: u32,
+    },
+    /// Tell a container to end; called again if it has less time than it was told.
+    StopContainer {
+        /// The container's name.
+        container: String,
+        /// How long it has.
+        grace: SignedDuration,
+        /// When that is over.
+        deadline: Timestamp,
+        /// The event's message.
+        why: String,
+        /// It is to be started again with another image.
+        changed: bool,
+    },
+    /// Its time is over.
+    KillContainer {
+        /// The container's name.
+        container: String,
+    },
+    /// Ask a running container how it is.
+    Probe {
+        /// The container's name.
+        container: String,
+        /// Which instance, from 0.
+        attempt: u32,
+        /// What it is asked for.
+        kind: ProbeKind,
+        /// By what the results are judged, and when the next one is due.
+        terms: Terms,
+        /// It may still be starting: somebody to listen is waited for, rather than for the next probe.
+        awaits: bool,
+    },
+    /// Remove what an ended instance leaves behind, except the logs that can still be asked for.
+    RemoveContainer {
+        /// The container's name.
+        container: String,
+        /// Which instance.
+        attempt: u32,
+    },
+    /// The pod as a whole has failed.
+    Fail {
+        /// `status.reason`.
+        reason: String,
+        /// `status.message`.
+        message: String,
+    },
+    /// Say once that the pod asks for something that carob does not have.
+    Refuse {
+        /// Which field, and why.
+        message: String,
+    },
+    /// Give back volumes and address.
+    Release,
+    /// Report the last status and remove the Pod object.
+    DeletePod,
+    /// Remove the pod's directory, with its logs: nobody can ask for it any more.
+    Forget,
+    /// Record an event on the pod.
+    Event {
+        /// Normal or Warning.
+        kind: EventKind,
+        /// CamelCase.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// Look again then, if nothing happens before.
+    Requeue(Timestamp),
+}
+
+/// An event's type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// As expected.
+    Normal,
+    /// Not as expected.
+    Warning,
+}

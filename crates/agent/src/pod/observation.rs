@@ -1,0 +1,74 @@
+//! What can be learned about a pod.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+
+use super::{Found, ProbeKind};
+
+/// Something learned about a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Observation {
+    /// The sandbox is there.
+    SandboxReady(IpAddr),
+    /// The sandbox could not be made.
+    SandboxFailed(String),
+    /// All volumes are there, and none of them has to be made anew before then.
+    VolumesReady(Option<Timestamp>),
+    /// What was due could not be made anew; what was there stays.
+    VolumesNotRenewed,
+    /// A volume could not be made.
+    VolumesFailed(String),
+    /// The image that a volume is made of cannot be had: reason and message.
+    VolumeImageFailed(String, String),
+    /// A container's image is there, resolved to this.
+    ImageReady(String, String),
+    /// A container's image cannot be had: reason and message.
+    ImageFailed(String, String, String),
+    /// A container was started from an image reference.
+    Started(String, String),
+    /// A container could not be started: reason and message.
+    StartFailed(String, String, String),
+    /// A container's instance ended.
+    Ended {
+        /// Its name.
+        container: String,
+        /// Exit code.
+        exit_code: i32,
+        /// Kubernetes' reason.
+        reason: String,
+        /// The termination message.
+        message: Option<String>,
+    },
+    /// A probe was made.
+    Probed {
+        /// The container's name.
+        container: String,
+        /// Which instance of it was probed.
+        attempt: u32,
+        /// What it was asked for.
+        kind: ProbeKind,
+        /// The result.
+        found: Found,
+    },
+    /// All that was made for the pod has been given back.
+    Released,
+    /// The Pod object could not be removed; it has to be tried again.
+    DeleteFailed,
+    /// The agent was started anew: what ran is lost.
+    AgentRestarted,
+}
+
+impl Observation {
+    /// Whether the agent must remember it over a restart.
+    pub fn is_durable(&self) -> bool {
+        matches!(
+            self,
+            Self::SandboxReady(_)
+                | Self::Started(..)
+                | Self::Ended { .. }
+                | Self::Released
+                | Self::AgentRestarted
+        )
+    }
+}
