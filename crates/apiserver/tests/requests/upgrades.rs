@@ -142,22 +142,20 @@ fn any_change_of_protocol_is_made_or_refused() {
         "any_change_of_protocol_is_made_or_refused",
         make,
         |sent: &Vec<u8>| {
-            // Some wait for a body that does not come.
-            let got = attached.said(
-                sent,
-                if is_whole(sent) {
-                    WAITS
-                } else {
-                    Duration::ZERO
-                },
-            )?;
-            // Who said no whole request gets no answer.
+            let head = Head::of(sent);
+            let wait = if head.is_whole { WAITS } else { Duration::ZERO };
+            let got = attached.said(sent, wait)?;
             if got.is_empty() {
-                return Ok(());
+                return match head.is_answered() {
+                    true => Err("no answer".to_owned()),
+                    false => Ok(()),
+                };
             }
             let code = codes(&got)?.last().copied().unwrap_or_default();
             match code {
-                101 if !asks(sent) => Err("a protocol is changed that nobody asked for".to_owned()),
+                101 if !head.asks() => {
+                    Err("a protocol is changed that nobody asked for".to_owned())
+                }
                 // Not everything that Kubernetes has is served.
                 101 | 200 | 400..=499 | 501 | 503 => Ok(()),
                 code => Err(format!("{code}: {}", Bytes::from(got).escape_ascii())),
@@ -166,19 +164,48 @@ fn any_change_of_protocol_is_made_or_refused() {
     );
 }
 
-/// Whether a request's head has an end.
-fn is_whole(sent: &[u8]) -> bool {
-    let lines: Vec<u8> = sent.iter().copied().filter(|byte| *byte != b'\r').collect();
-    lines.windows(2).any(|two| two == b"\n\n")
+/// What a request says of itself, as far as it can be made out.
+struct Head {
+    /// It has an end.
+    is_whole: bool,
+    /// Its lines but the first, in small letters.
+    fields: Vec<String>,
 }
 
-/// Whether an upgrade is asked for at all.
-fn asks(sent: &[u8]) -> bool {
-    let text = sent.to_ascii_lowercase();
-    let has = |word: &[u8]| text.windows(word.len()).any(|part| part == word);
-    has(b"connection") && has(b"upgrade") && (has(b"websocket") || has(b"spdy/3.1"))
-}
+impl Head {
+    fn of(sent: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(sent)
+            .to_ascii_lowercase()
+            .replace('\r', "");
+        let text = text.trim_start_matches('\n');
+        let (head, is_whole) = match text.split_once("\n\n") {
+            Some((head, _)) => (head, true),
+            None => (text, false),
+        };
+        let fields = head.lines().skip(1).map(str::to_owned).collect();
+        Self { is_whole, fields }
+    }
 
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let fields = self.fields.iter().filter_map(|field| field.split_once(':'));
+        let named = fields.filter(move |(field, _)| *field == name);
+        named.map(|(_, value)| value.trim())
+    }
+
+    /// Some wait for a body that does not come.
+    fn is_answered(&self) -> bool {
+        let body = ["content-length", "transfer-encoding", "expect"];
+        self.is_whole && body.iter().all(|name| self.values(name).next().is_none())
+    }
+
+    /// Whether a protocol of the server's is asked for in the place of HTTP.
+    fn asks(&self) -> bool {
+        let mut words = self.values("connection").flat_map(|value| value.split(','));
+        let mut wanted = self.values("upgrade");
+        words.any(|word| word.trim() == "upgrade")
+            && wanted.any(|protocol| ["websocket", "spdy/3.1"].contains(&protocol))
+    }
+}
 #[test]
 fn what_is_asked_for_rightly_is_made() {
     let attached = Attached::new();

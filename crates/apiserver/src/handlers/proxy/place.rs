@@ -143,18 +143,18 @@ impl Place {
 /// A pod's port: a number, the name of one that a container declares, or, where nothing is said, the first that is
 /// declared, else the scheme's own.
 fn number(port: &str, scheme: Scheme, spec: &PodSpec) -> Option<u16> {
-    let found = match port {
-        "" => ports::declared(spec).next().map(|port| port.container_port),
-        _ => match port.parse::<u16>() {
-            Ok(number) => return Some(number).filter(|n| *n != 0),
-            Err(_) => Some(ports::named(spec, port, "TCP")?),
-        },
+    let usual = match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
     };
-    match (found, scheme) {
-        (Some(found), _) => u16::try_from(found).ok().filter(|n| *n != 0),
-        (None, Scheme::Http) => Some(80),
-        (None, Scheme::Https) => Some(443),
-    }
+    let found = match (port, port.parse::<u16>()) {
+        ("", _) => ports::declared(spec)
+            .next()
+            .map_or(usual, |port| port.container_port),
+        (_, Ok(number)) => number.into(),
+        (name, Err(_)) => ports::named(spec, name, "TCP")?,
+    };
+    u16::try_from(found).ok().filter(|number| *number != 0)
 }
 
 /// What a Service calls a port: of a number, its name; a name, and nothing, are names themselves.
