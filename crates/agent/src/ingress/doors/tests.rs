@@ -33,6 +33,11 @@ fn ports_that_are_given_are_the_only_ones() {
     assert_eq!(given(None, None), [vec![80, 8080], vec![443, 8443]]);
     assert_eq!(given(Some(81), None), [vec![81], vec![443, 8443]]);
     assert_eq!(given(None, Some(444)), [vec![80, 8080], vec![444]]);
+    // Nor is one taken from the other, as it would be by whichever is opened first.
+    assert_eq!(given(None, Some(8080)), [vec![80], vec![8080]]);
+    assert_eq!(given(None, Some(80)), [vec![8080], vec![80]]);
+    assert_eq!(given(Some(8443), None), [vec![8443], vec![443]]);
+    assert_eq!(given(Some(443), None), [vec![443], vec![8443]]);
 }
 
 #[tokio::test]
