@@ -1,24 +1,12 @@
-use async_trait::async_trait;
-use network::Stream;
-use network::entrance::Unreached;
 use tokio::net::TcpListener;
 
 use super::super::certificates::Certificates;
-use super::super::proxy::{Connector, Limits};
-use super::super::rules::Backend;
+use super::super::proxy::Limits;
 use super::super::serve::tls;
+use super::super::tests::Nobody;
 use super::*;
 
 const NODE: Ipv4Addr = Ipv4Addr::LOCALHOST;
-
-struct Nobody;
-
-#[async_trait]
-impl Connector for Nobody {
-    async fn connect(&self, _: SocketAddrV4, _: &Backend) -> Result<Stream, Unreached> {
-        Err(Unreached::NoEndpoints)
-    }
-}
 
 /// A port that is free, and one that is taken.
 async fn ports() -> (u16, TcpListener) {
