@@ -94,9 +94,9 @@ impl Room {
         }
     }
 
-    /// Ends the connection that nobody has asked for anything on for longest, unless the one before it is about to be gone.
-    /// Those that make room for others who wait do not count.
-    /// That costs a look at all of them, where there is no room only. Says when to look again at the latest.
+    /// Ends the connection that nobody has asked for anything on for longest, unless the one before it is about to be gone;
+    /// those that make room for others do not count. That costs a look at all of them, where there is no room only. Says
+    /// when to look again at the latest.
     fn displace(&self, leaving: &mut Leaving) -> Option<Instant> {
         let open = self.open.lock();
         if let Some((number, due)) = *leaving {
