@@ -16,15 +16,18 @@ use super::serve::Door;
 pub(super) type Tries = [Vec<u16>; 2];
 
 /// The ports given, else those of HTTP, and for processes that may not have these the ones that stand for them
-/// everywhere.
+/// everywhere. None is tried for one that is given for the other, which would find it taken for good.
 pub(super) fn tries(given: Ports) -> Tries {
-    let tries = |given: Option<u16>, usual: [u16; 2]| match given {
+    let tries = |own: Option<u16>, other: Option<u16>, usual: [u16; 2]| match own {
         Some(port) => vec![port],
-        None => usual.into(),
+        None => {
+            let usual = usual.into_iter();
+            usual.filter(|port| Some(*port) != other).collect()
+        }
     };
     [
-        tries(given.http, [80, 8080]),
-        tries(given.https, [443, 8443]),
+        tries(given.http, given.https, [80, 8080]),
+        tries(given.https, given.http, [443, 8443]),
     ]
 }
 

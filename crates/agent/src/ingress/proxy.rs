@@ -37,11 +37,11 @@ pub(crate) struct Limits {
     pub(crate) upgraded: usize,
     /// Requests at a time. Further ones are answered 503.
     pub(crate) requests: usize,
-    /// For a client's TLS and its first request's head together, and for the last of its answers when its connection ends.
+    /// For a client's TLS and its first request's head together.
     pub(crate) head: Duration,
     /// For a client's next request, of which the head is to be there by then.
     pub(crate) idle: Duration,
-    /// For a client to take what there is of its answers.
+    /// For a client to take what there is of its answers, and the last of them when its connection ends.
     pub(crate) unread: Duration,
     /// For a connection to a pod.
     pub(crate) connect: Duration,

@@ -15,8 +15,8 @@ use super::quiet::Activity;
 /// may still be reading.
 const SOON: Duration = Duration::from_millis(100);
 
-/// All places. Where none is free, the connection that has been idle for longest is ended for who comes next: nobody keeps
-/// others out by doing nothing.
+/// All places. Where none is free, the connection that has been idle for longest is ended for who comes next, one for each
+/// who waits: nobody keeps others out by doing nothing.
 pub(super) struct Room {
     places: Arc<Semaphore>,
     open: Mutex<Open>,
@@ -28,9 +28,10 @@ pub(super) struct Room {
 struct Open {
     all: BTreeMap<u64, Arc<Activity>>,
     next: u64,
-    /// Which was displaced last, and until when it is waited for.
-    leaving: Option<(u64, Instant)>,
 }
+
+/// Which connection was displaced for one who waits, and until when it is waited for.
+type Leaving = Option<(u64, Instant)>;
 
 /// A connection's place, which is free again once this is dropped.
 pub(super) struct Place {
@@ -68,16 +69,14 @@ impl Room {
 
     async fn permit(&self) -> OwnedSemaphorePermit {
         let mut taken = pin!(self.places.clone().acquire_owned());
+        let mut leaving = None;
         loop {
             let mut news = pin!(self.news.notified());
             // Before looking: one may come to rest in between.
             news.as_mut().enable();
-            let due = match self.places.available_permits() {
-                0 => self.displace(),
-                _ => None,
-            };
+            // Begun only where `taken` has to wait: another may have had the place that was free a moment ago.
             let overdue = async {
-                match due {
+                match self.displace(&mut leaving) {
                     Some(due) => sleep_until(due).await,
                     None => std::future::pending().await,
                 }
@@ -95,11 +94,12 @@ impl Room {
         }
     }
 
-    /// Ends the connection that nobody has asked for anything on for longest, unless the one before it is about to be gone.
-    /// That costs a look at all of them, where there is no room only. Says when to look again at the latest.
-    fn displace(&self) -> Option<Instant> {
-        let mut open = self.open.lock();
-        if let Some((number, due)) = open.leaving {
+    /// Ends the connection that nobody has asked for anything on for longest, unless the one before it is about to be gone;
+    /// those that make room for others do not count. That costs a look at all of them, where there is no room only. Says
+    /// when to look again at the latest.
+    fn displace(&self, leaving: &mut Leaving) -> Option<Instant> {
+        let open = self.open.lock();
+        if let Some((number, due)) = *leaving {
             let last = open.all.get(&number);
             if due > Instant::now() && last.is_some_and(|last| last.goes()) {
                 return Some(due);
@@ -112,7 +112,7 @@ impl Room {
             activity.displace();
         }
         let due = Instant::now() + SOON;
-        open.leaving = Some((longest, due));
+        *leaving = Some((longest, due));
         Some(due)
     }
 }
@@ -213,5 +213,52 @@ mod tests {
         drop(busy);
         all.remove(1);
         next.await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_make_room_for_two() {
+        let room = Room::new(3);
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            all.push(room.enter().await);
+            sleep(Duration::from_secs(1)).await;
+        }
+        let gone = Some(End::Displaced);
+        let (mut one, mut other) = (pin!(room.enter()), pin!(room.enter()));
+        assert!(one.as_mut().now_or_never().is_none());
+        assert_eq!([0, 1, 2].map(|at| ended(&all[at])), [gone, None, None]);
+        assert!(other.as_mut().now_or_never().is_none());
+        assert_eq!([0, 1, 2].map(|at| ended(&all[at])), [gone, gone, None]);
+        // Who came first has the first place, whichever that is.
+        let (first, second) = (all.remove(0), all.remove(0));
+        drop(second);
+        let _one = one.as_mut().now_or_never().expect("a place");
+        assert!(other.as_mut().now_or_never().is_none());
+        assert_eq!(ended(&all[0]), None, "the other's is still to come");
+        drop(first);
+        let _other = other.as_mut().now_or_never().expect("a place");
+        assert_eq!(ended(&all[0]), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_at_the_last_place_the_later_displaces() {
+        let runtime = tokio::runtime::Handle::current();
+        for round in 0..500 {
+            let room = Room::new(2);
+            let idle = room.enter().await;
+            let start = std::sync::Barrier::new(2);
+            let come = || {
+                let _runtime = runtime.enter();
+                let next = pin!(room.enter());
+                start.wait();
+                next.now_or_never()
+            };
+            let came = std::thread::scope(|scope| {
+                let all = [scope.spawn(come), scope.spawn(come)];
+                all.map(|one| one.join().expect("no panic"))
+            });
+            assert_eq!(came.iter().flatten().count(), 1, "{round}");
+            assert_eq!(ended(&idle), Some(End::Displaced), "{round}");
+        }
     }
 }

@@ -25,6 +25,8 @@ use super::room::{Place, Room};
 const STREAMS: u32 = 128;
 /// How long a client is silent before it is asked whether it is still there.
 const STILL_THERE: Duration = Duration::from_secs(30);
+/// How long there is for a first request that crosses the word that its connection ends.
+const CROSSING: Duration = Duration::from_secs(1);
 
 /// How TLS is spoken: by the certificates as they are at each handshake.
 ///
@@ -115,13 +117,13 @@ impl Connection {
         }
     }
 
-    /// For a connection that is being ended.
+    /// For a connection whose client is told that it ends. One on which nothing was said yet is ended without a word.
     fn last_patience(&self) -> Patience {
         let limits = self.proxy.limits;
         Patience {
-            // Nothing was asked for, so there is no answer to wait for.
-            first: Duration::ZERO,
-            then: limits.head,
+            first: CROSSING,
+            // What was answered may be waiting for the client to read it.
+            then: limits.unread,
             unread: limits.unread,
         }
     }
@@ -174,3 +176,6 @@ fn builder(limits: Limits) -> Builder<TokioExecutor> {
         .keep_alive_timeout(limits.head);
     builder
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,14 +1,30 @@
 //! From objects to an open port, against a simulated server.
 
+use std::net::SocketAddrV4;
+
+use async_trait::async_trait;
 use client::DeleteOptions;
 use client::simulated::Simulated;
 use k8s_openapi::api::core::v1::Event;
-use network::Network;
+use network::entrance::Unreached;
+use network::{Network, Stream};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::proxy::Connector;
+use super::rules::Backend;
 use super::*;
+
+/// Behind no Service is anybody.
+pub(super) struct Nobody;
+
+#[async_trait]
+impl Connector for Nobody {
+    async fn connect(&self, _: SocketAddrV4, _: &Backend) -> Result<Stream, Unreached> {
+        Err(Unreached::NoEndpoints)
+    }
+}
 
 fn of<T: serde::de::DeserializeOwned>(object: Value) -> T {
     serde_json::from_value(object).expect("an object")

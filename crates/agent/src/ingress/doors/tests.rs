@@ -1,24 +1,12 @@
-use async_trait::async_trait;
-use network::Stream;
-use network::entrance::Unreached;
 use tokio::net::TcpListener;
 
 use super::super::certificates::Certificates;
-use super::super::proxy::{Connector, Limits};
-use super::super::rules::Backend;
+use super::super::proxy::Limits;
 use super::super::serve::tls;
+use super::super::tests::Nobody;
 use super::*;
 
 const NODE: Ipv4Addr = Ipv4Addr::LOCALHOST;
-
-struct Nobody;
-
-#[async_trait]
-impl Connector for Nobody {
-    async fn connect(&self, _: SocketAddrV4, _: &Backend) -> Result<Stream, Unreached> {
-        Err(Unreached::NoEndpoints)
-    }
-}
 
 /// A port that is free, and one that is taken.
 async fn ports() -> (u16, TcpListener) {
@@ -33,6 +21,11 @@ fn ports_that_are_given_are_the_only_ones() {
     assert_eq!(given(None, None), [vec![80, 8080], vec![443, 8443]]);
     assert_eq!(given(Some(81), None), [vec![81], vec![443, 8443]]);
     assert_eq!(given(None, Some(444)), [vec![80, 8080], vec![444]]);
+    // Nor is one taken from the other, as it would be by whichever is opened first.
+    assert_eq!(given(None, Some(8080)), [vec![80], vec![8080]]);
+    assert_eq!(given(None, Some(80)), [vec![8080], vec![80]]);
+    assert_eq!(given(Some(8443), None), [vec![8443], vec![443]]);
+    assert_eq!(given(Some(443), None), [vec![443], vec![8443]]);
 }
 
 #[tokio::test]
