@@ -1,6 +1,6 @@
 use super::*;
 use crate::Table;
-use crate::entrance::Claimant as Holder;
+use crate::entrance::Claimant;
 use crate::services::Place;
 
 const ONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -141,8 +141,8 @@ fn the_oldest_has_a_port_and_others_are_told_who() {
     table.host_ports.set(&name("a"), newer);
     let at = (Protocol::Tcp, SocketAddrV4::new(TWO, 80));
     let wanted = table.published_here();
-    assert_eq!(wanted.ports.get(&at), Some(&Holder::Pod(name("z"))));
-    let shut_out = [((at, name("a")), Holder::Pod(name("z")))];
+    assert_eq!(wanted.ports.get(&at), Some(&Claimant::Pod(name("z"))));
+    let shut_out = [((at, name("a")), Claimant::Pod(name("z")))];
     assert_eq!(wanted.shut_out, BTreeMap::from(shut_out));
     assert_eq!(leads(&table, TWO, 80).as_deref(), Some("10.128.2.9:8080"));
     // What its node cannot have is in nobody's way.
