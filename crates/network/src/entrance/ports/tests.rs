@@ -13,7 +13,7 @@ async fn one_port_does_not_take_the_room_of_all() {
         .network
         .update(|table| table.host_ports.set(&name("server"), Some(pod)));
     let listener = serve(&world.server);
-    let mut ports = Ports::with_room(world.entrance.clone(), 3, 2);
+    let mut ports = Ports::with_room(world.entrance.clone(), 3, 2, 0);
     let wanted = [world.at, other].map(|at| (Protocol::Tcp, at));
     assert!(ports.set(wanted).await.is_empty());
     let connect = async |at: SocketAddrV4| {
@@ -53,7 +53,7 @@ async fn a_port_that_nobody_uses_takes_no_room() {
         .network
         .update(|table| table.host_ports.set(&name("server"), Some(pod)));
     let listener = serve(&world.server);
-    let mut ports = Ports::with_room(world.entrance.clone(), 1, 1);
+    let mut ports = Ports::with_room(world.entrance.clone(), 1, 1, 0);
     // Whichever is first to listen.
     let wanted = [world.at, other].map(|at| (Protocol::Tcp, at));
     assert!(ports.set(wanted).await.is_empty());
