@@ -5,13 +5,13 @@ use std::hash::Hash;
 
 use crate::services::Name;
 
-/// Who claims something, and since when, in seconds.
-pub(crate) type Claimant = (i64, Name);
+/// Since when something is claimed, in seconds, and who claims it.
+pub(crate) type Claim = (i64, Name);
 
 /// Addresses and those who claim them, each with what it leads to. The oldest has it, of several the first by name: every
 /// node decides alike, nobody takes what another has, and when that one goes the next has it.
 #[derive(Debug)]
-pub(crate) struct Claims<At, What>(HashMap<At, BTreeMap<Claimant, What>>);
+pub(crate) struct Claims<At, What>(HashMap<At, BTreeMap<Claim, What>>);
 
 impl<At, What> Default for Claims<At, What> {
     fn default() -> Self {
@@ -20,11 +20,11 @@ impl<At, What> Default for Claims<At, What> {
 }
 
 impl<At: Eq + Hash, What> Claims<At, What> {
-    pub(crate) fn claim(&mut self, at: At, by: &Claimant, what: What) {
+    pub(crate) fn claim(&mut self, at: At, by: &Claim, what: What) {
         self.0.entry(at).or_default().insert(by.clone(), what);
     }
 
-    pub(crate) fn take_back(&mut self, at: &At, by: &Claimant) {
+    pub(crate) fn take_back(&mut self, at: &At, by: &Claim) {
         if let Some(claims) = self.0.get_mut(at) {
             claims.remove(by);
             if claims.is_empty() {
@@ -46,7 +46,7 @@ impl<At: Eq + Hash, What> Claims<At, What> {
     pub(crate) fn at<'a>(
         &'a self,
         at: &At,
-    ) -> impl Iterator<Item = (&'a Claimant, &'a What)> + use<'a, At, What> {
+    ) -> impl Iterator<Item = (&'a Claim, &'a What)> + use<'a, At, What> {
         self.0.get(at).into_iter().flatten()
     }
 
@@ -57,7 +57,7 @@ impl<At: Eq + Hash, What> Claims<At, What> {
     }
 
     /// All claims of all addresses.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&At, &Claimant, &What)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&At, &Claim, &What)> {
         let all = self.0.iter();
         all.flat_map(|(at, claims)| claims.iter().map(move |(by, what)| (at, by, what)))
     }

@@ -205,7 +205,7 @@ impl Entrance {
         let (near, far) = between(self.gateway.pod(), (from, at.unwrap_or(to)), (to, from));
         match (road, self.links()) {
             (Road::Outside, _) if may_leave && outside::is_possible_endpoint(*to.ip()) => {
-                // Who came in by the node's ports has been counted there.
+                // Who came in by the node's ports has been counted there, and an Ingress' requests by its own limits.
                 outside::connect(near, far, to.into(), ()).await
             }
             (Road::Link(peer), Some(links)) => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::Protocol;
-use crate::claims::{Claimant, Claims};
+use crate::claims::{Claim, Claims};
 use crate::entrance::At;
 use crate::nodes::Node;
 use crate::services::Name;
@@ -75,9 +75,9 @@ impl HostPorts {
         let Some(claims) = self.by_node.get_mut(&old.node) else {
             return;
         };
-        let claimant = (old.since, pod.clone());
+        let claim = (old.since, pod.clone());
         for port in &old.ports {
-            claims.take_back(&port.asked(), &claimant);
+            claims.take_back(&port.asked(), &claim);
         }
         if claims.is_empty() {
             self.by_node.remove(&old.node);
@@ -97,8 +97,8 @@ impl HostPorts {
     }
 
     /// A node's ports that its pods ask for, with all who do: the first has it.
-    pub(crate) fn of(&self, node: &Node) -> BTreeMap<At, BTreeSet<&Claimant>> {
-        let mut all = BTreeMap::<At, BTreeSet<&Claimant>>::new();
+    pub(crate) fn of(&self, node: &Node) -> BTreeMap<At, BTreeSet<&Claim>> {
+        let mut all = BTreeMap::<At, BTreeSet<&Claim>>::new();
         let claims = self.by_node.get(&node.name).into_iter();
         for ((protocol, asked, port), by, to) in claims.flat_map(Claims::all) {
             if let Some(address) = place(node, *asked).filter(|_| is_own(node, *to)) {

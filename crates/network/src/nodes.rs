@@ -13,9 +13,9 @@ pub struct Node {
     pub name: String,
     /// The range of its pods' addresses, once it has one.
     pub pods: Option<Cidr>,
-    /// Where its agent takes links, once it has said so.
+    /// Where its agent takes links, once it has said so: at the first of its own addresses.
     pub link: Option<SocketAddr>,
-    /// Its own addresses.
+    /// Its own addresses, as it says itself.
     pub addresses: Vec<Ipv4Addr>,
 }
 
@@ -25,8 +25,8 @@ pub struct Nodes {
     by_name: HashMap<String, Arc<Node>>,
     /// By the first address of their pods' ranges, which do not overlap.
     by_range: BTreeMap<Ipv4Addr, Arc<Node>>,
-    /// By their own addresses, and their names: nodes say themselves which these are.
-    by_address: BTreeMap<(Ipv4Addr, String), Arc<Node>>,
+    /// By the addresses at which they take links, and their names.
+    by_link: BTreeMap<(Ipv4Addr, String), Arc<Node>>,
 }
 
 impl Nodes {
@@ -34,16 +34,16 @@ impl Nodes {
     pub fn set(&mut self, name: &str, node: Option<Node>) {
         if let Some(old) = self.by_name.remove(name) {
             self.by_range.retain(|_, held| !Arc::ptr_eq(held, &old));
-            self.by_address.retain(|_, held| !Arc::ptr_eq(held, &old));
+            self.by_link.retain(|_, held| !Arc::ptr_eq(held, &old));
         }
         let Some(node) = node else { return };
         let node = Arc::new(node);
         if let Some(range) = node.pods {
             self.by_range.insert(range.first(), Arc::clone(&node));
         }
-        for address in &node.addresses {
-            let at = (*address, name.to_owned());
-            self.by_address.insert(at, Arc::clone(&node));
+        if let Some(SocketAddr::V4(link)) = node.link {
+            let at = (*link.ip(), name.to_owned());
+            self.by_link.insert(at, Arc::clone(&node));
         }
         self.by_name.insert(name.to_owned(), node);
     }
@@ -60,11 +60,19 @@ impl Nodes {
         range.contains(address).then_some(node)
     }
 
-    /// The node whose own address it is; of several that say so the first by name.
-    pub fn at(&self, address: Ipv4Addr) -> Option<&Arc<Node>> {
-        let mut from = self.by_address.range((address, String::new())..);
-        let ((at, _), node) = from.next()?;
-        (*at == address).then_some(node)
+    /// The node whose address it is to the node that is called `own`: that one itself, if it has the address, else the first
+    /// by name that takes links there.
+    ///
+    /// Nodes say themselves which addresses are theirs, and could name anybody's. Where links go a certificate is asked for, so
+    /// that nobody is taken for another; what other nodes say beyond that is not believed.
+    pub fn at(&self, address: Ipv4Addr, own: &str) -> Option<&Arc<Node>> {
+        let own = self.named(own);
+        own.filter(|own| own.addresses.contains(&address))
+            .or_else(|| {
+                let mut from = self.by_link.range((address, String::new())..);
+                let ((at, _), node) = from.next()?;
+                (*at == address).then_some(node)
+            })
     }
 }
 
@@ -102,7 +110,7 @@ mod tests {
             assert_eq!(of(&nodes, address).as_deref(), due, "{address:?}");
         }
         let at = |nodes: &Nodes, last| {
-            let found = nodes.at(Ipv4Addr::new(192, 0, 2, last));
+            let found = nodes.at(Ipv4Addr::new(192, 0, 2, last), "");
             found.map(|node| node.name.clone())
         };
         assert_eq!(at(&nodes, 3).as_deref(), Some("c"));
@@ -119,5 +127,33 @@ mod tests {
         nodes.set("a", None);
         assert_eq!((of(&nodes, [10, 128, 128, 7]), at(&nodes, 9)), (None, None));
         assert!(nodes.named("a").is_none() && nodes.named("b").is_some());
+    }
+
+    #[test]
+    fn of_other_nodes_the_address_counts_that_their_links_go_to() {
+        let mut nodes = Nodes::default();
+        let (ours, others) = (Ipv4Addr::new(198, 51, 100, 7), Ipv4Addr::new(192, 0, 2, 2));
+        let mut a = node("a", "10.128.0.0/18", [192, 0, 2, 1]);
+        a.addresses.extend([ours, others]);
+        nodes.set("a", Some(a.clone()));
+        nodes.set("b", Some(node("b", "10.128.64.0/18", [192, 0, 2, 2])));
+        let at = |nodes: &Nodes, address, own| {
+            let found = nodes.at(address, own);
+            found.map(|node| node.name.clone())
+        };
+        for (own, due_of_ours, due_of_others) in [
+            ("a", Some("a"), Some("a")),
+            ("b", None, Some("b")),
+            ("c", None, Some("b")),
+        ] {
+            assert_eq!(at(&nodes, ours, own).as_deref(), due_of_ours, "{own}");
+            assert_eq!(at(&nodes, others, own).as_deref(), due_of_others, "{own}");
+        }
+        // Nobody can ask it for a certificate yet.
+        a.link = None;
+        nodes.set("a", Some(a));
+        let first = Ipv4Addr::new(192, 0, 2, 1);
+        assert_eq!(at(&nodes, first, "c"), None);
+        assert_eq!(at(&nodes, first, "a").as_deref(), Some("a"));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustix::net::sockopt;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::OwnedSemaphorePermit;
@@ -91,18 +91,19 @@ pub(crate) async fn carry(far: Stream, socket: TcpStream) {
     let (reader, writer, _port) = far.into_parts();
     let ended = {
         let out = send(&reader, &mut output);
-        let back = receive(&mut input, &writer);
-        tokio::pin!(out, back);
+        tokio::pin!(out);
         tokio::select! {
             ended = &mut out => match ended {
-                Ok(()) => unread_is_fine(back.await),
+                // Begun anew it has lost nothing: what was read is handed over at once.
+                Ok(()) => unread_is_fine(receive(&mut input, &writer).await),
                 broken => broken,
             },
-            ended = &mut back => match ended {
+            ended = receive(&mut input, &writer) => match ended {
                 Ok(()) => out.await,
-                // Nobody at the pod reads any more; it may write on for as long as it likes.
+                // Nobody at the pod reads any more; it may write on for as long as it likes and the other end is there.
                 Err(Broken::Closed) => tokio::select! {
                     ended = out => ended,
+                    () = gone(&mut input) => Err(Broken::Reset),
                     () = written(&reader) => Err(Broken::Reset),
                 },
                 broken => broken,
@@ -116,6 +117,14 @@ pub(crate) async fn carry(far: Stream, socket: TcpStream) {
         let _ = output.as_ref().set_zero_linger();
         // Dropped, it would say first that it ends in order.
         output.forget();
+    }
+}
+
+/// Throws away what comes from the outside. Ready once the other end is reset, also after it has written its last.
+async fn gone(input: &mut OwnedReadHalf) {
+    if tokio::io::copy(input, &mut tokio::io::sink()).await.is_ok() {
+        // It may read on, and what fails then no read says.
+        let _ = input.ready(Interest::ERROR).await;
     }
 }
 

@@ -255,10 +255,10 @@ impl Services {
         let Some(mut known) = self.known.remove(name) else {
             return;
         };
-        let claimant = (known.since, name.clone());
+        let claim = (known.since, name.clone());
         for at in known.at.drain(..) {
-            self.inside.take_back(&at, &claimant);
-            self.outside.take_back(&at, &claimant);
+            self.inside.take_back(&at, &claim);
+            self.outside.take_back(&at, &claim);
             if let Some(count) = self.addresses.get_mut(&at.0) {
                 *count -= 1;
                 if *count == 0 {
@@ -267,7 +267,7 @@ impl Services {
             }
         }
         for at in known.at_nodes.drain(..) {
-            self.by_node_port.take_back(&at, &claimant);
+            self.by_node_port.take_back(&at, &claim);
         }
         known.backends.clear();
         if let Some(service) = known.service.take() {
@@ -280,7 +280,7 @@ impl Services {
     fn enter(&mut self, name: &Name, service: &Service, known: &mut Known) {
         known.follow(service);
         known.since = service.since;
-        let claimant = (service.since, name.clone());
+        let claim = (service.since, name.clone());
         for port in &service.ports {
             let affinity = known.affinities.get(&(port.protocol, port.port)).cloned();
             let slices = known.slices.values();
@@ -291,15 +291,14 @@ impl Services {
             ] {
                 for address in addresses {
                     let at = (*address, port.protocol, port.port);
-                    claims.claim(at, &claimant, Arc::clone(&backends));
+                    claims.claim(at, &claim, Arc::clone(&backends));
                     *self.addresses.entry(*address).or_default() += 1;
                     known.at.push(at);
                 }
             }
             if let Some(number) = port.node_port {
                 let at = (port.protocol, number);
-                self.by_node_port
-                    .claim(at, &claimant, Arc::clone(&backends));
+                self.by_node_port.claim(at, &claim, Arc::clone(&backends));
                 known.at_nodes.push(at);
             }
             known.backends.push((port.clone(), backends));

@@ -92,7 +92,7 @@ impl Table {
         if let Some((backends, origin)) = self.services.at(ip, protocol, to.port()) {
             return Meaning::Service(backends, origin);
         }
-        if self.nodes.at(ip).is_some() {
+        if self.node_at(ip).is_some() {
             return match self.published(protocol, to) {
                 Some(Published::Pod(pod)) => Meaning::Pod(pod),
                 Some(Published::Service(backends)) => {
@@ -118,10 +118,9 @@ impl Table {
         })
     }
 
-    /// The node that has an address. Nobody else can say that this one's are theirs.
+    /// The node that has an address.
     fn node_at(&self, address: Ipv4Addr) -> Option<&Arc<Node>> {
-        let own = self.own().filter(|own| own.addresses.contains(&address));
-        own.or_else(|| self.nodes.at(address))
+        self.nodes.at(address, self.services.node())
     }
 
     /// The ports of this node that stand for something, and for what: as of [`published`](Self::published).

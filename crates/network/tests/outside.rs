@@ -1,10 +1,13 @@
 //! Connections and datagrams to the outside: what is no pod's.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use network::pipe::Broken;
 use network::policy::{Block, Isolation, Peers, PodPolicy, Ports, Rule};
 use network::{Datagrams, Network, PodNet, SocketError, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -37,6 +40,12 @@ fn network() -> Network {
 
 async fn said(stream: &Stream) -> Option<Bytes> {
     stream.reader.read(1 << 16).await.expect("not reset")
+}
+
+/// What is to come while somebody still waits for it.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(20), what).await;
+    waited.expect("in time")
 }
 
 /// A server outside.
@@ -135,6 +144,36 @@ async fn what_the_pod_has_left_ends_though_nothing_comes_from_there() {
     // It says nothing and closes nothing, and the node's socket is gone all the same: the system says so.
     while far.write_all(b"anybody?").await.is_ok() {
         tokio::task::yield_now().await;
+    }
+}
+
+/// That it still writes does not keep what is gone.
+#[tokio::test]
+async fn a_pod_that_reads_no_more_hears_of_a_reset() {
+    let own = own_address();
+    let outside = TcpListener::bind((own, 0)).await.unwrap();
+    let at = SocketAddrV4::new(own, outside.local_addr().unwrap().port());
+    let network = network();
+    network.update(|table| table.outside = true);
+    let client = network.join("uid").unwrap();
+    for has_ended in [false, true] {
+        let near = client.connect(at).await.unwrap();
+        let (mut far, _) = outside.accept().await.unwrap();
+        near.reader.close();
+        // More than anybody would hold of it: it goes nowhere, and is taken all the same.
+        let much = vec![7; 16 << 20];
+        soon(far.write_all(&much)).await.unwrap();
+        if has_ended {
+            far.shutdown().await.unwrap();
+        }
+        near.writer.write(ONE).unwrap();
+        let mut heard = [0; 3];
+        soon(far.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(&heard[..], &ONE[..], "it may write on");
+        far.set_zero_linger().unwrap();
+        drop(far);
+        let broken = soon(poll_fn(|cx| near.writer.poll_broken(cx))).await;
+        assert_eq!(broken, Broken::Reset);
     }
 }
 

@@ -47,7 +47,10 @@ fn slice(pods: &[&PodNet]) -> Slice {
 fn network() -> Network {
     let network = Network::new("10.128.0.0/24".parse().unwrap());
     network.update(|table| {
-        *table = Table::new(Place::default());
+        *table = Table::new(Place {
+            node: "n".to_owned(),
+            zone: None,
+        });
         table.services.set_service(&name(), Some(service()));
         let node = Node {
             name: "n".to_owned(),

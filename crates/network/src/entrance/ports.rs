@@ -10,7 +10,8 @@ use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{At, Entrance, datagrams};
+use super::datagrams::{Clients, MOST_CLIENTS, pass};
+use super::{At, Entrance};
 use crate::Protocol;
 
 /// Connections by all of the node's ports at a time: each holds a file descriptor. Further ones are reset.
@@ -27,21 +28,28 @@ pub struct Ports {
     entrance: Entrance,
     room: Arc<Semaphore>,
     at_a_port: usize,
+    clients: Clients,
     served: BTreeMap<At, AbortOnDropHandle<()>>,
 }
 
 impl Ports {
     /// Nothing yet.
     pub fn new(entrance: Entrance) -> Self {
-        Self::with_room(entrance, MOST_CONNECTIONS, MOST_AT_A_PORT)
+        Self::with_room(entrance, MOST_CONNECTIONS, MOST_AT_A_PORT, MOST_CLIENTS)
     }
 
-    /// Nothing yet, and room for so many connections by all ports and by each.
-    fn with_room(entrance: Entrance, all: usize, at_a_port: usize) -> Self {
+    /// Nothing yet, and room for so many connections by all ports and by each, and so many clients of datagrams.
+    pub(super) fn with_room(
+        entrance: Entrance,
+        all: usize,
+        at_a_port: usize,
+        clients: usize,
+    ) -> Self {
         Self {
             entrance,
             room: Arc::new(Semaphore::new(all)),
             at_a_port,
+            clients: Clients::new(clients),
             served: BTreeMap::new(),
         }
     }
@@ -87,8 +95,7 @@ impl Ports {
                 let socket = std::net::UdpSocket::bind(at)?;
                 socket.set_nonblocking(true)?;
                 let socket = Arc::new(UdpSocket::from_std(socket)?);
-                let clients = datagrams::Clients::new(datagrams::MOST_CLIENTS);
-                tokio::spawn(datagrams::pass(socket, at, entrance, clients))
+                tokio::spawn(pass(socket, at, entrance, self.clients.clone()))
             }
         })
     }

@@ -2,6 +2,8 @@ mod outside;
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,10 +27,28 @@ pub(super) fn name(name: &str) -> Name {
     }
 }
 
-/// A port of the node that nobody has at the moment.
-pub(super) async fn free() -> u16 {
-    let listener = TcpListener::bind((NODE, 0)).await.expect("a port");
-    listener.local_addr().expect("its address").port()
+/// A port that nobody has, at any address and by neither protocol: below those that the system gives out, and none twice.
+pub(super) fn free() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Other processes of these tests take others.
+    let first = 10_000 + (std::process::id() % 200) as u16 * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        let at = (Ipv4Addr::UNSPECIFIED, port);
+        let held = (
+            std::net::TcpListener::bind(at),
+            std::net::UdpSocket::bind(at),
+        );
+        if let (Ok(_), Ok(_)) = held {
+            return port;
+        }
+    }
+}
+
+/// What is to come while somebody still waits for it.
+pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(20), what).await;
+    waited.expect("in time")
 }
 
 pub(super) struct World {
@@ -43,7 +63,7 @@ pub(super) async fn world() -> World {
     let network = Network::new("10.128.0.0/24".parse().expect("a range"));
     let gateway = network.join("gateway").expect("an address");
     let server = network.join("server").expect("an address");
-    let at = SocketAddrV4::new(NODE, free().await);
+    let at = SocketAddrV4::new(NODE, free());
     let port = |name: &str, protocol| ServicePort {
         name: name.to_owned(),
         protocol,
@@ -122,13 +142,15 @@ async fn a_nodes_port_leads_to_the_pods_behind_it() {
     let mut ports = Ports::new(world.entrance.clone());
     assert!(ports.set(wanted.keys().copied()).await.is_empty());
     let listener = listen(&world.server);
-    let mut client = TcpStream::connect(world.at).await.expect("a connection");
-    let stream = listener.accept().await;
+    let mut client = soon(TcpStream::connect(world.at))
+        .await
+        .expect("a connection");
+    let stream = soon(listener.accept()).await;
     // To a pod, loopback is its own: who comes from there has the node's place in the network.
     assert_eq!(stream.remote().ip(), world.entrance.gateway.address());
     client.write_all(b"hi").await.expect("sent");
     assert_eq!(
-        stream.reader.read(9).await,
+        soon(stream.reader.read(9)).await,
         Ok(Some(Bytes::from_static(b"hi")))
     );
     stream
@@ -137,14 +159,16 @@ async fn a_nodes_port_leads_to_the_pods_behind_it() {
         .expect("sent");
     stream.writer.close();
     let mut answer = String::new();
-    client.read_to_string(&mut answer).await.expect("an answer");
+    soon(client.read_to_string(&mut answer))
+        .await
+        .expect("an answer");
     assert_eq!(answer, "ho");
     // Nobody listens any more: that is what the client sees, as a connection that ends.
     drop(listener);
-    let mut refused = TcpStream::connect(world.at)
+    let mut refused = soon(TcpStream::connect(world.at))
         .await
         .expect("accepted by the system");
-    let ended = refused.read_u8().await.expect_err("reset");
+    let ended = soon(refused.read_u8()).await.expect_err("reset");
     assert_eq!(ended.kind(), std::io::ErrorKind::ConnectionReset);
     // And once the port is not wanted it is free.
     ports.set([]).await;
@@ -166,14 +190,16 @@ async fn datagrams_and_their_answers() {
                 .send_to(&[client, turn], world.at)
                 .await
                 .expect("sent");
-            let asked = server.receive().await;
+            let asked = soon(server.receive()).await;
             assert_eq!(&asked.bytes[..], [client, turn]);
             from.push(asked.from);
             server
                 .send(Bytes::from(vec![client, turn, 9]), asked.from)
                 .expect("sent");
             let mut answer = [0; 9];
-            let (length, who) = socket.recv_from(&mut answer).await.expect("an answer");
+            let (length, who) = soon(socket.recv_from(&mut answer))
+                .await
+                .expect("an answer");
             assert_eq!(
                 (&answer[..length], who),
                 (&[client, turn, 9][..], world.at.into())
@@ -187,7 +213,7 @@ async fn datagrams_and_their_answers() {
     // Others in the network may send there, and are nobody to the client.
     let client = UdpSocket::bind("127.0.0.1:0").await.expect("a socket");
     client.send_to(b"ask", world.at).await.expect("sent");
-    let asked = server.receive().await;
+    let asked = soon(server.receive()).await;
     let stranger = world.network.join("stranger").expect("an address");
     let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8080);
     let stranger = Datagrams::new(Arc::new(stranger.bind_datagram(any).expect("a port")));
@@ -196,7 +222,9 @@ async fn datagrams_and_their_answers() {
         socket.send(answer, asked.from).expect("sent");
     }
     let mut answer = [0; 9];
-    let (length, _) = client.recv_from(&mut answer).await.expect("an answer");
+    let (length, _) = soon(client.recv_from(&mut answer))
+        .await
+        .expect("an answer");
     assert_eq!(&answer[..length], b"true");
 }
 
@@ -241,7 +269,7 @@ async fn rules_are_about_clients_outside_and_not_about_the_node() {
         let client = SocketAddrV4::new(client, 5000);
         let found = world.entrance.connect(client, world.at).await;
         match passes {
-            true => drop((found.expect("let in"), listener.accept().await)),
+            true => drop((found.expect("let in"), soon(listener.accept()).await)),
             false => assert_eq!(found.map(drop), Err(SocketError::Refused)),
         }
     }
@@ -250,7 +278,7 @@ async fn rules_are_about_clients_outside_and_not_about_the_node() {
 #[tokio::test]
 async fn a_pods_own_ports_at_its_node() {
     let world = world().await;
-    let at = SocketAddrV4::new(NODE, free().await);
+    let at = SocketAddrV4::new(NODE, free());
     let to = SocketAddrV4::new(world.server.address(), 8080);
     let set = |asks: Option<PodPorts>| {
         let pod = name("server");
@@ -271,7 +299,7 @@ async fn a_pods_own_ports_at_its_node() {
         .connect(client, at)
         .await
         .expect("a connection");
-    let accepted = listener.accept().await;
+    let accepted = soon(listener.accept()).await;
     assert_eq!(
         (stream.remote(), accepted.remote()),
         (to.into(), client.into())
@@ -309,7 +337,7 @@ async fn services_are_reached_by_name() {
     let listener = listen(&world.server);
     for port in [PortRef::Number(80), by_name("t")] {
         let stream = connect("web", port).await.expect("a connection");
-        assert_eq!(listener.accept().await.remote(), client.into());
+        assert_eq!(soon(listener.accept()).await.remote(), client.into());
         assert_eq!(stream.remote().ip(), world.server.address());
     }
     for (service, port) in [
@@ -350,7 +378,7 @@ async fn services_are_reached_by_name() {
             .set_slice(&name("local"), "s", Some(elsewhere));
     });
     connect("local", by_name("t")).await.expect("a connection");
-    listener.accept().await;
+    soon(listener.accept()).await;
     let web = name("web");
     world.network.update(|table| {
         table.services.set_slice(&web, "s", None);

@@ -1,7 +1,10 @@
+use std::net::SocketAddr;
+
 use super::*;
 use crate::Table;
-use crate::entrance::Claimant as Holder;
+use crate::entrance::Claimant;
 use crate::services::Place;
+use crate::table::Meaning;
 
 const ONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const TWO: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -19,15 +22,15 @@ fn node(name: &str, pods: &str, addresses: &[Ipv4Addr]) -> Node {
     Node {
         name: name.to_owned(),
         pods: pods.parse().ok(),
-        link: None,
+        link: addresses.first().map(|ip| SocketAddr::from((*ip, 7000))),
         addresses: addresses.to_vec(),
     }
 }
 
-/// The cluster as the second of two nodes sees it.
-fn table() -> Table {
+/// The cluster of two nodes as a node sees it.
+fn table_of(seen_from: &str) -> Table {
     let mut table = Table::new(Place {
-        node: "n2".to_owned(),
+        node: seen_from.to_owned(),
         zone: None,
     });
     for node in [
@@ -37,6 +40,11 @@ fn table() -> Table {
         table.nodes.set(&node.name.clone(), Some(node));
     }
     table
+}
+
+/// As the second of them does.
+fn table() -> Table {
+    table_of("n2")
 }
 
 fn tcp(address: Option<Ipv4Addr>, port: u16) -> HostPort {
@@ -132,6 +140,29 @@ fn a_node_speaks_neither_for_other_nodes_ports_nor_of_what_is_not_its_pods() {
     assert!(table.published_here().ports.is_empty());
 }
 
+/// Whoever else has an address that a node says is its own: connections to there are not led to that node.
+#[test]
+fn third_nodes_take_a_nodes_word_for_the_address_of_its_links_alone() {
+    let mut table = table_of("n3");
+    let liar = node("n1", "10.128.1.0/24", &[ONE, TWO, FURTHER]);
+    table.nodes.set("n1", Some(liar));
+    let ports = [tcp(None, 443), tcp(Some(TWO), 443), tcp(Some(FURTHER), 443)];
+    let pod = asks("n1", 1, [10, 128, 1, 9], &ports);
+    table.host_ports.set(&name("p"), pod);
+    let led = [ONE, TWO, FURTHER].map(|address| leads(&table, address, 443));
+    assert_eq!(led, [Some("10.128.1.9:8080".to_owned()), None, None]);
+    for address in [TWO, FURTHER] {
+        let meaning = table.meaning(SocketAddrV4::new(address, 443), Protocol::Tcp);
+        assert!(matches!(meaning, Meaning::Itself), "{address}: {meaning:?}");
+    }
+    // The other's own is found there, by that address and not by a further one.
+    let ports = [tcp(None, 443), tcp(Some(FURTHER), 443)];
+    let pod = asks("n2", 2, [10, 128, 2, 9], &ports);
+    table.host_ports.set(&name("q"), pod);
+    let led = [TWO, FURTHER].map(|address| leads(&table, address, 443));
+    assert_eq!(led, [Some("10.128.2.9:8080".to_owned()), None]);
+}
+
 #[test]
 fn the_oldest_has_a_port_and_others_are_told_who() {
     let mut table = table();
@@ -141,8 +172,8 @@ fn the_oldest_has_a_port_and_others_are_told_who() {
     table.host_ports.set(&name("a"), newer);
     let at = (Protocol::Tcp, SocketAddrV4::new(TWO, 80));
     let wanted = table.published_here();
-    assert_eq!(wanted.ports.get(&at), Some(&Holder::Pod(name("z"))));
-    let shut_out = [((at, name("a")), Holder::Pod(name("z")))];
+    assert_eq!(wanted.ports.get(&at), Some(&Claimant::Pod(name("z"))));
+    let shut_out = [((at, name("a")), Claimant::Pod(name("z")))];
     assert_eq!(wanted.shut_out, BTreeMap::from(shut_out));
     assert_eq!(leads(&table, TWO, 80).as_deref(), Some("10.128.2.9:8080"));
     // What its node cannot have is in nobody's way.

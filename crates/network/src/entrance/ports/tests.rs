@@ -1,40 +1,43 @@
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::super::tests::{asks, free, listen as serve, name, world};
+use super::super::tests::{asks, free, listen as serve, name, soon, world};
 use super::*;
 
 #[tokio::test]
 async fn one_port_does_not_take_the_room_of_all() {
     let world = world().await;
-    let other = SocketAddrV4::new(*world.at.ip(), free().await);
+    let other = SocketAddrV4::new(*world.at.ip(), free());
     let pod = asks(other.port(), &world.server);
     world
         .network
         .update(|table| table.host_ports.set(&name("server"), Some(pod)));
     let listener = serve(&world.server);
-    let mut ports = Ports::with_room(world.entrance.clone(), 3, 2);
+    let mut ports = Ports::with_room(world.entrance.clone(), 3, 2, 0);
     let wanted = [world.at, other].map(|at| (Protocol::Tcp, at));
     assert!(ports.set(wanted).await.is_empty());
-    let connect = async |at: SocketAddrV4| TcpStream::connect(at).await.expect("a connection");
+    let connect = async |at: SocketAddrV4| {
+        let connected = soon(TcpStream::connect(at)).await;
+        connected.expect("a connection")
+    };
     let first = connect(world.at).await;
-    let inside = listener.accept().await;
+    let inside = soon(listener.accept()).await;
     let _second = connect(world.at).await;
-    let _kept = listener.accept().await;
+    let _kept = soon(listener.accept()).await;
     // Its port is full, and it waits; another port is not, until there is no room at all.
     let third = connect(world.at).await;
     let fourth = connect(other).await;
-    let arrived = listener.accept().await;
+    let arrived = soon(listener.accept()).await;
     assert_eq!(
         arrived.remote().port(),
         fourth.local_addr().expect("its address").port()
     );
     let mut fifth = connect(other).await;
-    let ended = fifth.read_u8().await.expect_err("no room");
+    let ended = soon(fifth.read_u8()).await.expect_err("no room");
     assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
     // Who goes makes room for who waits.
     drop((first, inside));
-    let arrived = listener.accept().await;
+    let arrived = soon(listener.accept()).await;
     assert_eq!(
         arrived.remote().port(),
         third.local_addr().expect("its address").port()
@@ -44,26 +47,26 @@ async fn one_port_does_not_take_the_room_of_all() {
 #[tokio::test]
 async fn a_port_that_nobody_uses_takes_no_room() {
     let world = world().await;
-    let other = SocketAddrV4::new(*world.at.ip(), free().await);
+    let other = SocketAddrV4::new(*world.at.ip(), free());
     let pod = asks(other.port(), &world.server);
     world
         .network
         .update(|table| table.host_ports.set(&name("server"), Some(pod)));
     let listener = serve(&world.server);
-    let mut ports = Ports::with_room(world.entrance.clone(), 1, 1);
+    let mut ports = Ports::with_room(world.entrance.clone(), 1, 1, 0);
     // Whichever is first to listen.
     let wanted = [world.at, other].map(|at| (Protocol::Tcp, at));
     assert!(ports.set(wanted).await.is_empty());
     for at in [world.at, other, world.at] {
-        let client = TcpStream::connect(at).await.expect("a connection");
-        let arrived = listener.accept().await;
+        let client = soon(TcpStream::connect(at)).await.expect("a connection");
+        let arrived = soon(listener.accept()).await;
         assert_eq!(
             arrived.remote().port(),
             client.local_addr().expect("its address").port()
         );
         drop((client, arrived));
         // Until it has gone nobody else may come.
-        let all = ports.room.acquire().await.expect("room");
+        let all = soon(ports.room.acquire()).await.expect("room");
         drop(all);
     }
 }

@@ -37,7 +37,7 @@ async fn clients_do_not_share_a_pods_streams() {
         .expect("all of them");
     let found = world.entrance.connect(CLIENT, world.at).await;
     let _stream = found.expect("a connection");
-    server.accept().await.expect("a connection");
+    soon(server.accept()).await.expect("a connection");
 }
 
 /// To the system the unspecified address is its loopback.
