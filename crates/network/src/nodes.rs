@@ -63,8 +63,8 @@ impl Nodes {
     /// The node whose address it is to the node that is called `own`: that one itself, if it has the address, else the first
     /// by name that takes links there.
     ///
-    /// Nodes say themselves which addresses are theirs, and could name anybody's. Where links go a certificate is asked for, so
-    /// that nobody is taken for another; what other nodes say beyond that is not believed.
+    /// Nodes say themselves which addresses are theirs, and could name anybody's. Where links go a certificate is asked for
+    /// before anything is sent to the node's pods; what other nodes say beyond that is not believed.
     pub fn at(&self, address: Ipv4Addr, own: &str) -> Option<&Arc<Node>> {
         let own = self.named(own);
         own.filter(|own| own.addresses.contains(&address))

@@ -17,8 +17,9 @@ use crate::Datagrams;
 pub(super) const IDLE: Duration = Duration::from_secs(120);
 /// The same for who may be nobody.
 pub(super) const IDLE_AT_FIRST: Duration = Duration::from_secs(30);
-/// How long after its first answer a client has to speak again to be established, as there.
-pub(super) const SPEAKS_AGAIN: Duration = Duration::from_secs(2);
+/// How long after its first word a client that is answered, or its backend, has to go on for it to be established, as
+/// there.
+pub(super) const GOES_ON: Duration = Duration::from_secs(2);
 
 /// A client: the port that it came to, and its own address.
 pub(super) type Key = (SocketAddrV4, SocketAddrV4);
@@ -32,8 +33,9 @@ struct Client {
     at: Instant,
     /// How many words of all clients there had been by then.
     word: u64,
-    /// When it was first answered.
-    answered: Option<Instant>,
+    /// When it said its first word.
+    first: Instant,
+    is_answered: bool,
     is_established: bool,
     _answering: AbortOnDropHandle<()>,
 }
@@ -57,7 +59,7 @@ impl Client {
 /// The clients of all ports of a node. Clones are handles to the same.
 ///
 /// Each holds one of the gateway's ports, of which there are fewer than the clients that anybody can pretend to be; and
-/// servers of datagrams answer whoever asks. So only who goes on after an answer counts as established. Where there are as
+/// servers of datagrams answer whoever asks. So only where it goes on after an answer does a client count as established. Where there are as
 /// many as may be, the one that has been silent for longest is forgotten for who comes next: of those who are not
 /// established, else of all.
 #[derive(Clone)]
@@ -91,6 +93,7 @@ impl Known {
             self.words += 1;
             (client.at, client.word) = (Instant::now(), self.words);
             changed(client);
+            client.is_established |= client.is_answered && client.at >= client.first + GOES_ON;
             self.places.insert(client.place(), key);
         }
     }
@@ -115,11 +118,7 @@ impl Clients {
     /// A client says something to somebody. What it is in the network, if it is known.
     pub(super) fn said(&self, key: Key, to: SocketAddrV4) -> Option<Arc<Datagrams>> {
         let mut known = self.0.lock();
-        known.talk(key, |client| {
-            client.to = to;
-            let goes_on = |first: Instant| client.at >= first + SPEAKS_AGAIN;
-            client.is_established |= client.answered.is_some_and(goes_on);
-        });
+        known.talk(key, |client| client.to = to);
         let client = known.all.get(&key)?;
         Some(client.socket.clone())
     }
@@ -142,12 +141,14 @@ impl Clients {
         // It looks for its client once that is there: not before the lock is free.
         let answering = answer(self.clone(), key, socket.clone(), out.clone());
         known.words += 1;
+        let now = Instant::now();
         let client = Client {
             socket: socket.clone(),
             to,
-            at: Instant::now(),
+            at: now,
             word: known.words,
-            answered: None,
+            first: now,
+            is_answered: false,
             is_established: false,
             _answering: AbortOnDropHandle::new(tokio::spawn(answering)),
         };
@@ -163,9 +164,7 @@ impl Clients {
         if client.map(|client| client.to.into()) != Some(from) {
             return false;
         }
-        known.talk(key, |client| {
-            client.answered.get_or_insert(client.at);
-        });
+        known.talk(key, |client| client.is_answered = true);
         true
     }
 
