@@ -68,15 +68,18 @@ pub(super) fn of_end(
         None if policy == Some("FallbackToLogsOnError") && exit.code() != 0 => printed(),
         left => left,
     };
-    let Exit::Trap { backtrace } = exit else {
-        return text;
+    let text = match (text, exit) {
+        (Some(text), Exit::Trap { backtrace }) => {
+            Some(format!("{}\n{backtrace}", text.trim_end_matches('\n')))
+        }
+        (None, Exit::Trap { backtrace }) => Some(backtrace.clone()),
+        (text, _) => text,
     };
-    let mut text = match text {
-        Some(text) => format!("{}\n{backtrace}", text.trim_end_matches('\n')),
-        None => backtrace.clone(),
-    };
-    text.truncate(text.floor_char_boundary(LONGEST));
-    Some(text)
+    // Bytes that are no text have become longer than they were.
+    text.map(|mut text| {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text
+    })
 }
 
 #[cfg(test)]
@@ -176,6 +179,9 @@ mod tests {
         };
         let main = container(json!({"name": "m"}));
         let message = of_end(None, &main, &long, || None).unwrap();
+        assert_eq!(message.len(), LONGEST / 3 * 3);
+        let no_text = String::from_utf8_lossy(&[0xff; LONGEST]).into_owned();
+        let message = of_end(Some(no_text), &main, &Exit::Code(1), || None).unwrap();
         assert_eq!(message.len(), LONGEST / 3 * 3);
     }
 
