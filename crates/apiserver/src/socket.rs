@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
-use rustix::net::{Shutdown, shutdown};
+use rustix::net::{RecvFlags, Shutdown, recv, shutdown};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -28,10 +28,26 @@ impl Socket {
     pub(crate) fn line(&self) -> Line {
         Line(Arc::downgrade(&self.0))
     }
+
+    /// Reads what is there. Where that is less than there is room for nothing is left, which the next read then need not
+    /// ask the system for: as tokio's own reads, which want the stream to themselves.
+    fn take(&self, room: &mut [u8]) -> io::Result<usize> {
+        let mut taken = None;
+        let more = self.0.try_io(Interest::READABLE, || {
+            let (read, _) = recv(&*self.0, &mut *room, RecvFlags::empty())?;
+            taken = Some(read);
+            match 0 < read && read < room.len() {
+                true => Err(io::ErrorKind::WouldBlock.into()),
+                false => Ok(()),
+            }
+        });
+        taken.map_or_else(|| more.map(|()| 0), Ok)
+    }
 }
 
 impl Line {
-    /// Waits until the client is gone without having ended the connection in order. An end in order has to be read.
+    /// Waits until the client is gone without having ended the connection in order. An end in order has to be read, or it is
+    /// seen when the client's system gives up what it had to send before it.
     pub(crate) fn broken(&self) -> impl Future<Output = ()> + use<> {
         let stream = self.0.upgrade();
         async move {
@@ -50,17 +66,17 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
+        let room = buffer.initialize_unfilled();
+        let read = loop {
             ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read(buffer.initialize_unfilled()) {
-                Ok(read) => {
-                    buffer.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
+            match self.take(room) {
+                Ok(read) => break read,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
-        }
+        };
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -41,14 +41,18 @@ async fn connect(server: &Server, url: &str) -> TlsStream<TcpStream> {
     tls.connect(name, tcp).await.unwrap()
 }
 
-/// Sends a beginning, then the same again and again until nothing is taken any more.
+/// Sends a beginning, then the same again and again until nothing is taken any more: twice, since a busy machine may take
+/// a while.
 async fn fill(stream: &mut TlsStream<TcpStream>, begin: &[u8], again: &[u8]) {
     stream.write_all(begin).await.unwrap();
     let filling = async {
-        while tokio::time::timeout(STUCK, stream.write_all(again))
-            .await
-            .is_ok_and(|written| written.is_ok())
-        {}
+        let (mut at, mut stuck) = (0, 0);
+        while stuck < 2 {
+            match tokio::time::timeout(STUCK, stream.write(&again[at..])).await {
+                Ok(written) => (at, stuck) = ((at + written.unwrap()) % again.len(), 0),
+                Err(_) => stuck += 1,
+            }
+        }
     };
     soon(filling).await;
 }

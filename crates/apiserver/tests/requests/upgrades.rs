@@ -143,7 +143,12 @@ fn any_change_of_protocol_is_made_or_refused() {
         make,
         |sent: &Vec<u8>| {
             let head = Head::of(sent);
-            let wait = if head.is_whole { WAITS } else { Duration::ZERO };
+            let wait = match (head.is_answered(), head.is_whole) {
+                (true, _) => PATIENCE,
+                // It may wait for a body, which does not come.
+                (false, true) => WAITS,
+                (false, false) => Duration::ZERO,
+            };
             let got = attached.said(sent, wait)?;
             if got.is_empty() {
                 return match head.is_answered() {
