@@ -30,9 +30,18 @@ pub(crate) fn examples() -> PathBuf {
 }
 
 /// Cargo, the same one that runs this, at the repository's root.
+///
+/// It hears nothing of what `cargo run` tells this program about its package: build scripts that look at that would run
+/// again, and all that needs them be compiled again, whenever Cargo is called now by this and now by hand.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 
