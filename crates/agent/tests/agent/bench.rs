@@ -255,17 +255,26 @@ impl Bench {
             .collect()
     }
 
-    pub(crate) async fn events(&self, name: &str) -> Vec<String> {
+    async fn events_of(&self, name: &str) -> impl Iterator<Item = Event> {
         let all = self
             .client
             .of::<Event>()
             .list(&ListOptions::namespace("default"))
             .await
             .unwrap();
-        let of = all
-            .items
-            .into_iter()
-            .filter(|e| e.involved_object.name.as_deref() == Some(name));
+        let of = move |e: &Event| e.involved_object.name.as_deref() == Some(name);
+        all.items.into_iter().filter(of)
+    }
+
+    /// How often something of this reason was said of a pod, in the same words or in others.
+    pub(crate) async fn times_said(&self, name: &str, reason: &str) -> i32 {
+        let of = self.events_of(name).await;
+        let of = of.filter(|e| e.reason.as_deref() == Some(reason));
+        of.map(|e| e.count.unwrap_or(1)).sum()
+    }
+
+    pub(crate) async fn events(&self, name: &str) -> Vec<String> {
+        let of = self.events_of(name).await;
         of.map(|e| {
             format!(
                 "{}: {}",

@@ -46,10 +46,10 @@ fn ports_of_nodes_that_lead_to_pods() {
         assert_eq!(
             asked(&pod),
             [
-                "Tcp :9090 90",
                 "Tcp :8080 80",
                 "Tcp :8083 83",
-                "Udp 192.0.2.9:53 53"
+                "Udp 192.0.2.9:53 53",
+                "Tcp :9090 90"
             ]
         );
     }

@@ -234,6 +234,10 @@ impl World {
         let (left, was_left) = oneshot::channel();
         tokio::spawn(async move {
             let mut io = listener.accept().await.into_io();
+            let mut asked = Vec::new();
+            while !asked.ends_with(b"\r\n\r\n") {
+                asked.push(io.read_u8().await.expect("a request"));
+            }
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n");
             io.write_all(head.as_bytes()).await.expect("sent");
             told.await.expect("told");
