@@ -1,5 +1,7 @@
 //! Connections that leave HTTP for another protocol.
 
+use http::header::{CONNECTION, UPGRADE};
+use http::{HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
@@ -29,4 +31,18 @@ pub(super) fn serve<F: Future<Output = ()> + Send>(
             () = revoked => debug!("the user of an upgraded connection is revoked"),
         }
     });
+}
+
+/// The protocol that is asked for in the place of HTTP, or was taken: one that `Connection` does not name is of no account
+/// (RFC 9110, 7.8).
+pub(super) fn asked_for(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let wanted = named_by_connection(headers).any(|name| name.eq_ignore_ascii_case("upgrade"));
+    headers.get(UPGRADE).filter(|_| wanted)
+}
+
+/// The fields that `Connection` says are of this connection alone.
+pub(super) fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(CONNECTION).into_iter();
+    let names = values.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+    names.map(str::trim)
 }

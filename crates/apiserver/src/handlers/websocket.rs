@@ -6,7 +6,7 @@ use api::Status;
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio_tungstenite::WebSocketStream;
@@ -77,8 +77,8 @@ fn accept(
     headers: &HeaderMap,
     protocols: &[&'static str],
 ) -> Result<(Option<&'static str>, http::response::Builder), Status> {
-    let header = |name: HeaderName| headers.get(name).and_then(|v| v.to_str().ok());
-    let websocket = header(UPGRADE).is_some_and(|v| v.eq_ignore_ascii_case("websocket"));
+    let asked = super::upgrade::asked_for(headers).and_then(|v| v.to_str().ok());
+    let websocket = asked.is_some_and(|v| v.eq_ignore_ascii_case("websocket"));
     let key = headers.get(SEC_WEBSOCKET_KEY).filter(|_| websocket);
     let key = key.ok_or_else(|| {
         Status::bad_request("only WebSockets are spoken here: Upgrade: websocket, with its key")

@@ -7,15 +7,18 @@ use apiserver::ca::Profile;
 use apiserver::spdy::Headers;
 use apiserver::spdy::frame::{Encoder, Frame};
 use bytes::{Bytes, BytesMut};
+use client::channels::Channels;
+use client::kubeconfig::Context;
+use client::node::MOST_HELD;
 use client::tls::Identity;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::codec::Encoder as _;
 
-use super::{PODS, listen, pod, soon};
+use super::{PODS, channels, listen, pod, soon};
 use crate::server::Server;
 
 /// How long nothing is taken of what is sent before it will not be.
@@ -23,6 +26,8 @@ const STUCK: Duration = Duration::from_secs(1);
 /// A port that is never read, and one that changes the protocol and is not read then.
 const SILENT: u32 = 88;
 const SWITCHING: u32 = 89;
+/// One whose connections are kept.
+const OTHER: u32 = 90;
 const PIECE: usize = 16 << 10;
 
 async fn connect(server: &Server, url: &str) -> TlsStream<TcpStream> {
@@ -118,6 +123,25 @@ fn switched() -> (Vec<u8>, Vec<u8>) {
     (head.into_bytes(), vec![7; PIECE])
 }
 
+/// A further connection into the pod, and what the pod took; none where there is no place for it.
+async fn one_more(context: &Context, pod: &TcpListener) -> Option<(Channels, TcpStream)> {
+    let mut open = channels(context, &format!("ports={OTHER}")).await.unwrap();
+    let refused = async {
+        // What is said of an error is longer than the number of its port.
+        while let Some((channel, said)) = open.next().await.unwrap() {
+            if channel == 1 && said.len() > 2 {
+                return;
+            }
+        }
+    };
+    let accepted = tokio::select! {
+        accepted = pod.accept() => Some(accepted.unwrap().0),
+        () = refused => None,
+    };
+    Some((open, accepted?))
+}
+
+/// Each has one of the places that a node has for connections into its pods, until it is missed.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_go_unread_are_missed() {
     let server = Server::start().await;
@@ -136,24 +160,42 @@ async fn clients_that_go_unread_are_missed() {
         stream.write_all(answer).await.unwrap();
         std::future::pending::<()>().await;
     });
-    let ports = [(SILENT, silent.await), (SWITCHING, switching.await)];
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ports = [
+        (SILENT, silent.await),
+        (SWITCHING, switching.await),
+        (OTHER, other.local_addr().unwrap()),
+    ];
     agent.ports.lock().extend(ports);
     let (url, _stop) = server.listen().await;
-    let mut broken_off = agent.broken_off.subscribe();
-    for (count, (begin, again)) in [web_socket(), spdy(), upload(), switched()]
-        .iter()
-        .enumerate()
-    {
+    let (context, _stop_too) = server.context().await;
+    let mut unread = Vec::new();
+    for (begin, again) in [web_socket(), spdy(), upload(), switched()] {
         let mut stream = connect(&server, &url).await;
-        fill(&mut stream, begin, again).await;
-        assert_eq!(
-            (agent.forwarded.lock().len(), *broken_off.borrow()),
-            (count + 1, count)
-        );
-        stream.get_ref().0.set_zero_linger().unwrap();
-        drop(stream);
-        soon(broken_off.wait_for(|all| *all == count + 1))
-            .await
-            .unwrap();
+        fill(&mut stream, &begin, &again).await;
+        unread.push(stream);
     }
+    // All other places are taken by whoever is there.
+    let rest = MOST_HELD - unread.len();
+    let each = rest / unread.len();
+    assert_eq!(each * unread.len(), rest);
+    let query = [format!("ports={OTHER}").as_str()].repeat(each).join("&");
+    let (mut held, mut open_too) = (Vec::new(), Vec::new());
+    for _ in 0..unread.len() {
+        let open = channels(&context, &query).await.unwrap();
+        for _ in 0..each {
+            held.push(soon(other.accept()).await.unwrap());
+        }
+        open_too.push(open);
+    }
+    assert!(soon(one_more(&context, &other)).await.is_none());
+    let count = unread.len();
+    for stream in unread {
+        stream.get_ref().0.set_zero_linger().unwrap();
+    }
+    let mut more = Vec::new();
+    while more.len() < count {
+        more.extend(soon(one_more(&context, &other)).await);
+    }
+    assert!(soon(one_more(&context, &other)).await.is_none());
 }

@@ -37,7 +37,7 @@ const OFFERED: &str = "x-stream-protocol-version";
 pub(super) async fn port_forward(call: &Call) -> Result<Response, Status> {
     may_create(call).await?;
     let door = Door::of(call).await?;
-    let asked = call.headers.get(UPGRADE).and_then(|v| v.to_str().ok());
+    let asked = super::upgrade::asked_for(&call.headers).and_then(|v| v.to_str().ok());
     match asked {
         Some(asked) if asked.eq_ignore_ascii_case("websocket") => web_socket(call, door),
         Some(asked) if asked.eq_ignore_ascii_case(SPDY) => spdy(call, door),

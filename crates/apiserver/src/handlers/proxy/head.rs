@@ -9,6 +9,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::dispatch::Call;
+use crate::handlers::upgrade::{asked_for, named_by_connection};
 
 /// What is of one connection (RFC 9110, 7.6.1), besides what `Connection` names. `Trailer` is not: it says what comes at the
 /// end of a body, and trailers are passed on.
@@ -34,23 +35,10 @@ const CROSS_ORIGIN: [HeaderName; 6] = [
 /// What says to this server, or to one before it, who asks.
 const IDENTITY: [&str; 2] = ["impersonate-", "x-remote-"];
 
-/// The protocol that is asked for in the place of HTTP, or was taken.
-pub(super) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let wanted = named(headers).any(|name| name.eq_ignore_ascii_case("upgrade"));
-    headers.get(UPGRADE).filter(|_| wanted).cloned()
-}
-
-/// What `Connection` names.
-fn named(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let all = headers.get_all(CONNECTION).into_iter();
-    let all = all.flat_map(|value| value.to_str().unwrap_or_default().split(','));
-    all.map(str::trim)
-}
-
 /// Takes out what is of one connection; an upgrade stays.
 fn strip(headers: &mut HeaderMap) {
-    let upgrade = upgrade(headers);
-    let named: Vec<HeaderName> = named(headers)
+    let upgrade = asked_for(headers).cloned();
+    let named: Vec<HeaderName> = named_by_connection(headers)
         .filter_map(|name| name.parse().ok())
         .collect();
     // Asked for by those who can read them, and passed on as they come.

@@ -18,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::tunnel;
@@ -41,7 +42,7 @@ pub(super) async fn proxy(call: &Call) -> Result<Response, Status> {
     let upgrade = call
         .upgrade
         .clone()
-        .filter(|_| head::upgrade(&call.headers).is_some());
+        .filter(|_| super::upgrade::asked_for(&call.headers).is_some());
     if prefix.rest.is_none()
         && upgrade.is_none()
         && matches!(call.method, Method::GET | Method::HEAD)
@@ -64,41 +65,48 @@ pub(super) async fn proxy(call: &Call) -> Result<Response, Status> {
             ask(call, &prefix, secured).await
         }
     };
-    let mut answer = answered?;
+    let (mut answer, driver) = answered?;
     head::strip_answer(answer.headers_mut());
     relocate(call, &prefix, answer.headers_mut());
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return switched(call, upgrade, answer);
+        return switched(call, upgrade, answer, driver);
     }
     let mut answer = answer.map(|body| {
-        let body = body.map_err(|e| client::Error::transport("proxy", e));
+        let body = body.map_err(move |e| {
+            // It is kept for as long as somebody may read.
+            let _driver = &driver;
+            client::Error::transport("proxy", e)
+        });
         body.boxed_unsync()
     });
     answer.extensions_mut().insert(AsItIs);
     Ok(answer)
 }
 
+/// What moves the bytes of a connection to a pod. The connection ends with it, also where the pod takes nothing.
+type Driver = AbortOnDropHandle<()>;
+
 /// Sends the request, and reads the head of its answer.
 async fn ask(
     call: &Call,
     prefix: &Prefix<'_>,
     connection: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-) -> Result<http::Response<Incoming>, Status> {
+) -> Result<(http::Response<Incoming>, Driver), Status> {
     let failed = |e: hyper::Error| unreachable(e);
     let (mut sender, connection) = http1::handshake::<_, Body>(TokioIo::new(connection))
         .await
         .map_err(failed)?;
-    // It ends with the answer's body, or once the protocol has changed.
-    tokio::spawn(async move {
+    let driver = AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             debug!(%error, "a proxied connection broke");
         }
-    });
+    }));
     let mut request = Request::new(body(call));
     *request.method_mut() = call.method.clone();
     *request.uri_mut() = prefix.passed_on(&call.uri);
     *request.headers_mut() = head::passed_on(call);
-    sender.send_request(request).await.map_err(failed)
+    let answer = sender.send_request(request).await.map_err(failed)?;
+    Ok((answer, driver))
 }
 
 fn body(call: &Call) -> Body {
@@ -116,11 +124,13 @@ fn switched(
     call: &Call,
     upgrade: Option<hyper::upgrade::OnUpgrade>,
     mut answer: http::Response<Incoming>,
+    driver: Driver,
 ) -> Result<Response, Status> {
     let refused = || unreachable("it changes the protocol unasked");
     let upgrade = upgrade.ok_or_else(refused)?;
     let pod = hyper::upgrade::on(&mut answer);
     super::upgrade::serve(call, upgrade, async move |mut client| {
+        let _driver = driver;
         if let Ok(pod) = pod.await {
             // Whichever breaks off, the other hears of it by the end of its connection.
             let _ = tokio::io::copy_bidirectional(&mut client, &mut TokioIo::new(pod)).await;
