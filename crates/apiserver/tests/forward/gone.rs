@@ -125,7 +125,9 @@ fn switched() -> (Vec<u8>, Vec<u8>) {
 
 /// A further connection into the pod, and what the pod took; none where there is no place for it.
 async fn one_more(context: &Context, pod: &TcpListener) -> Option<(Channels, TcpStream)> {
-    let mut open = channels(context, &format!("ports={OTHER}")).await.unwrap();
+    let query = format!("ports={OTHER}");
+    // Long to open, and so large: it is in other futures here.
+    let mut open = Box::pin(channels(context, &query)).await.unwrap();
     let refused = async {
         // What is said of an error is longer than the number of its port.
         while let Some((channel, said)) = open.next().await.unwrap() {
