@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
-    LogStream, LogsChunk, LogsRequest, PortForwardRequest, PortForwardResponse, PortForwardTarget,
-    StdinRequest, StdinResponse,
+    CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest,
+    PortForwardResponse, PortForwardTarget, STREAM_WINDOW, StdinRequest, StdinResponse,
 };
 use futures::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
@@ -186,6 +186,10 @@ async fn agent(server: &Server, agent: Agent) -> u16 {
     let serving = tonic::transport::Server::builder()
         .tls_config(identity.tonic_server())
         .unwrap()
+        // As an agent has them: with less, calls that go unread hold up all others of their connection.
+        .max_concurrent_streams(MOST_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .add_service(NodeServer::new(agent))
         .serve_with_incoming(incoming);
     tokio::spawn(serving);
