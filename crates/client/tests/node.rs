@@ -8,8 +8,8 @@ use authority::Authority;
 use bytes::Bytes;
 use client::{
     node::{
-        self, LogsChunk, LogsRequest, PortForwardRequest, PortForwardResponse, StdinRequest,
-        StdinResponse, node_client::NodeClient, node_server,
+        self, BreakOffRequest, BreakOffResponse, LogsChunk, LogsRequest, PortForwardRequest,
+        PortForwardResponse, StdinRequest, StdinResponse, node_client::NodeClient, node_server,
     },
     tls::Identity,
 };
@@ -52,6 +52,13 @@ impl node_server::Node for Agent {
         _: Request<Streaming<PortForwardRequest>>,
     ) -> Result<Response<Self::PortForwardStream>, Status> {
         Err(Status::unimplemented("no program listens here"))
+    }
+
+    async fn break_off(
+        &self,
+        _: Request<BreakOffRequest>,
+    ) -> Result<Response<BreakOffResponse>, Status> {
+        Err(Status::unimplemented("no call lasts here"))
     }
 }
 

@@ -54,6 +54,7 @@ impl Driver {
             pod: name,
             uid,
             container,
+            ..
         } = target;
         let unknown = || Refusal::Unknown(format!("pod {namespace}/{name} is not on this node"));
         let cell = self.find(namespace, name, uid).ok_or_else(unknown)?;

@@ -10,22 +10,26 @@ use network::pipe::Broken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
+use super::calls::Call;
+
 /// The most bytes of one message.
 const CHUNK: usize = 64 << 10;
 
 /// What comes out of a pod.
 pub(super) type Responses = BoxStream<'static, Result<PortForwardResponse, Status>>;
 
-/// Carries both directions for as long as the responses are asked for. Who drops them resets the connection.
+/// Carries both directions for as long as the responses are asked for. Who drops them resets the connection, and so does
+/// who breaks the call off while there are requests to come.
 pub(super) fn carry(
     connection: network::Stream,
     requests: impl Stream<Item = Result<PortForwardRequest, Status>> + Send + Unpin + 'static,
+    call: Call,
 ) -> Responses {
     let open = Arc::new(Open {
         connection,
         finished: AtomicBool::new(false),
     });
-    let inward = AbortOnDropHandle::new(tokio::spawn(inward(requests, Arc::clone(&open))));
+    let inward = AbortOnDropHandle::new(tokio::spawn(inward(requests, Arc::clone(&open), call)));
     let outward = Outward { open, inward };
     stream::try_unfold(outward, Outward::next).boxed()
 }
@@ -73,6 +77,7 @@ impl Outward {
 async fn inward(
     mut requests: impl Stream<Item = Result<PortForwardRequest, Status>> + Unpin,
     open: Arc<Open>,
+    call: Call,
 ) -> Result<(), Status> {
     let writer = &open.connection.writer;
     let broken = poll_fn(|cx| writer.poll_broken(cx));
@@ -89,6 +94,7 @@ async fn inward(
     let passed = tokio::select! {
         passed = passed => passed,
         why = broken => Err(why),
+        () = call.broken_off() => Ok(false),
     };
     match passed {
         // The pod reads no more: it may have something to say still.
@@ -103,16 +109,22 @@ async fn inward(
 
 #[cfg(test)]
 mod tests {
+    use super::super::calls::Calls;
     use super::*;
     use bytes::Bytes;
     use network::{Listener, Network};
     use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::time::Duration;
     use tokio::sync::mpsc;
 
     type Requests = mpsc::Sender<Result<PortForwardRequest, Status>>;
 
     /// A connection that is carried, and the pod's end of it.
     async fn open() -> (Requests, Responses, network::Stream) {
+        open_of(&Calls::default()).await
+    }
+
+    async fn open_of(calls: &Calls) -> (Requests, Responses, network::Stream) {
         let network = Network::new("10.128.0.0/24".parse().unwrap());
         let pod = network.join("uid").unwrap();
         let at = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 80);
@@ -121,7 +133,8 @@ mod tests {
         let far = listener.accept().await;
         let (requests, mut queue) = mpsc::channel(1);
         let queue = stream::poll_fn(move |cx| queue.poll_recv(cx));
-        (requests, carry(near, queue), far)
+        let call = calls.enter(1).unwrap();
+        (requests, carry(near, queue, call), far)
     }
 
     async fn send(requests: &Requests, data: &'static [u8], finish: bool) {
@@ -221,5 +234,32 @@ mod tests {
         pod.writer.close();
         assert_eq!(next(&mut responses).await, END);
         assert_eq!(next(&mut responses).await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_takes_is_broken_off() {
+        let calls = Calls::default();
+        let (requests, mut responses, pod) = open_of(&calls).await;
+        let filling = async {
+            loop {
+                send(&requests, &[1; CHUNK], false).await;
+            }
+        };
+        let patience = Duration::from_secs(1);
+        assert!(tokio::time::timeout(patience, filling).await.is_err());
+        calls.break_off(1);
+        assert_eq!(next(&mut responses).await, Some(Err(tonic::Code::Aborted)));
+        assert_eq!(pod.reader.read(9).await, Err(Broken::Reset));
+        requests.closed().await;
+        // A pod that has ended its own direction, and takes no more of the other.
+        let (requests, mut responses, pod) = open_of(&calls).await;
+        pod.writer.close();
+        assert_eq!(next(&mut responses).await, END);
+        calls.break_off(1);
+        assert_eq!(
+            next(&mut responses).await,
+            Some(Err(tonic::Code::Cancelled))
+        );
+        requests.closed().await;
     }
 }

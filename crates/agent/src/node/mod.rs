@@ -1,5 +1,6 @@
 //! This machine as a Node: registered, kept true, and its heartbeats.
 
+mod calls;
 mod forward;
 mod heartbeat;
 mod machine;

@@ -7,8 +7,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
-    CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest,
-    SERVERS, STREAM_WINDOW, StdinRequest, StdinResponse, admit_server,
+    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest,
+    MOST_STREAMS, PortForwardRequest, SERVERS, STREAM_WINDOW, StdinRequest, StdinResponse,
+    admit_server,
 };
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
@@ -21,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::calls::Calls;
 use super::{forward, port};
 use crate::driver::{Driver, Refusal};
 use crate::logs::{Options, Reading, Stream};
@@ -68,7 +70,11 @@ pub(crate) async fn serve(
     let (calls, mut incoming) = mpsc::channel(WAITING);
     let accepting = port::accept(service.listener, tls, network, calls);
     let _accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
-    let containers = NodeServer::new(Containers { driver, clock });
+    let containers = NodeServer::new(Containers {
+        driver,
+        clock,
+        calls: Calls::default(),
+    });
     let page = axum::Router::new()
         .route("/metrics", axum::routing::get(page))
         .with_state(metrics);
@@ -110,6 +116,7 @@ fn groups(connection: Option<&TlsConnectInfo<TcpConnectInfo>>) -> Vec<String> {
 struct Containers {
     driver: Driver,
     clock: crate::Clock,
+    calls: Calls,
 }
 
 #[tonic::async_trait]
@@ -149,12 +156,16 @@ impl Node for Containers {
         let target = first
             .and_then(|r| r.target)
             .ok_or_else(|| Status::invalid_argument("the first request names no container"))?;
+        let call = self.calls.enter(target.call)?;
         if let Some(attached) = self.driver.stdin(&target).map_err(Status::from)? {
             // A server that vanished has ended the input: what came before it is all there is.
             let chunks = requests
                 .take_while(|request| std::future::ready(request.is_ok()))
                 .filter_map(|request| async { request.ok().map(|r| r.data) });
-            attached.pass(chunks).await;
+            tokio::select! {
+                () = attached.pass(chunks) => {}
+                () = call.broken_off() => {}
+            }
         }
         Ok(Response::new(StdinResponse {}))
     }
@@ -169,8 +180,18 @@ impl Node for Containers {
         let target = first
             .and_then(|r| r.target)
             .ok_or_else(|| Status::invalid_argument("the first request names no port"))?;
+        let call = self.calls.enter(target.call)?;
         let connection = self.driver.enter(&target).await?;
-        Ok(Response::new(forward::carry(connection, requests)))
+        Ok(Response::new(forward::carry(connection, requests, call)))
+    }
+
+    async fn break_off(
+        &self,
+        request: Request<BreakOffRequest>,
+    ) -> Result<Response<BreakOffResponse>, Status> {
+        admit_server(&request)?;
+        self.calls.break_off(request.into_inner().call);
+        Ok(Response::new(BreakOffResponse {}))
     }
 }
 

@@ -31,7 +31,12 @@ pub(super) struct Line {
 }
 
 /// A call's place on its line: kept for as long as somebody may leave its answer unread.
-pub(super) type Held = Arc<OwnedSemaphorePermit>;
+pub(super) type Held = OwnedSemaphorePermit;
+
+/// By what a call may be broken off: no two that an agent has are the same.
+pub(super) fn call() -> u64 {
+    rand::random::<u64>().max(1)
+}
 
 impl Line {
     fn new(channel: Channel) -> Self {
@@ -45,7 +50,7 @@ impl Line {
     /// 429 where there is none.
     pub(super) fn hold(&self, node: &str) -> Result<Held, Status> {
         let held = Arc::clone(&self.calls).try_acquire_owned();
-        held.map(Arc::new).map_err(|_| {
+        held.map_err(|_| {
             let why = format!(
                 "this server has {MOST_HELD} streams of node {node} open, which is the most at once"
             );

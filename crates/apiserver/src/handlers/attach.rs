@@ -5,6 +5,9 @@
 //! the input has ended; in version 4 only the connection's end does. Outputs are those of the log
 //! from now on: the log is what every other reader sees too.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use api::Status;
 use bytes::{BufMut, Bytes, BytesMut};
 use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinTarget};
@@ -13,11 +16,12 @@ use futures::{SinkExt, Stream, StreamExt};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::agents::Held;
+use super::agents::{self, Held};
 use super::container::{Agent, PodContainer, may_create};
 use super::websocket::{self, FAREWELL, Handshake, Socket, breach, close};
 use crate::body::Response;
@@ -33,6 +37,9 @@ const CLOSE: u8 = 255;
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 /// Messages of input that wait for the agent.
 const WAITING: usize = 4;
+/// How long a container may take for the rest of its input after the client has gone.
+const GRACE: Duration = Duration::from_secs(10);
+
 type Outputs = SelectAll<BoxStream<'static, (u8, Result<LogsChunk, tonic::Status>)>>;
 
 /// Answers a request for `…/pods/NAME/attach`.
@@ -58,6 +65,7 @@ pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
             pod: call.name().to_owned(),
             uid: pod.uid,
             container: pod.container,
+            call: agents::call(),
         };
         Input::start(agent, target, held)
     });
@@ -136,26 +144,49 @@ impl Wanted {
 /// The way of the input to the agent. The input has ended when `chunks` is dropped.
 struct Input {
     chunks: mpsc::Sender<StdinRequest>,
-    passed: AbortOnDropHandle<Result<(), Status>>,
+    passed: Passed,
+}
+
+/// What became of the input. Dropped, it leaves the container some time to take what it was sent.
+struct Passed {
+    task: JoinHandle<Result<(), Status>>,
+    _attached: DropGuard,
 }
 
 impl Input {
     fn start(mut agent: Agent, target: StdinTarget, held: Held) -> Self {
         let (chunks, queue) = mpsc::channel(WAITING);
+        let call = target.call;
         let first = StdinRequest {
             target: Some(target),
             data: Bytes::new(),
         };
         let requests = futures::stream::iter([first]).chain(received(queue));
-        let passed = tokio::spawn(async move {
-            let answer = agent.client.stdin(requests).await;
-            drop(held);
+        let attached = CancellationToken::new();
+        let gone = attached.clone().cancelled_owned();
+        let task = tokio::spawn(async move {
+            // Given back only when nothing of the call is left.
+            let _held = held;
+            let mut own = agent.clone();
+            let mut answer = pin!(own.client.stdin(requests));
+            let late = async {
+                gone.await;
+                tokio::time::sleep(GRACE).await;
+            };
+            let answer = tokio::select! {
+                answer = &mut answer => answer,
+                () = late => {
+                    agent.break_off(call).await.map_err(|e| agent.refusal(&e))?;
+                    answer.await
+                }
+            };
             answer.map(drop).map_err(|e| agent.refusal(&e))
         });
-        Self {
-            chunks,
-            passed: AbortOnDropHandle::new(passed),
-        }
+        let passed = Passed {
+            task,
+            _attached: attached.drop_guard(),
+        };
+        Self { chunks, passed }
     }
 }
 
@@ -219,9 +250,9 @@ async fn serve(socket: Socket, mut outputs: Outputs, input: Option<Input>) {
 }
 
 /// What became of the input; never, where there is none.
-async fn until(passed: &mut Option<AbortOnDropHandle<Result<(), Status>>>) -> Result<(), Status> {
+async fn until(passed: &mut Option<Passed>) -> Result<(), Status> {
     match passed {
-        Some(passed) => passed
+        Some(passed) => (&mut passed.task)
             .await
             .unwrap_or_else(|e| Err(Status::internal(e.to_string()))),
         None => std::future::pending().await,

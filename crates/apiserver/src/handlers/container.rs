@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use api::Status;
 use client::node::node_client::NodeClient;
-use client::node::{LogsChunk, LogsRequest, NOT_RUNNING};
+use client::node::{BreakOffRequest, LogsChunk, LogsRequest, NOT_RUNNING};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -124,6 +124,15 @@ impl Agent {
     /// 429 where too many have one.
     pub(super) fn hold(&self) -> Result<Held, Status> {
         self.line.hold(&self.node)
+    }
+
+    /// Breaks off the requests of a call that nobody may take. They are gone once this has returned.
+    ///
+    /// # Errors
+    /// Where the agent is not reached.
+    pub(super) async fn break_off(&mut self, call: u64) -> Result<(), tonic::Status> {
+        let asked = self.client.break_off(BreakOffRequest { call }).await;
+        asked.map(drop)
     }
 
     /// A container's log.

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
-    CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest,
-    PortForwardResponse, PortForwardTarget, STREAM_WINDOW, StdinRequest, StdinResponse,
+    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest,
+    MOST_STREAMS, PortForwardRequest, PortForwardResponse, PortForwardTarget, STREAM_WINDOW,
+    StdinRequest, StdinResponse,
 };
 use futures::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::server::Server;
@@ -31,8 +33,12 @@ pub(crate) struct Agent {
     pub(crate) ports: Arc<Mutex<BTreeMap<u32, SocketAddr>>>,
     /// What was connected to.
     pub(crate) forwarded: Arc<Mutex<Vec<PortForwardTarget>>>,
-    /// How many connections their clients have broken off.
+    /// Whether the container takes no input, however much it is sent.
+    pub(crate) deaf: Arc<Mutex<bool>>,
+    /// How many connections and inputs their clients have broken off.
     pub(crate) broken_off: watch::Sender<usize>,
+    /// Whose requests may be broken off.
+    calls: Arc<Mutex<BTreeMap<u64, CancellationToken>>>,
     /// From which address of the server each kind of call last came.
     pub(crate) callers: Arc<Mutex<BTreeMap<&'static str, Option<SocketAddr>>>>,
 }
@@ -81,6 +87,11 @@ impl Node for Agent {
         let first = requests.message().await?.unwrap();
         let target = first.target.unwrap();
         assert_eq!((target.pod.as_str(), target.container.as_str()), ("p", "c"));
+        if *self.deaf.lock() {
+            self.entered(target.call).cancelled().await;
+            self.broken_off.send_modify(|count| *count += 1);
+            return Ok(Response::new(StdinResponse {}));
+        }
         let echo = self.echo.lock().take();
         let Some(echo) = echo else {
             return Err(Status::failed_precondition("takes no standard input"));
@@ -109,36 +120,62 @@ impl Node for Agent {
         self.callers.lock().insert("forward", caller);
         let mut requests = request.into_inner();
         let target = requests.message().await?.unwrap().target.unwrap();
+        let (number, call) = (target.call, self.entered(target.call));
         let address = self.ports.lock().get(&target.port).copied();
         self.forwarded.lock().push(target);
         let refused = || Status::unavailable("connection refused");
         let pod = TcpStream::connect(address.ok_or_else(refused)?).await?;
-        let (reader, writer) = pod.into_split();
+        let (reader, mut writer) = pod.into_split();
         let (responses, mut queue) = mpsc::channel(4);
-        let broken_off = self.broken_off.clone();
+        let own = self.clone();
         tokio::spawn(async move {
             let outward = async {
                 if let Err(error) = outward(reader, &responses).await {
                     let aborted = Status::aborted(error.to_string());
                     let _ = responses.send(Err(aborted)).await;
                 }
-            };
-            // Where the pod takes nothing, nothing more is read from the server either.
-            let gone = async {
-                responses.closed().await;
-                broken_off.send_modify(|count| *count += 1);
+                Ok(())
             };
             let inward = async {
-                tokio::select! {
+                let in_order = tokio::select! {
                     biased;
-                    () = inward(requests, writer, &broken_off) => {}
-                    () = gone => {}
+                    in_order = inward(requests, &mut writer) => in_order,
+                    () = call.cancelled() => false,
+                    () = responses.closed() => false,
+                };
+                own.calls.lock().remove(&number);
+                if in_order {
+                    return Ok(());
                 }
+                let _ = writer.as_ref().set_zero_linger();
+                own.broken_off.send_modify(|count| *count += 1);
+                Err(())
             };
-            tokio::join!(outward, inward);
+            // What has broken off ends both directions.
+            let _ = tokio::try_join!(outward, inward);
         });
         let responses = stream::poll_fn(move |cx| queue.poll_recv(cx));
         Ok(Response::new(Box::pin(responses)))
+    }
+
+    async fn break_off(
+        &self,
+        request: Request<BreakOffRequest>,
+    ) -> Result<Response<BreakOffResponse>, Status> {
+        if let Some(call) = self.calls.lock().get(&request.into_inner().call) {
+            call.cancel();
+        }
+        Ok(Response::new(BreakOffResponse {}))
+    }
+}
+
+impl Agent {
+    fn entered(&self, number: u64) -> CancellationToken {
+        assert_ne!(number, 0);
+        let call = CancellationToken::new();
+        let other = self.calls.lock().insert(number, call.clone());
+        assert!(other.is_none(), "two calls have one number");
+        call
     }
 }
 
@@ -159,23 +196,19 @@ async fn outward(
     }
 }
 
-/// What breaks off resets the connection, as far as a system's sockets can.
-async fn inward(
-    mut requests: Streaming<PortForwardRequest>,
-    mut pod: OwnedWriteHalf,
-    broken_off: &watch::Sender<usize>,
-) {
+/// Whether the requests have ended in order, or the pod takes no more. What breaks off resets the connection, as far as a
+/// system's sockets can.
+async fn inward(mut requests: Streaming<PortForwardRequest>, pod: &mut OwnedWriteHalf) -> bool {
     while let Ok(Some(request)) = requests.message().await {
         if pod.write_all(&request.data).await.is_err() {
-            return;
+            return true;
         }
         if request.finish {
             let _ = pod.shutdown().await;
-            return;
+            return true;
         }
     }
-    broken_off.send_modify(|count| *count += 1);
-    let _ = pod.as_ref().set_zero_linger();
+    false
 }
 
 async fn agent(server: &Server, agent: Agent) -> u16 {

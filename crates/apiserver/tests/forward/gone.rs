@@ -12,8 +12,9 @@ use client::kubeconfig::Context;
 use client::node::MOST_HELD;
 use client::tls::Identity;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::codec::Encoder as _;
@@ -62,9 +63,9 @@ async fn fill(stream: &mut TlsStream<TcpStream>, begin: &[u8], again: &[u8]) {
     soon(filling).await;
 }
 
-fn web_socket() -> (Vec<u8>, Vec<u8>) {
+fn web_socket(path: &str) -> (Vec<u8>, Vec<u8>) {
     let head = format!(
-        "GET {PODS}/p/portforward?ports={SILENT} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+        "GET {PODS}/p/{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
          Sec-WebSocket-Protocol: v4.channel.k8s.io\r\n\r\n"
@@ -143,24 +144,50 @@ async fn one_more(context: &Context, pod: &TcpListener) -> Option<(Channels, Tcp
     Some((open, accepted?))
 }
 
-/// Each has one of the places that a node has for connections into its pods, until it is missed.
+/// A pod that takes nothing until the connection is broken, of which it tells then.
+async fn taking_nothing(stream: TcpStream, missed: mpsc::UnboundedSender<()>) {
+    stream.ready(Interest::ERROR).await.unwrap();
+    missed.send(()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_that_no_container_takes_is_broken_off() {
+    let server = Server::start().await;
+    let agent = pod(&server).await;
+    *agent.deaf.lock() = true;
+    let (url, _stop) = server.listen().await;
+    let (begin, again) = web_socket("attach?stdin=true");
+    let mut stream = connect(&server, &url).await;
+    fill(&mut stream, &begin, &again).await;
+    assert_eq!(*agent.broken_off.borrow(), 0);
+    stream.get_ref().0.set_zero_linger().unwrap();
+    drop(stream);
+    let mut broken_off = agent.broken_off.subscribe();
+    soon(broken_off.wait_for(|count| *count == 1))
+        .await
+        .unwrap();
+}
+
+/// Each has one of the places that a node has for connections into its pods, until it is missed: by the pod, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_go_unread_are_missed() {
     let server = Server::start().await;
     let agent = pod(&server).await;
-    let silent = listen(async |stream| {
-        let _open = stream;
-        std::future::pending::<()>().await;
-    });
-    let switching = listen(async |mut stream| {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(stream.read_u8().await.unwrap());
+    let (missed, mut missing) = mpsc::unbounded_channel();
+    let too = missed.clone();
+    let silent = listen(move |stream| taking_nothing(stream, too.clone()));
+    let switching = listen(move |mut stream| {
+        let missed = missed.clone();
+        async move {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            let answer =
+                b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            taking_nothing(stream, missed).await;
         }
-        let answer =
-            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
-        stream.write_all(answer).await.unwrap();
-        std::future::pending::<()>().await;
     });
     let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let ports = [
@@ -172,7 +199,8 @@ async fn clients_that_go_unread_are_missed() {
     let (url, _stop) = server.listen().await;
     let (context, _stop_too) = server.context().await;
     let mut unread = Vec::new();
-    for (begin, again) in [web_socket(), spdy(), upload(), switched()] {
+    let port = format!("portforward?ports={SILENT}");
+    for (begin, again) in [web_socket(&port), spdy(), upload(), switched()] {
         let mut stream = connect(&server, &url).await;
         fill(&mut stream, &begin, &again).await;
         unread.push(stream);
@@ -191,9 +219,13 @@ async fn clients_that_go_unread_are_missed() {
         open_too.push(open);
     }
     assert!(soon(one_more(&context, &other)).await.is_none());
+    assert!(missing.is_empty());
     let count = unread.len();
     for stream in unread {
         stream.get_ref().0.set_zero_linger().unwrap();
+    }
+    for _ in 0..count {
+        soon(missing.recv()).await.unwrap();
     }
     let mut more = Vec::new();
     while more.len() < count {

@@ -101,6 +101,7 @@ impl Place {
             uid,
             port: port.into(),
             from: PortForwardFrom::Node.into(),
+            ..PortForwardTarget::default()
         };
         Ok(Self {
             scheme,
