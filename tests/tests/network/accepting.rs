@@ -19,7 +19,7 @@ struct KeptAlive(BufReader<TcpStream>);
 
 impl KeptAlive {
     fn open(address: &str) -> Result<Self, Failed> {
-        let stream = TcpStream::connect(format!("{address}:30082"))?;
+        let stream = TcpStream::connect(format!("{address}:30084"))?;
         stream.set_read_timeout(Some(Duration::from_secs(20)))?;
         Ok(Self(BufReader::new(stream)))
     }
@@ -146,7 +146,7 @@ pub(crate) fn go(cluster: &Cluster) -> Outcome {
         let log = cluster.carob(&format!("logs {server}"))?;
         check(log.contains("1 listeners; serving at the first"), log)?;
     }
-    cluster.carob("delete deployment/gopher service/gopher configmap/greeting")?;
+    cluster.carob("delete deployment/gopher service/gopher configmap/gopher")?;
     for connection in connections {
         check(connection.ended()?, "a connection outlives its pod")?;
     }
