@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use agent::{Clock, Config, Service};
 use client::node::node_client::NodeClient;
-use client::node::{LogStream, LogsRequest, PortForwardRequest, PortForwardTarget};
+use client::node::{
+    BreakOffRequest, LogStream, LogsRequest, PortForwardRequest, PortForwardTarget,
+};
 use client::simulated::Simulated;
 use client::tls::Identity;
 use client::{Client, Patch};
@@ -254,6 +256,15 @@ async fn logs_are_for_servers() {
     let node = authority.identity("system:nodes", "system:node:n2");
     assert_eq!(refused(&node, "p", 80).await, Code::PermissionDenied);
     assert_eq!(code(&node, request("main")).await, Code::PermissionDenied);
+    let break_off = async |identity: &Identity| {
+        let channel = client::node::channel(address, identity).unwrap();
+        let mut client = NodeClient::new(channel);
+        let asked = client.break_off(BreakOffRequest { call: 7 }).await;
+        asked.map(drop).map_err(|status| status.code())
+    };
+    // There is no such call (any more).
+    assert_eq!(break_off(&server).await, Ok(()));
+    assert_eq!(break_off(&node).await, Err(Code::PermissionDenied));
     let stranger = Authority::new().identity("system:carob:servers", "system:carob:server:s");
     let stranger = Identity {
         ca_pem: server.ca_pem.clone(),

@@ -19,7 +19,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) type Responses = BoxStream<'static, Result<PortForwardResponse, Status>>;
 
 /// Carries both directions for as long as the responses are asked for. Who drops them resets the connection, and so does
-/// who breaks the call off while there are requests to come.
+/// who breaks the call off.
 pub(super) fn carry(
     connection: network::Stream,
     requests: impl Stream<Item = Result<PortForwardRequest, Status>> + Send + Unpin + 'static,
@@ -28,8 +28,9 @@ pub(super) fn carry(
     let open = Arc::new(Open {
         connection,
         finished: AtomicBool::new(false),
+        call,
     });
-    let inward = AbortOnDropHandle::new(tokio::spawn(inward(requests, Arc::clone(&open), call)));
+    let inward = AbortOnDropHandle::new(tokio::spawn(inward(requests, Arc::clone(&open))));
     let outward = Outward { open, inward };
     stream::try_unfold(outward, Outward::next).boxed()
 }
@@ -38,6 +39,7 @@ struct Open {
     connection: network::Stream,
     /// The pod has ended its direction, and that was said.
     finished: AtomicBool,
+    call: Call,
 }
 
 impl Drop for Open {
@@ -55,7 +57,19 @@ struct Outward {
 }
 
 impl Outward {
-    async fn next(mut self) -> Result<Option<(PortForwardResponse, Self)>, Status> {
+    async fn next(self) -> Result<Option<(PortForwardResponse, Self)>, Status> {
+        let open = Arc::clone(&self.open);
+        tokio::select! {
+            biased;
+            () = open.call.broken_off() => {
+                open.connection.reset();
+                Err(broken_off())
+            }
+            next = self.response() => next,
+        }
+    }
+
+    async fn response(mut self) -> Result<Option<(PortForwardResponse, Self)>, Status> {
         if self.open.finished.load(Ordering::Relaxed) {
             let ended = (&mut self.inward).await;
             ended.map_err(|e| Status::internal(e.to_string()))??;
@@ -77,7 +91,6 @@ impl Outward {
 async fn inward(
     mut requests: impl Stream<Item = Result<PortForwardRequest, Status>> + Unpin,
     open: Arc<Open>,
-    call: Call,
 ) -> Result<(), Status> {
     let writer = &open.connection.writer;
     let broken = poll_fn(|cx| writer.poll_broken(cx));
@@ -94,7 +107,7 @@ async fn inward(
     let passed = tokio::select! {
         passed = passed => passed,
         why = broken => Err(why),
-        () = call.broken_off() => Ok(false),
+        () = open.call.broken_off() => Ok(false),
     };
     match passed {
         // The pod reads no more: it may have something to say still.
@@ -102,9 +115,13 @@ async fn inward(
         Err(Broken::Reset) => Err(Status::aborted(Broken::Reset.to_string())),
         Ok(false) => {
             open.connection.reset();
-            Err(Status::cancelled("the requests have broken off"))
+            Err(broken_off())
         }
     }
+}
+
+fn broken_off() -> Status {
+    Status::cancelled("the requests have broken off")
 }
 
 #[cfg(test)]
@@ -248,18 +265,38 @@ mod tests {
         let patience = Duration::from_secs(1);
         assert!(tokio::time::timeout(patience, filling).await.is_err());
         calls.break_off(1);
-        assert_eq!(next(&mut responses).await, Some(Err(tonic::Code::Aborted)));
+        let cancelled = Some(Err(tonic::Code::Cancelled));
+        assert_eq!(next(&mut responses).await, cancelled);
         assert_eq!(pod.reader.read(9).await, Err(Broken::Reset));
         requests.closed().await;
+        drop(responses);
         // A pod that has ended its own direction, and takes no more of the other.
         let (requests, mut responses, pod) = open_of(&calls).await;
         pod.writer.close();
         assert_eq!(next(&mut responses).await, END);
         calls.break_off(1);
-        assert_eq!(
-            next(&mut responses).await,
-            Some(Err(tonic::Code::Cancelled))
-        );
+        assert_eq!(next(&mut responses).await, cancelled);
         requests.closed().await;
+        drop(responses);
+        // One that goes on after all requests have come, and one that reads no more of them.
+        let (requests, mut responses, pod) = open_of(&calls).await;
+        send(&requests, b"", true).await;
+        assert_eq!(pod.reader.read(9).await, Ok(None));
+        calls.break_off(1);
+        assert_eq!(next(&mut responses).await, cancelled);
+        assert_eq!(
+            poll_fn(|cx| pod.writer.poll_broken(cx)).await,
+            Broken::Reset
+        );
+        drop(responses);
+        let (requests, mut responses, pod) = open_of(&calls).await;
+        pod.reader.close();
+        requests.closed().await;
+        calls.break_off(1);
+        assert_eq!(next(&mut responses).await, cancelled);
+        assert_eq!(
+            poll_fn(|cx| pod.writer.poll_broken(cx)).await,
+            Broken::Reset
+        );
     }
 }

@@ -126,7 +126,7 @@ impl Agent {
         self.line.hold(&self.node)
     }
 
-    /// Breaks off the requests of a call that nobody may take. They are gone once this has returned.
+    /// Breaks off a call whose requests nobody may take. It ends soon, with an error.
     ///
     /// # Errors
     /// Where the agent is not reached.

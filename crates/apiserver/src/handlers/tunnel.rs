@@ -97,9 +97,11 @@ impl Open {
             return;
         }
         if let Err(error) = self.agent.break_off(call).await {
-            // Where the agent is gone, so are its calls.
+            // Where the agent is gone, so are its calls. Of any other only the answer can be given up.
             debug!(%error, "a connection into a pod was not broken off");
+            return;
         }
+        // The end comes behind what the pod has sent before.
         let _ = self.ended().await;
     }
 }

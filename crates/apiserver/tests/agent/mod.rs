@@ -137,22 +137,23 @@ impl Node for Agent {
                 Ok(())
             };
             let inward = async {
-                let in_order = tokio::select! {
-                    biased;
-                    in_order = inward(requests, &mut writer) => in_order,
-                    () = call.cancelled() => false,
-                    () = responses.closed() => false,
-                };
-                own.calls.lock().remove(&number);
-                if in_order {
-                    return Ok(());
+                match inward(requests, &mut writer).await {
+                    true => Ok(()),
+                    false => Err(()),
                 }
+            };
+            let in_order = tokio::select! {
+                biased;
+                // What has broken off ends both directions.
+                both = async { tokio::try_join!(outward, inward) } => both.is_ok(),
+                () = call.cancelled() => false,
+                () = responses.closed() => false,
+            };
+            own.calls.lock().remove(&number);
+            if !in_order {
                 let _ = writer.as_ref().set_zero_linger();
                 own.broken_off.send_modify(|count| *count += 1);
-                Err(())
-            };
-            // What has broken off ends both directions.
-            let _ = tokio::try_join!(outward, inward);
+            }
         });
         let responses = stream::poll_fn(move |cx| queue.poll_recv(cx));
         Ok(Response::new(Box::pin(responses)))

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use client::channels::{CLOSE, Channels, PORT_FORWARD, Received, Receiver, Sender};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -164,4 +164,31 @@ async fn what_ends_without_a_word_has_broken_off() {
     let (mut open, _stop) = world.open(86).await;
     open.send(CLOSE, &[]).await.unwrap();
     while soon(open.next()).await.unwrap().is_some() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_said_all_and_goes_is_missed() {
+    let (missed, mut missing) = mpsc::unbounded_channel();
+    let endless = listen(move |mut stream| {
+        let missed = missed.clone();
+        async move {
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await.unwrap();
+            stream.write_all(b"y").await.unwrap();
+            stream.ready(Interest::ERROR).await.unwrap();
+            missed.send(all).unwrap();
+        }
+    });
+    let world = World::with(88, endless.await).await;
+    let (mut to, mut from, _stop) = world.connect(88).await;
+    to.send(DATA, b"x").await.unwrap();
+    to.finish(DATA).await.unwrap();
+    let answer = |received: &Received| matches!(received, Received::Data(DATA, y) if y == "y");
+    while !soon(from.next()).await.unwrap().is_some_and(|r| answer(&r)) {}
+    drop((to, from));
+    assert_eq!(soon(missing.recv()).await.unwrap(), b"x");
+    let mut broken_off = world.agent.broken_off.subscribe();
+    soon(broken_off.wait_for(|count| *count == 1))
+        .await
+        .unwrap();
 }

@@ -73,7 +73,7 @@ pub(super) async fn proxy(call: &Call) -> Result<Response, Status> {
     }
     let mut answer = answer.map(|body| {
         let body = body.map_err(move |e| {
-            // It is kept for as long as somebody may read.
+            // It is kept for as long as somebody may read: what of the request is not sent by then never is.
             let _driver = &driver;
             client::Error::transport("proxy", e)
         });
