@@ -60,13 +60,20 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
                 "Error: ImagePullBackOff",
             );
         }
-        Action::StopContainer {
-            container,
-            grace,
-            why,
-            ..
+        Action::BeginStop {
+            container, message, ..
         } => {
-            driver.event(cell, Some(&container), EventKind::Normal, "Killing", why);
+            if let Some(why) = message {
+                driver.event(cell, Some(&container), EventKind::Normal, "Killing", why);
+            }
+        }
+        Action::RestartAll { .. } => {
+            // A later agent goes on with the round that was begun.
+            save(driver, cell);
+        }
+        Action::StopContainer {
+            container, grace, ..
+        } => {
             if let Some(running) = cell.state.lock().running.get(&container) {
                 running.terminate(Duration::try_from(grace).unwrap_or_default());
             }

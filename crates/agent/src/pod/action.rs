@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{ProbeKind, Terms};
+use super::{Cause, ProbeKind, Terms};
 
 /// One thing to do for a pod. The driver may carry out all actions of a plan at the same time.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,18 +39,25 @@ pub enum Action {
         /// Which instance, from 0.
         attempt: u32,
     },
-    /// Tell a container to end; called again if it has less time than it was told.
+    /// Begin to end a container, and say so.
+    BeginStop {
+        /// The container's name.
+        container: String,
+        /// What for.
+        cause: Cause,
+        /// When its grace period is over.
+        by: Timestamp,
+        /// The event's message; none where it only has less time than before.
+        message: Option<String>,
+    },
+    /// Tell a container to end; told again if it has less time than it was told.
     StopContainer {
         /// The container's name.
         container: String,
         /// How long it has.
         grace: SignedDuration,
         /// When that is over.
-        deadline: Timestamp,
-        /// The event's message.
-        why: String,
-        /// It is to be started again with another image.
-        changed: bool,
+        until: Timestamp,
     },
     /// Its time is over.
     KillContainer {
@@ -76,6 +83,11 @@ pub enum Action {
         container: String,
         /// Which instance.
         attempt: u32,
+    },
+    /// Start all containers anew, from the first one on, as soon as all have ended.
+    RestartAll {
+        /// The container that asks for it.
+        container: String,
     },
     /// The pod as a whole has failed.
     Fail {

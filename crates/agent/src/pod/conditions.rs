@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 
 use super::status::time;
-use super::{Observed, PodView as _, Sandbox};
+use super::{Container, Live, Observed, PodView as _, Role, Sandbox};
 
 /// What a condition says, without its times.
 struct Verdict {
@@ -23,8 +23,7 @@ pub(super) fn conditions(
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let phase = status.phase.as_deref().unwrap_or("Pending");
-    let containers = status.container_statuses.as_deref().unwrap_or_default();
-    let mut ready = containers_ready(phase, containers);
+    let mut ready = containers_ready(phase, &staying(pod, status));
     if observed.shutdown.is_some() && ready.holds {
         // Its endpoints go before it does.
         ready = not(
@@ -38,7 +37,7 @@ pub(super) fn conditions(
         message: ready.message.clone(),
         ..ready
     };
-    let own = [
+    let mut own = vec![
         sandbox_ready(phase, observed),
         initialized(pod, phase, status),
         readiness_gates(pod, gates),
@@ -50,6 +49,7 @@ pub(super) fn conditions(
             message: None,
         },
     ];
+    own.extend(all_restarting(pod, phase, observed));
     let before = |kind: &str| {
         let all = previous
             .or(pod.status.as_ref())
@@ -140,14 +140,24 @@ fn initialized(pod: &Pod, phase: &str, status: &PodStatus) -> Verdict {
         .init_container_statuses
         .as_deref()
         .unwrap_or_default();
-    let done = |name: &str| statuses.iter().any(|s| s.name == name && s.ready);
+    let done = |role: Role, name: &str| {
+        let status = statuses.iter().find(|s| s.name == name);
+        status.is_some_and(|s| match role {
+            Role::Sidecar => s.started == Some(true),
+            Role::Init | Role::Main => s.ready,
+        })
+    };
     let open: Vec<&str> = pod
-        .init_containers()
-        .iter()
-        .map(|c| c.name.as_str())
-        .filter(|n| !done(n))
+        .all_containers()
+        .filter(|(role, c)| *role != Role::Main && !done(*role, &c.name))
+        .map(|(_, c)| c.name.as_str())
         .collect();
-    if open.is_empty() {
+    let has_run = |s: &ContainerStatus| {
+        let state = s.state.as_ref();
+        state.is_some_and(|s| s.running.is_some() || s.terminated.is_some())
+    };
+    // What runs again later does not undo it.
+    if open.is_empty() || status.container_statuses.iter().flatten().any(has_run) {
         return yes("Initialized");
     }
     not(
@@ -160,7 +170,46 @@ fn initialized(pod: &Pod, phase: &str, status: &PodStatus) -> Verdict {
     )
 }
 
-fn containers_ready(phase: &str, containers: &[ContainerStatus]) -> Verdict {
+/// The statuses of all that runs for as long as the pod does: the sidecars come first.
+fn staying<'s>(pod: &Pod, status: &'s PodStatus) -> Vec<&'s ContainerStatus> {
+    let is_sidecar = |name: &str| {
+        let mut all = pod.all_containers();
+        all.any(|(role, c)| role == Role::Sidecar && c.name == name)
+    };
+    let init = status.init_container_statuses.iter().flatten();
+    let sidecars = init.filter(|s| is_sidecar(&s.name));
+    let mains = status.container_statuses.iter().flatten();
+    sidecars.chain(mains).collect()
+}
+
+/// Whether all containers are being ended in order to be started anew; only of a pod that may come to that.
+fn all_restarting(pod: &Pod, phase: &str, observed: &Observed) -> Option<Verdict> {
+    let mut all = pod.all_containers();
+    let may = all.any(|(_, c)| {
+        let mut rules = c.restart_policy_rules.iter().flatten();
+        rules.any(|rule| rule.action == "RestartAllContainers")
+    });
+    if !may {
+        return None;
+    }
+    let kind = "AllContainersRestarting";
+    let still = |c: &Container| c.live != Live::Idle && c.round < observed.round;
+    Some(match phase {
+        "Succeeded" => not(kind, "PodCompleted", None),
+        "Failed" => not(kind, "PodFailed", None),
+        _ if observed.containers.values().any(still) => Verdict {
+            reason: Some("RestartAllContainersStarted"),
+            message: Some("container exited with restart policy rule".to_owned()),
+            ..yes(kind)
+        },
+        _ => Verdict {
+            holds: false,
+            ..yes(kind)
+        },
+    })
+}
+
+fn containers_ready(phase: &str, containers: &[&ContainerStatus]) -> Verdict {
     match phase {
         "Succeeded" => return not("ContainersReady", "PodCompleted", None),
         "Failed" => return not("ContainersReady", "PodFailed", None),

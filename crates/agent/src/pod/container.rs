@@ -22,6 +22,12 @@ pub struct Container {
     pub before: Option<Ended>,
     /// How its restarts are spaced.
     pub backoff: Option<Backoff>,
+    /// The round of the pod, as [`Observed::round`](super::Observed::round) counts them, in which the last instance was started.
+    #[serde(default)]
+    pub round: u32,
+    /// It was this agent that started it.
+    #[serde(skip)]
+    pub raised: bool,
     /// Until when its restart waits, once that has been announced.
     #[serde(skip)]
     pub backing_off: Option<Timestamp>,
@@ -54,16 +60,47 @@ pub enum Live {
         image: String,
         /// What that was resolved to.
         image_id: String,
-        /// Until when it may take to end, once it was told to.
-        stop_by: Option<Timestamp>,
-        /// It was not given more time.
-        killed: bool,
-        /// It was told to end because the agent does, which is no fault of its own.
-        interrupted: bool,
-        /// It was told to end because its spec has another image now.
+        /// How it is being ended, if it is.
         #[serde(default)]
-        changed: bool,
+        stopping: Option<Stopping>,
     },
+}
+
+/// How an instance is being ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// What for.
+    pub cause: Cause,
+    /// When its grace period is over.
+    pub by: Timestamp,
+    /// How far that is.
+    pub stage: Stage,
+}
+
+/// Why an instance was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// Its pod ends.
+    Pod,
+    /// The node's agent does, which is no fault of its own.
+    Agent,
+    /// Its spec has another image now.
+    Changed,
+    /// A probe has failed.
+    Unhealthy,
+    /// All containers of its pod are started anew.
+    Round,
+}
+
+/// How far the end of an instance is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Others have to end before it.
+    Waits,
+    /// It was told to, and may take until then.
+    Told(Timestamp),
+    /// It was not given more time.
+    Killed,
 }
 
 /// An instance that has ended.
@@ -83,22 +120,20 @@ pub struct Ended {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Timestamp,
-    /// It ended with the agent: its restart does not count as a crash.
-    pub interrupted: bool,
-    /// It was ended to be started with another image, whatever the restart policy says.
+    /// Why it was ended, or is started again, where that was not its own doing.
     #[serde(default)]
-    pub changed: bool,
-    /// It was ended because a probe had failed.
-    #[serde(default)]
-    pub unhealthy: bool,
+    pub cause: Option<Cause>,
     /// Its writable root is gone.
     pub removed: bool,
 }
 
 impl Ended {
-    /// Whether it was its own doing, so that its restart waits the longer the more often it comes to that.
+    /// Whether it was its own fault, so that its restart waits the longer the more often it comes to that.
     pub fn is_own_end(&self) -> bool {
-        !self.interrupted && !self.changed
+        !matches!(
+            self.cause,
+            Some(Cause::Agent | Cause::Changed | Cause::Round)
+        )
     }
 }
 
@@ -133,15 +168,13 @@ impl Container {
             attempt,
             started_at,
             image_id,
-            interrupted,
-            changed,
-            stop_by,
+            stopping,
             ..
         } = std::mem::take(&mut self.live)
         else {
             return;
         };
-        let probes = std::mem::take(&mut self.probes);
+        self.probes = Probes::default();
         self.before = self.ended.take();
         self.ended = Some(Ended {
             attempt,
@@ -151,9 +184,7 @@ impl Container {
             message: message.filter(|m| !m.is_empty()),
             started_at,
             finished_at: now,
-            interrupted,
-            changed,
-            unhealthy: stop_by.is_some() && probes.condemned().is_some(),
+            cause: stopping.map(|s| s.cause),
             removed: false,
         });
     }
@@ -170,9 +201,7 @@ impl Container {
                 message: t.message.clone(),
                 started_at: t.started_at.as_ref().map_or(finished_at, |s| s.0),
                 finished_at,
-                interrupted: false,
-                changed: false,
-                unhealthy: false,
+                cause: None,
                 removed: true,
             })
         };
@@ -190,10 +219,7 @@ impl Container {
                     .map_or(Timestamp::UNIX_EPOCH, |t| t.0),
                 image: status.image.clone(),
                 image_id: status.image_id.clone(),
-                stop_by: None,
-                killed: false,
-                interrupted: true,
-                changed: false,
+                stopping: None,
             };
         } else if state.is_some_and(|s| s.terminated.is_some()) {
             this.starts = restarts.saturating_add(1);

@@ -2,20 +2,30 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::observed::later;
 use super::sync::Plan;
-use super::{Action, Live, PodView as _};
+use super::{Action, Cause, Live, PodView as _, Role, Stage};
 
-/// What a container has whose pod was deleted by force, as the kubelet gives it.
-pub(super) const FORCED: SignedDuration = SignedDuration::from_secs(2);
+/// What a container has at least once it was told to end, as the kubelet gives it: also where its time was over before
+/// its turn came, and where its pod was deleted by force.
+const LEAST_GRACE: SignedDuration = SignedDuration::from_secs(2);
 
 impl Plan<'_> {
-    /// Tells everything that runs to end. What guests do then may need the API: they keep what is renewed for them.
-    pub(super) fn end(&mut self, grace: SignedDuration, deadline: Option<Timestamp>) {
-        let names: Vec<String> = self.observed.containers.keys().cloned().collect();
-        for name in names {
-            let why = format!("Stopping container {name}");
-            self.stop(&name, grace, deadline, why, false);
-            if let (Some(spec), Some(c)) = (self.pod.container(&name), self.observed.get(&name))
+    /// Ends everything that runs, sidecars when all others and the sidecars after them have ended. What guests do then may
+    /// need the API: they keep what is renewed for them.
+    pub(super) fn end(&mut self, cause: Cause, by: Timestamp) {
+        let pod = self.pod;
+        for (role, spec) in pod.all_containers() {
+            let name = &spec.name;
+            let has_turn = role != Role::Sidecar || self.has_turn(name);
+            self.stop(
+                name,
+                cause,
+                by,
+                format!("Stopping container {name}"),
+                has_turn,
+            );
+            if let Some(c) = self.observed.get(name)
                 && !self.observed.gone
             {
                 self.probe(spec, c, true);
@@ -26,50 +36,65 @@ impl Plan<'_> {
         }
     }
 
-    /// Tells a container to end, unless it was told to be gone by then.
+    /// Whether all have ended that a sidecar serves to their end: the main containers, and the sidecars after it.
+    fn has_turn(&self, sidecar: &str) -> bool {
+        let after = self.pod.all_containers();
+        let mut after = after.skip_while(|(_, spec)| spec.name != sidecar).skip(1);
+        !after.any(|(role, spec)| {
+            let c = self.observed.get(&spec.name);
+            role != Role::Init && c.is_some_and(|c| c.live != Live::Idle)
+        })
+    }
+
+    /// Ends a container, if it is not to be gone by then anyway; only once it has its turn, while time is left.
     pub(super) fn stop(
         &mut self,
         name: &str,
-        grace: SignedDuration,
-        deadline: Option<Timestamp>,
+        cause: Cause,
+        by: Timestamp,
         why: String,
-        changed: bool,
+        has_turn: bool,
     ) {
-        let Some(Live::Running {
-            stop_by, killed, ..
-        }) = self.observed.get(name).map(|c| &c.live)
-        else {
+        let Some(Live::Running { stopping, .. }) = self.observed.get(name).map(|c| &c.live) else {
             return;
         };
-        let full = self.now.checked_add(grace).unwrap_or(Timestamp::MAX);
-        let deadline = deadline.map_or(full, |d| d.min(full));
-        match stop_by {
-            Some(by) if *by <= deadline => self.watch_end(name, *by, *killed),
-            _ => {
-                let grace = deadline.duration_since(self.now).max(SignedDuration::ZERO);
-                self.push(Action::StopContainer {
-                    container: name.to_owned(),
-                    grace,
-                    deadline,
-                    why,
-                    changed,
-                });
-                self.again_at(deadline);
-            }
+        let known = stopping.filter(|s| s.by <= by);
+        let (by, stage) = known.map_or_else(
+            || (by, stopping.map_or(Stage::Waits, |s| s.stage)),
+            |s| (s.by, s.stage),
+        );
+        if known.is_none() {
+            self.push(Action::BeginStop {
+                container: name.to_owned(),
+                cause,
+                by,
+                message: stopping.is_none().then_some(why),
+            });
         }
+        self.go_on(name, by, stage, has_turn);
     }
 
-    /// Kills a container whose time is over.
-    pub(super) fn watch_end(&mut self, name: &str, by: Timestamp, killed: bool) {
-        if killed {
-            return;
-        }
-        if by <= self.now {
-            self.push(Action::KillContainer {
+    /// Takes the next step to a container's end.
+    pub(super) fn go_on(&mut self, name: &str, by: Timestamp, stage: Stage, has_turn: bool) {
+        let least = by.max(later(self.now, LEAST_GRACE));
+        let told = match stage {
+            Stage::Killed => return,
+            Stage::Told(until) if until <= self.now => {
+                return self.push(Action::KillContainer {
+                    container: name.to_owned(),
+                });
+            }
+            Stage::Told(until) => until,
+            Stage::Waits if has_turn || by <= self.now => Timestamp::MAX,
+            Stage::Waits => return self.again_at(by),
+        };
+        if least < told {
+            self.push(Action::StopContainer {
                 container: name.to_owned(),
+                grace: least.duration_since(self.now),
+                until: least,
             });
-        } else {
-            self.again_at(by);
         }
+        self.again_at(least.min(told));
     }
 }

@@ -17,6 +17,7 @@ mod probe;
 mod problem;
 mod qos;
 mod renewal;
+mod restart;
 mod sandbox;
 mod spec;
 mod status;
@@ -25,7 +26,7 @@ mod sync;
 
 pub use action::{Action, EventKind};
 pub use backoff::{Backoff, go_duration};
-pub use container::{Container, Ended, Image, Live};
+pub use container::{Cause, Container, Ended, Image, Live, Stage, Stopping};
 pub use observation::Observation;
 pub use observed::{Deletion, Observed, Verdict};
 pub use phase::phase;

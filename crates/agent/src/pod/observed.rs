@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::{Backoff, missing_delay, pull_delay};
-use super::container::{Container, Image, Live};
+use super::container::{Cause, Container, Image, Live, Stage, Stopping};
 use super::probe::{Found, Heard, ProbeKind};
 use super::problem::{Problem, Step, failed, missing};
 use super::renewal::Renewal;
@@ -29,6 +29,9 @@ pub struct Observed {
     /// When what they show is to be made anew.
     #[serde(skip)]
     pub renewal: Renewal,
+    /// How often all of its containers were started anew, together.
+    #[serde(default)]
+    pub round: u32,
     /// Each container of which anything is known, by name.
     pub containers: BTreeMap<String, Container>,
     /// Why the pod as a whole has failed, if it has.
@@ -109,23 +112,36 @@ impl Observed {
             Action::StartContainer { container, .. } => {
                 self.container(container).live = Live::Starting
             }
-            Action::StopContainer {
+            Action::BeginStop {
                 container,
-                deadline,
-                changed: has_changed,
+                cause,
+                by,
                 ..
             } => {
-                let shutdown = self.shutdown.is_some();
-                if let Live::Running {
-                    stop_by,
-                    interrupted,
-                    changed,
-                    ..
-                } = &mut self.container(container).live
-                {
-                    *interrupted = shutdown && stop_by.is_none();
-                    *changed |= has_changed;
-                    *stop_by = Some(*deadline);
+                if let Live::Running { stopping, .. } = &mut self.container(container).live {
+                    match stopping {
+                        Some(stopping) => stopping.by = *by,
+                        None => {
+                            *stopping = Some(Stopping {
+                                cause: *cause,
+                                by: *by,
+                                stage: Stage::Waits,
+                            })
+                        }
+                    }
+                }
+            }
+            Action::StopContainer {
+                container, until, ..
+            } => self.stage(container, Stage::Told(*until)),
+            Action::KillContainer { container } => self.stage(container, Stage::Killed),
+            Action::RestartAll { container } => {
+                self.round += 1;
+                let others = self.containers.iter_mut().filter(|(n, _)| *n != container);
+                for (_, c) in others {
+                    if let (Live::Idle, Some(ended)) = (&c.live, &mut c.ended) {
+                        ended.cause = Some(Cause::Round);
+                    }
                 }
             }
             Action::Probe {
@@ -148,11 +164,6 @@ impl Observed {
             Action::Refuse { .. } => self.refused = true,
             Action::Release => self.released = true,
             Action::DeletePod => self.deleting = true,
-            Action::KillContainer { container } => {
-                if let Live::Running { killed, .. } = &mut self.container(container).live {
-                    *killed = true;
-                }
-            }
             Action::Event { .. } | Action::Requeue(_) | Action::Forget => {}
         }
         if self.start_time.is_none() {
@@ -303,7 +314,18 @@ impl Observed {
         self.containers.entry(name.to_owned()).or_default()
     }
 
+    fn stage(&mut self, container: &str, stage: Stage) {
+        if let Live::Running {
+            stopping: Some(stopping),
+            ..
+        } = &mut self.container(container).live
+        {
+            stopping.stage = stage;
+        }
+    }
+
     fn started(&mut self, container: &str, image: String, now: Timestamp) {
+        let round = self.round;
         let c = self.container(container);
         if let Some(ended) = c.ended.as_ref().filter(|e| e.is_own_end()) {
             c.backoff = Some(Backoff::next(c.backoff.as_ref(), ended.finished_at, now));
@@ -318,12 +340,11 @@ impl Observed {
             started_at: now,
             image,
             image_id,
-            stop_by: None,
-            killed: false,
-            interrupted: false,
-            changed: false,
+            stopping: None,
         };
         c.starts += 1;
+        c.round = round;
+        c.raised = true;
         c.problem = None;
         c.backing_off = None;
     }
@@ -363,7 +384,7 @@ impl Observed {
                         "the node's agent ended while the container was running".to_owned();
                     c.end(255, "Unknown".to_owned(), Some(message), now);
                     if let Some(ended) = &mut c.ended {
-                        ended.interrupted = true;
+                        ended.cause = Some(Cause::Agent);
                     }
                 }
             }

@@ -2,64 +2,116 @@
 
 use k8s_openapi::api::core::v1::Container as ContainerSpec;
 
-use super::phase::restarts;
+use super::observed::later;
 use super::problem::{PULL_FAILED, backs_off_at, is_backing_off};
+use super::restart::After;
 use super::sync::Plan;
-use super::{Action, Backoff, Container, Image, Live, PodView as _, Role, probe};
+use super::{Action, Backoff, Cause, Container, Image, Live, PodView as _, Role, probe};
 
 impl Plan<'_> {
-    /// Brings the pod nearer to where all its containers run: init containers one after the other, then the rest at once.
+    /// Brings the pod nearer to where all its containers run: init containers one after the other, sidecars in their turn
+    /// among them, then the rest at once.
     pub(super) fn run(&mut self) {
         let sandbox = self.sandbox();
         let volumes = self.volumes();
         if !(sandbox && volumes) {
             return;
         }
-        for (role, spec) in self.pod.all_containers() {
-            let fresh = Container::default();
-            let c = self.observed.get(&spec.name).unwrap_or(&fresh);
-            if role == Role::Init && is_done(c) {
-                continue;
+        if let Some(container) = self.asks_for_all() {
+            self.push(Action::RestartAll { container });
+            self.round += 1;
+        }
+        let pod = self.pod;
+        for (role, spec) in pod.all_containers() {
+            if let Some(c) = self.observed.get(&spec.name) {
+                self.tend(role, spec, c);
             }
-            match &c.live {
-                Live::Idle => self.raise(role, spec, c),
-                Live::Starting | Live::Running { .. } => self.tend(spec, c),
+        }
+        let live = |c: &&Container| matches!(c.live, Live::Running { .. });
+        let mut lives = self.observed.containers.values().filter(live);
+        // A new round begins when nothing of the last one is left.
+        if !lives.any(|c| c.round < self.round) {
+            self.raise_all();
+        }
+    }
+
+    /// The container by whose rules all are to be started anew.
+    fn asks_for_all(&self) -> Option<String> {
+        let mut all = self.pod.all_containers();
+        let asks = all.find(|(role, spec)| {
+            let c = self.observed.get(&spec.name);
+            let c = c.filter(|c| c.live == Live::Idle && c.round == self.round);
+            c.and_then(|c| c.after(self.pod, *role, spec)) == Some(After::AllRestart)
+        });
+        asks.map(|(_, spec)| spec.name.clone())
+    }
+
+    /// Starts what of the pod may run now.
+    fn raise_all(&mut self) {
+        let pod = self.pod;
+        let observed = self.observed;
+        let known = |spec: &ContainerSpec| observed.get(&spec.name);
+        // What was started before the last that was is waited for no more, even where it has to be started again.
+        let round = self.round;
+        let raised = |(_, spec): &(Role, &ContainerSpec)| {
+            known(spec).is_some_and(|c| c.raised && c.round == round)
+        };
+        let all: Vec<(Role, &ContainerSpec)> = pod.all_containers().collect();
+        let reached = all.iter().rposition(raised).unwrap_or(0);
+        let fresh = Container::default();
+        for (at, (role, spec)) in all.into_iter().enumerate() {
+            let c = known(spec).unwrap_or(&fresh);
+            let is_done = match role {
+                Role::Init => at < reached || self.is_done(c),
+                Role::Sidecar => at < reached || c.is_started(spec),
+                Role::Main => true,
+            };
+            if c.live == Live::Idle && !(role == Role::Init && is_done) {
+                self.raise(role, spec, c);
             }
-            if role == Role::Init {
+            if !is_done {
                 return;
             }
         }
     }
 
+    /// Whether an init container has done its work.
+    fn is_done(&self, c: &Container) -> bool {
+        let succeeded = c.ended.as_ref().is_some_and(|e| e.exit_code == 0);
+        c.live == Live::Idle && succeeded && c.round == self.round
+    }
+
     /// Looks after an instance that is alive, and ends it where it is not to stay.
-    fn tend(&mut self, spec: &ContainerSpec, c: &Container) {
-        match &c.live {
-            Live::Idle | Live::Starting => {}
-            Live::Running {
-                stop_by: Some(by),
-                killed,
-                ..
-            } => {
-                self.watch_end(&spec.name, *by, *killed);
-                self.probe(spec, c, true);
-            }
-            Live::Running { image, .. } => {
-                if Some(image) != spec.image.as_ref() {
-                    let why = format!(
-                        "Container {} definition changed, will be restarted",
-                        spec.name
-                    );
-                    self.stop(&spec.name, self.pod.grace(), None, why, true);
-                    self.probe(spec, c, true);
-                } else if let Some(kind) = c.probes.condemned() {
-                    let (grace, why) = probe::sentence(self.pod, spec, kind);
-                    self.stop(&spec.name, grace, None, why, false);
-                    self.probe(spec, c, true);
-                } else {
-                    self.probe(spec, c, false);
-                }
-            }
+    fn tend(&mut self, role: Role, spec: &ContainerSpec, c: &Container) {
+        let Live::Running {
+            image, stopping, ..
+        } = &c.live
+        else {
+            return;
+        };
+        let name = &spec.name;
+        if let Some(stopping) = stopping {
+            self.go_on(name, stopping.by, stopping.stage, true);
+            return self.probe(spec, c, true);
         }
+        let who = probe::who(role);
+        let ended = if c.round < self.round {
+            let why = format!("{who} {name} will be restarted with all of its pod");
+            Some((Cause::Round, self.pod.grace(), why))
+        } else if Some(image) != spec.image.as_ref() && role != Role::Init {
+            let why = format!("{who} {name} definition changed, will be restarted");
+            Some((Cause::Changed, self.pod.grace(), why))
+        } else if let Some(kind) = c.probes.condemned() {
+            let (grace, why) = probe::sentence(self.pod, role, spec, kind);
+            Some((Cause::Unhealthy, grace, why))
+        } else {
+            None
+        };
+        let ending = ended.is_some();
+        if let Some((cause, grace, why)) = ended {
+            self.stop(name, cause, later(self.now, grace), why, true);
+        }
+        self.probe(spec, c, ending);
     }
 
     /// Starts a container of which nothing is alive, if that is to be.
@@ -67,11 +119,15 @@ impl Plan<'_> {
         let Some(ended) = &c.ended else {
             return self.bring_up(spec, c);
         };
-        if !restarts(self.pod, role, ended) {
+        let is_of_this_round = c.round == self.round;
+        let after = c.after(self.pod, role, spec);
+        if is_of_this_round && after == Some(After::Stays) {
             return;
         }
-        let until =
-            Backoff::until(c.backoff.as_ref(), ended.finished_at).filter(|_| ended.is_own_end());
+        // Of a round that is over, it is the one at fault that waits.
+        let at_fault = is_of_this_round || after == Some(After::AllRestart);
+        let until = Backoff::until(c.backoff.as_ref(), ended.finished_at)
+            .filter(|_| at_fault && ended.is_own_end());
         match until.filter(|u| *u > self.now) {
             None => self.bring_up(spec, c),
             Some(until) => {
@@ -116,9 +172,4 @@ impl Plan<'_> {
             }
         }
     }
-}
-
-/// Whether an init container has done its work.
-fn is_done(c: &Container) -> bool {
-    c.live == Live::Idle && c.ended.as_ref().is_some_and(|e| e.exit_code == 0)
 }

@@ -6,7 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod, Probe};
 
 use super::observed::later;
-use super::{Action, Container, Live, PodView as _};
+use super::restart::policy;
+use super::{Action, Cause, Container, Live, PodView as _, Role};
 
 /// What a probe is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -269,7 +270,8 @@ fn first(
     let at = later(started_at, SignedDuration::from_secs(delay.into()));
     // All pods of the node start together after their agent: as the kubelet does then, they are spread over the period.
     // What others wait for is not put off.
-    let together = c.ended.as_ref().is_some_and(|ended| ended.interrupted);
+    let together = c.ended.as_ref();
+    let together = together.is_some_and(|ended| ended.cause == Some(Cause::Agent));
     match together && kind == ProbeKind::Liveness {
         true => later(at, portion(period(probe), (pod.uid(), &spec.name))),
         false => at,
@@ -288,6 +290,7 @@ fn portion(whole: SignedDuration, of: impl std::hash::Hash) -> SignedDuration {
 /// How long a container has to end that a probe has condemned, and what the event says.
 pub(super) fn sentence(
     pod: &Pod,
+    role: Role,
     spec: &ContainerSpec,
     kind: ProbeKind,
 ) -> (SignedDuration, String) {
@@ -296,10 +299,19 @@ pub(super) fn sentence(
         .and_then(|p| p.termination_grace_period_seconds);
     let grace = own.map_or_else(|| pod.grace(), |s| SignedDuration::from_secs(s.max(0)));
     let which = kind.to_string().to_lowercase();
-    let then = match pod.restart_policy() {
-        "Never" => "",
+    let then = match (role, policy(pod, spec)) {
+        (Role::Init | Role::Main, "Never") => "",
         _ => ", will be restarted",
     };
-    let why = format!("Container {} failed {which} probe{then}", spec.name);
+    let who = who(role);
+    let why = format!("{who} {} failed {which} probe{then}", spec.name);
     (grace, why)
+}
+
+/// What events call a container.
+pub(super) fn who(role: Role) -> &'static str {
+    match role {
+        Role::Init | Role::Sidecar => "Init container",
+        Role::Main => "Container",
+    }
 }

@@ -15,7 +15,9 @@ pub fn container_id(uid: &str, container: &str, attempt: u32) -> String {
 pub enum Role {
     /// It does its work before the next one begins.
     Init,
-    /// It runs for as long as the pod does.
+    /// It is started in its turn among the init containers, and runs for as long as the pod does.
+    Sidecar,
+    /// The pod is what it does.
     Main,
 }
 
@@ -33,7 +35,7 @@ pub trait PodView {
     fn containers(&self) -> &[Container];
     /// `spec.initContainers`.
     fn init_containers(&self) -> &[Container];
-    /// Both, in the order in which they begin.
+    /// All of them, in the order in which they begin.
     fn all_containers(&self) -> impl Iterator<Item = (Role, &Container)>;
     /// `spec.volumes`.
     fn volumes(&self) -> &[Volume];
@@ -47,7 +49,7 @@ pub trait PodView {
     fn hostname(&self) -> String;
     /// `NAME_NAMESPACE(UID)`, as the kubelet writes it in messages.
     fn label(&self) -> String;
-    /// The container of that name, init or not.
+    /// The container of that name, whatever it is to the pod.
     fn container(&self, name: &str) -> Option<&Container>;
     /// Whether the API already says that the pod has ended (the agent itself, an eviction, a controller).
     fn ended_in_api(&self) -> bool;
@@ -83,7 +85,10 @@ impl PodView for Pod {
     }
 
     fn all_containers(&self) -> impl Iterator<Item = (Role, &Container)> {
-        let init = self.init_containers().iter().map(|c| (Role::Init, c));
+        let init = self.init_containers().iter().map(|c| {
+            let stays = c.restart_policy.as_deref() == Some("Always");
+            (if stays { Role::Sidecar } else { Role::Init }, c)
+        });
         init.chain(self.containers().iter().map(|c| (Role::Main, c)))
     }
 

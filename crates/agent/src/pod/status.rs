@@ -9,9 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff::crash_loop_message;
 use super::conditions::conditions;
-use super::phase::{phase, restarts};
+use super::phase::phase;
 use super::problem::is_backing_off;
 use super::qos::qos_class;
+use super::restart::After;
 use super::{
     Container, Ended, Host, Image, Live, Observed, PodView as _, Problem, Role, container_id,
     refusal,
@@ -59,8 +60,8 @@ pub fn status(
             .as_ref()
             .map(|v| v.message.clone())
             .or_else(|| old.message.clone()),
-        init_container_statuses: words.all(pod.init_containers(), Role::Init),
-        container_statuses: words.all(pod.containers(), Role::Main),
+        init_container_statuses: words.all(|role| role != Role::Main),
+        container_statuses: words.all(|role| role == Role::Main),
         ephemeral_container_statuses: words.ephemeral(),
         ..old
     };
@@ -96,8 +97,9 @@ struct Words<'a> {
 }
 
 impl Words<'_> {
-    fn all(&self, containers: &[ContainerSpec], role: Role) -> Option<Vec<ContainerStatus>> {
-        let all: Vec<_> = containers.iter().map(|c| self.one(c, role)).collect();
+    fn all(&self, wanted: impl Fn(Role) -> bool) -> Option<Vec<ContainerStatus>> {
+        let wanted = self.pod.all_containers().filter(|(role, _)| wanted(*role));
+        let all: Vec<_> = wanted.map(|(role, c)| self.one(c, role)).collect();
         (!all.is_empty()).then_some(all)
     }
 
@@ -154,7 +156,7 @@ impl Words<'_> {
             container_id: of.map(|attempt| container_id(self.pod.uid(), &spec.name, attempt)),
             ready: match role {
                 Role::Init => succeeded,
-                Role::Main => c.is_ready(spec),
+                Role::Sidecar | Role::Main => c.is_ready(spec),
             },
             started: Some(c.is_started(spec)),
             restart_count: c.restart_count(),
@@ -189,7 +191,7 @@ impl Words<'_> {
             (Some(trouble), _) => Some(trouble),
             (None, Some(_)) => None,
             (None, None) => {
-                let reason = if role == Role::Init || !self.pod.init_containers().is_empty() {
+                let reason = if role != Role::Main || !self.pod.init_containers().is_empty() {
                     "PodInitializing"
                 } else {
                     "ContainerCreating"
@@ -211,10 +213,8 @@ impl Words<'_> {
         if let Image::Failed(p, announced) | Image::Pulling(Some((p, announced))) = &c.image {
             return Some(image_trouble(spec, p, *announced));
         }
-        let will_start = c
-            .ended
-            .as_ref()
-            .is_none_or(|ended| restarts(self.pod, role, ended));
+        let will_start =
+            c.round < self.observed.round || c.after(self.pod, role, spec) != Some(After::Stays);
         if let Some(p) = self.observed.volumes.problem()
             && p.reason != "FailedMount"
             && will_start

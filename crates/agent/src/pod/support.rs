@@ -23,8 +23,7 @@ pub struct Host {
 pub fn refusal(pod: &Pod, host: &Host) -> Option<String> {
     let spec = pod.pod_spec()?;
     pod_wide(spec)
-        .or_else(|| containers(pod.init_containers(), "initContainers", Role::Init))
-        .or_else(|| containers(pod.containers(), "containers", Role::Main))
+        .or_else(|| containers(pod))
         .or_else(|| volumes::refusal(pod.volumes(), host))
 }
 
@@ -88,23 +87,22 @@ fn some<T>(list: &Option<Vec<T>>) -> bool {
     list.as_ref().is_some_and(|l| !l.is_empty())
 }
 
-fn containers(all: &[Container], kind: &str, role: Role) -> Option<String> {
-    all.iter()
-        .enumerate()
-        .find_map(|(i, c)| container(c, &format!("spec.{kind}[{i}]"), role))
+fn containers(pod: &Pod) -> Option<String> {
+    let first_main = pod.init_containers().len();
+    let mut all = pod.all_containers().enumerate();
+    all.find_map(|(i, (role, c))| {
+        let at = match role {
+            Role::Init | Role::Sidecar => format!("spec.initContainers[{i}]"),
+            Role::Main => format!("spec.containers[{}]", i - first_main),
+        };
+        container(c, &at, role)
+    })
 }
 
 fn container(c: &Container, at: &str, role: Role) -> Option<String> {
-    if role == Role::Init && c.restart_policy.as_deref() == Some("Always") {
-        return Some(format!(
-            "{at}.restartPolicy Always (a sidecar) is not supported by carob yet"
-        ));
-    }
     let path = |field: &str| format!("{at}.{field}");
     let found = first(&[
         (c.lifecycle.is_some(), &path("lifecycle")),
-        (c.restart_policy.is_some(), &path("restartPolicy")),
-        (some(&c.restart_policy_rules), &path("restartPolicyRules")),
         (c.tty == Some(true), &path("tty")),
         (some(&c.volume_devices), &path("volumeDevices")),
         (

@@ -3,11 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container as ContainerSpec, Pod};
 
-use super::ending::FORCED;
+use super::observed::later;
 use super::phase::phase;
 use super::problem::{PULL_FAILED, backs_off_at, is_backing_off};
 use super::{
-    Action, Container, EventKind, Host, Observed, PodView as _, Sandbox, Step, probe, refusal,
+    Action, Cause, Container, EventKind, Host, Observed, PodView as _, Sandbox, Step, probe,
+    refusal,
 };
 
 /// What is to be done for a pod now.
@@ -19,12 +20,13 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
         pod,
         observed,
         now,
+        round: observed.round,
         actions: Vec::new(),
         again: None,
     };
     plan.remove_ended();
     if observed.gone {
-        plan.end(FORCED, None);
+        plan.end(Cause::Pod, now);
         if plan.at_rest() {
             plan.release();
             if observed.sandbox.is_released() {
@@ -32,7 +34,9 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
             }
         }
     } else if let Some(grace) = pod.deletion_grace() {
-        plan.end(grace, observed.deletion.map(|d| d.deadline()));
+        let full = later(now, grace);
+        let by = observed.deletion.map_or(full, |d| d.deadline().min(full));
+        plan.end(Cause::Pod, by);
         if plan.at_rest() {
             plan.release();
             // Whoever waits for the object to be gone may take what the pod had.
@@ -41,9 +45,9 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
             }
         }
     } else if let Some(grace) = observed.shutdown {
-        plan.end(grace.min(pod.grace()), None);
+        plan.end(Cause::Agent, later(now, grace.min(pod.grace())));
     } else if matches!(phase(pod, observed), "Succeeded" | "Failed") {
-        plan.end(pod.grace(), None);
+        plan.end(Cause::Pod, later(now, pod.grace()));
         if plan.at_rest() {
             plan.release();
         }
@@ -64,6 +68,8 @@ pub(super) struct Plan<'a> {
     pub(super) pod: &'a Pod,
     pub(super) observed: &'a Observed,
     pub(super) now: Timestamp,
+    /// The round of the pod that is under way.
+    pub(super) round: u32,
     actions: Vec<Action>,
     again: Option<Timestamp>,
 }
@@ -109,7 +115,7 @@ impl Plan<'_> {
             reason: "DeadlineExceeded".to_owned(),
             message,
         });
-        self.end(self.pod.grace(), None);
+        self.end(Cause::Pod, later(self.now, self.pod.grace()));
         if self.at_rest() {
             self.release();
         }

@@ -75,12 +75,18 @@ impl Bench {
             Action::AnnounceBackOff { container, until } => {
                 format!("back-off {container} {}ms", after(until))
             }
-            Action::StopContainer {
+            Action::BeginStop {
                 container,
-                grace,
-                why,
+                message,
+                by,
                 ..
-            } => format!("stop {container} {grace:#} ({why})"),
+            } => match message {
+                Some(why) => format!("end {container} ({why})"),
+                None => format!("end {container} by {}ms", after(by)),
+            },
+            Action::StopContainer {
+                container, grace, ..
+            } => format!("stop {container} {grace:#}"),
             Action::Probe {
                 container,
                 kind,

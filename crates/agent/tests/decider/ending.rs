@@ -27,30 +27,32 @@ fn deletion_waits_for_the_grace_period() {
     check(
         &log,
         expect![[r#"
-        stop main 30s (Stopping container main)
-        requeue +30000ms
-        Running
-          PodReadyToStartContainers=True
-          Initialized=True
-          Ready=True
-          ContainersReady=True
-          PodScheduled=True
-          main main: running restarts=0 ready=true
-        stop main 5s (Stopping container main)
-        requeue +5000ms
-        KillContainer { container: "main" }
-        RemoveContainer { container: "main", attempt: 0 }
-        Release
-        Failed
-          PodReadyToStartContainers=False
-          Initialized=True
-          Ready=False PodFailed
-          ContainersReady=False PodFailed
-          PodScheduled=True
-          main main: terminated Error 137 restarts=0 ready=false
-        DeletePod
-        Forget
-    "#]],
+            end main (Stopping container main)
+            stop main 30s
+            requeue +30000ms
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=True
+              ContainersReady=True
+              PodScheduled=True
+              main main: running restarts=0 ready=true
+            end main by +5000ms
+            stop main 5s
+            requeue +5000ms
+            KillContainer { container: "main" }
+            RemoveContainer { container: "main", attempt: 0 }
+            Release
+            Failed
+              PodReadyToStartContainers=False
+              Initialized=True
+              Ready=False PodFailed
+              ContainersReady=False PodFailed
+              PodScheduled=True
+              main main: terminated Error 137 restarts=0 ready=false
+            DeletePod
+            Forget
+        "#]],
     );
 }
 
@@ -72,10 +74,11 @@ fn the_grace_period_is_counted_by_the_nodes_own_clock() {
     check(
         &log,
         expect![[r#"
-        stop main 30s (Stopping container main)
-        requeue +30000ms
-        requeue +20000ms
-    "#]],
+            end main (Stopping container main)
+            stop main 30s
+            requeue +30000ms
+            requeue +20000ms
+        "#]],
     );
 }
 
@@ -114,12 +117,13 @@ fn a_pod_that_is_gone_from_the_api_ends_at_once() {
     check(
         &log,
         expect![[r#"
-        stop main 2s (Stopping container main)
-        requeue +2000ms
-        RemoveContainer { container: "main", attempt: 0 }
-        Release
-        Forget
-    "#]],
+            end main (Stopping container main)
+            stop main 2s
+            requeue +2000ms
+            RemoveContainer { container: "main", attempt: 0 }
+            Release
+            Forget
+        "#]],
     );
 }
 
@@ -141,7 +145,8 @@ fn the_active_deadline_ends_a_pod() {
             requeue +20000ms
             Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
             Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
-            stop main 30s (Stopping container main)
+            end main (Stopping container main)
+            stop main 30s
             requeue +30000ms
             Running
               PodReadyToStartContainers=True

@@ -5,4 +5,6 @@ mod ending;
 mod probing;
 mod renewing;
 mod restarting;
+mod rules;
+mod sidecars;
 mod starting;

@@ -117,7 +117,7 @@ fn what_is_left_out_has_kubernetes_defaults() {
             await main Liveness, again +10000ms; requeue +10000ms | started=true ready=true
             await main Liveness, again +10000ms; requeue +10000ms | started=true ready=true
             await main Liveness, again +10000ms; requeue +10000ms | started=true ready=true
-            stop main 30s (Container main failed liveness probe, will be restarted); requeue +30000ms | started=true ready=true
+            end main (Container main failed liveness probe, will be restarted); stop main 30s; requeue +30000ms | started=true ready=true
         "#]],
     );
 }
@@ -242,25 +242,29 @@ fn what_is_condemned_is_started_anew() {
     check(
         &log,
         expect![[r#"
-            Always: stop main 30s (Container main failed liveness probe, will be restarted)
+            Always: end main (Container main failed liveness probe, will be restarted)
+            stop main 30s
             requeue +30000ms
             requeue +29000ms
             RemoveContainer { container: "main", attempt: 0 }
             EnsureImage { container: "main" }
             Running
-            Always: stop main 7s (Container main failed startup probe, will be restarted)
+            Always: end main (Container main failed startup probe, will be restarted)
+            stop main 7s
             requeue +7000ms
             requeue +6000ms
             RemoveContainer { container: "main", attempt: 0 }
             EnsureImage { container: "main" }
             Running
-            OnFailure: stop main 7s (Container main failed liveness probe, will be restarted)
+            OnFailure: end main (Container main failed liveness probe, will be restarted)
+            stop main 7s
             requeue +7000ms
             requeue +6000ms
             RemoveContainer { container: "main", attempt: 0 }
             EnsureImage { container: "main" }
             Running
-            Never: stop main 30s (Container main failed liveness probe)
+            Never: end main (Container main failed liveness probe)
+            stop main 30s
             requeue +30000ms
             requeue +29000ms
             RemoveContainer { container: "main", attempt: 0 }
@@ -380,19 +384,19 @@ fn what_ends_is_asked_for_its_readiness_alone() {
     check(
         &log,
         expect![[r#"
-            deleted: stop main 30s (Stopping container main); requeue +1000ms | started=true ready=true
+            deleted: end main (Stopping container main); stop main 30s; requeue +1000ms | started=true ready=true
               probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
               await main Readiness, again +10000ms; requeue +10000ms | started=true ready=false
-            gone: stop main 2s (Stopping container main); requeue +2000ms | started=true ready=true
+            gone: end main (Stopping container main); stop main 2s; requeue +2000ms | started=true ready=true
               requeue +1000ms | started=true ready=true
               KillContainer { container: "main" } | started=true ready=true
-            shut down: stop main 20s (Stopping container main); requeue +1000ms | started=true ready=true
+            shut down: end main (Stopping container main); stop main 20s; requeue +1000ms | started=true ready=true
               probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
               await main Readiness, again +10000ms; requeue +9000ms | started=true ready=false
-            past its deadline: Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }; Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }; stop main 30s (Stopping container main); requeue +1000ms | started=true ready=true
+            past its deadline: Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }; Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }; end main (Stopping container main); stop main 30s; requeue +1000ms | started=true ready=true
               probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
               await main Readiness, again +10000ms; requeue +10000ms | started=true ready=false
-            changed: stop main 30s (Container main definition changed, will be restarted); requeue +1000ms | started=true ready=true
+            changed: end main (Container main definition changed, will be restarted); stop main 30s; requeue +1000ms | started=true ready=true
               probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
               await main Readiness, again +10000ms; requeue +10000ms | started=true ready=false
         "#]],
@@ -416,7 +420,7 @@ fn a_start_that_is_not_over_at_the_end_is_not_waited_for() {
     check(
         &log,
         expect![[r#"
-            stop main 30s (Stopping container main); requeue +30000ms | started=false ready=false
+            end main (Stopping container main); stop main 30s; requeue +30000ms | started=false ready=false
             requeue +20000ms | started=false ready=false
         "#]],
     );

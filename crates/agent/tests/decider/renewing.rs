@@ -39,7 +39,8 @@ fn what_is_due_is_renewed_once_and_retried_ever_later() {
             requeue +40000ms
             RenewVolumes
             requeue +600000ms
-            stop main 30s (Stopping container main)
+            end main (Stopping container main)
+            stop main 30s
             RenewVolumes
             requeue +30000ms
         "#]],

@@ -134,31 +134,32 @@ fn the_agents_end_keeps_the_pod() {
     check(
         &log,
         expect![[r#"
-        stop main 5s (Stopping container main)
-        requeue +5000ms
-        Running
-          PodReadyToStartContainers=True
-          Initialized=True
-          Ready=False ContainersNotReady: the node's agent is ending
-          ContainersReady=False ContainersNotReady: the node's agent is ending
-          PodScheduled=True
-          main main: running restarts=0 ready=true
-        RemoveContainer { container: "main", attempt: 0 }
-        Running
-          PodReadyToStartContainers=True
-          Initialized=True
-          Ready=False ContainersNotReady: containers with unready status: [main]
-          ContainersReady=False ContainersNotReady: containers with unready status: [main]
-          PodScheduled=True
-          main main: terminated Error 143 restarts=0 ready=false
-        Running
-          PodReadyToStartContainers=True
-          Initialized=True
-          Ready=True
-          ContainersReady=True
-          PodScheduled=True
-          main main: running after terminated Error 143 restarts=1 ready=true
-    "#]],
+            end main (Stopping container main)
+            stop main 5s
+            requeue +5000ms
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=False ContainersNotReady: the node's agent is ending
+              ContainersReady=False ContainersNotReady: the node's agent is ending
+              PodScheduled=True
+              main main: running restarts=0 ready=true
+            RemoveContainer { container: "main", attempt: 0 }
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=False ContainersNotReady: containers with unready status: [main]
+              ContainersReady=False ContainersNotReady: containers with unready status: [main]
+              PodScheduled=True
+              main main: terminated Error 143 restarts=0 ready=false
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=True
+              ContainersReady=True
+              PodScheduled=True
+              main main: running after terminated Error 143 restarts=1 ready=true
+        "#]],
     );
 }
 
@@ -268,11 +269,12 @@ fn a_changed_image_restarts_the_container() {
     check(
         &log,
         expect![[r#"
-        stop main 30s (Container main definition changed, will be restarted)
-        requeue +30000ms
-        RemoveContainer { container: "main", attempt: 0 }
-        EnsureImage { container: "main" }
-    "#]],
+            end main (Container main definition changed, will be restarted)
+            stop main 30s
+            requeue +30000ms
+            RemoveContainer { container: "main", attempt: 0 }
+            EnsureImage { container: "main" }
+        "#]],
     );
 }
 
@@ -281,6 +283,8 @@ fn what_is_remembered_of_a_pod_is_understood_by_later_agents() {
     let mut b = Bench::running("Always");
     b.end("main", 1, "Error");
     b.start("main");
+    b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".into());
+    b.plan();
     let record = json!({
         "start_time": "2026-11-21T10:00:00Z",
         "sandbox": {"Ready": "10.128.0.7"},
@@ -288,16 +292,18 @@ fn what_is_remembered_of_a_pod_is_understood_by_later_agents() {
             "starts": 2,
             "live": {"Running": {
                 "attempt": 1, "started_at": "2026-11-21T10:00:00Z", "image": "hello:v1", "image_id": "hello@sha256:aa",
-                "stop_by": null, "killed": false, "interrupted": false, "changed": false,
+                "stopping": {"cause": "Changed", "by": "2026-11-21T10:00:30Z", "stage": {"Told": "2026-11-21T10:00:30Z"}},
             }},
             "ended": {
                 "attempt": 0, "image_id": "hello@sha256:aa", "exit_code": 1, "reason": "Error", "message": null,
                 "started_at": "2026-11-21T10:00:00Z", "finished_at": "2026-11-21T10:00:00Z",
-                "interrupted": false, "changed": false, "unhealthy": false, "removed": true,
+                "cause": null, "removed": true,
             },
             "before": null,
             "backoff": {"delay": "PT10S", "since": "2026-11-21T10:00:00Z"},
+            "round": 0,
         }},
+        "round": 0,
         "verdict": null,
         "deletion": null,
     });

@@ -436,7 +436,6 @@ fn what_is_not_supported_is_named() {
         container(
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": "$(X)"}]}),
         ),
-        with(json!({"initContainers": [{"name": "s", "image": "x:1", "restartPolicy": "Always"}]})),
         with(json!({"initContainers": [{"name": "s", "image": "x:1", "readinessProbe": fine}]})),
         with(json!({"hostNetwork": true})),
         with(json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]})),
@@ -470,7 +469,6 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.containers[0].resources.limits[hugepages-2Mi] is not supported by carob yet" }
             Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
             Refuse { message: "spec.containers[0].volumeMounts[0].subPathExpr is not supported by carob yet" }
-            Refuse { message: "spec.initContainers[0].restartPolicy Always (a sidecar) is not supported by carob yet" }
             Refuse { message: "spec.initContainers[0].readinessProbe is not supported by carob yet" }
             Refuse { message: "spec.hostNetwork is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].persistentVolumeClaim is not supported by carob yet" }

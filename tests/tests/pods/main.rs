@@ -1,5 +1,7 @@
 //! Pods: what they run, how they end, and what is said about it.
 
+mod sidecars;
+
 use std::time::Duration;
 
 use carob_tests::{Case, Cluster, Outcome, check, until};
@@ -8,6 +10,9 @@ const CASES: &[Case] = &[
     ("exit_codes_are_passed_on", exit_codes),
     ("env_volumes_and_config_reach_the_guest", environment),
     ("init_containers_run_in_order", init_containers),
+    ("jobs_do_not_wait_for_sidecars", sidecars::job),
+    ("sidecars_start_in_their_turn", sidecars::turns),
+    ("containers_restart_by_their_own_rules", sidecars::rules),
     ("memory_has_a_limit", oom),
     (
         "a_root_that_is_read_only_takes_the_last_message",
@@ -258,11 +263,6 @@ fn unsupported(cluster: &Cluster) -> Outcome {
             "hook",
             "{containers: [{name: c, image: greeter, lifecycle: {preStop: {sleep: {seconds: 1}}}}]}",
             "lifecycle",
-        ),
-        (
-            "sidecar",
-            "{initContainers: [{name: s, image: greeter, restartPolicy: Always}], containers: [{name: c, image: greeter}]}",
-            "restartPolicy",
         ),
         (
             "claim",
