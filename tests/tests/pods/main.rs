@@ -13,6 +13,10 @@ const CASES: &[Case] = &[
     ("jobs_do_not_wait_for_sidecars", sidecars::job),
     ("sidecars_start_in_their_turn", sidecars::turns),
     ("containers_restart_by_their_own_rules", sidecars::rules),
+    (
+        "hooks_run_before_others_start_and_before_the_end",
+        sidecars::hooks,
+    ),
     ("memory_has_a_limit", oom),
     (
         "a_root_that_is_read_only_takes_the_last_message",
@@ -261,8 +265,8 @@ fn unsupported(cluster: &Cluster) -> Outcome {
         ),
         (
             "hook",
-            "{containers: [{name: c, image: greeter, lifecycle: {preStop: {sleep: {seconds: 1}}}}]}",
-            "lifecycle",
+            "{containers: [{name: c, image: greeter, lifecycle: {preStop: {exec: {command: ['true']}}}}]}",
+            "lifecycle.preStop.exec",
         ),
         (
             "claim",

@@ -119,3 +119,43 @@ pub(super) fn rules(cluster: &Cluster) -> Outcome {
     )?;
     cluster.carob("delete pod/ruled pod/together").map(drop)
 }
+
+/// A container whose last hook sleeps is there for as long, and what its first hook waits for keeps the next from starting.
+pub(super) fn hooks(cluster: &Cluster) -> Outcome {
+    let spec = "{terminationGracePeriodSeconds: 20, containers: [
+        {name: first, image: greeter, lifecycle: {postStart: {sleep: {seconds: 2}}, preStop: {sleep: {seconds: 2}}}},
+        {name: second, image: greeter}]}";
+    cluster.apply(&pod("hooked", spec))?;
+    cluster.wait_for("pods/hooked", "/status/phase", "Running")?;
+    let status = &cluster.get("pods/hooked")?["status"];
+    let started = |index: usize| {
+        let at = &status["containerStatuses"][index]["state"]["running"]["startedAt"];
+        at.as_str().unwrap_or_default()
+    };
+    check(!started(0).is_empty() && started(0) < started(1), status)?;
+    cluster.carob("delete pod/hooked")?;
+    let began = std::time::Instant::now();
+    until("it is gone", Duration::from_secs(20), || {
+        Ok(cluster.get("pods/hooked").is_err())
+    })?;
+    let took = began.elapsed();
+    check(
+        (Duration::from_secs(1)..Duration::from_secs(15)).contains(&took),
+        format!("gone after {took:?}"),
+    )?;
+    let spec = "{restartPolicy: Never, containers: [
+        {name: c, image: greeter, lifecycle: {postStart: {tcpSocket: {port: 9}}}}]}";
+    cluster.apply(&pod("unhooked", spec))?;
+    cluster.wait_for("pods/unhooked", "/status/phase", "Failed")?;
+    until("the event", Duration::from_secs(20), || {
+        let events = cluster.get("events")?;
+        let all = events["items"].as_array().into_iter().flatten();
+        let mut about = all.filter(|e| e["reason"] == "FailedPostStartHook");
+        Ok(about.any(|e| {
+            e["message"]
+                .as_str()
+                .unwrap_or_default()
+                .contains("connection refused")
+        }))
+    })
+}

@@ -7,6 +7,7 @@
 
 mod cell;
 mod forward;
+mod hook;
 mod log;
 mod message;
 mod names;

@@ -126,6 +126,17 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
                 d.probe(&c, &container, attempt, kind, awaits).await
             });
         }
+        Action::RunHook {
+            container,
+            attempt,
+            kind,
+            within,
+        } => {
+            let within = within.map(|left| Duration::try_from(left).unwrap_or_default());
+            spawn(driver, cell, move |d, c| async move {
+                d.run_hook(&c, container, attempt, kind, within).await
+            });
+        }
         Action::RemoveContainer { container, attempt } => {
             let (dir, log_dir) = (
                 cell.instance_dir(&container, attempt),

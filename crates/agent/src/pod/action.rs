@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Cause, ProbeKind, Terms};
+use super::{Cause, HookKind, ProbeKind, Terms};
 
 /// One thing to do for a pod. The driver may carry out all actions of a plan at the same time.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +49,17 @@ pub enum Action {
         by: Timestamp,
         /// The event's message; none where it only has less time than before.
         message: Option<String>,
+    },
+    /// Run a hook of a container, and say how that went.
+    RunHook {
+        /// The container's name.
+        container: String,
+        /// Which instance, from 0.
+        attempt: u32,
+        /// Which hook.
+        kind: HookKind,
+        /// How long it has; for as long as the instance runs where nothing is said.
+        within: Option<SignedDuration>,
     },
     /// Tell a container to end; told again if it has less time than it was told.
     StopContainer {

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
+use super::hooks::PostStart;
 use super::probe::Probes;
 use super::problem::Problem;
 
@@ -37,6 +38,9 @@ pub struct Container {
     /// Why it could not be started the last time.
     #[serde(skip)]
     pub problem: Option<Problem>,
+    /// How far the first hook of the last instance is.
+    #[serde(skip)]
+    pub post_start: PostStart,
     /// What probes have found of the instance that is alive.
     #[serde(skip)]
     pub probes: Probes,
@@ -88,6 +92,8 @@ pub enum Cause {
     Changed,
     /// A probe has failed.
     Unhealthy,
+    /// Its first hook has failed.
+    Unprepared,
     /// All containers of its pod are started anew.
     Round,
 }
@@ -95,7 +101,11 @@ pub enum Cause {
 /// How far the end of an instance is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stage {
-    /// Others have to end before it.
+    /// Nothing was done yet.
+    Begun,
+    /// Its last hook is being run.
+    Leaves,
+    /// That was done, and others may have to end before it.
     Waits,
     /// It was told to, and may take until then.
     Told(Timestamp),

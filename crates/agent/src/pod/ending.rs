@@ -1,10 +1,11 @@
 //! How containers are ended.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Container as ContainerSpec;
 
 use super::observed::later;
 use super::sync::Plan;
-use super::{Action, Cause, Live, PodView as _, Role, Stage};
+use super::{Action, Cause, Live, PodView as _, Role, Stage, Stopping};
 
 /// What a container has at least once it was told to end, as the kubelet gives it: also where its time was over before
 /// its turn came, and where its pod was deleted by force.
@@ -19,7 +20,7 @@ impl Plan<'_> {
             let name = &spec.name;
             let has_turn = role != Role::Sidecar || self.has_turn(name);
             self.stop(
-                name,
+                spec,
                 cause,
                 by,
                 format!("Stopping container {name}"),
@@ -49,52 +50,71 @@ impl Plan<'_> {
     /// Ends a container, if it is not to be gone by then anyway; only once it has its turn, while time is left.
     pub(super) fn stop(
         &mut self,
-        name: &str,
+        spec: &ContainerSpec,
         cause: Cause,
         by: Timestamp,
         why: String,
         has_turn: bool,
     ) {
-        let Some(Live::Running { stopping, .. }) = self.observed.get(name).map(|c| &c.live) else {
+        let c = self.observed.get(&spec.name);
+        let Some(Live::Running {
+            stopping, attempt, ..
+        }) = c.map(|c| &c.live)
+        else {
             return;
         };
-        let known = stopping.filter(|s| s.by <= by);
-        let (by, stage) = known.map_or_else(
-            || (by, stopping.map_or(Stage::Waits, |s| s.stage)),
-            |s| (s.by, s.stage),
-        );
-        if known.is_none() {
+        let mut next = stopping.unwrap_or(Stopping {
+            cause,
+            by,
+            stage: Stage::Begun,
+        });
+        if stopping.is_none() || by < next.by {
+            next.by = by;
             self.push(Action::BeginStop {
-                container: name.to_owned(),
+                container: spec.name.clone(),
                 cause,
                 by,
                 message: stopping.is_none().then_some(why),
             });
         }
-        self.go_on(name, by, stage, has_turn);
+        self.go_on(spec, *attempt, next, has_turn);
     }
 
-    /// Takes the next step to a container's end.
-    pub(super) fn go_on(&mut self, name: &str, by: Timestamp, stage: Stage, has_turn: bool) {
-        let least = by.max(later(self.now, LEAST_GRACE));
-        let told = match stage {
-            Stage::Killed => return,
-            Stage::Told(until) if until <= self.now => {
-                return self.push(Action::KillContainer {
-                    container: name.to_owned(),
-                });
-            }
-            Stage::Told(until) => until,
-            Stage::Waits if has_turn || by <= self.now => Timestamp::MAX,
-            Stage::Waits => return self.again_at(by),
-        };
-        if least < told {
-            self.push(Action::StopContainer {
-                container: name.to_owned(),
-                grace: least.duration_since(self.now),
-                until: least,
-            });
+    /// Takes the next step to an instance's end.
+    pub(super) fn go_on(
+        &mut self,
+        spec: &ContainerSpec,
+        attempt: u32,
+        stopping: Stopping,
+        has_turn: bool,
+    ) {
+        let by = stopping.by;
+        let is_late = by <= self.now;
+        match stopping.stage {
+            Stage::Begun if self.take_leave(spec, attempt, stopping) => self.again_at(by),
+            Stage::Begun | Stage::Waits if has_turn || is_late => self.tell(spec, by, None),
+            // A hook that takes longer is left to itself.
+            Stage::Leaves if is_late => self.tell(spec, by, None),
+            Stage::Begun | Stage::Leaves | Stage::Waits => self.again_at(by),
+            Stage::Told(until) if until <= self.now => self.push(Action::KillContainer {
+                container: spec.name.clone(),
+            }),
+            Stage::Told(until) => self.tell(spec, by, Some(until)),
+            Stage::Killed => {}
         }
-        self.again_at(least.min(told));
+    }
+
+    /// Tells a container to end, unless it was told to be gone by then.
+    fn tell(&mut self, spec: &ContainerSpec, by: Timestamp, told: Option<Timestamp>) {
+        let until = by.max(later(self.now, LEAST_GRACE));
+        if let Some(told) = told.filter(|told| *told <= until) {
+            return self.again_at(told);
+        }
+        self.push(Action::StopContainer {
+            container: spec.name.clone(),
+            grace: until.duration_since(self.now),
+            until,
+        });
+        self.again_at(until);
     }
 }

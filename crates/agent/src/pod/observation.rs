@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
-use super::{Found, ProbeKind};
+use super::{Found, HookKind, ProbeKind};
 
 /// Something learned about a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,17 @@ pub enum Observation {
     Started(String, String),
     /// A container could not be started: reason and message.
     StartFailed(String, String, String),
+    /// A hook of a container's instance was run.
+    Hooked {
+        /// Its name.
+        container: String,
+        /// Which instance, from 0.
+        attempt: u32,
+        /// Which hook.
+        kind: HookKind,
+        /// By what it failed, if it did.
+        error: Option<String>,
+    },
     /// A container's instance ended.
     Ended {
         /// Its name.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backoff::{Backoff, missing_delay, pull_delay};
 use super::container::{Cause, Container, Image, Live, Stage, Stopping};
+use super::hooks::{HookKind, PostStart};
 use super::probe::{Found, Heard, ProbeKind};
 use super::problem::{Problem, Step, failed, missing};
 use super::renewal::Renewal;
@@ -125,7 +126,7 @@ impl Observed {
                             *stopping = Some(Stopping {
                                 cause: *cause,
                                 by: *by,
-                                stage: Stage::Waits,
+                                stage: Stage::Begun,
                             })
                         }
                     }
@@ -135,6 +136,12 @@ impl Observed {
                 container, until, ..
             } => self.stage(container, Stage::Told(*until)),
             Action::KillContainer { container } => self.stage(container, Stage::Killed),
+            Action::RunHook {
+                container, kind, ..
+            } => match kind {
+                HookKind::PostStart => self.container(container).post_start = PostStart::Runs,
+                HookKind::PreStop => self.stage(container, Stage::Leaves),
+            },
             Action::RestartAll { container } => {
                 self.round += 1;
                 let others = self.containers.iter_mut().filter(|(n, _)| *n != container);
@@ -229,6 +236,12 @@ impl Observed {
             } => {
                 self.probed(&container, attempt, kind, found, now);
             }
+            Observation::Hooked {
+                container,
+                attempt,
+                kind,
+                error,
+            } => self.hooked(&container, attempt, kind, error),
             Observation::Released => {
                 self.released = true;
                 self.sandbox = Sandbox::Released(self.sandbox.ip());
@@ -314,6 +327,27 @@ impl Observed {
         self.containers.entry(name.to_owned()).or_default()
     }
 
+    fn hooked(&mut self, container: &str, of: u32, kind: HookKind, error: Option<String>) {
+        let c = self.container(container);
+        let Live::Running {
+            attempt, stopping, ..
+        } = &mut c.live
+        else {
+            return;
+        };
+        if *attempt != of {
+            return;
+        }
+        match (kind, stopping, error) {
+            (HookKind::PostStart, _, None) => c.post_start = PostStart::Done,
+            (HookKind::PostStart, _, Some(why)) => c.post_start = PostStart::Failed(why),
+            (HookKind::PreStop, Some(stopping), _) if stopping.stage == Stage::Leaves => {
+                stopping.stage = Stage::Waits;
+            }
+            (HookKind::PreStop, ..) => {}
+        }
+    }
+
     fn stage(&mut self, container: &str, stage: Stage) {
         if let Live::Running {
             stopping: Some(stopping),
@@ -344,6 +378,7 @@ impl Observed {
         };
         c.starts += 1;
         c.round = round;
+        c.post_start = PostStart::Open;
         c.raised = true;
         c.problem = None;
         c.backing_off = None;

@@ -6,7 +6,9 @@ use super::observed::later;
 use super::problem::{PULL_FAILED, backs_off_at, is_backing_off};
 use super::restart::After;
 use super::sync::Plan;
-use super::{Action, Backoff, Cause, Container, Image, Live, PodView as _, Role, probe};
+use super::{
+    Action, Backoff, Cause, Container, HookKind, Image, Live, PodView as _, PostStart, Role, probe,
+};
 
 impl Plan<'_> {
     /// Brings the pod nearer to where all its containers run: init containers one after the other, sidecars in their turn
@@ -61,15 +63,22 @@ impl Plan<'_> {
         let fresh = Container::default();
         for (at, (role, spec)) in all.into_iter().enumerate() {
             let c = known(spec).unwrap_or(&fresh);
-            let is_done = match role {
-                Role::Init => at < reached || self.is_done(c),
-                Role::Sidecar => at < reached || c.is_started(spec),
-                Role::Main => true,
-            };
-            if c.live == Live::Idle && !(role == Role::Init && is_done) {
-                self.raise(role, spec, c);
+            let is_passed = at < reached;
+            if role == Role::Init && (is_passed || self.is_done(c)) {
+                continue;
             }
-            if !is_done {
+            let is_coming = match c.live {
+                Live::Idle => self.raise(role, spec, c),
+                Live::Starting => true,
+                Live::Running { .. } => !c.is_up(spec),
+            };
+            let is_awaited = match role {
+                Role::Init => true,
+                Role::Sidecar => !is_passed && !c.is_started(spec),
+                // What its first hook prepares, the next one may need.
+                Role::Main => is_coming && HookKind::PostStart.of(spec).is_some(),
+            };
+            if is_awaited {
                 return;
             }
         }
@@ -84,14 +93,17 @@ impl Plan<'_> {
     /// Looks after an instance that is alive, and ends it where it is not to stay.
     fn tend(&mut self, role: Role, spec: &ContainerSpec, c: &Container) {
         let Live::Running {
-            image, stopping, ..
+            attempt,
+            image,
+            stopping,
+            ..
         } = &c.live
         else {
             return;
         };
         let name = &spec.name;
         if let Some(stopping) = stopping {
-            self.go_on(name, stopping.by, stopping.stage, true);
+            self.go_on(spec, *attempt, *stopping, true);
             return self.probe(spec, c, true);
         }
         let who = probe::who(role);
@@ -101,6 +113,9 @@ impl Plan<'_> {
         } else if Some(image) != spec.image.as_ref() && role != Role::Init {
             let why = format!("{who} {name} definition changed, will be restarted");
             Some((Cause::Changed, self.pod.grace(), why))
+        } else if let PostStart::Failed(_) = c.post_start {
+            let why = "FailedPostStartHook".to_owned();
+            Some((Cause::Unprepared, self.pod.grace(), why))
         } else if let Some(kind) = c.probes.condemned() {
             let (grace, why) = probe::sentence(self.pod, role, spec, kind);
             Some((Cause::Unhealthy, grace, why))
@@ -109,20 +124,22 @@ impl Plan<'_> {
         };
         let ending = ended.is_some();
         if let Some((cause, grace, why)) = ended {
-            self.stop(name, cause, later(self.now, grace), why, true);
+            self.stop(spec, cause, later(self.now, grace), why, true);
+        } else {
+            self.prepare(spec, c);
         }
         self.probe(spec, c, ending);
     }
 
-    /// Starts a container of which nothing is alive, if that is to be.
-    fn raise(&mut self, role: Role, spec: &ContainerSpec, c: &Container) {
+    /// Starts a container of which nothing is alive, if that is to be; whether it is.
+    fn raise(&mut self, role: Role, spec: &ContainerSpec, c: &Container) -> bool {
         let Some(ended) = &c.ended else {
             return self.bring_up(spec, c);
         };
         let is_of_this_round = c.round == self.round;
         let after = c.after(self.pod, role, spec);
         if is_of_this_round && after == Some(After::Stays) {
-            return;
+            return false;
         }
         // Of a round that is over, it is the one at fault that waits.
         let at_fault = is_of_this_round || after == Some(After::AllRestart);
@@ -138,14 +155,16 @@ impl Plan<'_> {
                     });
                 }
                 self.again_at(until);
+                false
             }
         }
     }
 
-    /// Gets the image, then starts.
-    fn bring_up(&mut self, spec: &ContainerSpec, c: &Container) {
+    /// Gets the image, then starts; not where that has to wait.
+    fn bring_up(&mut self, spec: &ContainerSpec, c: &Container) -> bool {
         if let Some(problem) = c.problem.as_ref().filter(|p| p.retry_at > self.now) {
-            return self.again_at(problem.retry_at);
+            self.again_at(problem.retry_at);
+            return false;
         }
         let container = spec.name.clone();
         match &c.image {
@@ -169,7 +188,9 @@ impl Plan<'_> {
                         self.push(Action::AnnounceImageBackOff { container, image });
                     }
                 }
+                return false;
             }
         }
+        true
     }
 }

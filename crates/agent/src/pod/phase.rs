@@ -26,7 +26,7 @@ fn standing(
         return Standing::Waiting;
     };
     match (&c.live, &c.ended) {
-        (Live::Running { .. }, _) => Standing::Running,
+        (Live::Running { .. }, _) if c.is_up(spec) => Standing::Running,
         (_, None) => Standing::Waiting,
         (_, Some(ended)) if ending => Standing::Stopped(ended.exit_code),
         // On its way to run again, whatever its exit code.

@@ -169,10 +169,10 @@ impl Probes {
 }
 
 impl Container {
-    /// `status.containerStatuses[].started`: it runs, and its startup probe has succeeded if it has one.
+    /// `status.containerStatuses[].started`: it runs, its first hook is done, and its startup probe has succeeded, where it
+    /// has them.
     pub(super) fn is_started(&self, spec: &ContainerSpec) -> bool {
-        let running = matches!(self.live, Live::Running { .. });
-        running && self.holds(spec, ProbeKind::Startup)
+        self.is_up(spec) && self.holds(spec, ProbeKind::Startup)
     }
 
     /// `status.containerStatuses[].ready`.
@@ -225,6 +225,9 @@ pub(super) fn due(
     let Live::Running { attempt, .. } = c.live else {
         return (actions, again);
     };
+    if !c.is_up(spec) {
+        return (actions, again);
+    }
     let started = c.is_started(spec);
     for kind in ProbeKind::ALL {
         let Some(probe) = kind.of(spec) else { continue };

@@ -14,8 +14,8 @@ use super::problem::is_backing_off;
 use super::qos::qos_class;
 use super::restart::After;
 use super::{
-    Container, Ended, Host, Image, Live, Observed, PodView as _, Problem, Role, container_id,
-    refusal,
+    Container, Ended, Host, Image, Live, Observed, PodView as _, PostStart, Problem, Role,
+    container_id, refusal,
 };
 
 /// Bytes of all termination messages that a pod may show: each of its containers has the same share.
@@ -106,11 +106,9 @@ impl Words<'_> {
     fn one(&self, spec: &ContainerSpec, role: Role) -> ContainerStatus {
         let fresh = Container::default();
         let c = self.observed.get(&spec.name).unwrap_or(&fresh);
-        let running = matches!(c.live, Live::Running { .. });
-        let waiting = if running {
-            None
-        } else {
-            self.waiting(spec, c, role)
+        let waiting = match c.is_up(spec) {
+            true => None,
+            false => self.waiting(spec, c, role),
         };
         let (state, last, of) = match (&c.live, waiting, &c.ended) {
             (
@@ -121,7 +119,7 @@ impl Words<'_> {
                 },
                 _,
                 ended,
-            ) => {
+            ) if c.is_up(spec) => {
                 let started_at = Some(time(*started_at));
                 let state = ContainerState {
                     running: Some(ContainerStateRunning { started_at }),
@@ -221,12 +219,16 @@ impl Words<'_> {
         {
             return Some(volume_trouble(p, is_backing_off(p, self.now)));
         }
-        c.backing_off.map(|_| {
-            waiting(
-                "CrashLoopBackOff",
-                Some(crash_loop_message(self.pod, &spec.name, c)),
-            )
-        })
+        if c.backing_off.is_some() {
+            let message = crash_loop_message(self.pod, &spec.name, c);
+            return Some(waiting("CrashLoopBackOff", Some(message)));
+        }
+        match &c.post_start {
+            PostStart::Failed(why) if will_start => {
+                Some(waiting("PostStartHookError", Some(why.clone())))
+            }
+            _ => None,
+        }
     }
 
     /// As much of a termination message as the pod has room for.

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Container, Pod, PodDNSConfig, PodSpec, SecurityContext, VolumeMount,
 };
 
-use super::{PodView as _, Role};
+use super::{HookKind, PodView as _, Role};
 use crate::cluster::DNS;
 use crate::volumes;
 
@@ -101,8 +101,15 @@ fn containers(pod: &Pod) -> Option<String> {
 
 fn container(c: &Container, at: &str, role: Role) -> Option<String> {
     let path = |field: &str| format!("{at}.{field}");
+    let lifecycle = c.lifecycle.as_ref();
+    let runs = |kind: HookKind| kind.of(c).is_some_and(|hook| hook.exec.is_some());
     let found = first(&[
-        (c.lifecycle.is_some(), &path("lifecycle")),
+        (
+            lifecycle.is_some_and(|l| l.stop_signal.is_some()),
+            &path("lifecycle.stopSignal"),
+        ),
+        (runs(HookKind::PostStart), &path("lifecycle.postStart.exec")),
+        (runs(HookKind::PreStop), &path("lifecycle.preStop.exec")),
         (c.tty == Some(true), &path("tty")),
         (some(&c.volume_devices), &path("volumeDevices")),
         (

@@ -2,6 +2,7 @@
 
 mod bench;
 mod ending;
+mod hooks;
 mod probing;
 mod renewing;
 mod restarting;

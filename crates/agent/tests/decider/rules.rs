@@ -184,70 +184,69 @@ fn all_containers_start_anew_together() {
     check(
         &log,
         expect![[r#"
-        RemoveContainer { container: "done", attempt: 0 }
-        RemoveContainer { container: "watch", attempt: 0 }
-        RestartAll { container: "watch" }
-        end side (Init container side will be restarted with all of its pod)
-        stop side 30s
-        end main (Container main will be restarted with all of its pod)
-        stop main 30s
-        requeue +30000ms
-        Running
-          PodReadyToStartContainers=True
-          Initialized=True
-          Ready=False ContainersNotReady: containers with unready status: [done watch]
-          ContainersReady=False ContainersNotReady: containers with unready status: [done watch]
-          PodScheduled=True
-          AllContainersRestarting=True RestartAllContainersStarted: container exited with restart policy rule
-          init early: terminated Completed 0 restarts=0 ready=true
-          init side: running restarts=0 ready=true
-          main main: running restarts=0 ready=true
-          main done: terminated Completed 0 restarts=0 ready=false
-          main watch: terminated Error 42 restarts=0 ready=false
-        side has ended
-        RemoveContainer { container: "side", attempt: 0 }
-        requeue +30000ms
-        all have ended
-        RemoveContainer { container: "main", attempt: 0 }
-        EnsureImage { container: "early" }
-        Running
-          PodReadyToStartContainers=True
-          Initialized=True
-          Ready=False ContainersNotReady: containers with unready status: [side main done watch]
-          ContainersReady=False ContainersNotReady: containers with unready status: [side main done watch]
-          PodScheduled=True
-          AllContainersRestarting=False
-          init early: terminated Completed 0 restarts=0 ready=true
-          init side: terminated Error 143 restarts=0 ready=false
-          main main: terminated Error 143 restarts=0 ready=false
-          main done: terminated Completed 0 restarts=0 ready=false
-          main watch: terminated Error 42 restarts=0 ready=false
-        early is done again
-        RemoveContainer { container: "early", attempt: 1 }
-        EnsureImage { container: "side" }
-        side runs
-        EnsureImage { container: "main" }
-        EnsureImage { container: "done" }
-        EnsureImage { container: "watch" }
-        all run
-        Running
-          PodReadyToStartContainers=True
-          Initialized=True
-          Ready=True
-          ContainersReady=True
-          PodScheduled=True
-          AllContainersRestarting=False
-          init early: terminated Completed 0 after terminated Completed 0 restarts=1 ready=true
-          init side: running after terminated Error 143 restarts=1 ready=true
-          main main: running after terminated Error 143 restarts=1 ready=true
-          main done: running after terminated Completed 0 restarts=1 ready=true
-          main watch: running after terminated Error 42 restarts=1 ready=true
-        and again
-        RemoveContainer { container: "done", attempt: 1 }
-        RemoveContainer { container: "main", attempt: 1 }
-        RemoveContainer { container: "side", attempt: 1 }
-        back-off early +9000ms
-        requeue +9000ms
-    "#]],
+            RemoveContainer { container: "done", attempt: 0 }
+            RemoveContainer { container: "watch", attempt: 0 }
+            RestartAll { container: "watch" }
+            end side (Init container side will be restarted with all of its pod)
+            stop side 30s
+            end main (Container main will be restarted with all of its pod)
+            stop main 30s
+            requeue +30000ms
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=False ContainersNotReady: containers with unready status: [done watch]
+              ContainersReady=False ContainersNotReady: containers with unready status: [done watch]
+              PodScheduled=True
+              AllContainersRestarting=True RestartAllContainersStarted: container exited with restart policy rule
+              init early: terminated Completed 0 restarts=0 ready=true
+              init side: running restarts=0 ready=true
+              main main: running restarts=0 ready=true
+              main done: terminated Completed 0 restarts=0 ready=false
+              main watch: terminated Error 42 restarts=0 ready=false
+            side has ended
+            RemoveContainer { container: "side", attempt: 0 }
+            requeue +30000ms
+            all have ended
+            RemoveContainer { container: "main", attempt: 0 }
+            EnsureImage { container: "early" }
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=False ContainersNotReady: containers with unready status: [side main done watch]
+              ContainersReady=False ContainersNotReady: containers with unready status: [side main done watch]
+              PodScheduled=True
+              AllContainersRestarting=False
+              init early: terminated Completed 0 restarts=0 ready=true
+              init side: terminated Error 143 restarts=0 ready=false
+              main main: terminated Error 143 restarts=0 ready=false
+              main done: terminated Completed 0 restarts=0 ready=false
+              main watch: terminated Error 42 restarts=0 ready=false
+            early is done again
+            RemoveContainer { container: "early", attempt: 1 }
+            EnsureImage { container: "side" }
+            side runs
+            EnsureImage { container: "main" }
+            EnsureImage { container: "done" }
+            EnsureImage { container: "watch" }
+            all run
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=True
+              ContainersReady=True
+              PodScheduled=True
+              AllContainersRestarting=False
+              init early: terminated Completed 0 after terminated Completed 0 restarts=1 ready=true
+              init side: running after terminated Error 143 restarts=1 ready=true
+              main main: running after terminated Error 143 restarts=1 ready=true
+              main done: running after terminated Completed 0 restarts=1 ready=true
+              main watch: running after terminated Error 42 restarts=1 ready=true
+            and again
+            RemoveContainer { container: "done", attempt: 1 }
+            RemoveContainer { container: "main", attempt: 1 }
+            RemoveContainer { container: "side", attempt: 1 }
+            EnsureImage { container: "early" }
+        "#]],
     );
 }

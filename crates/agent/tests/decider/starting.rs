@@ -428,7 +428,7 @@ fn what_is_not_supported_is_named() {
         container(json!({"livenessProbe": probe})),
         container(json!({"readinessProbe": probe})),
         container(json!({"startupProbe": probe})),
-        container(json!({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}})),
+        container(json!({"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}})),
         container(json!({"tty": true})),
         container(json!({"resources": {"limits": {"ephemeral-storage": "1Gi"}}})),
         container(json!({"resources": {"limits": {"cpu": "1", "hugepages-2Mi": "2Mi"}}})),
@@ -463,7 +463,7 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.containers[0].livenessProbe.exec is not supported by carob yet" }
             Refuse { message: "spec.containers[0].readinessProbe.exec is not supported by carob yet" }
             Refuse { message: "spec.containers[0].startupProbe.exec is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].lifecycle is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].lifecycle.preStop.exec is not supported by carob yet" }
             Refuse { message: "spec.containers[0].tty is not supported by carob yet" }
             Refuse { message: "spec.containers[0].resources.limits[ephemeral-storage] is not supported by carob yet" }
             Refuse { message: "spec.containers[0].resources.limits[hugepages-2Mi] is not supported by carob yet" }

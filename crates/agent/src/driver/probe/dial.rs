@@ -12,17 +12,17 @@ use tokio::time::{Instant, timeout_at};
 use super::room::Rooms;
 
 /// A connection: of the virtual network, or of the operating system.
-pub(super) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(in crate::driver) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
-/// Connects for the probes of one pod.
-pub(super) struct Dialer<'a> {
-    pub(super) network: &'a Network,
+/// Connects for the probes and hooks of one pod.
+pub(in crate::driver) struct Dialer<'a> {
+    pub(in crate::driver) network: &'a Network,
     /// The pod's.
-    pub(super) address: Ipv4Addr,
+    pub(in crate::driver) address: Ipv4Addr,
     /// Where names are looked up, and the probes themselves find room.
-    pub(super) rooms: Rooms<'a>,
+    pub(in crate::driver) rooms: Rooms<'a>,
 }
 
 impl Dialer<'_> {
@@ -31,7 +31,7 @@ impl Dialer<'_> {
     ///
     /// # Errors
     /// What Go's dialler would say, since that is what users know from the kubelet's events.
-    pub(super) async fn dial(
+    pub(in crate::driver) async fn dial(
         &self,
         host: &str,
         port: u16,

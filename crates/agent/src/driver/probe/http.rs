@@ -1,4 +1,4 @@
-//! A probe by an HTTP request.
+//! A probe by an HTTP request, and a hook by one.
 
 use ::http::header::USER_AGENT as AGENT;
 use ::http::header::{ACCEPT, CONNECTION, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION};
@@ -39,7 +39,8 @@ pub(super) async fn get(
     port: u16,
     deadline: Instant,
 ) -> Outcome {
-    let prepared = url(dialer, action, port).and_then(|url| Ok((url, headers(action)?)));
+    let prepared =
+        url(dialer, action, port).and_then(|url| Ok((url, headers(action, USER_AGENT)?)));
     let (mut url, mut headers) = match prepared {
         Ok(prepared) => prepared,
         Err(why) => return Outcome::Failure(why),
@@ -72,6 +73,24 @@ pub(super) async fn get(
         "Get \"{}\": stopped after {MOST_REDIRECTS} redirects",
         shown(&url)
     ))
+}
+
+/// Sends a hook's request to a port that has its number by now. As with the kubelet, any answer will do.
+pub(in crate::driver) async fn tell(
+    dialer: &Dialer<'_>,
+    action: &HTTPGetAction,
+    port: u16,
+    agent: &'static str,
+    deadline: Instant,
+) -> Result<(), String> {
+    let url = url(dialer, action, port)?;
+    let headers = headers(action, agent)?;
+    let exchange = exchange(dialer, &url, &headers, deadline);
+    let answer = timeout_at(deadline, exchange).await;
+    match answer.unwrap_or_else(|_| Err(timed_out())) {
+        Ok(_) => Ok(()),
+        Err(why) => Err(format!("Get \"{}\": {why}", shown(&url))),
+    }
 }
 
 /// Whom a URL means, with the port even where it is the scheme's own: as Go has it in its requests and words.
@@ -140,8 +159,8 @@ fn url(dialer: &Dialer<'_>, action: &HTTPGetAction, port: u16) -> Result<Url, St
     Ok(url)
 }
 
-/// The headers that the probe asks for, and those that the kubelet adds.
-fn headers(action: &HTTPGetAction) -> Result<HeaderMap, String> {
+/// The headers that are asked for, and those that the kubelet adds.
+fn headers(action: &HTTPGetAction, agent: &'static str) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for header in action.http_headers.iter().flatten() {
         let name = HeaderName::from_bytes(header.name.as_bytes())
@@ -150,7 +169,7 @@ fn headers(action: &HTTPGetAction) -> Result<HeaderMap, String> {
             .map_err(|_| format!("net/http: invalid header field value for {:?}", header.name))?;
         headers.append(name, value);
     }
-    let agent = HeaderValue::from_static(USER_AGENT);
+    let agent = HeaderValue::from_static(agent);
     headers.entry(AGENT).or_insert(agent);
     let anything = HeaderValue::from_static("*/*");
     let accept = headers.entry(ACCEPT).or_insert(anything);

@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout};
 use super::Driver;
 use super::cell::Cell;
 use crate::pod::{Action, EventKind, Found, Heard, PodView as _, ProbeKind};
-use dial::Dialer;
-pub(super) use room::Room;
-use room::Rooms;
+pub(super) use dial::Dialer;
+pub(super) use http::tell;
+pub(super) use room::{Room, Rooms};
 
 /// What probes call themselves, as the kubelet's do.
 const USER_AGENT: &str = "kube-probe/1.36";
@@ -179,7 +179,7 @@ fn question<'a>(
 }
 
 /// A port by its number, or by what the container calls it.
-fn port_of(spec: &Container, port: &IntOrString) -> Result<u16, String> {
+pub(super) fn port_of(spec: &Container, port: &IntOrString) -> Result<u16, String> {
     let number = match port {
         IntOrString::Int(number) => *number,
         IntOrString::String(name) => {

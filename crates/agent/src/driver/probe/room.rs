@@ -42,9 +42,9 @@ impl Room {
 
 /// What a pod's probes have to find room in.
 #[derive(Clone, Copy)]
-pub(super) struct Rooms<'a> {
-    pub(super) pod: &'a Room,
-    pub(super) node: &'a Room,
+pub(in crate::driver) struct Rooms<'a> {
+    pub(in crate::driver) pod: &'a Room,
+    pub(in crate::driver) node: &'a Room,
 }
 
 impl<'a> Rooms<'a> {
