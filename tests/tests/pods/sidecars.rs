@@ -10,9 +10,9 @@ use super::pod;
 pub(super) fn job(cluster: &Cluster) -> Outcome {
     cluster.apply(
         "{apiVersion: batch/v1, kind: Job, metadata: {name: helped}, spec: {backoffLimit: 0, template: {spec: {restartPolicy: Never,
-            initContainers: [{name: notes, image: writer, args: [/notes], restartPolicy: Always, volumeMounts: [{name: n, mountPath: /notes}]}],
+            initContainers: [{name: notes, image: writer, args: [/notes], restartPolicy: Always, volumeMounts: [{name: vol, mountPath: /notes}]}],
             containers: [{name: main, image: greeter, args: [--times, '2', helped]}],
-            volumes: [{name: n, emptyDir: {}}]}}}}",
+            volumes: [{name: vol, emptyDir: {}}]}}}}",
     )?;
     let complete = cluster.wait_for("jobs/helped", "/status/succeeded", "1")?;
     check(complete["status"]["failed"].is_null(), &complete["status"])?;
@@ -29,10 +29,10 @@ pub(super) fn job(cluster: &Cluster) -> Outcome {
 pub(super) fn turns(cluster: &Cluster) -> Outcome {
     let spec = "{terminationGracePeriodSeconds: 5,
         initContainers: [
-            {name: notes, image: writer, args: [/notes], restartPolicy: Always, volumeMounts: [{name: n, mountPath: /notes}]},
-            {name: waits, image: writer, args: [/notes], restartPolicy: Always, envFrom: [{configMapRef: {name: turn}}], volumeMounts: [{name: n, mountPath: /notes}]}],
+            {name: notes, image: writer, args: [/notes], restartPolicy: Always, volumeMounts: [{name: vol, mountPath: /notes}]},
+            {name: waits, image: writer, args: [/notes], restartPolicy: Always, envFrom: [{configMapRef: {name: turn}}], volumeMounts: [{name: vol, mountPath: /notes}]}],
         containers: [{name: main, image: greeter}],
-        volumes: [{name: n, emptyDir: {}}]}";
+        volumes: [{name: vol, emptyDir: {}}]}";
     cluster.apply(&pod("turns", spec))?;
     let waiting = cluster.wait_for(
         "pods/turns",
