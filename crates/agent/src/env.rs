@@ -1,5 +1,7 @@
 //! A container's environment and command line, as the kubelet builds them.
 
+mod expand;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -9,6 +11,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, EnvVarSource, Pod
 use crate::downward;
 use crate::pod::PodView as _;
 use crate::resources;
+use expand::expand;
+pub(crate) use expand::with_sub_paths;
 
 /// What a container may ask of its surroundings.
 #[derive(Clone, Debug)]
@@ -272,31 +276,6 @@ fn field(pod: &Pod, facts: &Facts, path: &str) -> Result<String, String> {
     })
 }
 
-/// Replaces each `$(NAME)` that is set; `$$` stands for a `$`; all else stays as it is.
-fn expand<'v>(text: &str, value: impl Fn(&str) -> Option<&'v str>) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        out.push_str(&rest[..at]);
-        let after = &rest[at + 1..];
-        if let Some(tail) = after.strip_prefix('$') {
-            out.push('$');
-            rest = tail;
-        } else if let Some((name, tail)) = after.strip_prefix('(').and_then(|a| a.split_once(')')) {
-            match value(name) {
-                Some(value) => out.push_str(value),
-                None => out.push_str(&rest[at..at + name.len() + 3]),
-            }
-            rest = tail;
-        } else {
-            out.push('$');
-            rest = after;
-        }
-    }
-    out.push_str(rest);
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,20 +403,5 @@ mod tests {
             "c|$(A)|x"
         );
         assert_eq!(argv(json!({"name": "m"})), "hello.wasm");
-    }
-
-    #[test]
-    fn odd_dollars_stay() {
-        for (text, want) in [
-            ("$", "$"),
-            ("a$", "a$"),
-            ("$(", "$("),
-            ("$(x", "$(x"),
-            ("$()", "$()"),
-            ("$$$", "$$"),
-            ("é$é", "é$é"),
-        ] {
-            assert_eq!(expand(text, |_| None), want);
-        }
     }
 }

@@ -37,8 +37,8 @@ impl Driver {
         };
         let span = tracing::info_span!("start_container", pod = %cell.key, uid = %cell.uid, container, attempt);
         let began = tokio::time::Instant::now();
-        match self.try_start(cell, &pod, &spec, attempt, &span).await {
-            Ok(running) => {
+        match self.try_start(cell, &pod, spec, attempt, &span).await {
+            Ok((spec, running)) => {
                 let took = began.elapsed();
                 span.in_scope(|| {
                     tracing::info!(took_us = took.as_micros() as u64, "container started")
@@ -88,14 +88,15 @@ impl Driver {
         }
     }
 
+    /// The instance, and the container as it was started: with paths that its environment says.
     async fn try_start(
         &self,
         cell: &Arc<Cell>,
         pod: &Arc<Pod>,
-        spec: &Container,
+        spec: Container,
         attempt: u32,
         span: &tracing::Span,
-    ) -> Result<Running, Refused> {
+    ) -> Result<(Container, Running), Refused> {
         let (ready, volumes, net) = {
             let state = cell.state.lock();
             (
@@ -107,7 +108,7 @@ impl Driver {
         let ready = ready.ok_or_else(|| Refused::create("the module is not there"))?;
         let ip = net.as_ref().map(|n| n.address().into());
         let tools = &self.0.tools;
-        let objects = Objects::read(&tools.client, pod, spec)
+        let objects = Objects::read(&tools.client, pod, &spec)
             .await
             .map_err(Refused::config)?;
         let facts = Facts {
@@ -116,9 +117,10 @@ impl Driver {
             service_links: service_links::variables(pod, &tools.services.view()),
             node: tools.machine,
         };
-        let env = env::environment(pod, spec, &objects, &facts).map_err(Refused::config)?;
+        let env = env::environment(pod, &spec, &objects, &facts).map_err(Refused::config)?;
+        let spec = env::with_sub_paths(spec, &env).map_err(Refused::config)?;
         let (root_dir, log_dir, clock) = (
-            self.root_dir(cell, spec, attempt),
+            self.root_dir(cell, &spec, attempt),
             cell.log_dir(&spec.name),
             tools.clock,
         );
@@ -133,7 +135,7 @@ impl Driver {
         let made = made.await.map_err(Refused::create)?;
         let (mounts, log) = made.map_err(Refused::config)?;
         let (stdout, stderr) = log.writers();
-        let (stdin, input) = stdin::open(spec);
+        let (stdin, input) = stdin::open(&spec);
         {
             let mut state = cell.state.lock();
             state.logs.insert(spec.name.clone(), (attempt, log.clone()));
@@ -142,9 +144,9 @@ impl Driver {
                 None => state.inputs.remove(&spec.name),
             };
         }
-        let limits = resources::limits(spec);
+        let limits = resources::limits(&spec);
         let workload = Workload {
-            argv: env::argv(spec, &ready.name, &env),
+            argv: env::argv(&spec, &ready.name, &env),
             module: ready.module,
             env,
             working_dir: spec
@@ -161,7 +163,7 @@ impl Driver {
             cpu_weight: limits.cpu_weight,
             names: Arc::new(names::search(pod, ip)),
             net,
-            serve: served(spec),
+            serve: served(&spec),
             span: span.clone(),
         };
         let runtime = tools.runtime.clone();
@@ -172,10 +174,13 @@ impl Driver {
         });
         let refused = |why: String| Refused("RunContainerError", why);
         let started = started.await.map_err(|e| refused(e.to_string()))?;
-        started.map_err(|e| {
-            cell.state.lock().logs.remove(&spec.name);
-            refused(e.to_string())
-        })
+        match started {
+            Ok(running) => Ok((spec, running)),
+            Err(error) => {
+                cell.state.lock().logs.remove(&spec.name);
+                Err(refused(error.to_string()))
+            }
+        }
     }
 
     async fn await_end(

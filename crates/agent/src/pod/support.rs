@@ -179,14 +179,8 @@ fn security(s: &SecurityContext, at: &str) -> Option<String> {
 }
 
 fn mount(m: &VolumeMount, at: &str) -> Option<String> {
-    first(&[
-        (
-            m.sub_path_expr.as_ref().is_some_and(|p| !p.is_empty()),
-            &format!("{at}.subPathExpr"),
-        ),
-        (
-            m.mount_propagation.as_deref().is_some_and(|p| p != "None"),
-            &format!("{at}.mountPropagation"),
-        ),
-    ])
+    first(&[(
+        m.mount_propagation.as_deref().is_some_and(|p| p != "None"),
+        &format!("{at}.mountPropagation"),
+    )])
 }

@@ -434,7 +434,7 @@ fn what_is_not_supported_is_named() {
         container(json!({"resources": {"limits": {"cpu": "1", "hugepages-2Mi": "2Mi"}}})),
         container(json!({"securityContext": {"privileged": true}})),
         container(
-            json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPathExpr": "$(X)"}]}),
+            json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "mountPropagation": "Bidirectional"}]}),
         ),
         with(json!({"initContainers": [{"name": "s", "image": "x:1", "readinessProbe": fine}]})),
         with(json!({"hostNetwork": true})),
@@ -468,7 +468,7 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.containers[0].resources.limits[ephemeral-storage] is not supported by carob yet" }
             Refuse { message: "spec.containers[0].resources.limits[hugepages-2Mi] is not supported by carob yet" }
             Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].volumeMounts[0].subPathExpr is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].volumeMounts[0].mountPropagation is not supported by carob yet" }
             Refuse { message: "spec.initContainers[0].readinessProbe is not supported by carob yet" }
             Refuse { message: "spec.hostNetwork is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].persistentVolumeClaim is not supported by carob yet" }
