@@ -135,9 +135,12 @@ impl ResourceLimiterAsync for Limits {
 /// The state of a preview 1 module.
 pub(super) struct Core {
     pub(super) wasi: WasiP1Ctx,
-    /// The descriptors of a module that accepts connections; no other's functions look at them.
+    /// The descriptors of a module that accepts connections or takes part in its termination; no other's functions
+    /// look at them.
     pub(super) descriptors: Descriptors,
     limits: Limits,
+    /// As of a component.
+    pub(super) stop: Arc<Stop>,
 }
 
 /// The state of a component.
@@ -186,12 +189,13 @@ fn store<T: Send + 'static>(engine: &Engine, state: T) -> Store<T> {
 
 /// Runs a preview 1 module to its end.
 ///
-/// `listeners` are those of a module that accepts connections, and `None` for any other.
+/// `listeners` are those of a module whose descriptors are ours, and `None` for any other.
 pub(super) async fn run_core(
     module: wasmtime::InstancePre<Core>,
     mut wasi: WasiCtxBuilder,
     listeners: Option<Vec<Listener>>,
     limits: Limits,
+    stop: Arc<Stop>,
 ) -> Exit {
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES);
@@ -206,6 +210,7 @@ pub(super) async fn run_core(
         wasi,
         descriptors,
         limits,
+        stop,
     };
     let mut store = store(module.module().engine(), state);
     store.limiter_async(|core| &mut core.limits);

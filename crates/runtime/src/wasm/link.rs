@@ -15,8 +15,8 @@ const PAGE: u64 = 64 << 10;
 /// What is imported from, for either kind of guest.
 pub(super) struct Linkers {
     core: wasmtime::Linker<Core>,
-    /// For preview 1 modules that accept connections.
-    accepting: wasmtime::Linker<Core>,
+    /// For preview 1 modules that have descriptors which wasmtime-wasi does not know.
+    extended: wasmtime::Linker<Core>,
     component: wasmtime::component::Linker<Component>,
 }
 
@@ -40,6 +40,8 @@ pub(super) struct CoreCode {
     pub(super) module: InstancePre<Core>,
     /// Whether it accepts connections, at listeners that it is to be given.
     pub(super) accepts: bool,
+    /// Whether its descriptors are ours: those of a module that accepts connections or takes part in its termination.
+    pub(super) extended: bool,
 }
 
 /// A server, an instance of which answers one request.
@@ -78,8 +80,9 @@ impl Linkers {
                 Err(I32Exit(code & 0xff).into())
             },
         )?;
-        let mut accepting = core.clone();
-        preview1::link(&mut accepting)?;
+        let mut extended = core.clone();
+        preview1::link(&mut extended)?;
+        lifecycle::link_core(&mut extended)?;
         let mut component = wasmtime::component::Linker::new(engine);
         link_wasi(&mut component)?;
         sockets::link(&mut component)?;
@@ -87,22 +90,28 @@ impl Linkers {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
         Ok(Self {
             core,
-            accepting,
+            extended,
             component,
         })
     }
 
     pub(super) fn core(&self, digest: String, module: Module) -> wasmtime::Result<Loaded> {
         let accepts = preview1::accepts(&module);
-        let linker = match accepts {
-            true => &self.accepting,
+        let drains = lifecycle::imported_by_core(&module);
+        let extended = accepts || drains;
+        let linker = match extended {
+            true => &self.extended,
             false => &self.core,
         };
-        let module = linker.instantiate_pre(&module)?;
+        let code = CoreCode {
+            module: linker.instantiate_pre(&module)?,
+            accepts,
+            extended,
+        };
         Ok(Loaded {
             digest,
-            code: Code::Core(CoreCode { module, accepts }),
-            drains: false,
+            code: Code::Core(code),
+            drains,
         })
     }
 
@@ -111,10 +120,7 @@ impl Linkers {
         digest: String,
         component: ComponentCode,
     ) -> wasmtime::Result<Loaded> {
-        let drains = component
-            .component_type()
-            .imports(component.engine())
-            .any(|(name, _)| name.split('@').next() == Some(lifecycle::INTERFACE));
+        let drains = lifecycle::imported_by(&component);
         let linked = self.component.instantiate_pre(&component)?;
         Ok(Loaded {
             digest,

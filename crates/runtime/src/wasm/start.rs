@@ -126,8 +126,9 @@ impl Start {
         let limits = Limits::new(self.memory_limit, self.memory);
         match program {
             Program::Core(core) => {
-                let listeners = core.accepts.then_some(listeners);
-                Box::pin(guest::run_core(core.module, wasi, listeners, limits)).await
+                let listeners = core.extended.then_some(listeners);
+                let run = guest::run_core(core.module, wasi, listeners, limits, self.stop);
+                Box::pin(run).await
             }
             Program::Component(command) => {
                 let run = guest::run_component(command, wasi, limits, self.stop, self.outgoing);

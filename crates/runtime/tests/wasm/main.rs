@@ -27,8 +27,10 @@ async fn scripted_conforms() {
 async fn wasm_conforms() {
     let bench = Bench::new();
     let core = bench.player(Player::Core).await;
-    let component = bench.player(Player::Component).await;
-    runtime::conformance::suite(&bench.runtime, &core, &component).await;
+    for kind in [Player::Draining, Player::Component] {
+        let drains = bench.player(kind).await;
+        runtime::conformance::suite(&bench.runtime, &core, &drains).await;
+    }
 }
 
 #[tokio::test]
@@ -76,6 +78,11 @@ async fn damaged_code_is_compiled_again() {
     assert_eq!(runtime.metrics().compilations, 1);
 }
 
+/// A module that imports what nobody offers yet.
+const LATER: &str = r#"(module
+    (import "carob:pod/lifecycle@0.2.0" "remaining-grace" (func (result i64)))
+    (func (export "_start")))"#;
+
 /// A component that imports what nobody offers.
 const FLYING_COMPONENT: &str = r#"(component
     (import "test:fly/wings@1.0.0" (instance (export "fly" (func))))
@@ -95,6 +102,10 @@ async fn what_cannot_run_is_refused() {
                     .unwrap(),
             ),
             "the module imports env::fly, which carob does not offer",
+        ),
+        (
+            bench.source(&wat::parse_str(LATER).unwrap()),
+            "imports carob:pod/lifecycle@0.2.0::remaining-grace, which carob does not offer",
         ),
         (
             bench.source(&wat::parse_str(FLYING_COMPONENT).unwrap()),
@@ -160,9 +171,11 @@ async fn what_another_engine_compiled_is_cleared() {
 #[tokio::test]
 async fn no_grace_remains_to_be_told_before_termination() {
     let bench = Bench::new();
-    let (workload, stdout) = script(&bench.player(Player::Component).await, &["remain"]);
-    assert_eq!(run(&bench, workload).await, Exit::Code(0));
-    assert_eq!(stdout.text(), "None\n");
+    for kind in [Player::Draining, Player::Component] {
+        let (workload, stdout) = script(&bench.player(kind).await, &["remain"]);
+        assert_eq!(run(&bench, workload).await, Exit::Code(0));
+        assert_eq!(stdout.text(), "None\n", "{kind:?}");
+    }
 }
 
 #[tokio::test]

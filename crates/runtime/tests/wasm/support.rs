@@ -58,7 +58,15 @@ impl Bench {
 
     pub(crate) async fn acceptor(&self) -> Module {
         static BUILT: OnceLock<PathBuf> = OnceLock::new();
-        let built = BUILT.get_or_init(|| build("acceptor", "wasm32-wasip1", &[]));
+        let built = BUILT.get_or_init(|| build("acceptor", "wasm32-wasip1", None));
+        let source = self.source(&std::fs::read(built).unwrap());
+        self.runtime.prepare(source).await.unwrap()
+    }
+
+    /// The same, which imports `carob:pod/lifecycle`.
+    pub(crate) async fn draining_acceptor(&self) -> Module {
+        static BUILT: OnceLock<PathBuf> = OnceLock::new();
+        let built = BUILT.get_or_init(|| build("acceptor", "wasm32-wasip1", Some("drains")));
         let source = self.source(&std::fs::read(built).unwrap());
         self.runtime.prepare(source).await.unwrap()
     }
@@ -85,11 +93,13 @@ pub(crate) fn config(directory: &Path, threads: usize) -> Config {
     }
 }
 
-/// The two builds of the guest that plays scripts.
+/// The builds of the guest that plays scripts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Player {
     /// A preview 1 core module.
     Core,
+    /// A preview 1 core module that imports `carob:pod/lifecycle`.
+    Draining,
     /// A component that imports `carob:pod/lifecycle`.
     Component,
 }
@@ -97,12 +107,14 @@ pub(crate) enum Player {
 impl Player {
     fn built(self) -> &'static Path {
         static CORE: OnceLock<PathBuf> = OnceLock::new();
+        static DRAINING: OnceLock<PathBuf> = OnceLock::new();
         static COMPONENT: OnceLock<PathBuf> = OnceLock::new();
-        match self {
-            Self::Core => CORE.get_or_init(|| build("player", "wasm32-wasip1", &[])),
-            Self::Component => COMPONENT
-                .get_or_init(|| build("player", "wasm32-wasip2", &["--features", "drains"])),
-        }
+        let (built, target, feature) = match self {
+            Self::Core => (&CORE, "wasm32-wasip1", None),
+            Self::Draining => (&DRAINING, "wasm32-wasip1", Some("drains")),
+            Self::Component => (&COMPONENT, "wasm32-wasip2", Some("drains")),
+        };
+        built.get_or_init(|| build("player", target, feature))
     }
 }
 
@@ -118,7 +130,7 @@ pub(crate) enum Web {
 impl Web {
     fn built(self) -> PathBuf {
         static BUILT: OnceLock<PathBuf> = OnceLock::new();
-        let server = BUILT.get_or_init(|| build("web", "wasm32-wasip2", &[]));
+        let server = BUILT.get_or_init(|| build("web", "wasm32-wasip2", None));
         match self {
             Self::Server => server.clone(),
             Self::Client => server.with_file_name("fetch.wasm"),
@@ -126,10 +138,11 @@ impl Web {
     }
 }
 
-/// Builds a package of guests, and gives its module's path.
-fn build(package: &str, target: &str, more: &[&str]) -> PathBuf {
+/// Builds a package of guests, and gives its module's path. With a feature it lies elsewhere, for its name is the same.
+fn build(package: &str, target: &str, feature: Option<&str>) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let into = root.join("../../target/guests");
+    let into = feature.map_or(into.clone(), |feature| into.join(feature));
     let status = Command::new(env!("CARGO"))
         .args([
             "build",
@@ -139,7 +152,7 @@ fn build(package: &str, target: &str, more: &[&str]) -> PathBuf {
             "--target",
             target,
         ])
-        .args(more)
+        .args(feature.map(|feature| format!("--features={feature}")))
         .arg("--target-dir")
         .arg(&into)
         .current_dir(root.join("tests/guests").join(package))

@@ -17,6 +17,9 @@ use crate::wasm::guest::Core;
 /// directories from 3 on until nothing has a number, and pass over what they do not know.
 const PREOPENED_SOCKET: u8 = 1;
 
+/// The type of what tells of termination: preview 1 has none for pipes.
+const PIPE: Filetype = Filetype::Unknown;
+
 /// What a call works on.
 pub(super) struct Call<'a> {
     pub(super) memory: GuestMemory<'a>,
@@ -73,12 +76,8 @@ impl<'a> Call<'a> {
     }
 
     /// wasmtime-wasi's number for a file or directory.
-    pub(super) fn stock(&mut self, fd: u32, for_sockets: Errno) -> Result<i32> {
-        Ok(self.descriptors.stock(fd, for_sockets)?.cast_signed())
-    }
-
-    fn is_socket(&mut self, fd: u32) -> Result<bool> {
-        Ok(!matches!(self.descriptors.get(fd)?, Descriptor::Stock(_)))
+    pub(super) fn stock(&mut self, fd: u32, for_others: Errno) -> Result<i32> {
+        Ok(self.descriptors.stock(fd, for_others)?.cast_signed())
     }
 
     pub(super) async fn sock_accept(&mut self, fd: u32, mode: u32, accepted: u32) -> Result<i32> {
@@ -155,13 +154,25 @@ impl<'a> Call<'a> {
         count: u32,
         read: u32,
     ) -> Result<i32> {
-        if self.is_socket(fd)? {
-            let how = Riflags::empty();
-            return self.receive(fd, buffers, count, how, read).await;
+        match self.descriptors.get(fd)? {
+            Descriptor::Stock(number) => {
+                let fd = number.cast_signed();
+                let [buffers, count, read] = [buffers, count, read].map(u32::cast_signed);
+                let told = stock::fd_read(self.wasi, &mut self.memory, fd, buffers, count, read);
+                passed(told.await)
+            }
+            Descriptor::Listening(_) | Descriptor::Connection(_) => {
+                let how = Riflags::empty();
+                self.receive(fd, buffers, count, how, read).await
+            }
+            Descriptor::Termination(termination) => {
+                let into = Buffers::of(&self.memory, buffers, count)?;
+                if into.left() > 0 {
+                    termination.end().await?;
+                }
+                self.put_size(read, 0)
+            }
         }
-        let fd = self.stock(fd, Errno::Badf)?;
-        let [buffers, count, read] = [buffers, count, read].map(u32::cast_signed);
-        passed(stock::fd_read(self.wasi, &mut self.memory, fd, buffers, count, read).await)
     }
 
     pub(super) async fn fd_write(
@@ -171,12 +182,19 @@ impl<'a> Call<'a> {
         count: u32,
         written: u32,
     ) -> Result<i32> {
-        if self.is_socket(fd)? {
-            return self.sock_send(fd, buffers, count, 0, written).await;
+        match self.descriptors.get(fd)? {
+            Descriptor::Stock(number) => {
+                let fd = number.cast_signed();
+                let [buffers, count, written] = [buffers, count, written].map(u32::cast_signed);
+                let told =
+                    stock::fd_write(self.wasi, &mut self.memory, fd, buffers, count, written);
+                passed(told.await)
+            }
+            Descriptor::Listening(_) | Descriptor::Connection(_) => {
+                self.sock_send(fd, buffers, count, 0, written).await
+            }
+            Descriptor::Termination(_) => Err(Errno::Badf.into()),
         }
-        let fd = self.stock(fd, Errno::Badf)?;
-        let [buffers, count, written] = [buffers, count, written].map(u32::cast_signed);
-        passed(stock::fd_write(self.wasi, &mut self.memory, fd, buffers, count, written).await)
     }
 
     async fn close(&mut self, closed: Descriptor) -> Result<i32> {
@@ -186,7 +204,9 @@ impl<'a> Call<'a> {
                 passed(stock::fd_close(self.wasi, &mut self.memory, number).await)
             }
             // They end by being dropped.
-            Descriptor::Listening(_) | Descriptor::Connection(_) => Ok(0),
+            Descriptor::Listening(_) | Descriptor::Connection(_) | Descriptor::Termination(_) => {
+                Ok(0)
+            }
         }
     }
 
@@ -203,23 +223,31 @@ impl<'a> Call<'a> {
     }
 
     pub(super) async fn fd_fdstat_get(&mut self, fd: u32, at: u32) -> Result<i32> {
-        let (nonblocking, rights) = match self.descriptors.get(fd)? {
+        let (fs_filetype, nonblocking, rights) = match self.descriptors.get(fd)? {
             Descriptor::Stock(number) => {
                 let number = number.cast_signed();
                 let at = at.cast_signed();
                 let told = stock::fd_fdstat_get(self.wasi, &mut self.memory, number, at);
                 return passed(told.await);
             }
-            Descriptor::Listening(listening) => (listening.is_nonblocking(), Rights::SOCK_ACCEPT),
+            Descriptor::Listening(listening) => (
+                Filetype::SocketStream,
+                listening.is_nonblocking(),
+                Rights::SOCK_ACCEPT,
+            ),
             Descriptor::Connection(connection) => (
+                Filetype::SocketStream,
                 connection.nonblocking,
                 Rights::FD_READ | Rights::FD_WRITE | Rights::SOCK_SHUTDOWN,
             ),
+            Descriptor::Termination(termination) => {
+                (PIPE, termination.nonblocking, Rights::FD_READ)
+            }
         };
         let of_all =
             Rights::FD_FDSTAT_SET_FLAGS | Rights::FD_FILESTAT_GET | Rights::POLL_FD_READWRITE;
         let fdstat = Fdstat {
-            fs_filetype: Filetype::SocketStream,
+            fs_filetype,
             fs_flags: match nonblocking {
                 true => Fdflags::NONBLOCK,
                 false => Fdflags::empty(),
@@ -238,6 +266,9 @@ impl<'a> Call<'a> {
             Descriptor::Connection(connection) => {
                 connection.nonblocking = flags(bits)? == Fdflags::NONBLOCK;
             }
+            Descriptor::Termination(termination) => {
+                termination.nonblocking = flags(bits)? == Fdflags::NONBLOCK;
+            }
             Descriptor::Stock(number) => {
                 let number = *number;
                 if number < STREAMS && flags(bits).is_ok_and(|flags| !flags.is_empty()) {
@@ -254,21 +285,26 @@ impl<'a> Call<'a> {
     }
 
     pub(super) async fn fd_filestat_get(&mut self, fd: u32, at: u32) -> Result<i32> {
-        if self.is_socket(fd)? {
-            let filestat = Filestat {
-                dev: 0,
-                ino: fd.into(),
-                filetype: Filetype::SocketStream,
-                nlink: 1,
-                size: 0,
-                atim: 0,
-                mtim: 0,
-                ctim: 0,
-            };
-            return self.put(at, filestat);
-        }
-        let (fd, at) = (self.stock(fd, Errno::Badf)?, at.cast_signed());
-        passed(stock::fd_filestat_get(self.wasi, &mut self.memory, fd, at).await)
+        let filetype = match self.descriptors.get(fd)? {
+            Descriptor::Stock(number) => {
+                let (fd, at) = (number.cast_signed(), at.cast_signed());
+                let told = stock::fd_filestat_get(self.wasi, &mut self.memory, fd, at);
+                return passed(told.await);
+            }
+            Descriptor::Listening(_) | Descriptor::Connection(_) => Filetype::SocketStream,
+            Descriptor::Termination(_) => PIPE,
+        };
+        let filestat = Filestat {
+            dev: 0,
+            ino: fd.into(),
+            filetype,
+            nlink: 1,
+            size: 0,
+            atim: 0,
+            mtim: 0,
+            ctim: 0,
+        };
+        self.put(at, filestat)
     }
 
     pub(super) async fn fd_prestat_get(&mut self, fd: u32, at: u32) -> Result<i32> {
@@ -278,7 +314,7 @@ impl<'a> Call<'a> {
                 // A name's length, where it were a directory.
                 self.put(at.checked_add(4).ok_or(Errno::Overflow)?, 0_u32)
             }
-            Descriptor::Connection(_) => Err(Errno::Badf.into()),
+            Descriptor::Connection(_) | Descriptor::Termination(_) => Err(Errno::Badf.into()),
             Descriptor::Stock(number) => {
                 let (number, at) = (number.cast_signed(), at.cast_signed());
                 let told = stock::fd_prestat_get(self.wasi, &mut self.memory, number, at);

@@ -1,12 +1,15 @@
 //! A guest's descriptors, by their numbers.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use network::Listener;
 use wasmtime_wasi::p1::types::Errno;
 
 use super::Result;
 use super::socket::{Connection, Listening};
+use super::termination::Termination;
+use crate::running::Stop;
 use crate::wasm::guest::RESOURCES;
 
 /// What a number stands for.
@@ -15,15 +18,18 @@ pub(super) enum Descriptor {
     Stock(u32),
     Listening(Listening),
     Connection(Box<Connection>),
+    Termination(Termination),
 }
 
-/// A guest's descriptors. Sockets are the host's own and all else is wasmtime-wasi's, so that numbers are given here
-/// and translated: the lowest free one, as POSIX has it.
+/// A guest's descriptors. Sockets and what tells of termination are the host's own and all else is wasmtime-wasi's, so
+/// that numbers are given here and translated: the lowest free one, as POSIX has it.
 #[derive(Default)]
 pub(in crate::wasm) struct Descriptors {
     slots: Vec<Option<Descriptor>>,
     /// The free ones of `slots`.
     free: BTreeSet<usize>,
+    /// Whether the guest waits by `poll_oneoff` alone.
+    polls: bool,
 }
 
 impl Descriptors {
@@ -36,6 +42,7 @@ impl Descriptors {
         Self {
             slots: all.chain(directories).map(Some).collect(),
             free: BTreeSet::new(),
+            polls: false,
         }
     }
 
@@ -49,11 +56,13 @@ impl Descriptors {
     /// wasmtime-wasi's number for a file or directory.
     ///
     /// # Errors
-    /// `for_sockets` where this is one, [`Errno::Badf`] where nothing has this number.
-    pub(super) fn stock(&mut self, fd: u32, for_sockets: Errno) -> Result<u32> {
+    /// `for_others` where this is something else, [`Errno::Badf`] where nothing has this number.
+    pub(super) fn stock(&mut self, fd: u32, for_others: Errno) -> Result<u32> {
         match self.get(fd)? {
             Descriptor::Stock(number) => Ok(*number),
-            Descriptor::Listening(_) | Descriptor::Connection(_) => Err(for_sockets.into()),
+            Descriptor::Listening(_) | Descriptor::Connection(_) | Descriptor::Termination(_) => {
+                Err(for_others.into())
+            }
         }
     }
 
@@ -63,7 +72,7 @@ impl Descriptors {
         match self.get(fd)? {
             Descriptor::Listening(listening) => Ok(listening),
             Descriptor::Connection(_) => Err(Errno::Inval.into()),
-            Descriptor::Stock(_) => Err(Errno::Notsock.into()),
+            Descriptor::Stock(_) | Descriptor::Termination(_) => Err(Errno::Notsock.into()),
         }
     }
 
@@ -73,7 +82,7 @@ impl Descriptors {
         match self.get(fd)? {
             Descriptor::Connection(connection) => Ok(connection),
             Descriptor::Listening(_) => Err(Errno::Notconn.into()),
-            Descriptor::Stock(_) => Err(Errno::Notsock.into()),
+            Descriptor::Stock(_) | Descriptor::Termination(_) => Err(Errno::Notsock.into()),
         }
     }
 
@@ -97,6 +106,12 @@ impl Descriptors {
         }
         self.slots[number] = Some(descriptor);
         Ok(u32::try_from(number)?)
+    }
+
+    /// Opens a descriptor that tells of termination; `None` where the guest has as many as it may.
+    pub(in crate::wasm) fn open_termination(&mut self, stop: Arc<Stop>) -> Option<u32> {
+        let termination = Termination::new(stop, self.polls);
+        self.insert(Descriptor::Termination(termination)).ok()
     }
 
     /// # Errors
@@ -123,8 +138,10 @@ impl Descriptors {
         Ok(Some(std::mem::replace(self.get(to)?, moved)))
     }
 
-    /// Makes those listeners non-blocking of which the guest has not said what it wants.
+    /// Makes those listeners non-blocking of which the guest has not said what it wants, and whatever will be opened
+    /// to tell of termination.
     pub(super) fn wait_by_polling(&mut self) {
+        self.polls = true;
         for descriptor in self.slots.iter_mut().flatten() {
             if let Descriptor::Listening(listening) = descriptor {
                 listening.nonblocking.get_or_insert(true);

@@ -10,7 +10,7 @@ use super::descriptors::Descriptor;
 use super::{PREVIEW_1, Result};
 use crate::wasm::guest::Core;
 
-/// Links the functions that take a file or directory, each with what it tells of a socket.
+/// Links the functions that take a file or directory, each with what it tells of anything else.
 pub(super) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
     // `[.await]` where wasmtime-wasi's is asynchronous.
     macro_rules! link {

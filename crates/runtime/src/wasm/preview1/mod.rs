@@ -1,9 +1,9 @@
-//! Sockets for WASI preview 1 modules.
+//! Sockets for WASI preview 1 modules, and descriptors that tell of their termination.
 //!
 //! Preview 1 cannot make sockets; it can accept connections at listeners that were opened before the program began, by
 //! `sock_accept`. A module that imports it gets a listener at each of its container's TCP ports, from descriptor 3 on,
 //! as by systemd's socket activation, and this module's functions in place of wasmtime-wasi's, which knows of no
-//! sockets. All other modules get wasmtime-wasi's alone.
+//! sockets. So does one that imports `carob:pod/lifecycle`, without the listeners. All other modules get wasmtime-wasi's alone.
 
 mod buffers;
 mod call;
@@ -11,6 +11,7 @@ mod descriptors;
 mod files;
 mod poll;
 mod socket;
+mod termination;
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};

@@ -1,6 +1,6 @@
-//! `poll_oneoff`: waiting for clocks, sockets and wasmtime-wasi's streams and files at once.
+//! `poll_oneoff`: waiting for clocks, sockets, termination and wasmtime-wasi's streams and files at once.
 //!
-//! Clocks and what is not a socket are left to wasmtime-wasi: they become a call of its own, in memory made for it.
+//! Clocks and what has a number of wasmtime-wasi's own are left to it: they become a call of its own, in memory made for it.
 
 use std::future::{pending, poll_fn};
 use std::pin::pin;
@@ -69,7 +69,7 @@ impl Asked {
         })
     }
 
-    /// The events of sockets that are ready; each one's waker is registered where it is not.
+    /// The events of what is ours and ready; each one's waker is registered where it is not.
     fn ready(&self, descriptors: &mut Descriptors, cx: &mut Context<'_>) -> Vec<(usize, Event)> {
         let mut events = Vec::new();
         for (index, subject) in self.subjects.iter().enumerate() {
@@ -129,11 +129,18 @@ fn readable(
     match descriptors.get(fd) {
         Ok(Descriptor::Listening(listening)) => listening.poll_accept(cx),
         Ok(Descriptor::Connection(connection)) => connection.poll_read(cx),
+        Ok(Descriptor::Termination(termination)) => termination.poll_begun(cx).map(|()| END),
         _ => Poll::Pending,
     }
 }
 
-/// Nothing can ever be written to a listener, for which `poll` waits as Linux' does.
+/// What is told of something that has nothing more to read.
+const END: EventFdReadwrite = EventFdReadwrite {
+    nbytes: 0,
+    flags: Eventrwflags::FD_READWRITE_HANGUP,
+};
+
+/// Nothing can ever be written to a listener or to what tells of termination, for which `poll` waits as Linux' does.
 fn writable(
     descriptors: &mut Descriptors,
     fd: u32,

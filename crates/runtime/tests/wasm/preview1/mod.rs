@@ -1,6 +1,7 @@
 //! Preview 1 modules that accept connections.
 
 mod hostile;
+mod lifecycle;
 mod poll;
 mod setup;
 
@@ -420,20 +421,20 @@ async fn without_ports_there_are_no_listeners() {
     })
     .await;
     guest.answers(&["errno 8", "NotFound"]).await;
-    let (mut workload, stdout) = script(
-        &guest.bench.player(Player::Core).await,
-        &["env", "cat /file"],
-    );
     let root = guest.bench.directory("root");
     std::fs::write(root.join("file"), "text").unwrap();
-    workload.net = Some(guest.pod.clone());
-    workload.serve = vec![80.into()];
-    workload.mounts = vec![Mount {
-        host: root,
-        beneath: String::new(),
-        guest: "/".into(),
-        read_only: false,
-    }];
-    assert_eq!(run(&guest.bench, workload).await, Exit::Code(0));
-    assert_eq!(stdout.text(), "text\n");
+    for kind in [Player::Core, Player::Draining] {
+        let module = guest.bench.player(kind).await;
+        let (mut workload, stdout) = script(&module, &["env", "cat /file"]);
+        workload.net = Some(guest.pod.clone());
+        workload.serve = vec![80.into()];
+        workload.mounts = vec![Mount {
+            host: root.clone(),
+            beneath: String::new(),
+            guest: "/".into(),
+            read_only: false,
+        }];
+        assert_eq!(run(&guest.bench, workload).await, Exit::Code(0));
+        assert_eq!(stdout.text(), "text\n", "{kind:?}");
+    }
 }

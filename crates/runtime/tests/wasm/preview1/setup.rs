@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use network::pipe::{Reader, Writer, pipe};
 use network::{Network, PodNet, Stream};
-use runtime::{Exit, Running, Runtime as _, Served, Stdin, Workload};
+use runtime::{Exit, Module, Running, Runtime as _, Served, Stdin, Workload};
 
 use crate::support::{Bench, ended, script};
 
@@ -35,9 +35,26 @@ impl Guest {
         change: impl FnOnce(&Bench, &mut Workload),
     ) -> Self {
         let bench = Bench::new();
+        let module = bench.acceptor().await;
+        Self::of(bench, module, steps, change)
+    }
+
+    /// A guest that takes part in its termination.
+    pub(crate) async fn play_draining(steps: &[&str]) -> Self {
+        let bench = Bench::new();
+        let module = bench.draining_acceptor().await;
+        Self::of(bench, module, steps, |_, _| ())
+    }
+
+    fn of(
+        bench: Bench,
+        module: Module,
+        steps: &[&str],
+        change: impl FnOnce(&Bench, &mut Workload),
+    ) -> Self {
         let node = Network::new("10.128.0.0/24".parse().unwrap());
         let (pod, other) = (node.join("one").unwrap(), node.join("two").unwrap());
-        let (mut workload, _) = script(&bench.acceptor().await, steps);
+        let (mut workload, _) = script(&module, steps);
         let (writer, stdout) = pipe(1 << 20);
         let (stdin, reader) = pipe(1 << 10);
         workload.stdout = Box::new(writer);

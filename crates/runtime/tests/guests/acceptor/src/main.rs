@@ -60,6 +60,10 @@ fn play(words: &[&str]) -> String {
             format!("type {filetype} flags {flags} rights {rights:x}")
         }),
         ["filetype", fd] => said(raw::filetype(number(fd)), |of| format!("type {of}")),
+        #[cfg(feature = "drains")]
+        ["subscribe"] => format!("subscribed {}", raw::subscribe_termination()),
+        #[cfg(feature = "drains")]
+        ["remain"] => format!("remain {}", raw::remaining_grace()),
         ["prestat", fd] => said(raw::prestat(number(fd)), |tag| format!("tag {tag}")),
         ["poll", subscriptions @ ..] => poll(subscriptions),
         other => panic!("{other:?} is no step"),

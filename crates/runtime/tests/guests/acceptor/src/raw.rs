@@ -1,4 +1,4 @@
-//! Preview 1's functions as they are imported.
+//! Preview 1's functions, and those of `carob:pod/lifecycle`, as they are imported.
 
 mod imported {
     use super::{Event, Subscription, Vector};
@@ -43,6 +43,20 @@ mod imported {
         pub fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u16;
     }
 }
+
+#[cfg(feature = "drains")]
+mod lifecycle {
+    #[link(wasm_import_module = "carob:pod/lifecycle@0.1.0")]
+    unsafe extern "C" {
+        #[link_name = "subscribe-termination"]
+        pub safe fn subscribe_termination() -> i32;
+        #[link_name = "remaining-grace"]
+        pub safe fn remaining_grace() -> i64;
+    }
+}
+
+#[cfg(feature = "drains")]
+pub use lifecycle::{remaining_grace, subscribe_termination};
 
 /// A buffer.
 #[repr(C)]

@@ -6,14 +6,45 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
-#[cfg(feature = "drains")]
+#[cfg(all(feature = "drains", target_env = "p2"))]
 mod lifecycle {
     wit_bindgen::generate!({
         path: "../../../../../wit",
         world: "carob:pod/drains",
         generate_all,
     });
-    pub use carob::pod::lifecycle::{remaining_grace, subscribe_termination};
+    pub use carob::pod::lifecycle::remaining_grace;
+
+    pub fn wait() {
+        carob::pod::lifecycle::subscribe_termination().block();
+    }
+}
+
+#[cfg(all(feature = "drains", target_env = "p1"))]
+mod lifecycle {
+    use std::io::Read;
+    use std::os::fd::FromRawFd;
+
+    mod imported {
+        #[link(wasm_import_module = "carob:pod/lifecycle@0.1.0")]
+        unsafe extern "C" {
+            #[link_name = "subscribe-termination"]
+            pub safe fn subscribe_termination() -> i32;
+            #[link_name = "remaining-grace"]
+            pub safe fn remaining_grace() -> i64;
+        }
+    }
+
+    pub fn wait() {
+        // SAFETY: it was opened for this file.
+        let mut termination =
+            unsafe { std::fs::File::from_raw_fd(imported::subscribe_termination()) };
+        assert_eq!(termination.read(&mut [0]).unwrap(), 0);
+    }
+
+    pub fn remaining_grace() -> Option<u64> {
+        u64::try_from(imported::remaining_grace()).ok()
+    }
 }
 
 fn main() {
@@ -161,7 +192,7 @@ fn report(result: std::io::Result<String>) {
 
 #[cfg(feature = "drains")]
 fn drain(time: Duration) {
-    lifecycle::subscribe_termination().block();
+    lifecycle::wait();
     assert!(lifecycle::remaining_grace().is_some());
     std::thread::sleep(time);
     std::process::exit(0);
