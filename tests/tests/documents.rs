@@ -112,8 +112,10 @@ fn the_api_s_page_names_each_field_that_agents_refuse() {
 }
 
 #[test]
-fn the_api_s_page_is_found() {
+fn the_lists_are_found() {
     for page in ["README.md", "ARCHITECTURE.md"] {
-        assert!(read(page).contains("](docs/api.md)"), "{page}");
+        for list in ["](docs/api.md)", "](docs/wasi.md)"] {
+            assert!(read(page).contains(list), "{page}: {list}");
+        }
     }
 }

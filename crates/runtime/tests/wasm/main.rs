@@ -2,6 +2,7 @@
 
 mod client;
 mod http;
+mod interfaces;
 mod outgoing;
 mod preview1;
 mod sockets;

@@ -72,8 +72,10 @@ impl Bench {
     }
 
     pub(crate) async fn web(&self, kind: Web) -> Module {
-        let bytes = std::fs::read(kind.built()).unwrap();
-        self.runtime.prepare(self.source(&bytes)).await.unwrap()
+        self.runtime
+            .prepare(self.source(&kind.bytes()))
+            .await
+            .unwrap()
     }
 
     /// A directory for a guest to see.
@@ -128,6 +130,10 @@ pub(crate) enum Web {
 }
 
 impl Web {
+    pub(crate) fn bytes(self) -> Vec<u8> {
+        std::fs::read(self.built()).unwrap()
+    }
+
     fn built(self) -> PathBuf {
         static BUILT: OnceLock<PathBuf> = OnceLock::new();
         let server = BUILT.get_or_init(|| build("web", "wasm32-wasip2", None));
