@@ -2,6 +2,7 @@
 
 mod client;
 mod http;
+mod inspector;
 mod interfaces;
 mod outgoing;
 mod preview1;

@@ -58,7 +58,7 @@ impl Bench {
 
     pub(crate) async fn acceptor(&self) -> Module {
         static BUILT: OnceLock<PathBuf> = OnceLock::new();
-        let built = BUILT.get_or_init(|| build("acceptor", "wasm32-wasip1", None));
+        let built = BUILT.get_or_init(|| build("tests/guests/acceptor", "wasm32-wasip1", None));
         let source = self.source(&std::fs::read(built).unwrap());
         self.runtime.prepare(source).await.unwrap()
     }
@@ -66,7 +66,8 @@ impl Bench {
     /// The same, which imports `carob:pod/lifecycle`.
     pub(crate) async fn draining_acceptor(&self) -> Module {
         static BUILT: OnceLock<PathBuf> = OnceLock::new();
-        let built = BUILT.get_or_init(|| build("acceptor", "wasm32-wasip1", Some("drains")));
+        let built =
+            BUILT.get_or_init(|| build("tests/guests/acceptor", "wasm32-wasip1", Some("drains")));
         let source = self.source(&std::fs::read(built).unwrap());
         self.runtime.prepare(source).await.unwrap()
     }
@@ -76,6 +77,13 @@ impl Bench {
             .prepare(self.source(&kind.bytes()))
             .await
             .unwrap()
+    }
+
+    /// The example that tries what it was given.
+    pub(crate) async fn inspector(&self, target: &str) -> Module {
+        let built = build("../../examples/guests/inspector", target, None);
+        let source = self.source(&std::fs::read(built).unwrap());
+        self.runtime.prepare(source).await.unwrap()
     }
 
     /// A directory for a guest to see.
@@ -116,7 +124,7 @@ impl Player {
             Self::Draining => (&DRAINING, "wasm32-wasip1", Some("drains")),
             Self::Component => (&COMPONENT, "wasm32-wasip2", Some("drains")),
         };
-        built.get_or_init(|| build("player", target, feature))
+        built.get_or_init(|| build("tests/guests/player", target, feature))
     }
 }
 
@@ -136,7 +144,7 @@ impl Web {
 
     fn built(self) -> PathBuf {
         static BUILT: OnceLock<PathBuf> = OnceLock::new();
-        let server = BUILT.get_or_init(|| build("web", "wasm32-wasip2", None));
+        let server = BUILT.get_or_init(|| build("tests/guests/web", "wasm32-wasip2", None));
         match self {
             Self::Server => server.clone(),
             Self::Client => server.with_file_name("fetch.wasm"),
@@ -144,8 +152,9 @@ impl Web {
     }
 }
 
-/// Builds a package of guests, and gives its module's path. With a feature it lies elsewhere, for its name is the same.
-fn build(package: &str, target: &str, feature: Option<&str>) -> PathBuf {
+/// Builds the package of guests in a directory of the repository, which is named as the directory is, and gives its
+/// module's path. With a feature it lies elsewhere, for its name is the same.
+fn build(source: &str, target: &str, feature: Option<&str>) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let into = root.join("../../target/guests");
     let into = feature.map_or(into.clone(), |feature| into.join(feature));
@@ -161,7 +170,7 @@ fn build(package: &str, target: &str, feature: Option<&str>) -> PathBuf {
         .args(feature.map(|feature| format!("--features={feature}")))
         .arg("--target-dir")
         .arg(&into)
-        .current_dir(root.join("tests/guests").join(package))
+        .current_dir(root.join(source))
         // Flags for the host, such as a coverage run's, are not for guests.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
@@ -171,6 +180,7 @@ fn build(package: &str, target: &str, feature: Option<&str>) -> PathBuf {
         status.success(),
         "the test guest cannot be built: `rustup target add {target}`?"
     );
+    let package = source.rsplit('/').next().unwrap();
     into.join(target).join(format!("release/{package}.wasm"))
 }
 
