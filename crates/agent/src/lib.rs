@@ -269,7 +269,8 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
             tracing::warn!("no server heard that the node is not ready any more");
         }
     };
-    let ended = tokio::time::timeout(config.shutdown_grace + LAST_REPORTS, ending).await;
+    let longest = config.shutdown_grace + pod::LEAST_GRACE.unsigned_abs() + LAST_REPORTS;
+    let ended = tokio::time::timeout(longest, ending).await;
     if ended.is_err() {
         tracing::warn!("not every pod's end could be reported");
     }

@@ -30,9 +30,9 @@ pub(super) fn turns(cluster: &Cluster) -> Outcome {
     let spec = "{terminationGracePeriodSeconds: 5,
         initContainers: [
             {name: notes, image: writer, args: [/notes], restartPolicy: Always, volumeMounts: [{name: vol, mountPath: /notes}]},
-            {name: waits, image: writer, args: [/notes], restartPolicy: Always, envFrom: [{configMapRef: {name: turn}}], volumeMounts: [{name: vol, mountPath: /notes}]}],
+            {name: waits, image: writer, args: [/notes], restartPolicy: Always, envFrom: [{configMapRef: {name: turn}}], volumeMounts: [{name: more, mountPath: /notes}]}],
         containers: [{name: main, image: greeter}],
-        volumes: [{name: vol, emptyDir: {}}]}";
+        volumes: [{name: vol, emptyDir: {}}, {name: more, emptyDir: {}}]}";
     cluster.apply(&pod("turns", spec))?;
     let waiting = cluster.wait_for(
         "pods/turns",
@@ -60,7 +60,7 @@ pub(super) fn turns(cluster: &Cluster) -> Outcome {
             line,
         )
     };
-    shown("1/3 Init:1/2")?;
+    shown("1/3 Init:CreateContainerConfigError")?;
     cluster.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: turn}, data: {A: b}}")?;
     until("all of it is ready", Duration::from_secs(20), || {
         let pod = cluster.get("pods/turns")?;

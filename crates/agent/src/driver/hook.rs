@@ -47,12 +47,14 @@ impl Driver {
         };
         let deadline = Instant::now() + within.unwrap_or(FOR_EVER);
         let ran = tokio::select! {
-            ran = run(hook, spec, &dialer, deadline) => ran,
+            // What is over is over, also where the hook says the same of its own time.
+            biased;
             _ = running.wait() => return,
             () = tokio::time::sleep_until(deadline) => {
                 tracing::info!(pod = %cell.key, container, %kind, "a hook has taken all of its time");
                 return;
             }
+            ran = run(hook, spec, &dialer, deadline) => ran,
         };
         let error = ran.err();
         if let Some(why) = &error {

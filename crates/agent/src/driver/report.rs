@@ -15,7 +15,8 @@ use crate::pod::{self, Observation};
 const FIRST_REPORT: SignedDuration = SignedDuration::from_millis(50);
 
 /// The conditions that are this agent's to say.
-const OWN: [&str; 5] = [
+const OWN: [&str; 6] = [
+    "AllContainersRestarting",
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
@@ -254,17 +255,24 @@ mod tests {
             "conditions": [
                 {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m"},
                 {"type": "Mine", "status": "False"},
+                {"type": "AllContainersRestarting", "status": "False"},
             ],
         }));
         let new = status(json!({
             "phase": "Running", "qosClass": "BestEffort",
             "podIPs": [{"ip": "10.128.0.2"}],
-            "conditions": [{"type": "Ready", "status": "True"}, {"type": "Mine", "status": "True"}],
+            "conditions": [
+                {"type": "Ready", "status": "True"}, {"type": "Mine", "status": "True"},
+                {"type": "AllContainersRestarting", "status": "True"},
+            ],
         }));
         let want = json!({
             "phase": "Running", "reason": null,
             "podIPs": [{"$patch": "replace"}, {"ip": "10.128.0.2"}],
-            "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}],
+            "conditions": [
+                {"type": "Ready", "status": "True", "reason": null, "message": null},
+                {"type": "AllContainersRestarting", "status": "True"},
+            ],
         });
         assert_eq!(Value::Object(changes(&old, &new).unwrap()), want);
     }

@@ -193,7 +193,8 @@ fn all_restarting(pod: &Pod, phase: &str, observed: &Observed) -> Option<Verdict
         return None;
     }
     let kind = "AllContainersRestarting";
-    let still = |c: &Container| c.live != Live::Idle && c.round < observed.round;
+    // What is being started has the round of its last instance still.
+    let still = |c: &Container| matches!(c.live, Live::Running { .. }) && c.round < observed.round;
     Some(match phase {
         "Succeeded" => not(kind, "PodCompleted", None),
         "Failed" => not(kind, "PodFailed", None),

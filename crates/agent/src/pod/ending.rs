@@ -9,7 +9,7 @@ use super::{Action, Cause, Live, PodView as _, Role, Stage, Stopping};
 
 /// What a container has at least once it was told to end, as the kubelet gives it: also where its time was over before
 /// its turn came, and where its pod was deleted by force.
-const LEAST_GRACE: SignedDuration = SignedDuration::from_secs(2);
+pub(crate) const LEAST_GRACE: SignedDuration = SignedDuration::from_secs(2);
 
 impl Plan<'_> {
     /// Ends everything that runs, sidecars when all others and the sidecars after them have ended. What guests do then may

@@ -28,6 +28,7 @@ mod sync;
 pub use action::{Action, EventKind};
 pub use backoff::{Backoff, go_duration};
 pub use container::{Cause, Container, Ended, Image, Live, Stage, Stopping};
+pub(crate) use ending::LEAST_GRACE;
 pub use hooks::{HookKind, PostStart};
 pub use observation::Observation;
 pub use observed::{Deletion, Observed, Verdict};

@@ -19,7 +19,11 @@ impl Plan<'_> {
         if !(sandbox && volumes) {
             return;
         }
-        if let Some(container) = self.asks_for_all() {
+        // What is about to run would take itself to be of the new round: it is waited for.
+        let mut all = self.observed.containers.values();
+        let asks = self.asks_for_all();
+        let is_early = asks.is_some() && all.any(|c| c.live == Live::Starting);
+        if let Some(container) = asks.filter(|_| !is_early) {
             self.push(Action::RestartAll { container });
             self.round += 1;
         }
@@ -32,7 +36,7 @@ impl Plan<'_> {
         let live = |c: &&Container| matches!(c.live, Live::Running { .. });
         let mut lives = self.observed.containers.values().filter(live);
         // A new round begins when nothing of the last one is left.
-        if !lives.any(|c| c.round < self.round) {
+        if !is_early && !lives.any(|c| c.round < self.round) {
             self.raise_all();
         }
     }

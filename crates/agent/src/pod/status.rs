@@ -185,10 +185,12 @@ impl Words<'_> {
         } else {
             self.trouble(spec, c, role)
         };
-        match (trouble, &c.ended) {
+        // What runs and is not up yet waits as it did before it ran.
+        let ended = c.ended.is_some() && c.live == Live::Idle;
+        match (trouble, ended) {
             (Some(trouble), _) => Some(trouble),
-            (None, Some(_)) => None,
-            (None, None) => {
+            (None, true) => None,
+            (None, false) => {
                 let reason = if role != Role::Main || !self.pod.init_containers().is_empty() {
                     "PodInitializing"
                 } else {

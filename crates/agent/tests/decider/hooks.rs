@@ -28,7 +28,8 @@ fn two(policy: &str, hooks: Value) -> Bench {
     let mut b = Bench::new(json!({
         "restartPolicy": policy,
         "containers": [
-            {"name": "first", "image": "hello:v1", "lifecycle": hooks, "livenessProbe": socket()},
+            {"name": "first", "image": "hello:v1", "lifecycle": hooks,
+                "livenessProbe": {"tcpSocket": {"port": 80}, "failureThreshold": 1}},
             {"name": "second", "image": "hello:v1"},
         ],
     }));
@@ -49,7 +50,7 @@ fn what_comes_after_a_container_waits_for_its_first_hook() {
     log += &format!("first starts again\n{}", b.plan());
     b.start("first");
     b.end("second", 1, "Error");
-    log += &format!("and second waits again\n{}", b.plan());
+    log += &format!("and second waits again\n{}{}", b.plan(), b.summary());
     check(
         &log,
         expect![[r#"
@@ -244,20 +245,10 @@ fn who_has_no_time_runs_no_last_hook() {
     b.start("first");
     b.observed.gone = true;
     let mut log = format!("by force\n{}", b.plan());
-    let mut b = two("Always", hooks.clone());
+    let mut b = two("Always", hooks);
     b.start("first");
     b.end("first", 0, "Completed");
     log += &format!("ended by itself\n{}", b.plan());
-    let mut b = two("Always", hooks);
-    b.start("first");
-    b.see(Observation::Probed {
-        container: "first".into(),
-        attempt: 0,
-        kind: ProbeKind::Liveness,
-        found: Found::Failure,
-    });
-    b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".to_owned());
-    log += &format!("another image\n{}", b.plan());
     check(
         &log,
         expect![[r#"
@@ -274,6 +265,26 @@ fn who_has_no_time_runs_no_last_hook() {
         requeue +30000ms
     "#]],
     );
+}
+
+#[test]
+fn who_is_started_anew_runs_its_last_hook_first() {
+    let hooks = json!({"preStop": socket()});
+    let mut b = two("Always", hooks.clone());
+    b.start("first");
+    b.plan();
+    b.see(Observation::Probed {
+        container: "first".into(),
+        attempt: 0,
+        kind: ProbeKind::Liveness,
+        found: Found::Failure,
+    });
+    let mut log = format!("not alive\n{}", b.plan());
+    let mut b = two("Always", hooks);
+    b.start("first");
+    b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".to_owned());
+    log += &format!("another image\n{}", b.plan());
+    check(&log, expect![[r#""#]]);
 }
 
 #[test]

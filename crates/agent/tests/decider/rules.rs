@@ -3,6 +3,8 @@
 use expect_test::expect;
 use serde_json::{Value, json};
 
+use agent::pod::Observation;
+
 use crate::bench::{Bench, check};
 
 fn rule(action: &str, operator: &str, values: &[i32]) -> Value {
@@ -160,7 +162,7 @@ fn all_containers_start_anew_together() {
     b.end("watch", 42, "Error");
     let mut log = b.plan() + &b.summary();
     b.observed = serde_json::from_value(serde_json::to_value(&b.observed).unwrap()).unwrap();
-    b.see(agent::pod::Observation::VolumesReady(None));
+    b.see(Observation::VolumesReady(None));
     b.end("side", 143, "Error");
     log += &format!("side has ended\n{}", b.plan());
     b.end("main", 143, "Error");
@@ -249,4 +251,33 @@ fn all_containers_start_anew_together() {
             EnsureImage { container: "early" }
         "#]],
     );
+}
+
+#[test]
+fn a_start_that_is_under_way_is_of_the_last_round() {
+    let all = rule("RestartAllContainers", "In", &[42]);
+    let mut b = Bench::new(json!({
+        "restartPolicy": "Never",
+        "initContainers": [{"name": "early", "image": "hello:v1"}],
+        "containers": [
+            {"name": "late", "image": "hello:v1"},
+            {"name": "watch", "image": "hello:v1", "restartPolicy": "Never", "restartPolicyRules": [all]},
+        ],
+    }));
+    b.ready();
+    b.start("early");
+    b.end("early", 0, "Completed");
+    b.start("watch");
+    b.see(Observation::ImageReady(
+        "late".into(),
+        "hello@sha256:aa".into(),
+    ));
+    let mut log = b.plan();
+    b.end("watch", 42, "Error");
+    log += &format!("late is being started\n{}", b.plan());
+    b.see(Observation::Started("late".into(), "hello:v1".into()));
+    log += &format!("it runs\n{}", b.plan());
+    b.end("late", 143, "Error");
+    log += &format!("all have ended\n{}", b.plan());
+    check(&log, expect![[r#""#]]);
 }

@@ -39,40 +39,8 @@ pub(super) async fn get(
     port: u16,
     deadline: Instant,
 ) -> Outcome {
-    let prepared =
-        url(dialer, action, port).and_then(|url| Ok((url, headers(action, USER_AGENT)?)));
-    let (mut url, mut headers) = match prepared {
-        Ok(prepared) => prepared,
-        Err(why) => return Outcome::Failure(why),
-    };
-    let host = url.host_str().map(str::to_owned);
-    for _ in 0..MOST_REDIRECTS {
-        let failed = |why: String| Outcome::Failure(format!("Get \"{}\": {why}", shown(&url)));
-        let exchange = exchange(dialer, &url, &headers, deadline);
-        let answer = match timeout_at(deadline, exchange).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(why)) => return failed(why),
-            Err(_) => return failed(timed_out()),
-        };
-        match next(&url, &answer) {
-            None => return judge(&answer),
-            Some(Err(why)) => return failed(why),
-            Some(Ok((to, relative))) => {
-                // As the kubelet does it: a pod may send its probe elsewhere in itself, but not to anybody else.
-                if to.host_str() != host.as_deref() {
-                    return judge(&answer);
-                }
-                if !relative {
-                    headers.remove(HOST);
-                }
-                url = to;
-            }
-        }
-    }
-    Outcome::Failure(format!(
-        "Get \"{}\": stopped after {MOST_REDIRECTS} redirects",
-        shown(&url)
-    ))
+    let answer = answer(dialer, action, port, USER_AGENT, deadline).await;
+    answer.map_or_else(Outcome::Failure, |answer| judge(&answer))
 }
 
 /// Sends a hook's request to a port that has its number by now. As with the kubelet, any answer will do.
@@ -83,14 +51,46 @@ pub(in crate::driver) async fn tell(
     agent: &'static str,
     deadline: Instant,
 ) -> Result<(), String> {
-    let url = url(dialer, action, port)?;
-    let headers = headers(action, agent)?;
-    let exchange = exchange(dialer, &url, &headers, deadline);
-    let answer = timeout_at(deadline, exchange).await;
-    match answer.unwrap_or_else(|_| Err(timed_out())) {
-        Ok(_) => Ok(()),
-        Err(why) => Err(format!("Get \"{}\": {why}", shown(&url))),
+    let answer = answer(dialer, action, port, agent, deadline).await;
+    answer.map(drop)
+}
+
+/// What is answered in the end, after redirects.
+async fn answer(
+    dialer: &Dialer<'_>,
+    action: &HTTPGetAction,
+    port: u16,
+    agent: &'static str,
+    deadline: Instant,
+) -> Result<Answer, String> {
+    let (mut url, mut headers) = (url(dialer, action, port)?, headers(action, agent)?);
+    let host = url.host_str().map(str::to_owned);
+    for _ in 0..MOST_REDIRECTS {
+        let failed = |why: String| format!("Get \"{}\": {why}", shown(&url));
+        let exchange = exchange(dialer, &url, &headers, deadline);
+        let answer = timeout_at(deadline, exchange).await;
+        let answer = answer
+            .unwrap_or_else(|_| Err(timed_out()))
+            .map_err(failed)?;
+        match next(&url, &answer) {
+            None => return Ok(answer),
+            Some(Err(why)) => return Err(failed(why)),
+            Some(Ok((to, relative))) => {
+                // As the kubelet does it: a pod may send its probe elsewhere in itself, but not to anybody else.
+                if to.host_str() != host.as_deref() {
+                    return Ok(answer);
+                }
+                if !relative {
+                    headers.remove(HOST);
+                }
+                url = to;
+            }
+        }
     }
+    Err(format!(
+        "Get \"{}\": stopped after {MOST_REDIRECTS} redirects",
+        shown(&url)
+    ))
 }
 
 /// Whom a URL means, with the port even where it is the scheme's own: as Go has it in its requests and words.
