@@ -241,13 +241,14 @@ impl<'a> Tables<'a> {
             };
             writeln!(
                 rows,
-                "Resource {{ group: {group:?}, version: {version:?}, api_version: {:?}, kind: {kind:?}, plural: {:?}, singular: {:?}, short_names: {}, categories: {}, namespaced: {}, verbs: {}, subresources: &[{}], columns: &[{}], type_name: {ty:?}, has_status: {has_status} }},",
+                "Resource {{ group: {group:?}, version: {version:?}, api_version: {:?}, kind: {kind:?}, plural: {:?}, singular: {:?}, short_names: {}, categories: {}, namespaced: {}, is_virtual: {}, verbs: {}, subresources: &[{}], columns: &[{}], type_name: {ty:?}, has_status: {has_status} }},",
                 api_version(group, version),
                 text(&resource["plural"]),
                 text(&resource["singular"]),
                 strings(&resource["shortNames"]),
                 strings(&resource["categories"]),
                 resource["namespaced"] == Value::Bool(true),
+                resource["virtual"] == Value::Bool(true),
                 strings(&resource["verbs"]),
                 subresources(resource, group, version),
                 columns(resource),

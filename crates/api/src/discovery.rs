@@ -7,7 +7,7 @@ use crate::resource::{self, Resource, Subresource};
 use serde_json::{Map, Value, json};
 
 /// The groups in the order in which short names are resolved: what is listed first wins.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "",
     "apiregistration.k8s.io",
     "apps",
@@ -29,6 +29,7 @@ const ORDER: [&str; 21] = [
     "discovery.k8s.io",
     "resource.k8s.io",
     "flowcontrol.apiserver.k8s.io",
+    "metrics.k8s.io",
 ];
 
 /// The version of an aggregated document.
@@ -149,7 +150,7 @@ pub(crate) fn groups() -> Vec<&'static str> {
     groups
 }
 
-/// The versions of a group, the preferred one first. All are stable, so the highest is.
+/// The versions of a group, the preferred one first. No group has both a stable version and another, so the highest is.
 pub(crate) fn versions(group: &str) -> Vec<&'static str> {
     let mut versions: Vec<&str> = resource::all()
         .iter()
@@ -342,5 +343,25 @@ mod tests {
                 "version": "v1", "kind": "Scale", "verbs": ["get", "patch", "update"]})
         );
         assert_eq!(api_group_list()["groups"][1]["name"], "apps");
+    }
+
+    #[test]
+    fn what_is_used_has_the_names_of_pods_and_nodes_and_comes_after_them() {
+        let list = api_resource_list("metrics.k8s.io", "v1beta1").expect("served");
+        assert_eq!(
+            list["resources"],
+            json!([
+                {"name": "nodes", "singularName": "nodemetrics", "namespaced": false, "kind": "NodeMetrics",
+                    "verbs": ["get", "list"]},
+                {"name": "pods", "singularName": "podmetrics", "namespaced": true, "kind": "PodMetrics",
+                    "verbs": ["get", "list"]},
+            ])
+        );
+        let groups = api_group_list()["groups"].clone();
+        let last = groups.as_array().and_then(|all| all.last());
+        assert_eq!(
+            last.map(|group| &group["preferredVersion"]["groupVersion"]),
+            Some(&json!("metrics.k8s.io/v1beta1"))
+        );
     }
 }

@@ -78,6 +78,13 @@ impl Object {
         Self::build(bytes.into(), raw, revision)
     }
 
+    /// Takes up an object that no store holds: it has no revision.
+    pub fn unstored(object: &Value) -> Result<Self, ObjectError> {
+        let metadata = object.get("metadata").ok_or(ObjectError::NoMetadata)?;
+        let bytes = serde_json::to_vec(object)?;
+        Self::build(bytes.into(), &metadata.to_string(), 0)
+    }
+
     fn build(bytes: Bytes, metadata: &str, revision: u64) -> Result<Self, ObjectError> {
         let metadata: Metadata<'_> = serde_json::from_str(metadata)?;
         let labels = metadata.labels.unwrap_or_default();
@@ -99,7 +106,7 @@ impl Object {
         &self.0.bytes
     }
 
-    /// The store's revision that wrote it.
+    /// The store's revision that wrote it; 0 for one that is not stored.
     pub fn revision(&self) -> u64 {
         self.0.revision
     }
@@ -190,6 +197,16 @@ mod tests {
         assert_eq!(object.label("b"), Some("2"));
         assert_eq!(object.label("c"), None);
         assert_eq!(format!("{object:?}"), "demo/web@42");
+    }
+
+    #[test]
+    fn what_is_not_stored_has_no_revision() {
+        let made = json!({"metadata": {"name": "n", "labels": {"a": "1"}}, "usage": {"cpu": "1n"}});
+        let object = Object::unstored(&made).expect("object");
+        assert_eq!(object.value().expect("value"), made);
+        assert_eq!((object.name(), object.label("a")), ("n", Some("1")));
+        assert_eq!(object.revision(), 0);
+        assert!(Object::unstored(&json!({"usage": {}})).is_err());
     }
 
     #[test]

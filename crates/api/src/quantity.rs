@@ -77,6 +77,14 @@ impl Quantity {
         }
     }
 
+    /// So many billionths, as the use of CPU is measured.
+    pub fn from_nanos(nanos: u64) -> Self {
+        Self {
+            nanos: i128::from(nanos),
+            notation: Notation::DecimalSi,
+        }
+    }
+
     /// Whole units, rounded up (away from zero), at most `i64::MAX`.
     pub fn value(&self) -> i64 {
         self.scaled_up(NANO)

@@ -23,6 +23,8 @@ pub struct Resource {
     pub categories: &'static [&'static str],
     /// Whether objects live in a namespace.
     pub namespaced: bool,
+    /// Whether its objects are made for each answer, of what others know: the store keeps none.
+    pub is_virtual: bool,
     /// Verbs of the resource itself, sorted.
     pub verbs: &'static [&'static str],
     /// `status`, `scale`, `log`, …
@@ -208,6 +210,20 @@ mod tests {
             assert!(found.is_some_and(|f| std::ptr::eq(f, resource)));
         }
         assert!(by_path("", "v1", "nothings").is_none());
+    }
+
+    #[test]
+    fn what_no_store_keeps_is_only_read() {
+        let kinds: Vec<&str> = all()
+            .iter()
+            .filter(|r| r.is_virtual)
+            .map(|r| r.kind)
+            .collect();
+        assert_eq!(kinds, ["NodeMetrics", "PodMetrics"]);
+        for resource in all().iter().filter(|r| r.is_virtual) {
+            assert_eq!(resource.verbs, ["get", "list"], "{}", resource.kind);
+            assert!(resource.subresources.is_empty(), "{}", resource.kind);
+        }
     }
 
     #[test]

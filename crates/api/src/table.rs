@@ -11,6 +11,7 @@ mod network;
 mod pod;
 mod scale;
 mod storage;
+mod usage;
 mod workload;
 
 pub use age::human_duration;
@@ -205,6 +206,7 @@ fn description(column: &str) -> &'static str {
         "Containers" => "The names of the template's containers.",
         "Images" => "The images of the template's containers.",
         "Selector" => "The labels by which its objects are found.",
+        "Window" => "Over which time the CPU's use is averaged.",
         "Last Seen" => "The time since it happened last.",
         "First Seen" => "The time since it happened first.",
         _ => "",
@@ -307,6 +309,8 @@ static CELLS: &[((&str, &str), Cells)] = &[
         ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"),
         access::priority_level,
     ),
+    (("metrics.k8s.io", "NodeMetrics"), usage::node),
+    (("metrics.k8s.io", "PodMetrics"), usage::pod),
     (("networking.k8s.io", "IPAddress"), network::ip_address),
     (("networking.k8s.io", "Ingress"), network::ingress),
     (

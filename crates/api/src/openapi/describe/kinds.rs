@@ -104,6 +104,7 @@ pub(super) static ALL: &[(&str, &str)] = &[
     ("Namespace", "A space of names for other objects."),
     ("NetworkPolicy", "Which connections pods may take and make."),
     ("Node", "A machine, or a part of one, that runs pods."),
+    ("NodeMetrics", "What a node used of its machine, lately."),
     ("ObjectMeta", "What every object has."),
     ("PersistentVolume", "Storage that outlives pods."),
     (
@@ -118,6 +119,7 @@ pub(super) static ALL: &[(&str, &str)] = &[
         "PodDisruptionBudget",
         "How many of some pods may be evicted at a time.",
     ),
+    ("PodMetrics", "What a pod's containers used, lately."),
     ("PodSpec", "What a pod consists of and where it may run."),
     (
         "PodTemplate",
