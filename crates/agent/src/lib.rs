@@ -13,7 +13,7 @@
 //! | `publish` | the node's own ports, which lead to Services and pods |
 //! | `ingress` | Ingresses: HTTP from outside to the pods behind Services |
 //! | [`policies`] | what NetworkPolicies make of each pod's network. Pure |
-//! | `node` | the Node object, its heartbeats, the service that servers ask for logs |
+//! | `node` | the Node object, its heartbeats, the service that servers ask for logs and for what is used |
 //!
 //! [`run`] is the whole agent. It keeps below its data directory: `pods/UID/` (a record of what has to outlive the
 //! agent, volumes, containers' roots, logs) and `images/` (blobs, unpacked trees).
@@ -309,7 +309,8 @@ async fn serve(
     let of = driver.clone();
     let page = move || {
         let (pods, running) = of.pods();
-        counters.page(pods, running, &runtime.metrics())
+        let page = counters.page(pods, running, &runtime.metrics());
+        page + &metrics::resource::restarts(&of.restarts())
     };
     let page = Arc::new(page);
     node::serve(service, driver.clone(), network, clock, page, stop.clone()).await?;

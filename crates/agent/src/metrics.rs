@@ -1,5 +1,7 @@
 //! Counters of the agent, in Prometheus' text form and under the kubelet's names where it has one.
 
+pub(crate) mod resource;
+
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

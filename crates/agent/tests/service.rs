@@ -1,4 +1,4 @@
-//! The node's port: logs for servers, metrics for those who may, nothing for anybody else.
+//! The node's port: logs and what is used for servers, metrics for those who may, nothing for anybody else.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use std::time::Duration;
 use agent::{Clock, Config, Service};
 use client::node::node_client::NodeClient;
 use client::node::{
-    BreakOffRequest, LogStream, LogsRequest, PortForwardRequest, PortForwardTarget,
+    BreakOffRequest, LogStream, LogsRequest, PortForwardRequest, PortForwardTarget, StatsRequest,
+    StatsResponse,
 };
 use client::simulated::Simulated;
 use client::tls::Identity;
@@ -97,6 +98,12 @@ async fn forward(
     Ok(())
 }
 
+async fn stats(address: SocketAddr, identity: &Identity) -> Result<StatsResponse, tonic::Status> {
+    let channel = client::node::channel(address, identity).unwrap();
+    let answer = NodeClient::new(channel).stats(StatsRequest {}).await?;
+    Ok(answer.into_inner())
+}
+
 fn request(container: &str) -> LogsRequest {
     LogsRequest {
         namespace: "default".into(),
@@ -150,6 +157,7 @@ async fn logs_are_for_servers() {
         "spec": {"nodeName": "n1", "restartPolicy": "Never", "containers": [
             {"name": "main", "image": image, "args": ["print one", "sleep 500ms", "eprint two", "sleep 100ms", "print three"]},
             {"name": "never", "image": "Not An Image"},
+            {"name": "steady", "image": image, "args": ["allocate 65536", "forever"]},
         ]},
     });
     client
@@ -203,6 +211,31 @@ async fn logs_are_for_servers() {
         ..request("main")
     };
     assert_eq!(read(address, &server, errors).await.unwrap(), "two\n");
+
+    // Of what runs: `main` has ended, `never` never began.
+    until(async || {
+        let stats = stats(address, &server).await.unwrap();
+        let containers = stats.pods.iter().flat_map(|pod| &pod.containers);
+        let used: Vec<_> = containers
+            .map(|c| (c.name.as_str(), c.memory_bytes))
+            .collect();
+        used == [("steady", 65_536)]
+    })
+    .await;
+    let used = stats(address, &server).await.unwrap();
+    let (pod, node) = (&used.pods[0], used.node.unwrap());
+    assert_eq!((&*pod.namespace, &*pod.name), ("default", "p"));
+    assert!(!pod.uid.is_empty());
+    let steady = &pod.containers[0];
+    assert_eq!(steady.restarts, 0);
+    assert!(steady.started_at > 0 && steady.started_at < used.time);
+    let window = steady.cpu_rate.unwrap().window_nanos;
+    assert_eq!(
+        i64::try_from(window),
+        Ok(used.time - steady.started_at),
+        "{used:?}"
+    );
+    assert!(node.cpu_nanos > 0 && node.memory_bytes > 0, "{node:?}");
 
     let code = async |identity: &Identity, request| {
         read(address, identity, request).await.unwrap_err().code()
@@ -265,6 +298,8 @@ async fn logs_are_for_servers() {
     // There is no such call (any more).
     assert_eq!(break_off(&server).await, Ok(()));
     assert_eq!(break_off(&node).await, Err(Code::PermissionDenied));
+    let unasked = stats(address, &node).await.unwrap_err();
+    assert_eq!(unasked.code(), Code::PermissionDenied);
     let stranger = Authority::new().identity("system:carob:servers", "system:carob:server:s");
     let stranger = Identity {
         ca_pem: server.ca_pem.clone(),

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use client::{
     node::{
         self, BreakOffRequest, BreakOffResponse, LogsChunk, LogsRequest, PortForwardRequest,
-        PortForwardResponse, StdinRequest, StdinResponse, node_client::NodeClient, node_server,
+        PortForwardResponse, StatsRequest, StatsResponse, StdinRequest, StdinResponse,
+        node_client::NodeClient, node_server,
     },
     tls::Identity,
 };
@@ -59,6 +60,10 @@ impl node_server::Node for Agent {
         _: Request<BreakOffRequest>,
     ) -> Result<Response<BreakOffResponse>, Status> {
         Err(Status::unimplemented("no call lasts here"))
+    }
+
+    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
     }
 }
 

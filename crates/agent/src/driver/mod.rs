@@ -17,6 +17,7 @@ mod record;
 mod report;
 mod root;
 mod start;
+mod stats;
 mod stdin;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ use crate::resources::Amounts;
 use cell::Cell;
 
 pub(crate) use log::Refusal;
+pub(crate) use stats::{ContainerUsage, PodUsage, Restarts};
 
 /// How many pods are looked at at the same time. Looking does no I/O.
 const WORKERS: usize = 4;

@@ -5,6 +5,8 @@ mod forward;
 mod heartbeat;
 mod machine;
 mod port;
+mod process;
+mod rates;
 mod service;
 
 use std::collections::BTreeMap;
@@ -22,6 +24,7 @@ use crate::clock::Clock;
 pub(crate) use heartbeat::heartbeat;
 pub(crate) use machine::Machine;
 pub(crate) use port::links;
+pub(crate) use process::Process;
 pub(crate) use service::serve;
 pub use service::{Service, ServiceError};
 

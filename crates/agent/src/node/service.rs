@@ -1,4 +1,5 @@
-//! What servers ask of this node: logs, standard input and connections into pods over gRPC, metrics over HTTP, all on the node's port.
+//! What servers ask of this node: logs, standard input, connections into pods and what is used over gRPC, metrics over
+//! HTTP, all on the node's port.
 
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use axum::response::IntoResponse;
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
     BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest,
-    MOST_STREAMS, PortForwardRequest, SERVERS, STREAM_WINDOW, StdinRequest, StdinResponse,
-    admit_server,
+    MOST_STREAMS, PortForwardRequest, SERVERS, STREAM_WINDOW, StatsRequest, StatsResponse,
+    StdinRequest, StdinResponse, admit_server,
 };
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
 use jiff::{SignedDuration, Timestamp};
 use network::Network;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -23,9 +25,12 @@ use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::calls::Calls;
+use super::process::Process;
+use super::rates::Rates;
 use super::{forward, port};
 use crate::driver::{Driver, Refusal};
 use crate::logs::{Options, Reading, Stream};
+use crate::metrics::resource;
 
 /// Why the node's port cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +57,8 @@ pub struct Service {
     pub identity: Identity,
 }
 
-type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+/// Makes a page.
+type Page = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Serves until `stop`.
 ///
@@ -63,22 +69,27 @@ pub(crate) async fn serve(
     driver: Driver,
     network: Network,
     clock: crate::Clock,
-    metrics: Metrics,
+    metrics: Page,
     stop: CancellationToken,
 ) -> Result<(), ServiceError> {
     let tls = port::acceptor(&service.identity)?;
     let (calls, mut incoming) = mpsc::channel(WAITING);
     let accepting = port::accept(service.listener, tls, network, calls);
     let _accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
+    let of = driver.clone();
+    let resource: Page =
+        Arc::new(move || resource::page(clock.now(), Process::read(), &of.usage()));
     let containers = NodeServer::new(Containers {
         driver,
         clock,
         calls: Calls::default(),
+        rates: Mutex::new(Rates::new(clock.now(), Process::read())),
     });
-    let page = axum::Router::new()
-        .route("/metrics", axum::routing::get(page))
-        .with_state(metrics);
-    let routes = tonic::service::Routes::from(page).add_service(containers);
+    let get = |made: Page| axum::routing::get(page).with_state(made);
+    let pages = axum::Router::new()
+        .route("/metrics", get(metrics))
+        .route("/metrics/resource", get(resource));
+    let routes = tonic::service::Routes::from(pages).add_service(containers);
     tonic::transport::Server::builder()
         .max_concurrent_streams(MOST_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
@@ -93,7 +104,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-async fn page(State(metrics): State<Metrics>, request: HttpRequest) -> impl IntoResponse {
+async fn page(State(made): State<Page>, request: HttpRequest) -> impl IntoResponse {
     let groups = groups(request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>());
     if !groups.iter().any(|g| g == SERVERS || g == ADMINISTRATORS) {
         return (
@@ -101,7 +112,7 @@ async fn page(State(metrics): State<Metrics>, request: HttpRequest) -> impl Into
             "only the cluster's servers and administrators may read this\n".to_owned(),
         );
     }
-    (StatusCode::OK, metrics())
+    (StatusCode::OK, made())
 }
 
 /// The groups that the other end's certificate names; it was verified by TLS.
@@ -117,6 +128,7 @@ struct Containers {
     driver: Driver,
     clock: crate::Clock,
     calls: Calls,
+    rates: Mutex<Rates>,
 }
 
 #[tonic::async_trait]
@@ -192,6 +204,18 @@ impl Node for Containers {
         admit_server(&request)?;
         self.calls.break_off(request.into_inner().call);
         Ok(Response::new(BreakOffResponse {}))
+    }
+
+    async fn stats(
+        &self,
+        request: Request<StatsRequest>,
+    ) -> Result<Response<StatsResponse>, Status> {
+        admit_server(&request)?;
+        // Held meanwhile: samples come in the order of their times.
+        let mut rates = self.rates.lock();
+        let now = self.clock.now();
+        let stats = rates.stats(now, Process::read(), self.driver.usage());
+        Ok(Response::new(stats))
     }
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
     BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest,
     MOST_STREAMS, PortForwardRequest, PortForwardResponse, PortForwardTarget, STREAM_WINDOW,
-    StdinRequest, StdinResponse,
+    StatsRequest, StatsResponse, StdinRequest, StdinResponse,
 };
 use futures::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
@@ -39,6 +40,10 @@ pub(crate) struct Agent {
     pub(crate) broken_off: watch::Sender<usize>,
     /// Whose requests may be broken off.
     calls: Arc<Mutex<BTreeMap<u64, CancellationToken>>>,
+    /// What is used; where nobody said that, it is never answered.
+    pub(crate) stats: Arc<Mutex<Option<StatsResponse>>>,
+    /// How often that was asked for.
+    pub(crate) measured: Arc<AtomicUsize>,
     /// From which address of the server each kind of call last came.
     pub(crate) callers: Arc<Mutex<BTreeMap<&'static str, Option<SocketAddr>>>>,
 }
@@ -167,6 +172,15 @@ impl Node for Agent {
             call.cancel();
         }
         Ok(Response::new(BreakOffResponse {}))
+    }
+
+    async fn stats(&self, _: Request<StatsRequest>) -> Result<Response<StatsResponse>, Status> {
+        self.measured.fetch_add(1, Ordering::Relaxed);
+        let stats = self.stats.lock().clone();
+        match stats {
+            Some(stats) => Ok(Response::new(stats)),
+            None => std::future::pending().await,
+        }
     }
 }
 
