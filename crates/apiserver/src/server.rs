@@ -49,6 +49,8 @@ pub(crate) struct Inner {
     pub(crate) aside: Aside,
     pub(crate) event_leases: registry::EventLeases,
     pub(crate) agents: crate::handlers::Agents,
+    /// What agents say of what is used on their nodes.
+    pub(crate) answers: crate::handlers::Answers,
     pub(crate) tokens: crate::tokens::Tokens,
     ready: watch::Sender<bool>,
     /// Ends the tasks below when the server is dropped.
@@ -72,6 +74,7 @@ impl ApiServer {
                 aside: Aside::default(),
                 event_leases: registry::EventLeases::default(),
                 agents: crate::handlers::Agents::default(),
+                answers: crate::handlers::Answers::default(),
                 tokens: crate::tokens::Tokens::default(),
                 ready: watch::Sender::new(false),
                 _closing: closing.clone().drop_guard(),

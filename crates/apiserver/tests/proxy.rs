@@ -63,6 +63,11 @@ async fn a_nodes_metrics_come_from_its_agent() {
     assert_eq!(page.code, 200, "{:?}", page.body);
     assert_eq!(page.headers["content-type"], "text/plain; version=0.0.4");
     assert_eq!(&page.body[..], b"system:carob:server:s1 GET /metrics\n");
+    let used = server.get("/api/v1/nodes/n1/proxy/metrics/resource").await;
+    assert_eq!(
+        &used.body[..],
+        b"system:carob:server:s1 GET /metrics/resource\n"
+    );
     let gone = server.get("/api/v1/nodes/gone/proxy/metrics").await;
     let why = gone.expect(503);
     assert!(

@@ -45,6 +45,7 @@ impl Cache {
         Cache {
             shelves: api::resource::all()
                 .iter()
+                .filter(|r| !r.is_virtual)
                 .map(|r| (r.prefix(None), Arc::new(Shelf::new())))
                 .collect(),
             applied: watch::Sender::new(0),
@@ -74,7 +75,7 @@ impl Cache {
         matches!(tokio::time::timeout(within, reached).await, Ok(Ok(_)))
     }
 
-    /// The shelf of a resource. None: the resource has no objects (a review, a binding).
+    /// The shelf of a resource. None: the store keeps none of its objects.
     pub(crate) fn shelf(&self, resource: &Resource) -> Option<&Arc<Shelf>> {
         self.shelves.get(&resource.prefix(None))
     }

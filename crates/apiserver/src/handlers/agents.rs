@@ -108,6 +108,11 @@ pub(super) async fn agent_address(server: &ApiServer, name: &str) -> Result<Sock
         .await?
         .ok_or_else(|| Status::not_found(resource, name))?;
     let node: Node = node.view().map_err(|e| Status::internal(e.to_string()))?;
+    address_of(name, node)
+}
+
+/// The same of a node that is at hand.
+pub(super) fn address_of(name: &str, node: Node) -> Result<SocketAddr, Status> {
     let status = node.status.unwrap_or_default();
     let address = status
         .addresses

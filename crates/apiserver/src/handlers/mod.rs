@@ -11,6 +11,7 @@ mod eviction;
 mod get;
 mod list;
 mod log;
+mod metrics;
 mod patch;
 mod portforward;
 mod proxy;
@@ -34,6 +35,7 @@ use crate::respond;
 
 pub(crate) use agents::Agents;
 pub(crate) use list::catch_up;
+pub(crate) use metrics::Answers;
 pub(crate) use write::{letters, now};
 
 /// Serves a call that is authorised and whose verb goes with its resource. Whatever is asked of a
@@ -70,6 +72,7 @@ async fn serve_any(call: &Call) -> Result<Response, Status> {
     match (call.resource.group, call.resource.plural) {
         ("authentication.k8s.io" | "authorization.k8s.io", _) => return review::review(call).await,
         ("", "bindings") => return Box::pin(binding::bind(call)).await,
+        ("metrics.k8s.io", _) => return Box::pin(metrics::serve(call)).await,
         _ => {}
     }
     match call.verb {
@@ -103,7 +106,7 @@ async fn serve_subresource(call: &Call, subresource: &str) -> Result<Response, S
         ("attach", Verb::Get | Verb::Create) => attach::attach(call).await,
         ("portforward", Verb::Get | Verb::Create) => portforward::port_forward(call).await,
         ("proxy", _) if proxy::serves(call) => proxy::proxy(call).await,
-        ("proxy", _) if proxy::serves_node(call) => proxy::metrics(call).await,
+        ("proxy", _) if proxy::serves_node(call) => proxy::node_page(call).await,
         _ => not_yet(call, subresource).await,
     }
 }

@@ -222,8 +222,10 @@ impl Shaper {
 }
 
 fn frame(revision: u64) -> Frame {
+    // What is not stored has none.
+    let stored = (revision != 0).then(|| revision.to_string());
     Frame {
-        resource_version: revision.to_string(),
+        resource_version: stored.unwrap_or_default(),
         ..Frame::default()
     }
 }

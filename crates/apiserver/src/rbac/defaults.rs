@@ -129,6 +129,7 @@ const ROLES: &[Role] = &[
         "read networking.k8s.io ingresses,ingresses/status,networkpolicies",
         "read resource.k8s.io resourceclaims,resourceclaims/status,resourceclaimtemplates",
     ]),
+    part("system:aggregated-metrics-reader", "view", &["read metrics.k8s.io nodes,pods"]),
     role("system:heapster", &["read core events,namespaces,nodes,pods", "read extensions deployments"]),
     // The Node authorizer gives nodes what they need; the role is there for whoever binds it.
     role("system:node", &[
@@ -423,6 +424,7 @@ mod tests {
             edit.len(),
             view.len() + of("system:aggregate-to-edit").len()
         );
+        assert!(view.contains(&of("system:aggregated-metrics-reader")[0]));
         // The order of names: `edit` comes before `system:aggregate-to-admin`.
         assert_eq!(admin[..edit.len()], edit);
     }

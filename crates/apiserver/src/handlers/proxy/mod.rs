@@ -28,7 +28,7 @@ use crate::payload::Payload;
 use location::Prefix;
 use place::{Place, Scheme};
 
-pub(super) use node::{metrics, serves as serves_node};
+pub(super) use node::{page as node_page, serves as serves_node};
 pub(super) use place::Asked;
 
 /// Whether requests of this resource are passed on whole.

@@ -1,4 +1,4 @@
-//! `nodes/NAME/proxy`: so far the one page that the node's agent serves, its metrics.
+//! `nodes/NAME/proxy`: the two pages that the node's agent serves, its metrics and what is used on it.
 
 use std::future::poll_fn;
 
@@ -14,19 +14,23 @@ use crate::dispatch::Call;
 use crate::handlers::agents::{self, Purpose, agent_address};
 use crate::request::Verb;
 
-/// What follows `proxy/` in the path, and what the agent is asked for then.
-const METRICS: &str = "metrics";
+/// What may follow `proxy/` in the path, and what the agent is asked for then.
+const PAGES: [&str; 2] = ["metrics", "metrics/resource"];
 
 /// Whether this is a path that is passed on.
 pub(in crate::handlers) fn serves(call: &Call) -> bool {
     call.resource.group.is_empty()
         && call.resource.plural == "nodes"
         && call.verb == Verb::Get
-        && call.path.rest.as_deref() == Some(METRICS)
+        && PAGES.contains(&rest(call))
 }
 
-/// Answers `GET …/nodes/NAME/proxy/metrics` with what the node's agent answers.
-pub(in crate::handlers) async fn metrics(call: &Call) -> Result<Response, Status> {
+fn rest(call: &Call) -> &str {
+    call.path.rest.as_deref().unwrap_or_default()
+}
+
+/// Answers `GET …/nodes/NAME/proxy/PAGE` with what the node's agent answers.
+pub(in crate::handlers) async fn page(call: &Call) -> Result<Response, Status> {
     let address = agent_address(&call.server, call.name()).await?;
     let unreachable = |why: String| {
         Status::service_unavailable(format!(
@@ -38,7 +42,7 @@ pub(in crate::handlers) async fn metrics(call: &Call) -> Result<Response, Status
     let line = agents::line(&call.server, at, Purpose::Containers);
     let line = line.map_err(|e| unreachable(e.to_string()))?;
     let held = line.hold(call.name())?;
-    let answer = get(line.channel, &format!("/{METRICS}"))
+    let answer = get(line.channel, &format!("/{}", rest(call)))
         .await
         .map_err(|e| unreachable(reason(&e)))?;
     let (head, body) = answer.into_parts();
