@@ -16,6 +16,7 @@ const CASES: &[Case] = &[
     ("cordon_keeps_pods_away", cordon),
     ("events_and_describe", events),
     ("garbage_goes_with_its_owner", garbage),
+    ("top_shows_what_is_used", top),
     ("attach_passes_input_and_output", attach),
     (
         "runs_show_what_was_printed_before_anybody_attached",
@@ -351,6 +352,50 @@ fn garbage(cluster: &Cluster) -> Outcome {
     until("no pods are left", Duration::from_secs(30), || {
         Ok(count("pods")? == 0)
     })
+}
+
+fn top(cluster: &Cluster) -> Outcome {
+    web(cluster)?;
+    // An agent has a second to answer, and on a busy machine its first connection may take that long.
+    until("all are measured", Duration::from_secs(10), || {
+        let pods = cluster.kubectl("top pod");
+        let nodes = cluster.kubectl("top node");
+        Ok(pods.is_ok_and(|pods| pods.lines().count() == 3)
+            && nodes.is_ok_and(|nodes| !nodes.contains("<unknown>")))
+    })?;
+    let pods = cluster.kubectl("top pod")?;
+    check(pods.contains("CPU(cores)   MEMORY(bytes)"), &pods)?;
+    check(pods.lines().count() == 3, &pods)?;
+    check(pods.lines().skip(1).all(|l| l.starts_with("web-")), &pods)?;
+    let containers = cluster.kubectl("top pod --containers -l app=web")?;
+    check(containers.matches(" main ").count() == 2, &containers)?;
+    let sum = cluster.kubectl("top pod -l app=web --sum")?;
+    check(sum.lines().count() > pods.lines().count(), &sum)?;
+    let everywhere = cluster.kubectl("top pod -A")?;
+    check(
+        everywhere.starts_with("NAMESPACE") && everywhere.contains(" web-"),
+        &everywhere,
+    )?;
+    let nodes = cluster.kubectl("top node")?;
+    check(nodes.lines().count() == 4, &nodes)?;
+    check(nodes.contains('%') && !nodes.contains("<unknown>"), &nodes)?;
+    let table = cluster.kubectl("get pods.metrics.k8s.io -l app=web")?;
+    check(
+        table.contains("CPU") && table.contains("WINDOW") && table.contains("web-"),
+        &table,
+    )?;
+    let node = cluster.kubectl("get pods -l app=web -o jsonpath={.items[0].spec.nodeName}")?;
+    for (page, metric) in [
+        (
+            "metrics/resource",
+            "container_memory_working_set_bytes{container=\"main\"",
+        ),
+        ("metrics", "kube_pod_container_status_restarts_total{"),
+    ] {
+        let page = cluster.kubectl(&format!("get --raw /api/v1/nodes/{node}/proxy/{page}"))?;
+        check(page.contains(metric), &page)?;
+    }
+    Ok(())
 }
 
 fn attach(cluster: &Cluster) -> Outcome {
