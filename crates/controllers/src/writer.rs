@@ -131,8 +131,9 @@ impl Writer {
 
     /// Whether this very object is there, asked of the API.
     pub(crate) async fn exists(&self, target: &Target) -> Result<bool, Error> {
-        let Ok(resource) = resource(&target.api_version, &target.kind) else {
-            // A kind that is not served: nobody can tell, so nothing may be concluded.
+        let resource = resource(&target.api_version, &target.kind).ok();
+        let Some(resource) = resource.filter(|r| !r.is_virtual) else {
+            // A kind that is not served, or of which nothing is stored: nobody can tell, so nothing may be concluded.
             return Ok(true);
         };
         let access = self.client.resource::<client::PartialObject>(resource);

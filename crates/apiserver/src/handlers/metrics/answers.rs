@@ -20,8 +20,8 @@ use crate::handlers::agents::{self, Purpose};
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long an answer, or that there was none, holds.
 const HOLDS: Duration = Duration::from_secs(1);
-/// An answer's size at most: some 200 bytes a container.
-const MOST_BYTES: usize = 32 << 20;
+/// An answer's size at most: some 200 bytes a container. Decoded it may be twenty times as large, should an agent mean ill.
+const MOST_BYTES: usize = 8 << 20;
 
 /// What is used on a node.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ pub(super) async fn all(
 ) -> BTreeMap<String, Arc<Usage>> {
     let resource = Resource::of::<Node>();
     let is_there = |node: &str| server.inner.cache.get(resource, None, node).is_some();
+    server.inner.answers.sweep(is_there);
     let asked: Vec<(String, Asked)> = nodes
         .into_iter()
         .map(|node| {
@@ -61,7 +62,7 @@ pub(super) async fn all(
                     .inspect_err(|why| tracing::debug!(node = of, why = why.message, "no metrics"))
                     .ok()
             };
-            let asked = server.inner.answers.ask(&node, fetch, is_there);
+            let asked = server.inner.answers.ask(&node, fetch);
             (node, asked)
         })
         .collect();
@@ -123,13 +124,17 @@ impl Asked {
 }
 
 impl Answers {
-    /// The question that is on its way or was answered just now, or else a new one. What holds no longer goes then, and
-    /// what is of nodes that are there no more.
+    /// Forgets what holds no longer, and what is of nodes that are there no more.
+    fn sweep(&self, is_there: impl Fn(&str) -> bool) {
+        let mut all = self.0.lock();
+        all.retain(|node, asked| asked.holds() && is_there(node));
+    }
+
+    /// The question that is on its way or was answered just now, or else a new one.
     fn ask(
         &self,
         node: &str,
         fetch: impl Future<Output = Option<StatsResponse>> + Send + 'static,
-        is_there: impl Fn(&str) -> bool,
     ) -> Asked {
         let mut all = self.0.lock();
         if let Some(asked) = all.get(node).filter(|asked| asked.holds()) {
@@ -147,7 +152,6 @@ impl Answers {
             }));
         });
         let asked = Asked(answer);
-        all.retain(|node, asked| asked.holds() && is_there(node));
         all.insert(node.to_owned(), asked.clone());
         asked
     }
@@ -168,7 +172,7 @@ mod tests {
 
     /// Asks, and gets the answer that is given now or was before.
     async fn ask(answers: &Answers, node: &str, time: i64) -> Option<i128> {
-        let asked = answers.ask(node, future::ready(said(time)), |_| true);
+        let asked = answers.ask(node, future::ready(said(time)));
         Some(asked.answered().await?.at.as_nanosecond())
     }
 
@@ -182,18 +186,19 @@ mod tests {
         tokio::time::advance(HOLDS / 2).await;
         assert_eq!(ask(&answers, "a", 4).await, Some(4));
         // What is not asked for again does not stay.
-        let kept: Vec<String> = answers.0.lock().keys().cloned().collect();
-        assert_eq!(kept, ["a"]);
-        answers.ask("c", future::ready(None), |node| node != "a");
-        let kept: Vec<String> = answers.0.lock().keys().cloned().collect();
-        assert_eq!(kept, ["c"]);
+        let kept = || -> Vec<String> { answers.0.lock().keys().cloned().collect() };
+        answers.sweep(|_| true);
+        assert_eq!(kept(), ["a"]);
+        answers.ask("c", future::ready(None));
+        answers.sweep(|node| node != "a");
+        assert_eq!(kept(), ["c"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_does_not_answer_is_waited_for_once() {
         let answers = Answers::default();
         let start = Instant::now();
-        let silent = || answers.ask("dead", future::pending(), |_| true);
+        let silent = || answers.ask("dead", future::pending());
         let first = silent();
         tokio::time::advance(PATIENCE / 2).await;
         // Whoever comes later waits for the same, even where the first has gone.
@@ -213,7 +218,7 @@ mod tests {
     #[tokio::test]
     async fn a_question_that_fails_is_asked_again() {
         let answers = Answers::default();
-        let torn = answers.ask("b", async { panic!("torn down") }, |_| true);
+        let torn = answers.ask("b", async { panic!("torn down") });
         assert!(torn.answered().await.is_none());
         assert_eq!(ask(&answers, "b", 7).await, Some(7));
     }

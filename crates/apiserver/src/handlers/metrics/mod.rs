@@ -64,7 +64,8 @@ async fn list(call: &Call) -> Result<Response, Status> {
     let (snapshot, _) = cache.snapshot(shelf);
     let selected = selection.of(&snapshot).cloned().collect();
     let measured = measured(call, selected).await?;
-    Shaper::new(call).list(StatusCode::OK, &Map::new(), &measured)
+    let shaper = Shaper::new(call);
+    aside(move || shaper.list(StatusCode::OK, &Map::new(), &measured)).await?
 }
 
 /// The metrics of those of the users, pods or nodes, whose node answers and knows any.

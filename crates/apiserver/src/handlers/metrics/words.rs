@@ -1,9 +1,12 @@
 //! `PodMetrics` and `NodeMetrics`, as metrics-server words them.
 
+use std::collections::BTreeSet;
+
 use api::quantity::{Notation, Quantity};
 use api::status::Subject;
 use api::{Object, Resource, Status, time};
 use client::node::CpuRate;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::answers::Usage;
@@ -12,16 +15,21 @@ const API_VERSION: &str = "metrics.k8s.io/v1beta1";
 
 /// Nothing if none of the pod's containers runs, or one of them began this moment.
 pub(super) fn pod(pod: &Object, usage: &Usage) -> Option<Value> {
-    let running = usage.pods.get(pod.uid()).filter(|c| !c.is_empty())?;
-    let mut containers = Vec::with_capacity(running.len());
+    let running = usage.pods.get(pod.uid())?;
+    let mut names = names(pod);
+    let mut containers = Vec::with_capacity(names.len());
     let mut longest = 0;
-    for container in running {
+    // Each of the pod's own, and once, whatever its node says.
+    for container in running.iter().filter(|c| names.remove(&c.name)) {
         let rate = container.cpu_rate?;
         longest = longest.max(rate.window_nanos);
         containers.push(json!({
             "name": container.name,
             "usage": used(rate, container.memory_bytes),
         }));
+    }
+    if containers.is_empty() {
+        return None;
     }
     Some(json!({
         "kind": "PodMetrics",
@@ -31,6 +39,28 @@ pub(super) fn pod(pod: &Object, usage: &Usage) -> Option<Value> {
         "window": window(longest),
         "containers": containers,
     }))
+}
+
+/// What the pod's spec calls its containers.
+fn names(pod: &Object) -> BTreeSet<String> {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Containing {
+        spec: Spec,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Spec {
+        init_containers: Vec<Named>,
+        containers: Vec<Named>,
+    }
+    #[derive(Deserialize)]
+    struct Named {
+        name: String,
+    }
+    let spec = pod.view::<Containing>().unwrap_or_default().spec;
+    let all = spec.init_containers.into_iter().chain(spec.containers);
+    all.map(|container| container.name).collect()
 }
 
 /// Nothing of a node whose agent began this moment.
@@ -135,7 +165,9 @@ mod tests {
     }
 
     fn object(metadata: Value) -> Object {
-        Object::from_stored(json!({"metadata": metadata}).to_string().as_bytes(), 5).unwrap()
+        let spec = json!({"initContainers": [{"name": "b"}], "containers": [{"name": "a"}]});
+        let object = json!({"metadata": metadata, "spec": spec}).to_string();
+        Object::from_stored(object.as_bytes(), 5).unwrap()
     }
 
     #[test]
@@ -145,6 +177,9 @@ mod tests {
         let both = usage(vec![
             container("a", 1_263_616, rate(12_345, 15_001)),
             container("b", 100, rate(0, 3_600_000)),
+            // What a node may say besides.
+            container("a", 7, rate(7, 7_200_000)),
+            container("of-no-pod", 7, rate(7, 7_200_000)),
         ]);
         assert_eq!(
             pod(&web, &both),
