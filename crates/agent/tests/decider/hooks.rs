@@ -54,36 +54,44 @@ fn what_comes_after_a_container_waits_for_its_first_hook() {
     check(
         &log,
         expect![[r#"
-        EnsureImage { container: "first" }
-        first was started
-        RunHook { container: "first", attempt: 0, kind: PostStart, within: None }
-        Pending
-          PodReadyToStartContainers=True
-          Initialized=True
-          Ready=False ContainersNotReady: containers with unready status: [first second]
-          ContainersReady=False ContainersNotReady: containers with unready status: [first second]
-          PodScheduled=True
-          main first: waiting ContainerCreating restarts=0 ready=false
-          main second: waiting ContainerCreating restarts=0 ready=false
-        its hook is done
-        await first Liveness, again +10000ms
-        EnsureImage { container: "second" }
-        requeue +10000ms
-        Pending
-          PodReadyToStartContainers=True
-          Initialized=True
-          Ready=False ContainersNotReady: containers with unready status: [second]
-          ContainersReady=False ContainersNotReady: containers with unready status: [second]
-          PodScheduled=True
-          main first: running restarts=0 ready=true
-          main second: waiting ContainerCreating restarts=0 ready=false
-        first starts again
-        RemoveContainer { container: "first", attempt: 0 }
-        EnsureImage { container: "first" }
-        and second waits again
-        RemoveContainer { container: "second", attempt: 0 }
-        RunHook { container: "first", attempt: 1, kind: PostStart, within: None }
-    "#]],
+            EnsureImage { container: "first" }
+            first was started
+            RunHook { container: "first", attempt: 0, kind: PostStart, within: None }
+            Pending
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=False ContainersNotReady: containers with unready status: [first second]
+              ContainersReady=False ContainersNotReady: containers with unready status: [first second]
+              PodScheduled=True
+              main first: waiting ContainerCreating restarts=0 ready=false
+              main second: waiting ContainerCreating restarts=0 ready=false
+            its hook is done
+            await first Liveness, again +10000ms
+            EnsureImage { container: "second" }
+            requeue +10000ms
+            Pending
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=False ContainersNotReady: containers with unready status: [second]
+              ContainersReady=False ContainersNotReady: containers with unready status: [second]
+              PodScheduled=True
+              main first: running restarts=0 ready=true
+              main second: waiting ContainerCreating restarts=0 ready=false
+            first starts again
+            RemoveContainer { container: "first", attempt: 0 }
+            EnsureImage { container: "first" }
+            and second waits again
+            RemoveContainer { container: "second", attempt: 0 }
+            RunHook { container: "first", attempt: 1, kind: PostStart, within: None }
+            Running
+              PodReadyToStartContainers=True
+              Initialized=True
+              Ready=False ContainersNotReady: containers with unready status: [first second]
+              ContainersReady=False ContainersNotReady: containers with unready status: [first second]
+              PodScheduled=True
+              main first: waiting ContainerCreating after terminated Error 1 restarts=1 ready=false
+              main second: terminated Error 1 restarts=0 ready=false
+        "#]],
     );
 }
 
@@ -252,18 +260,14 @@ fn who_has_no_time_runs_no_last_hook() {
     check(
         &log,
         expect![[r#"
-        by force
-        end first (Stopping container first)
-        stop first 2s
-        requeue +2000ms
-        ended by itself
-        RemoveContainer { container: "first", attempt: 0 }
-        EnsureImage { container: "first" }
-        another image
-        end first (Container first definition changed, will be restarted)
-        RunHook { container: "first", attempt: 0, kind: PreStop, within: Some(30s) }
-        requeue +30000ms
-    "#]],
+            by force
+            end first (Stopping container first)
+            stop first 2s
+            requeue +2000ms
+            ended by itself
+            RemoveContainer { container: "first", attempt: 0 }
+            EnsureImage { container: "first" }
+        "#]],
     );
 }
 
@@ -284,7 +288,19 @@ fn who_is_started_anew_runs_its_last_hook_first() {
     b.start("first");
     b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".to_owned());
     log += &format!("another image\n{}", b.plan());
-    check(&log, expect![[r#""#]]);
+    check(
+        &log,
+        expect![[r#"
+        not alive
+        end first (Container first failed liveness probe, will be restarted)
+        RunHook { container: "first", attempt: 0, kind: PreStop, within: Some(30s) }
+        requeue +30000ms
+        another image
+        end first (Container first definition changed, will be restarted)
+        RunHook { container: "first", attempt: 0, kind: PreStop, within: Some(30s) }
+        requeue +30000ms
+    "#]],
+    );
 }
 
 #[test]

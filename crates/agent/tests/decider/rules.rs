@@ -279,5 +279,20 @@ fn a_start_that_is_under_way_is_of_the_last_round() {
     log += &format!("it runs\n{}", b.plan());
     b.end("late", 143, "Error");
     log += &format!("all have ended\n{}", b.plan());
-    check(&log, expect![[r#""#]]);
+    check(
+        &log,
+        expect![[r#"
+        StartContainer { container: "late", attempt: 0 }
+        late is being started
+        RemoveContainer { container: "watch", attempt: 0 }
+        it runs
+        RestartAll { container: "watch" }
+        end late (Container late will be restarted with all of its pod)
+        stop late 30s
+        requeue +30000ms
+        all have ended
+        RemoveContainer { container: "late", attempt: 0 }
+        EnsureImage { container: "early" }
+    "#]],
+    );
 }
