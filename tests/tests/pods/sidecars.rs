@@ -16,8 +16,10 @@ pub(super) fn job(cluster: &Cluster) -> Outcome {
     )?;
     let complete = cluster.wait_for("jobs/helped", "/status/succeeded", "1")?;
     check(complete["status"]["failed"].is_null(), &complete["status"])?;
-    let pods = cluster.get("pods?labelSelector=job-name%3Dhelped")?;
-    let status = &pods["items"][0]["status"];
+    let pods = cluster.get("pods")?;
+    let mut all = pods["items"].as_array().into_iter().flatten();
+    let of_job = all.find(|pod| pod["metadata"]["labels"]["job-name"] == "helped");
+    let status = &of_job.ok_or("the Job has no pod")?["status"];
     let sidecar = &status["initContainerStatuses"][0];
     check(status["phase"] == "Succeeded", status)?;
     check(sidecar["restartCount"] == 0, sidecar)?;
