@@ -8,9 +8,9 @@ use authority::Authority;
 use bytes::Bytes;
 use client::{
     node::{
-        self, BreakOffRequest, BreakOffResponse, LogsChunk, LogsRequest, PortForwardRequest,
-        PortForwardResponse, StatsRequest, StatsResponse, StdinRequest, StdinResponse,
-        node_client::NodeClient, node_server,
+        self, BreakOffRequest, BreakOffResponse, ExecRequest, ExecResponse, LogsChunk, LogsRequest,
+        PortForwardRequest, PortForwardResponse, StatsRequest, StatsResponse, StdinRequest,
+        StdinResponse, node_client::NodeClient, node_server,
     },
     tls::Identity,
 };
@@ -53,6 +53,15 @@ impl node_server::Node for Agent {
         _: Request<Streaming<PortForwardRequest>>,
     ) -> Result<Response<Self::PortForwardStream>, Status> {
         Err(Status::unimplemented("no program listens here"))
+    }
+
+    type ExecStream = Pin<Box<dyn Stream<Item = Result<ExecResponse, Status>> + Send>>;
+
+    async fn exec(
+        &self,
+        _: Request<Streaming<ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        Err(Status::unimplemented("nothing runs here"))
     }
 
     async fn break_off(

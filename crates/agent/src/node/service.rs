@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
-    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest,
-    MOST_STREAMS, PortForwardRequest, SERVERS, STREAM_WINDOW, StatsRequest, StatsResponse,
-    StdinRequest, StdinResponse, admit_server,
+    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, ExecRequest, ExecResponse, LogStream,
+    LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest, SERVERS, STREAM_WINDOW, StatsRequest,
+    StatsResponse, StdinRequest, StdinResponse, admit_server,
 };
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
@@ -135,6 +135,7 @@ struct Containers {
 impl Node for Containers {
     type LogsStream = BoxStream<'static, Result<LogsChunk, Status>>;
     type PortForwardStream = forward::Responses;
+    type ExecStream = BoxStream<'static, Result<ExecResponse, Status>>;
 
     async fn logs(
         &self,
@@ -195,6 +196,14 @@ impl Node for Containers {
         let call = self.calls.enter(target.call)?;
         let connection = self.driver.enter(&target).await?;
         Ok(Response::new(forward::carry(connection, requests, call)))
+    }
+
+    async fn exec(
+        &self,
+        request: Request<Streaming<ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        admit_server(&request)?;
+        Err(Status::unimplemented("commands are not run yet"))
     }
 
     async fn break_off(

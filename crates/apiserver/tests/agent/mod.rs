@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
-    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, LogStream, LogsChunk, LogsRequest,
-    MOST_STREAMS, PortForwardRequest, PortForwardResponse, PortForwardTarget, STREAM_WINDOW,
-    StatsRequest, StatsResponse, StdinRequest, StdinResponse,
+    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, ExecRequest, ExecResponse, LogStream,
+    LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest, PortForwardResponse,
+    PortForwardTarget, STREAM_WINDOW, StatsRequest, StatsResponse, StdinRequest, StdinResponse,
 };
 use futures::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
@@ -162,6 +162,15 @@ impl Node for Agent {
         });
         let responses = stream::poll_fn(move |cx| queue.poll_recv(cx));
         Ok(Response::new(Box::pin(responses)))
+    }
+
+    type ExecStream = Pin<Box<dyn Stream<Item = Result<ExecResponse, Status>> + Send>>;
+
+    async fn exec(
+        &self,
+        _: Request<Streaming<ExecRequest>>,
+    ) -> Result<Response<Self::ExecStream>, Status> {
+        Err(Status::unimplemented("no command is run"))
     }
 
     async fn break_off(
