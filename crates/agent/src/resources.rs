@@ -2,6 +2,7 @@
 
 use api::quantity::Quantity;
 use k8s_openapi::api::core::v1::Container;
+use runtime::Limits;
 
 /// An amount of each resource of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,21 +15,10 @@ pub(crate) struct Amounts {
     pub(crate) ephemeral: i64,
 }
 
-/// A container's limits as the runtime takes them.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Limits {
-    /// Bytes.
-    pub(crate) memory: Option<u64>,
-    /// Cores on average.
-    pub(crate) cpu_quota: Option<f64>,
-    /// The share when guests compete: the requested millicores.
-    pub(crate) cpu_weight: u32,
-}
-
 /// The share of a container that requests nothing, as the kubelet gives it.
 const LEAST_WEIGHT: u32 = 2;
 
-/// Reads a container's limits and requests. What is absent is no limit.
+/// Reads a container's limits and requests as the runtime takes them. What is absent is no limit.
 pub(crate) fn limits(container: &Container) -> Limits {
     let memory = quantity(container, Of::Limits, "memory");
     let cpu = quantity(container, Of::Limits, "cpu");

@@ -7,11 +7,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
-use network::pipe::{Reader, pipe};
+use network::pipe::{Reader, Writer, pipe};
 use tokio::time::timeout;
 
 use crate::output::Capture;
-use crate::{Exit, Module, Running, Runtime, Stdin, Workload};
+use crate::{Exit, Limits, Module, ResizeError, Running, Runtime, Stdin, Workload};
 
 /// Longer than anything here takes, on a machine that is busy with other things.
 const LONG: Duration = Duration::from_secs(60);
@@ -28,6 +28,11 @@ pub async fn suite(runtime: &dyn Runtime, plain: &Module, drains: &Module) {
         arguments_and_environment(runtime, module).await;
         standard_input(runtime, module).await;
         memory_limit(runtime, module).await;
+        raised_limit(runtime, module).await;
+        limit_below_use(runtime, module).await;
+        beside_counts_together(runtime, module).await;
+        beside_ends_with_main(runtime, module).await;
+        beside_ends_alone(runtime, module).await;
         kill(runtime, module).await;
         dropped(runtime, module).await;
         backpressure(runtime, module).await;
@@ -134,10 +139,140 @@ async fn memory_limit(runtime: &dyn Runtime, module: &Module) {
     for (bytes, expected) in [("1000000", Exit::Code(0)), ("50000000", Exit::OutOfMemory)] {
         let step = format!("allocate {bytes}");
         let (mut workload, ..) = workload(module, &[&step]);
-        workload.memory_limit = Some(32 << 20);
+        workload.limits.memory = Some(32 << 20);
         let exit = soon("its end", start(runtime, workload).wait()).await;
         assert_eq!(exit, expected, "{step} within 32 MiB");
     }
+}
+
+/// Limits of this much memory.
+fn memory(bytes: u64) -> Limits {
+    Limits {
+        memory: Some(bytes),
+        ..Limits::default()
+    }
+}
+
+/// Starts these steps, and returns once those before `read` are done. The rest is played when the input is closed.
+async fn start_and_hold(
+    runtime: &dyn Runtime,
+    module: &Module,
+    limits: Limits,
+    steps: &[&str],
+    beside: Option<Running>,
+) -> (Running, Writer, Reader) {
+    let (before, after) = steps.split_at(steps.iter().position(|s| *s == "read").unwrap_or(0));
+    let mut all = before.to_vec();
+    all.push("print ready");
+    all.extend(after);
+    let (mut workload, ..) = workload(module, &all);
+    let ((input, stdin), (stdout, reader)) = (pipe(1024), pipe(1024));
+    workload.stdin = Stdin::Pipe(stdin);
+    workload.stdout = Box::new(stdout);
+    workload.limits = limits;
+    workload.beside = beside;
+    let running = start(runtime, workload);
+    let greeting = soon("its first line", reader.read(1024)).await;
+    assert_eq!(greeting, Ok(Some(Bytes::from_static(b"ready\n"))));
+    (running, input, reader)
+}
+
+async fn raised_limit(runtime: &dyn Runtime, module: &Module) {
+    let steps = ["read", "allocate 50000000"];
+    for (raised, expected) in [(100 << 20, Exit::Code(0)), (33 << 20, Exit::OutOfMemory)] {
+        let (running, input, _reader) =
+            start_and_hold(runtime, module, memory(32 << 20), &steps, None).await;
+        running.resize(memory(raised)).expect("there is room");
+        drop(input);
+        let exit = soon("its end", running.wait()).await;
+        assert_eq!(exit, expected, "{raised} bytes");
+    }
+}
+
+async fn limit_below_use(runtime: &dyn Runtime, module: &Module) {
+    let steps = ["allocate 20000000", "read", "allocate 20000000"];
+    let (running, input, _reader) =
+        start_and_hold(runtime, module, memory(64 << 20), &steps, None).await;
+    let used = running.usage().memory;
+    assert!((20_000_000..64 << 20).contains(&used), "{used}");
+    let limit = 10_000_000;
+    let refused = running.resize(memory(limit)).expect_err("it is in use");
+    assert_eq!(refused, ResizeError::MemoryInUse { limit, used });
+    // The old limit holds still.
+    drop(input);
+    assert_eq!(soon("its end", running.wait()).await, Exit::Code(0));
+    assert_eq!(running.usage().memory, 0);
+}
+
+async fn beside_counts_together(runtime: &dyn Runtime, module: &Module) {
+    let steps = ["allocate 20000000", "read"];
+    let (main, input, _main_reader) =
+        start_and_hold(runtime, module, memory(64 << 20), &steps, None).await;
+    let (second, second_input, _second_reader) = start_and_hold(
+        runtime,
+        module,
+        // Those of the other one hold.
+        memory(1),
+        &["allocate 20000000", "read", "allocate 50000000"],
+        Some(main.clone()),
+    )
+    .await;
+    let used = main.usage().memory;
+    assert!(used > 40_000_000, "{used}");
+    assert_eq!(second.usage().memory, used);
+    // Too much for both together ends the one that wants it, and what it had is free again.
+    drop(second_input);
+    assert_eq!(soon("its end", second.wait()).await, Exit::OutOfMemory);
+    assert_eq!(main.exit(), None);
+    assert!(main.usage().memory < used);
+    // Another limit holds for both.
+    main.resize(memory(128 << 20)).expect("there is room");
+    let (third, third_input, _third_reader) = start_and_hold(
+        runtime,
+        module,
+        Limits::default(),
+        &["read", "allocate 50000000"],
+        Some(main.clone()),
+    )
+    .await;
+    drop(third_input);
+    assert_eq!(soon("its end", third.wait()).await, Exit::Code(0));
+    drop(input);
+    assert_eq!(soon("its end", main.wait()).await, Exit::Code(0));
+}
+
+async fn beside_ends_with_main(runtime: &dyn Runtime, module: &Module) {
+    let (main, _reader) = start_and_greet(runtime, module, &["forever"]).await;
+    let second = || {
+        let (mut workload, ..) = workload(module, &["forever"]);
+        workload.beside = Some(main.clone());
+        start(runtime, workload)
+    };
+    let running = second();
+    main.kill();
+    assert_eq!(soon("its end", running.wait()).await, Exit::Killed);
+    soon("its end", main.wait()).await;
+    assert_eq!(soon("no life", second().wait()).await, Exit::Killed);
+}
+
+async fn beside_ends_alone(runtime: &dyn Runtime, module: &Module) {
+    let (main, _reader) = start_and_greet(runtime, module, &["forever"]).await;
+    for (step, expected) in [("exit 1", Exit::Code(1)), ("forever", Exit::Killed)] {
+        let (mut workload, ..) = workload(module, &[step]);
+        workload.beside = Some(main.clone());
+        let second = start(runtime, workload);
+        if expected == Exit::Killed {
+            second.kill();
+        }
+        assert_eq!(soon("its end", second.wait()).await, expected);
+        assert_eq!(main.exit(), None);
+    }
+    // One beside it does not keep it alive.
+    let (mut workload, ..) = workload(module, &["forever"]);
+    workload.beside = Some(main.clone());
+    let second = start(runtime, workload);
+    drop(main);
+    assert_eq!(soon("its end", second.wait()).await, Exit::Killed);
 }
 
 async fn kill(runtime: &dyn Runtime, module: &Module) {

@@ -25,7 +25,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) use account::Account;
 use account::Queue;
-use task::Task;
+pub(crate) use task::Task;
 use ticker::Ticker;
 
 fn nanoseconds(clock: ClockId) -> u64 {

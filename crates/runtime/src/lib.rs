@@ -11,6 +11,8 @@
 
 pub mod conformance;
 mod gate;
+mod limits;
+mod memory;
 mod metrics;
 pub mod output;
 mod quota;
@@ -21,6 +23,7 @@ mod workload;
 
 use async_trait::async_trait;
 
+pub use limits::{Limits, ResizeError};
 pub use metrics::Metrics;
 pub use output::Output;
 pub use running::{Exit, Running, Usage};

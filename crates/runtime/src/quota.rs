@@ -18,16 +18,19 @@ const LEAST: f64 = 0.001;
 impl Bucket {
     /// A full bucket of `quota` cores. Times are monotonic nanoseconds.
     pub(crate) fn new(quota: f64, now: u64) -> Self {
-        let quota = if quota.is_finite() {
-            quota.max(LEAST)
-        } else {
-            f64::MAX / PERIOD
-        };
+        let quota = bounded(quota);
         Self {
             quota,
             tokens: quota * PERIOD,
             filled: now,
         }
+    }
+
+    /// Fills at another rate from now on. A debt stays what it is, and is paid at the new rate.
+    pub(crate) fn set_quota(&mut self, quota: f64, now: u64) {
+        self.fill(now);
+        self.quota = bounded(quota);
+        self.tokens = self.tokens.min(self.quota * PERIOD);
     }
 
     fn fill(&mut self, now: u64) {
@@ -46,6 +49,14 @@ impl Bucket {
     pub(crate) fn debt_ends(&mut self, now: u64) -> Option<u64> {
         self.fill(now);
         (self.tokens < 0.0).then(|| now + (-self.tokens / self.quota).ceil() as u64)
+    }
+}
+
+fn bounded(quota: f64) -> f64 {
+    if quota.is_finite() {
+        quota.max(LEAST)
+    } else {
+        f64::MAX / PERIOD
     }
 }
 
@@ -76,6 +87,22 @@ mod tests {
         assert_eq!(bucket.debt_ends(3_600_000 * MS), None);
         bucket.take(3_600_000 * MS, 10 * MS);
         assert_eq!(bucket.debt_ends(3_600_000 * MS), Some(3_600_020 * MS));
+    }
+
+    #[test]
+    fn another_quota_holds_from_then_on() {
+        let mut bucket = Bucket::new(0.1, 0);
+        // 10 ms were saved up: 20 ms of debt, which take 200 ms.
+        bucket.take(0, 30 * MS);
+        assert_eq!(bucket.debt_ends(0), Some(200 * MS));
+        // Half of it was paid when the quota rises: the rest takes 20 ms.
+        bucket.set_quota(0.5, 100 * MS);
+        assert_eq!(bucket.debt_ends(100 * MS), Some(120 * MS));
+        assert_eq!(bucket.debt_ends(120 * MS), None);
+        // Full with 50 ms; no more than 10 ms of them are left when the quota falls.
+        bucket.set_quota(0.1, 1_000 * MS);
+        bucket.take(1_000 * MS, 11 * MS);
+        assert_eq!(bucket.debt_ends(1_000 * MS), Some(1_010 * MS));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::limits::{Limits, ResizeError, Resources};
+
 /// How a workload ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -37,7 +39,7 @@ impl Exit {
     }
 }
 
-/// What a workload has used and uses.
+/// What a workload, and those [beside](crate::Workload::beside) it, have used and use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// CPU time used since its start.
@@ -130,7 +132,22 @@ pub(crate) trait Control: Send + Sync {
     fn handles_termination(&self) -> bool;
     fn terminate(&self, grace: Duration);
     fn kill(&self);
-    fn usage(&self) -> Usage;
+    /// Other limits hold from now on.
+    fn resized(&self);
+}
+
+/// What a workload that runs beside another one needs of it. It does not keep the other one alive.
+pub(crate) struct Main {
+    pub(crate) resources: Resources,
+    exit: watch::Receiver<Option<Exit>>,
+}
+
+impl Main {
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) {
+        // The sender goes without a word only if the runtime itself is torn down.
+        let _ = self.exit.wait_for(Option::is_some).await;
+    }
 }
 
 /// A started workload. Clones are handles to the same one; it is killed when the last is dropped.
@@ -139,6 +156,7 @@ pub struct Running(Arc<Handle>);
 
 struct Handle {
     exit: watch::Receiver<Option<Exit>>,
+    resources: Resources,
     control: Box<dyn Control>,
 }
 
@@ -151,8 +169,23 @@ impl Drop for Handle {
 }
 
 impl Running {
-    pub(crate) fn new(exit: watch::Receiver<Option<Exit>>, control: Box<dyn Control>) -> Self {
-        Self(Arc::new(Handle { exit, control }))
+    pub(crate) fn new(
+        exit: watch::Receiver<Option<Exit>>,
+        resources: Resources,
+        control: Box<dyn Control>,
+    ) -> Self {
+        Self(Arc::new(Handle {
+            exit,
+            resources,
+            control,
+        }))
+    }
+
+    pub(crate) fn as_main(&self) -> Main {
+        Main {
+            resources: self.0.resources.clone(),
+            exit: self.0.exit.clone(),
+        }
     }
 
     /// Waits for the end; returns at once when it has ended.
@@ -188,9 +221,19 @@ impl Running {
         self.0.control.kill();
     }
 
-    /// What it has used and uses.
+    /// What it has used and uses, together with those beside it.
     pub fn usage(&self) -> Usage {
-        self.0.control.usage()
+        self.0.resources.usage()
+    }
+
+    /// Has other limits hold from now on, for those beside it, too. It goes on running.
+    ///
+    /// # Errors
+    /// When more memory is in use than it may have then, or the limits cannot be meant. Nothing has changed then.
+    pub fn resize(&self, limits: Limits) -> Result<(), ResizeError> {
+        self.0.resources.resize(limits)?;
+        self.0.control.resized();
+        Ok(())
     }
 }
 

@@ -18,7 +18,7 @@
 //! An empty script is `forever`; one that runs out of steps exits with 0.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,12 +28,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
+use crate::limits::Resources;
+use crate::memory::Memory;
 use crate::metrics::{Counters, count};
-use crate::running::{Control, Stop};
+use crate::running::{Control, Main, Stop};
 use crate::workload::Code;
 use crate::{
     Exit, Metrics, Module, ModuleSource, Output, PrepareError, Running, Runtime, StartError, Stdin,
-    Usage, Workload,
+    Workload,
 };
 
 /// The environment variable that overrides the arguments as the script.
@@ -139,7 +141,7 @@ impl Runtime for Scripted {
         }))
     }
 
-    fn start(&self, workload: Workload) -> Result<Running, StartError> {
+    fn start(&self, mut workload: Workload) -> Result<Running, StartError> {
         let steps = script(&workload)?;
         let drain = steps.iter().find_map(|step| match step {
             Step::Drain(time) => Some(*time),
@@ -148,30 +150,40 @@ impl Runtime for Scripted {
         count(&self.counters.starts);
         count(&self.counters.running);
         let counters = self.counters.clone();
-        let memory = Arc::new(AtomicU64::new(0));
+        let mut main = workload.beside.as_ref().map(Running::as_main);
+        let memory = match &main {
+            Some(main) => main.resources.memory.clone(),
+            None => Arc::new(Memory::new(workload.limits.memory)),
+        };
+        let resources = Resources {
+            memory: memory.clone(),
+            account: None,
+        };
         let stop = Arc::new(Stop::default());
         let (sender, receiver) = watch::channel(None);
         let control = ScriptControl {
             stop: stop.clone(),
             handles_termination: drain.is_some(),
-            memory: memory.clone(),
         };
         let span = workload.span.clone();
+        // Held as long as the task lives, a handle would keep the other one alive.
+        drop(workload.beside.take());
         let play = async move {
+            let mut held = Held { memory, bytes: 0 };
             let exit = tokio::select! {
                 biased;
                 exit = stop.due(drain.is_some()) => exit,
+                () = ended(main.as_mut()) => Exit::Killed,
                 exit = drained(&stop, drain) => exit,
-                exit = play(&workload, steps, &memory) => exit,
+                exit = play(&workload, steps, &mut held) => exit,
             };
             // The outputs are closed before anybody learns of the end.
-            drop(workload);
-            memory.store(0, Ordering::Relaxed);
+            drop((workload, held));
             counters.running.fetch_sub(1, Ordering::Relaxed);
             sender.send_replace(Some(exit));
         };
         tokio::spawn(play.instrument(span));
-        Ok(Running::new(receiver, Box::new(control)))
+        Ok(Running::new(receiver, resources, Box::new(control)))
     }
 
     fn metrics(&self) -> Metrics {
@@ -189,7 +201,26 @@ async fn drained(stop: &Stop, drain: Option<Duration>) -> Exit {
     Exit::Code(0)
 }
 
-async fn play(workload: &Workload, steps: Vec<Step>, memory: &AtomicU64) -> Exit {
+async fn ended(main: Option<&mut Main>) {
+    match main {
+        Some(main) => main.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The memory that one script has.
+struct Held {
+    memory: Arc<Memory>,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.memory.shrink(self.bytes);
+    }
+}
+
+async fn play(workload: &Workload, steps: Vec<Step>, held: &mut Held) -> Exit {
     for step in steps {
         match step {
             Step::Print(text) => line(&*workload.stdout, text).await,
@@ -207,10 +238,10 @@ async fn play(workload: &Workload, steps: Vec<Step>, memory: &AtomicU64) -> Exit
             Step::Read => copy(workload).await,
             Step::Sleep(time) => tokio::time::sleep(time).await,
             Step::Allocate(bytes) => {
-                let used = memory.fetch_add(bytes, Ordering::Relaxed) + bytes;
-                if workload.memory_limit.is_some_and(|limit| used > limit) {
+                if held.memory.grow(bytes).is_err() {
                     return Exit::OutOfMemory;
                 }
+                held.bytes += bytes;
             }
             Step::Drain(_) => {}
             Step::Exit(code) => return Exit::Code(code),
@@ -245,7 +276,6 @@ async fn copy(workload: &Workload) {
 struct ScriptControl {
     stop: Arc<Stop>,
     handles_termination: bool,
-    memory: Arc<AtomicU64>,
 }
 
 impl Control for ScriptControl {
@@ -261,12 +291,7 @@ impl Control for ScriptControl {
         self.stop.kill();
     }
 
-    fn usage(&self) -> Usage {
-        Usage {
-            cpu: Duration::ZERO,
-            memory: self.memory.load(Ordering::Relaxed),
-        }
-    }
+    fn resized(&self) {}
 }
 
 #[cfg(test)]

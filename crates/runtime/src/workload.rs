@@ -8,6 +8,7 @@ use bytes::Bytes;
 use network::names::search::{Hosts, Search};
 
 use crate::output::Output;
+use crate::{Limits, Running};
 
 /// Where a module's bytes lie.
 #[derive(Clone, Debug)]
@@ -97,7 +98,7 @@ impl From<u16> for Served {
     }
 }
 
-/// One start of a module: a finished specification, nothing of which changes later.
+/// One start of a module: a finished specification, of which only the limits can change later.
 pub struct Workload {
     /// The code to run.
     pub module: Module,
@@ -117,14 +118,12 @@ pub struct Workload {
     pub stdout: Box<dyn Output>,
     /// Where the guest's standard error goes.
     pub stderr: Box<dyn Output>,
-    /// Bytes of linear memory and tables that the guest may have; beyond them it ends with
-    /// [`Exit::OutOfMemory`](crate::Exit::OutOfMemory).
-    pub memory_limit: Option<u64>,
-    /// Cores that the guest may use on average, such as `0.25`.
-    pub cpu_quota: Option<f64>,
-    /// The guest's share when guests compete for the node's cores, relative to the others' (the
-    /// requested millicores, say). 0 counts as 1.
-    pub cpu_weight: u32,
+    /// What the guest may use at first.
+    pub limits: Limits,
+    /// A started workload that this one is to run beside, as a second process in the same container would: whatever
+    /// `limits` says they share that one's, and are counted together. It is killed when that one ends; wanting more
+    /// memory than is left ends only the one that wants it. A server runs beside nobody.
+    pub beside: Option<Running>,
     /// How the guest's names are looked up.
     pub names: Arc<Search>,
     /// The pod's network; without it every socket is refused.
@@ -151,9 +150,8 @@ impl Workload {
             stdin: Stdin::Empty,
             stdout: Box::new(crate::output::Discard),
             stderr: Box::new(crate::output::Discard),
-            memory_limit: None,
-            cpu_quota: None,
-            cpu_weight: 100,
+            limits: Limits::default(),
+            beside: None,
             names: Arc::new(Search::none(Hosts::new())),
             net: None,
             serve: Vec::new(),

@@ -144,7 +144,6 @@ impl Driver {
                 None => state.inputs.remove(&spec.name),
             };
         }
-        let limits = resources::limits(&spec);
         let workload = Workload {
             argv: env::argv(&spec, &ready.name, &env),
             module: ready.module,
@@ -158,9 +157,8 @@ impl Driver {
             stdin,
             stdout: Box::new(stdout),
             stderr: Box::new(stderr),
-            memory_limit: limits.memory,
-            cpu_quota: limits.cpu_quota,
-            cpu_weight: limits.cpu_weight,
+            limits: resources::limits(&spec),
+            beside: None,
             names: Arc::new(names::search(pod, ip)),
             net,
             serve: served(&spec),

@@ -21,8 +21,9 @@ type Place = (u64, u64);
 
 /// One guest as the gate counts it: any number of tasks that share a weight, a quota and what they have used.
 pub(crate) struct Account {
-    weight: u64,
-    bucket: Option<Mutex<Bucket>>,
+    /// Changes under the queue's lock only.
+    weight: AtomicU64,
+    bucket: Mutex<Option<Bucket>>,
     /// CPU time used, in nanoseconds.
     used: AtomicU64,
     virtual_time: AtomicU64,
@@ -43,7 +44,7 @@ struct Line {
 
 #[derive(Clone, Copy)]
 enum Stands {
-    Ready,
+    Ready(Place),
     Resting(Place),
 }
 
@@ -51,8 +52,8 @@ impl Account {
     pub(super) fn new(weight: u32, quota: Option<f64>, shared: Arc<Shared>) -> Self {
         let now = nanoseconds(ClockId::Monotonic);
         Self {
-            weight: u64::from(weight.max(1)),
-            bucket: quota.map(|quota| Mutex::new(Bucket::new(quota, now))),
+            weight: AtomicU64::new(u64::from(weight.max(1))),
+            bucket: Mutex::new(quota.map(|quota| Bucket::new(quota, now))),
             used: AtomicU64::new(0),
             virtual_time: AtomicU64::new(0),
             urgent: AtomicBool::new(false),
@@ -85,7 +86,32 @@ impl Account {
     pub(crate) fn expedite(self: &Arc<Self>) {
         self.urgent.store(true, Ordering::SeqCst);
         let mut queue = self.shared.queue.lock();
-        if queue.end_rest(self) {
+        if queue.restand(self) {
+            drop(queue);
+            self.shared.work.notify_one();
+        }
+    }
+
+    /// From now on it has this weight and at most `quota` cores.
+    pub(crate) fn resize(self: &Arc<Self>, weight: u32, quota: Option<f64>) {
+        let mut queue = self.shared.queue.lock();
+        let (floor, new) = (queue.floor, u64::from(weight.max(1)));
+        let old = self.weight.swap(new, Ordering::Relaxed);
+        // What it is ahead of the others it owes by its weight: a light one's last slice would keep it waiting for long
+        // after it has become heavy.
+        let owes = |time: u64| floor.saturating_add(scaled(time.saturating_sub(floor), old, new));
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        let moved = |time: u64| (time > floor).then(|| owes(time));
+        // What is behind stays where it is: `None` is no failure.
+        let _ = self.virtual_time.fetch_update(set, fetch, moved);
+        let now = nanoseconds(ClockId::Monotonic);
+        let mut bucket = self.bucket.lock();
+        match (bucket.as_mut(), quota) {
+            (Some(bucket), Some(quota)) => bucket.set_quota(quota, now),
+            (_, quota) => *bucket = quota.map(|quota| Bucket::new(quota, now)),
+        }
+        drop(bucket);
+        if queue.restand(self) {
             drop(queue);
             self.shared.work.notify_one();
         }
@@ -93,10 +119,11 @@ impl Account {
 
     pub(super) fn charge(&self, used: u64) {
         self.used.fetch_add(used, Ordering::Relaxed);
-        let virtual_time = used.saturating_mul(SCALE) / self.weight;
+        let weight = self.weight.load(Ordering::Relaxed);
+        let virtual_time = used.saturating_mul(SCALE) / weight;
         self.virtual_time.fetch_add(virtual_time, Ordering::Relaxed);
-        if let Some(bucket) = &self.bucket {
-            bucket.lock().take(nanoseconds(ClockId::Monotonic), used);
+        if let Some(bucket) = self.bucket.lock().as_mut() {
+            bucket.take(nanoseconds(ClockId::Monotonic), used);
         }
     }
 
@@ -106,9 +133,15 @@ impl Account {
             return None;
         }
         let now = nanoseconds(ClockId::Monotonic);
-        let end = self.bucket.as_ref()?.lock().debt_ends(now)?;
+        let end = self.bucket.lock().as_mut()?.debt_ends(now)?;
         (end > now).then_some(end)
     }
+}
+
+/// A lead that was gathered at one weight, as it counts at another.
+fn scaled(lead: u64, old: u64, new: u64) -> u64 {
+    let scaled = u128::from(lead) * u128::from(old) / u128::from(new);
+    u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
 /// The accounts that have something to run.
@@ -135,8 +168,13 @@ impl Queue {
     pub(super) fn add(&mut self, task: Arc<Task>, joins: bool) {
         let account = task.account().clone();
         let mut line = account.line.lock();
-        line.tasks.push_back(task);
-        if line.stands.is_some() {
+        let urgent = task.is_urgent();
+        if urgent {
+            line.tasks.push_front(task);
+        } else {
+            line.tasks.push_back(task);
+        }
+        if line.stands.is_some() && !urgent {
             return;
         }
         if joins {
@@ -147,9 +185,18 @@ impl Queue {
         self.stand(&account, &mut line);
     }
 
+    /// Gives an account that has tasks its place, instead of the one that it has.
     fn stand(&mut self, account: &Arc<Account>, line: &mut Line) {
+        match line.stands.take() {
+            Some(Stands::Ready(place)) => drop(self.ready.remove(&place)),
+            Some(Stands::Resting(place)) => drop(self.resting.remove(&place)),
+            None => {}
+        }
         let arrival = self.arrival();
-        line.stands = Some(match account.rests_until() {
+        // A task that is to be ended does not wait for the debt of others.
+        let urgent = line.tasks.front().is_some_and(|task| task.is_urgent());
+        let rests_until = if urgent { None } else { account.rests_until() };
+        line.stands = Some(match rests_until {
             Some(end) => {
                 let place = (end, arrival);
                 self.resting.insert(place, account.clone());
@@ -158,18 +205,31 @@ impl Queue {
             None => {
                 let place = (account.virtual_time.load(Ordering::Relaxed), arrival);
                 self.ready.insert(place, account.clone());
-                Stands::Ready
+                Stands::Ready(place)
             }
         });
     }
 
-    /// Judges a resting account anew, and says whether it was one.
-    fn end_rest(&mut self, account: &Arc<Account>) -> bool {
+    /// Judges an account anew that has tasks to run, and says whether it is one.
+    fn restand(&mut self, account: &Arc<Account>) -> bool {
         let mut line = account.line.lock();
-        let Some(Stands::Resting(place)) = line.stands else {
+        let stands = line.stands.is_some();
+        if stands {
+            self.stand(account, &mut line);
+        }
+        stands
+    }
+
+    /// Puts a task that has become urgent before the others of its account, and says whether it is to run at all.
+    pub(super) fn hasten(&mut self, task: &Arc<Task>) -> bool {
+        let account = task.account();
+        let mut line = account.line.lock();
+        let Some(place) = line.tasks.iter().position(|other| Arc::ptr_eq(other, task)) else {
             return false;
         };
-        self.resting.remove(&place);
+        if let Some(task) = line.tasks.remove(place) {
+            line.tasks.push_front(task);
+        }
         self.stand(account, &mut line);
         true
     }
@@ -187,7 +247,7 @@ impl Queue {
             }
             let account = entry.remove();
             let place = (account.virtual_time.load(Ordering::Relaxed), arrival);
-            account.line.lock().stands = Some(Stands::Ready);
+            account.line.lock().stands = Some(Stands::Ready(place));
             self.ready.insert(place, account);
         }
         None

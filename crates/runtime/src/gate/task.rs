@@ -4,7 +4,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use parking_lot::Mutex;
@@ -35,6 +35,8 @@ pub(crate) struct Task {
     work: Mutex<Option<Work>>,
     number: u64,
     account: Arc<Account>,
+    /// Set once it is to be ended while others of its account go on.
+    urgent: AtomicBool,
 }
 
 impl Task {
@@ -44,7 +46,21 @@ impl Task {
             work: Mutex::new(Some(work)),
             number,
             account,
+            urgent: AtomicBool::new(false),
         }
+    }
+
+    /// Lets it run whatever its account owes, now and from now on, so that it can be ended.
+    pub(crate) fn expedite(self: &Arc<Self>) {
+        self.urgent.store(true, Ordering::SeqCst);
+        let shared = self.account.shared();
+        if shared.queue.lock().hasten(self) {
+            shared.work.notify_one();
+        }
+    }
+
+    pub(super) fn is_urgent(&self) -> bool {
+        self.urgent.load(Ordering::SeqCst)
     }
 
     pub(super) fn number(&self) -> u64 {

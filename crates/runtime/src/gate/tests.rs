@@ -7,9 +7,14 @@ use super::*;
 
 /// Uses a little CPU time at each poll, for ever, and always wants to go on.
 fn spin() -> impl Future<Output = ()> + Send {
-    std::future::poll_fn(|cx| {
+    spin_by(200_000)
+}
+
+/// The same with so many nanoseconds at each poll.
+fn spin_by(slice: u64) -> impl Future<Output = ()> + Send {
+    std::future::poll_fn(move |cx| {
         let begun = nanoseconds(ClockId::ThreadCPUTime);
-        while nanoseconds(ClockId::ThreadCPUTime) - begun < 200_000 {}
+        while nanoseconds(ClockId::ThreadCPUTime) - begun < slice {}
         cx.waker().wake_by_ref();
         Poll::Pending
     })
@@ -78,6 +83,63 @@ async fn tasks_of_one_account_share_its_quota() {
     account.expedite();
     until(|| account.used() > Duration::from_millis(500)).await;
     assert!(begun.elapsed() < Duration::from_millis(1500));
+}
+
+#[tokio::test]
+async fn another_weight_holds_at_once() {
+    let gate = gate(1);
+    // One slice of the light one is a thousand of the other's.
+    let (light, other) = (gate.spawn(1, spin()), gate.spawn(1_000, spin()));
+    until(|| light.used() > Duration::ZERO && other.used() > Duration::from_millis(100)).await;
+    light.resize(3_000, None);
+    let (lights, others) = (light.used(), other.used());
+    let total = || light.used() + other.used() - lights - others;
+    until(|| total() > Duration::from_millis(400)).await;
+    let share = (light.used() - lights).as_secs_f64() / total().as_secs_f64();
+    assert!((share - 0.75).abs() < 0.03, "{share}");
+}
+
+#[tokio::test]
+async fn another_quota_holds_at_once() {
+    let gate = gate(1);
+    let account = gate.account(1, Some(0.001));
+    // It owes five seconds after its first slice.
+    account.spawn(spin_by(5_000_000));
+    let begun = tokio::time::Instant::now();
+    until(|| account.used() > Duration::ZERO).await;
+    account.resize(1, Some(0.5));
+    until(|| account.used() > Duration::from_millis(50)).await;
+    account.resize(1, None);
+    until(|| account.used() > Duration::from_millis(100)).await;
+    assert!(begun.elapsed() < Duration::from_secs(3));
+    account.resize(1, Some(0.001));
+    let (before, begun) = (account.used(), tokio::time::Instant::now());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let used = account.used() - before;
+    assert!(
+        used < Duration::from_millis(20),
+        "{used:?} in {:?}",
+        begun.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_task_is_ended_at_others_expense() {
+    let gate = gate(1);
+    let account = gate.account(1, Some(0.001));
+    account.spawn(spin_by(5_000_000));
+    until(|| account.used() > Duration::ZERO).await;
+    let before = account.used();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let task = account.spawn(async move { sender.send(()).unwrap() });
+    let begun = tokio::time::Instant::now();
+    task.expedite();
+    receiver.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2));
+    // The other one waits still.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let used = account.used() - before;
+    assert!(used < Duration::from_millis(4), "{used:?}");
 }
 
 #[tokio::test]

@@ -1,7 +1,6 @@
 //! One instance's own state: what its store holds, its limits, and how its end is read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use network::Listener;
@@ -14,6 +13,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use super::http::Outgoing;
 use super::preview1::{self, Descriptors};
 use crate::Exit;
+use crate::memory::{Memory, OutOfMemory};
 use crate::running::Stop;
 
 /// What an element of a table costs: a pointer.
@@ -26,65 +26,49 @@ pub(super) const RESOURCES: usize = 4_096;
 /// How much of a trap's text is kept.
 const BACKTRACE: usize = 16 << 10;
 
-/// The guest wanted more memory than its limit.
-#[derive(Debug, thiserror::Error)]
-#[error("out of memory: the limit is {limit} bytes")]
-struct OomKilled {
-    limit: u64,
-}
-
-/// Counts an instance's linear memories and tables together with those of its workload's other instances, against
-/// one limit.
-pub(super) struct Limits {
-    limit: u64,
+/// Counts an instance's linear memories and tables together with those of its workload's other instances, and of
+/// workloads beside it, against one limit.
+pub(super) struct Limiter {
     /// What all instances have.
-    total: Arc<AtomicU64>,
+    memory: Arc<Memory>,
     /// What this one has.
     held: u64,
     /// What the growth under way added, to be taken back where it fails.
     growing: u64,
 }
 
-impl Limits {
-    pub(super) fn new(limit: Option<u64>, total: Arc<AtomicU64>) -> Self {
+impl Limiter {
+    pub(super) fn new(memory: Arc<Memory>) -> Self {
         Self {
-            limit: limit.unwrap_or(u64::MAX),
-            total,
+            memory,
             held: 0,
             growing: 0,
         }
     }
 
     fn grow(&mut self, bytes: u64) -> wasmtime::Result<bool> {
-        let more = |total: u64| {
-            let total = total.checked_add(bytes)?;
-            (total <= self.limit).then_some(total)
-        };
-        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        if self.total.fetch_update(set, fetch, more).is_err() {
-            // `Ok(false)` would make most guests abort in a way that tells nobody why.
-            return Err(OomKilled { limit: self.limit }.into());
-        }
+        // `Ok(false)` would make most guests abort in a way that tells nobody why.
+        self.memory.grow(bytes)?;
         self.growing = bytes;
         self.held += bytes;
         Ok(true)
     }
 
     fn take_back(&mut self) {
-        self.total.fetch_sub(self.growing, Ordering::Relaxed);
+        self.memory.shrink(self.growing);
         self.held -= self.growing;
         self.growing = 0;
     }
 }
 
-impl Drop for Limits {
+impl Drop for Limiter {
     fn drop(&mut self) {
-        self.total.fetch_sub(self.held, Ordering::Relaxed);
+        self.memory.shrink(self.held);
     }
 }
 
 #[async_trait]
-impl ResourceLimiterAsync for Limits {
+impl ResourceLimiterAsync for Limiter {
     async fn memory_growing(
         &mut self,
         current: usize,
@@ -138,7 +122,7 @@ pub(super) struct Core {
     /// The descriptors of a module that accepts connections or takes part in its termination; no other's functions
     /// look at them.
     pub(super) descriptors: Descriptors,
-    limits: Limits,
+    limits: Limiter,
     /// As of a component.
     pub(super) stop: Arc<Stop>,
 }
@@ -147,7 +131,7 @@ pub(super) struct Core {
 pub(super) struct Component {
     wasi: WasiCtx,
     pub(super) table: ResourceTable,
-    limits: Limits,
+    limits: Limiter,
     /// The end that was asked for, which `carob:pod/lifecycle` tells.
     pub(super) stop: Arc<Stop>,
     pub(super) outgoing: Outgoing,
@@ -194,7 +178,7 @@ pub(super) async fn run_core(
     module: wasmtime::InstancePre<Core>,
     mut wasi: WasiCtxBuilder,
     listeners: Option<Vec<Listener>>,
-    limits: Limits,
+    limits: Limiter,
     stop: Arc<Stop>,
 ) -> Exit {
     let mut wasi = wasi.build_p1();
@@ -229,7 +213,7 @@ pub(super) async fn run_core(
 pub(super) fn component_store(
     engine: &Engine,
     wasi: WasiCtx,
-    limits: Limits,
+    limits: Limiter,
     stop: Arc<Stop>,
     outgoing: Outgoing,
 ) -> Store<Component> {
@@ -252,7 +236,7 @@ pub(super) fn component_store(
 pub(super) async fn run_component(
     command: CommandPre<Component>,
     mut wasi: WasiCtxBuilder,
-    limits: Limits,
+    limits: Limiter,
     stop: Arc<Stop>,
     outgoing: Outgoing,
 ) -> Exit {
@@ -273,7 +257,7 @@ pub(super) fn exit(error: &wasmtime::Error) -> Exit {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         return Exit::Code(*code);
     }
-    if error.downcast_ref::<OomKilled>().is_some() {
+    if error.downcast_ref::<OutOfMemory>().is_some() {
         return Exit::OutOfMemory;
     }
     let mut backtrace = format!("{error:?}");

@@ -1,7 +1,6 @@
 //! One start of a module, as a process or as a server, and the handle to what was started.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use network::Listener;
@@ -11,17 +10,19 @@ use tracing::Instrument as _;
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use super::guest::{self, Component, Limits};
-use super::http::{self, Outgoing};
+use super::guest::{self, Component, Limiter};
+use super::http::{self, Admission, Outgoing};
 use super::link::{CoreCode, ServerCode};
 use super::preview1::Activation;
 use super::room::Counted;
 use super::sockets::{Resolver, Sockets};
 use super::world::World;
 use super::{Loaded, Wasm};
-use crate::gate::Account;
-use crate::running::{Control, Stop};
-use crate::{Exit, Running, StartError, Usage, Workload};
+use crate::gate::{Account, Task};
+use crate::limits::Resources;
+use crate::memory::Memory;
+use crate::running::{Control, Main, Stop};
+use crate::{Exit, Running, StartError, Workload};
 
 /// What runs from its beginning to its end.
 pub(super) enum Program {
@@ -49,26 +50,33 @@ impl Program {
 /// What processes and servers have in common.
 pub(super) struct Start {
     module: Arc<Loaded>,
-    /// Bytes of linear memory and tables that there are.
-    memory: Arc<AtomicU64>,
-    memory_limit: Option<u64>,
+    memory: Arc<Memory>,
     account: Arc<Account>,
+    /// The workload that it runs beside.
+    main: Option<Main>,
     outgoing: Outgoing,
     stop: Arc<Stop>,
 }
 
 impl Start {
     pub(super) fn of(wasm: &Wasm, module: &Arc<Loaded>, workload: &Workload) -> Self {
-        let account = wasm.gate.account(workload.cpu_weight, workload.cpu_quota);
+        let main = workload.beside.as_ref().map(Running::as_main);
+        let shared = main.as_ref().map(|main| main.resources.clone());
+        let limits = workload.limits;
+        let own = || wasm.gate.account(limits.cpu_weight, limits.cpu_quota);
+        let (memory, account) = match shared {
+            Some(Resources { memory, account }) => (memory, account.unwrap_or_else(own)),
+            None => (Arc::new(Memory::new(limits.memory)), own()),
+        };
         let sockets = Sockets {
             net: workload.net.clone(),
             resolver: Resolver::new(workload.net.clone(), workload.names.clone()),
         };
         Self {
             module: module.clone(),
-            memory: Arc::default(),
-            memory_limit: workload.memory_limit,
+            memory,
             account: account.clone(),
+            main,
             outgoing: Outgoing {
                 sockets,
                 account,
@@ -78,19 +86,16 @@ impl Start {
         }
     }
 
-    fn handle(&self, exit: watch::Receiver<Option<Exit>>) -> Running {
-        let control = GuestControl {
-            stop: self.stop.clone(),
-            drains: self.module.drains(),
+    fn resources(&self) -> Resources {
+        Resources {
             memory: self.memory.clone(),
-            account: self.account.clone(),
-        };
-        Running::new(exit, Box::new(control))
+            account: Some(self.account.clone()),
+        }
     }
 
     /// Starts the only instance there will be.
     pub(super) fn process(
-        self,
+        mut self,
         wasm: &Wasm,
         program: Program,
         mut workload: Workload,
@@ -102,28 +107,44 @@ impl Start {
         drop(world);
         let counted = Counted::new(&wasm.counters);
         let (sender, receiver) = watch::channel(None);
-        let running = self.handle(receiver);
-        let account = self.account.clone();
+        let resources = self.resources();
+        let (stop, drains) = (self.stop.clone(), self.module.drains());
+        let (account, main) = (self.account.clone(), self.main.take());
+        let is_beside = main.is_some();
+        let (stopped, charged) = (stop.clone(), account.clone());
         let work = async move {
-            let (stop, drains) = (self.stop.clone(), self.module.drains());
             tracing::info!(digest = self.module.digest(), "guest starts");
             let exit = tokio::select! {
                 biased;
-                exit = stop.due(drains) => exit,
+                exit = stopped.due(drains) => exit,
+                () = ended(main) => Exit::Killed,
                 exit = self.run(program, wasi, listeners) => exit,
             };
             tracing::info!(code = exit.code(), "guest ended");
             tracing::debug!(?exit);
             drop((place, counted));
             sender.send_replace(Some(exit));
+            if !is_beside {
+                // Those beside it are to end now, whatever the account owes.
+                charged.expedite();
+            }
         };
-        account.spawn(work.in_current_span());
-        Ok(running)
+        let task = account.spawn(work.in_current_span());
+        let control = GuestControl {
+            stop,
+            drains,
+            runs: match is_beside {
+                true => Runs::Beside(task),
+                false => Runs::Alone(account),
+            },
+            admission: None,
+        };
+        Ok(Running::new(receiver, resources, Box::new(control)))
     }
 
     /// Runs a program until it ends by itself.
     async fn run(self, program: Program, wasi: WasiCtxBuilder, listeners: Vec<Listener>) -> Exit {
-        let limits = Limits::new(self.memory_limit, self.memory);
+        let limits = Limiter::new(self.memory);
         match program {
             Program::Core(core) => {
                 let listeners = core.extended.then_some(listeners);
@@ -144,20 +165,31 @@ impl Start {
         code: ServerCode,
         mut workload: Workload,
     ) -> Result<Running, StartError> {
+        if self.main.is_some() {
+            let why = "a component that serves HTTP cannot run beside another module";
+            return Err(StartError::Invalid(why.into()));
+        }
         let net = workload.net.clone().ok_or_else(|| {
             StartError::Invalid("a component that serves HTTP needs a network".into())
         })?;
         let ports = std::mem::take(&mut workload.serve);
         let ports = ports.into_iter().map(|port| port.number).collect();
         let (sender, receiver) = watch::channel(None);
-        let running = self.handle(receiver);
+        let admission = Admission::new(self.memory.clone(), code.memory);
+        let control = GuestControl {
+            stop: self.stop.clone(),
+            drains: self.module.drains(),
+            runs: Runs::Alone(self.account.clone()),
+            admission: Some(admission.clone()),
+        };
+        let running = Running::new(receiver, self.resources(), Box::new(control));
         let plan = http::Plan {
             code,
             ports,
             net,
             worlds: World::of(workload)?.open_many()?,
-            memory_limit: self.memory_limit,
             memory: self.memory,
+            admission,
             outgoing: self.outgoing,
             account: self.account,
             room: wasm.room.clone(),
@@ -170,11 +202,37 @@ impl Start {
     }
 }
 
+/// Waits for the end of the workload that one runs beside, if there is one.
+async fn ended(main: Option<Main>) {
+    match main {
+        Some(mut main) => main.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct GuestControl {
     stop: Arc<Stop>,
     drains: bool,
-    memory: Arc<AtomicU64>,
-    account: Arc<Account>,
+    runs: Runs,
+    /// Of a server.
+    admission: Option<Arc<Admission>>,
+}
+
+/// What is to be let run so that a guest's end comes at once.
+enum Runs {
+    /// Everything that the account pays for ends with it.
+    Alone(Arc<Account>),
+    /// What else the account pays for goes on, within its quota.
+    Beside(Arc<Task>),
+}
+
+impl GuestControl {
+    fn expedite(&self) {
+        match &self.runs {
+            Runs::Alone(account) => account.expedite(),
+            Runs::Beside(task) => task.expedite(),
+        }
+    }
 }
 
 impl Control for GuestControl {
@@ -185,19 +243,18 @@ impl Control for GuestControl {
     fn terminate(&self, grace: Duration) {
         self.stop.terminate(Instant::now(), grace);
         if !self.drains {
-            self.account.expedite();
+            self.expedite();
         }
     }
 
     fn kill(&self) {
         self.stop.kill();
-        self.account.expedite();
+        self.expedite();
     }
 
-    fn usage(&self) -> Usage {
-        Usage {
-            cpu: self.account.used(),
-            memory: self.memory.load(Ordering::Relaxed),
+    fn resized(&self) {
+        if let Some(admission) = &self.admission {
+            admission.advance();
         }
     }
 }

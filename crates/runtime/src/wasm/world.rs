@@ -120,11 +120,6 @@ fn validate(workload: &Workload) -> Result<(), StartError> {
             "environment variable {name:?}: not a name and a value"
         ));
     }
-    if workload
-        .cpu_quota
-        .is_some_and(|quota| quota.is_nan() || quota <= 0.0)
-    {
-        return invalid("a CPU quota is more than 0");
-    }
-    Ok(())
+    let limits = workload.limits.validate();
+    limits.map_err(|error| StartError::Invalid(error.to_string()))
 }

@@ -219,7 +219,7 @@ async fn what_comes_after_the_answer_is_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_request_fails_and_others_do_not() {
     let limit = 16 << 20;
-    let serving = Serving::start(|workload| workload.memory_limit = Some(limit)).await;
+    let serving = Serving::start(|workload| workload.limits.memory = Some(limit)).await;
     for (path, line) in [
         ("/trap", "GET /trap: error while executing"),
         (
@@ -263,7 +263,7 @@ async fn one_request_fails_and_others_do_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_share_their_quota() {
-    let serving = Serving::start(|workload| workload.cpu_quota = Some(0.2)).await;
+    let serving = Serving::start(|workload| workload.limits.cpu_quota = Some(0.2)).await;
     let mut kept = Vec::new();
     let begun = Instant::now();
     for _ in 0..4 {
@@ -289,7 +289,7 @@ async fn requests_share_their_quota() {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_wait_for_memory_and_not_for_ever() {
     let limit = 4 << 20;
-    let serving = Serving::start(|workload| workload.memory_limit = Some(limit)).await;
+    let serving = Serving::start(|workload| workload.limits.memory = Some(limit)).await;
     let short = (0..20).map(|_| serving.get("/sleep?20"));
     for (status, _) in futures::future::join_all(short).await {
         assert_eq!(status, 200);

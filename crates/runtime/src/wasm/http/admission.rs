@@ -6,6 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::memory::Memory;
+
 /// The most requests of one server that run at a time.
 pub(super) const MOST_RUNNING: u64 = 1_000;
 
@@ -21,8 +23,8 @@ pub(super) struct Full;
 /// As many run as [`MOST_RUNNING`] and the memory limit allow. What an instance will need is not known before; that it
 /// needs what others needed lately is a good guess, and where it is wrong the limit itself still holds.
 #[derive(Debug)]
-pub(super) struct Admission {
-    limit: u64,
+pub(in crate::wasm) struct Admission {
+    memory: Arc<Memory>,
     state: Mutex<State>,
 }
 
@@ -39,10 +41,10 @@ struct State {
 pub(super) struct Turn(Option<Arc<Admission>>);
 
 impl Admission {
-    /// For instances that begin with `initial` bytes and may have `limit` together.
-    pub(super) fn new(limit: Option<u64>, initial: u64) -> Arc<Self> {
+    /// For instances that begin with `initial` bytes and are counted in `memory`.
+    pub(in crate::wasm) fn new(memory: Arc<Memory>, initial: u64) -> Arc<Self> {
         Arc::new(Self {
-            limit: limit.unwrap_or(u64::MAX),
+            memory,
             state: Mutex::new(State {
                 running: 0,
                 likely: initial,
@@ -58,7 +60,8 @@ impl Admission {
     pub(super) async fn admit(self: &Arc<Self>) -> Result<Turn, Full> {
         let receiver = {
             let mut state = self.state.lock();
-            if state.waiting.is_empty() && fits(state.running, state.likely, self.limit) {
+            let limit = self.memory.limit();
+            if state.waiting.is_empty() && fits(state.running, state.likely, limit) {
                 state.running += 1;
                 return Ok(Turn(Some(self.clone())));
             }
@@ -76,7 +79,8 @@ impl Admission {
         receiver.await.map_err(|_| Full)
     }
 
-    fn advance(self: &Arc<Self>) {
+    /// Gives turns to those that fit by now.
+    pub(in crate::wasm) fn advance(self: &Arc<Self>) {
         while let Some(waiting) = self.next() {
             if let Err(mut turn) = waiting.send(Turn(Some(self.clone()))) {
                 // It went away while it waited. Not by dropping: that would come back here.
@@ -88,7 +92,7 @@ impl Admission {
 
     fn next(&self) -> Option<oneshot::Sender<Turn>> {
         let mut state = self.state.lock();
-        if !fits(state.running, state.likely, self.limit) {
+        if !fits(state.running, state.likely, self.memory.limit()) {
             return None;
         }
         let waiting = state.waiting.pop_front()?;
@@ -159,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_come_in_order_and_the_queue_ends() {
-        let admission = Admission::new(Some(10), 10);
+        let admission = Admission::new(Arc::new(Memory::new(Some(10))), 10);
         let first = admission.admit().await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = Vec::new();
@@ -189,5 +193,23 @@ mod tests {
         late.await.unwrap().unwrap();
         assert!(order.lock().iter().copied().eq(10..MOST_WAITING));
         assert_eq!(admission.state.lock().running, 0);
+    }
+
+    #[tokio::test]
+    async fn a_raised_limit_gives_turns_at_once() {
+        let memory = Arc::new(Memory::new(Some(10)));
+        let admission = Admission::new(memory.clone(), 10);
+        let _first = admission.admit().await.unwrap();
+        let second = admission.admit();
+        tokio::pin!(second);
+        tokio::select! {
+            biased;
+            turn = &mut second => panic!("{turn:?}: there is room for one"),
+            () = std::future::ready(()) => {}
+        }
+        memory.set_limit(Some(20)).unwrap();
+        admission.advance();
+        let _second = second.await.unwrap();
+        assert_eq!(admission.state.lock().running, 2);
     }
 }

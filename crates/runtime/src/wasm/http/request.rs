@@ -15,7 +15,7 @@ use super::admission::Turn;
 use super::answer::{Answer, Instance};
 use super::server::Server;
 use crate::Exit;
-use crate::wasm::guest::{self, Limits};
+use crate::wasm::guest::{self, Limiter};
 use crate::wasm::room::Place;
 
 /// How much of a request's path is printed.
@@ -140,7 +140,7 @@ async fn run(
     let mut store = guest::component_store(
         server.proxy.engine(),
         server.worlds.one(),
-        Limits::new(server.memory_limit, server.memory.clone()),
+        Limiter::new(server.memory.clone()),
         server.stop.clone(),
         server.outgoing.clone(),
     );

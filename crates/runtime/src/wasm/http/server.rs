@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use network::{Listener, MOST_WAITING, PodNet, SocketError};
 use tokio::sync::{Semaphore, watch};
@@ -16,6 +15,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use super::admission::Admission;
 use super::{Outgoing, connection};
 use crate::gate::Account;
+use crate::memory::Memory;
 use crate::running::Stop;
 use crate::wasm::guest::Component;
 use crate::wasm::link::ServerCode;
@@ -35,9 +35,9 @@ pub(in crate::wasm) struct Plan {
     pub(in crate::wasm) ports: Vec<u16>,
     pub(in crate::wasm) net: PodNet,
     pub(in crate::wasm) worlds: Worlds,
-    pub(in crate::wasm) memory_limit: Option<u64>,
-    /// Where what all instances have is counted, in bytes.
-    pub(in crate::wasm) memory: Arc<AtomicU64>,
+    /// Where what all instances have is counted.
+    pub(in crate::wasm) memory: Arc<Memory>,
+    pub(in crate::wasm) admission: Arc<Admission>,
     pub(in crate::wasm) outgoing: Outgoing,
     pub(in crate::wasm) account: Arc<Account>,
     pub(in crate::wasm) room: Arc<Room>,
@@ -51,8 +51,7 @@ pub(super) struct Server {
     pub(super) worlds: Worlds,
     /// The pod's address.
     pub(super) address: Ipv4Addr,
-    pub(super) memory_limit: Option<u64>,
-    pub(super) memory: Arc<AtomicU64>,
+    pub(super) memory: Arc<Memory>,
     pub(super) outgoing: Outgoing,
     pub(super) room: Arc<Room>,
     pub(super) admission: Arc<Admission>,
@@ -94,11 +93,10 @@ pub(in crate::wasm) fn serve(
         proxy: plan.code.proxy,
         worlds: plan.worlds,
         address: plan.net.address(),
-        memory_limit: plan.memory_limit,
         memory: plan.memory,
         outgoing: plan.outgoing,
         room: plan.room,
-        admission: Admission::new(plan.memory_limit, plan.code.memory),
+        admission: plan.admission,
         stop: plan.stop,
         account: plan.account,
         tasks: TaskTracker::new(),
