@@ -34,7 +34,7 @@ mod resolve;
 pub mod services;
 mod stream;
 mod table;
-mod wakers;
+pub mod wakers;
 
 pub use connect::Connecting;
 pub use datagram::{Datagram, Datagrams, LARGEST};

@@ -1,5 +1,6 @@
-//! Who waits for a change of a pipe, a listener or a datagram queue.
+//! Who waits for a change of a pipe, a listener or a datagram queue, and when those are woken.
 
+use std::cell::RefCell;
 use std::task::{Context, Waker};
 
 /// How many tasks may wait at one end at a time.
@@ -25,8 +26,127 @@ impl Wakers {
         self.0.push(cx.waker().clone());
     }
 
-    /// Wakes every waiting task, and forgets it.
+    /// Wakes every waiting task, and forgets it. Where this thread [holds](hold) such calls back, later.
     pub(crate) fn wake(&mut self) {
-        self.0.drain(..).for_each(Waker::wake);
+        for waker in self.0.drain(..) {
+            if let Some(now) = keep(waker) {
+                now.wake();
+            }
+        }
+    }
+}
+
+/// How many calls one thread holds back at most. One more, and all of them are made.
+const MOST_HELD: usize = 64;
+
+/// The calls that a thread holds back.
+#[derive(Default)]
+struct Held {
+    holds: bool,
+    wakers: Vec<Waker>,
+}
+
+thread_local! {
+    static HELD: RefCell<Held> = RefCell::default();
+}
+
+/// Holds back, from now on and until [`release`], the calls by which changes that this thread makes wake those who wait
+/// for them. What was written can be read meanwhile by who looks.
+///
+/// To wake another thread is a system call, and dearer than a short answer is: made together, most of those calls find
+/// somebody who is awake already. Whoever holds them back has to release them soon, and before its thread sleeps.
+pub fn hold() {
+    HELD.with_borrow_mut(|held| held.holds = true);
+}
+
+/// Makes the calls that were held back, and holds back no more.
+pub fn release() {
+    let wakers = HELD.with_borrow_mut(|held| {
+        held.holds = false;
+        std::mem::take(&mut held.wakers)
+    });
+    wake_all(wakers);
+}
+
+/// Not while `HELD` is borrowed: a task that is dropped as it is woken may wake others.
+fn wake_all(mut wakers: Vec<Waker>) {
+    wakers.drain(..).for_each(Waker::wake);
+    HELD.with_borrow_mut(|held| {
+        if held.wakers.capacity() == 0 {
+            held.wakers = wakers;
+        }
+    });
+}
+
+/// Returns the waker where it is not held back.
+fn keep(waker: Waker) -> Option<Waker> {
+    let mut given = Some(waker);
+    // A thread that is being taken down has nothing to hold back with.
+    let full = HELD.try_with(|held| {
+        let mut held = held.borrow_mut();
+        if !held.holds {
+            return None;
+        }
+        held.wakers.extend(given.take());
+        (held.wakers.len() >= MOST_HELD).then(|| std::mem::take(&mut held.wakers))
+    });
+    if let Ok(Some(wakers)) = full {
+        wake_all(wakers);
+    }
+    given
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn calls_are_held_back_until_they_are_released() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let wake = || {
+            let mut wakers = Wakers::default();
+            wakers.register(&Context::from_waker(&waker));
+            wakers.wake();
+            count.0.load(Ordering::Relaxed)
+        };
+        assert_eq!(wake(), 1);
+        hold();
+        assert_eq!((wake(), wake()), (1, 1));
+        // Other threads hold nothing back.
+        std::thread::scope(|scope| assert_eq!(scope.spawn(wake).join().unwrap(), 2));
+        release();
+        assert_eq!(count.0.load(Ordering::Relaxed), 4);
+        assert_eq!(wake(), 5);
+        release();
+        assert_eq!(count.0.load(Ordering::Relaxed), 5);
+    }
+
+    #[test]
+    fn only_so_many_calls_are_held_back() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        hold();
+        for _ in 0..MOST_HELD + 1 {
+            let mut wakers = Wakers::default();
+            wakers.register(&Context::from_waker(&waker));
+            wakers.wake();
+        }
+        assert_eq!(count.0.load(Ordering::Relaxed), MOST_HELD);
+        release();
+        assert_eq!(count.0.load(Ordering::Relaxed), MOST_HELD + 1);
     }
 }

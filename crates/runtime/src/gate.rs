@@ -20,13 +20,17 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) use account::Account;
 use account::Queue;
 pub(crate) use task::Task;
 use ticker::Ticker;
+
+/// After how many nanoseconds a thread settles what tasks of one account, one after the other, leave open: their CPU time,
+/// and whom they woke. The poll that is under way then takes a tick more at most.
+const SERVED: u64 = 200_000;
 
 fn nanoseconds(clock: ClockId) -> u64 {
     let time = clock_gettime(clock);
@@ -63,7 +67,7 @@ impl Shared {
     }
 
     /// The next task to run; waits for one. `None` at shutdown.
-    fn next(&self) -> Option<Arc<Task>> {
+    fn next(&self, thread: &mut Thread) -> Option<Arc<Task>> {
         let mut queue = self.queue.lock();
         loop {
             if queue.shutdown {
@@ -77,6 +81,11 @@ impl Shared {
                 }
                 return Some(task);
             }
+            if thread.is_serving() {
+                // Whom that wakes may have something to run.
+                MutexGuard::unlocked(&mut queue, || thread.rest());
+                continue;
+            }
             match rest_ends {
                 None => self.work.wait(&mut queue),
                 Some(end) => {
@@ -89,18 +98,84 @@ impl Shared {
 
     fn run(&self) {
         let _io = self.io.enter();
-        while let Some(task) = self.next() {
+        let mut thread = Thread::default();
+        while let Some(task) = self.next(&mut thread) {
+            thread.serve(&task);
             self.ticker.begin();
-            let begun = nanoseconds(ClockId::ThreadCPUTime);
             let over = task.poll();
-            let used = nanoseconds(ClockId::ThreadCPUTime).saturating_sub(begun);
             self.ticker.end();
-            task.account().charge(used);
+            thread.served();
             if over {
                 self.live.lock().remove(&task.number());
             } else if task.goes_on() {
                 self.enqueue(task, false);
             }
+        }
+        thread.rest();
+    }
+}
+
+/// What a thread carries from one task to the next.
+///
+/// To read its CPU time and to wake another thread are system calls, and dearer than many a poll: tasks of one account
+/// that follow each other share them, as long as they are short.
+#[derive(Default)]
+struct Thread {
+    serves: Option<Serves>,
+}
+
+/// Tasks of one account that follow each other.
+struct Serves {
+    account: Arc<Account>,
+    /// When the first of them began, by the monotonic clock, which is no system call.
+    since: u64,
+    /// The thread's CPU time then. The account pays for all that the thread does from then on: its way from one task to
+    /// the next, too.
+    cpu: u64,
+    /// Whether wake-ups are held back.
+    holds: bool,
+}
+
+impl Thread {
+    fn is_serving(&self) -> bool {
+        self.serves.is_some()
+    }
+
+    /// Prepares for this task's poll.
+    fn serve(&mut self, task: &Task) {
+        let same = |serves: &Serves| Arc::ptr_eq(&serves.account, task.account());
+        if self.serves.as_ref().is_some_and(|serves| !same(serves)) {
+            self.rest();
+        }
+        let serves = self.serves.get_or_insert_with(|| Serves {
+            account: task.account().clone(),
+            since: nanoseconds(ClockId::Monotonic),
+            cpu: nanoseconds(ClockId::ThreadCPUTime),
+            holds: false,
+        });
+        if task.holds() && !serves.holds {
+            network::wakers::hold();
+            serves.holds = true;
+        }
+    }
+
+    /// Charges the account once its tasks took long enough. Before the last one is queued again, so that it stands where
+    /// it belongs.
+    fn served(&mut self) {
+        let long = |serves: &Serves| nanoseconds(ClockId::Monotonic) - serves.since >= SERVED;
+        if self.serves.as_ref().is_some_and(long) {
+            self.rest();
+        }
+    }
+
+    /// Settles what is open. It comes before the thread sleeps, which nobody pays for.
+    fn rest(&mut self) {
+        if let Some(serves) = self.serves.take() {
+            if serves.holds {
+                network::wakers::release();
+            }
+            let now = nanoseconds(ClockId::ThreadCPUTime);
+            serves.account.charge(now.saturating_sub(serves.cpu));
         }
     }
 }

@@ -67,8 +67,26 @@ impl Account {
         self: &Arc<Self>,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Arc<Task> {
+        self.begin(work, |task| task)
+    }
+
+    /// As [`spawn`](Self::spawn), for one of many short tasks: those whom it wakes may wait a moment for what the next
+    /// ones have for them.
+    pub(crate) fn spawn_holding(
+        self: &Arc<Self>,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Arc<Task> {
+        self.begin(work, Task::holding)
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        work: impl Future<Output = ()> + Send + 'static,
+        with: fn(Task) -> Task,
+    ) -> Arc<Task> {
         let number = self.shared.queue.lock().arrival();
-        let task = Arc::new(Task::new(number, Box::pin(work), self.clone()));
+        let task = Task::new(number, Box::pin(work), self.clone());
+        let task = Arc::new(with(task));
         self.shared.begin(task.clone());
         task
     }
@@ -132,8 +150,10 @@ impl Account {
         if self.urgent.load(Ordering::SeqCst) {
             return None;
         }
+        let mut bucket = self.bucket.lock();
+        let bucket = bucket.as_mut()?;
         let now = nanoseconds(ClockId::Monotonic);
-        let end = self.bucket.lock().as_mut()?.debt_ends(now)?;
+        let end = bucket.debt_ends(now)?;
         (end > now).then_some(end)
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Task {
     account: Arc<Account>,
     /// Set once it is to be ended while others of its account go on.
     urgent: AtomicBool,
+    /// Whether those whom it wakes may wait for others of its account.
+    holds: bool,
 }
 
 impl Task {
@@ -47,7 +49,18 @@ impl Task {
             number,
             account,
             urgent: AtomicBool::new(false),
+            holds: false,
         }
+    }
+
+    /// Its poll may hold back wake-ups, as of [`hold`](network::wakers::hold).
+    pub(super) fn holding(mut self) -> Self {
+        self.holds = true;
+        self
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        self.holds
     }
 
     /// Lets it run whatever its account owes, now and from now on, so that it can be ended.

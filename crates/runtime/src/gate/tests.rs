@@ -211,3 +211,29 @@ async fn nothing_ticks_while_nothing_runs() {
     let _spinner = gate.spawn(1, spin());
     until(|| ticks.load(Ordering::Relaxed) > before + 5).await;
 }
+
+#[tokio::test]
+async fn who_is_woken_waits_for_a_moment_only() {
+    let gate = gate(1);
+    let account = gate.account(1, None);
+    // What may come after the write: nothing, one of the same account that spins, one of another.
+    let spinner = gate.account(1, None);
+    for after in [None, Some(&account), Some(&spinner)] {
+        let (writer, reader) = network::pipe::pipe(16);
+        let reading = tokio::spawn(async move { reader.read(16).await });
+        // It waits before anything is written.
+        tokio::task::yield_now().await;
+        let (begin, begun) = tokio::sync::oneshot::channel();
+        account.spawn_holding(async move {
+            let _ = begun.await;
+            writer.write("answer".into()).unwrap();
+            std::future::pending::<()>().await;
+        });
+        if let Some(account) = after {
+            account.spawn_holding(spin());
+        }
+        begin.send(()).unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(10), reading).await;
+        assert_eq!(read.unwrap().unwrap().unwrap().unwrap(), "answer");
+    }
+}

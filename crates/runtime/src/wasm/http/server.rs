@@ -74,7 +74,8 @@ impl Server {
                 () = work => {}
             }
         };
-        self.account.spawn(work.instrument(self.span.clone()));
+        self.account
+            .spawn_holding(work.instrument(self.span.clone()));
     }
 }
 
