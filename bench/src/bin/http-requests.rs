@@ -52,12 +52,8 @@ async fn measure() -> Result<()> {
     );
     let piped = native(Place::Pods(natives, client.clone())).await?;
 
-    // The server that the runtime's tests use, too.
-    let guest = built(
-        "crates/runtime/tests/guests/web",
-        "web.wasm",
-        Built::Component,
-    )?;
+    // The function that the examples begin with.
+    let guest = built("examples/guests/hello", "hello.wasm", Built::Component)?;
     let scratch = tempfile::tempdir()?;
     let mut config = Config::new(scratch.path().join("compiled"));
     config.threads = 1;
