@@ -1,7 +1,10 @@
 //! Who waits for a change of a pipe, a listener or a datagram queue, and when those are woken.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 use std::task::{Context, Waker};
+
+use parking_lot::Mutex;
 
 /// How many tasks may wait at one end at a time.
 ///
@@ -36,18 +39,39 @@ impl Wakers {
     }
 }
 
-/// How many calls one thread holds back at most. One more, and all of them are made.
+/// How many calls are held back at most. One more, and all of them are made.
 const MOST_HELD: usize = 64;
 
-/// The calls that a thread holds back.
-#[derive(Default)]
-struct Held {
-    holds: bool,
-    wakers: Vec<Waker>,
+/// The calls that one thread holds back. Any thread may make them.
+#[derive(Debug, Default)]
+pub struct Held(Mutex<Vec<Waker>>);
+
+impl Held {
+    /// Makes the calls that are held back now.
+    pub fn wake(&self) {
+        let mut wakers = std::mem::take(&mut *self.0.lock());
+        // Not under the lock: a task that is dropped as it is woken may wake others.
+        wakers.drain(..).for_each(Waker::wake);
+        let mut held = self.0.lock();
+        if held.capacity() == 0 {
+            // Its room serves for the next ones.
+            *held = wakers;
+        }
+    }
+
+    fn keep(&self, waker: Waker) {
+        let mut held = self.0.lock();
+        held.push(waker);
+        if held.len() >= MOST_HELD {
+            drop(held);
+            self.wake();
+        }
+    }
 }
 
 thread_local! {
-    static HELD: RefCell<Held> = RefCell::default();
+    /// By whom this thread's calls are held back.
+    static HELD: RefCell<Option<Arc<Held>>> = const { RefCell::new(None) };
 }
 
 /// Holds back, from now on and until [`release`], the calls by which changes that this thread makes wake those who wait
@@ -55,45 +79,28 @@ thread_local! {
 ///
 /// To wake another thread is a system call, and dearer than a short answer is: made together, most of those calls find
 /// somebody who is awake already. Whoever holds them back has to release them soon, and before its thread sleeps.
-pub fn hold() {
-    HELD.with_borrow_mut(|held| held.holds = true);
+pub fn hold(held: &Arc<Held>) {
+    HELD.with_borrow_mut(|by| *by = Some(Arc::clone(held)));
 }
 
 /// Makes the calls that were held back, and holds back no more.
 pub fn release() {
-    let wakers = HELD.with_borrow_mut(|held| {
-        held.holds = false;
-        std::mem::take(&mut held.wakers)
-    });
-    wake_all(wakers);
-}
-
-/// Not while `HELD` is borrowed: a task that is dropped as it is woken may wake others.
-fn wake_all(mut wakers: Vec<Waker>) {
-    wakers.drain(..).for_each(Waker::wake);
-    HELD.with_borrow_mut(|held| {
-        if held.wakers.capacity() == 0 {
-            held.wakers = wakers;
-        }
-    });
+    if let Some(held) = HELD.take() {
+        held.wake();
+    }
 }
 
 /// Returns the waker where it is not held back.
 fn keep(waker: Waker) -> Option<Waker> {
-    let mut given = Some(waker);
     // A thread that is being taken down has nothing to hold back with.
-    let full = HELD.try_with(|held| {
-        let mut held = held.borrow_mut();
-        if !held.holds {
-            return None;
+    let held = HELD.try_with(|held| held.borrow().clone()).ok().flatten();
+    match held {
+        Some(held) => {
+            held.keep(waker);
+            None
         }
-        held.wakers.extend(given.take());
-        (held.wakers.len() >= MOST_HELD).then(|| std::mem::take(&mut held.wakers))
-    });
-    if let Ok(Some(wakers)) = full {
-        wake_all(wakers);
+        None => Some(waker),
     }
-    given
 }
 
 #[cfg(test)]
@@ -123,23 +130,28 @@ mod tests {
             wakers.wake();
             count.0.load(Ordering::Relaxed)
         };
+        let now = || count.0.load(Ordering::Relaxed);
+        let held = Arc::new(Held::default());
         assert_eq!(wake(), 1);
-        hold();
+        hold(&held);
         assert_eq!((wake(), wake()), (1, 1));
-        // Other threads hold nothing back.
-        std::thread::scope(|scope| assert_eq!(scope.spawn(wake).join().unwrap(), 2));
+        // Other threads hold nothing back, and may make the calls.
+        std::thread::scope(|scope| {
+            assert_eq!(scope.spawn(wake).join().unwrap(), 2);
+            scope.spawn(|| held.wake());
+        });
+        assert_eq!((now(), wake()), (4, 4));
         release();
-        assert_eq!(count.0.load(Ordering::Relaxed), 4);
-        assert_eq!(wake(), 5);
+        assert_eq!((now(), wake()), (5, 6));
         release();
-        assert_eq!(count.0.load(Ordering::Relaxed), 5);
+        assert_eq!(now(), 6);
     }
 
     #[test]
     fn only_so_many_calls_are_held_back() {
         let count = Arc::new(Count::default());
         let waker = Waker::from(count.clone());
-        hold();
+        hold(&Arc::default());
         for _ in 0..MOST_HELD + 1 {
             let mut wakers = Wakers::default();
             wakers.register(&Context::from_waker(&waker));

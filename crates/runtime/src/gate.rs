@@ -20,6 +20,7 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use network::wakers::{self, Held};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -29,7 +30,7 @@ pub(crate) use task::Task;
 use ticker::Ticker;
 
 /// After how many nanoseconds a thread settles what tasks of one account, one after the other, leave open: their CPU time,
-/// and whom they woke. The poll that is under way then takes a tick more at most.
+/// and whom they woke. In the midst of a poll it is the ticker that sees to the latter.
 const SERVED: u64 = 200_000;
 
 fn nanoseconds(clock: ClockId) -> u64 {
@@ -57,10 +58,10 @@ impl Shared {
     /// Puts a task whose phase is queued where it belongs.
     fn enqueue(&self, task: Arc<Task>, joins: bool) {
         let mut queue = self.queue.lock();
-        if queue.shutdown {
-            // Whoever wakes may hold what the task's end needs: it is dropped with the gate.
+        if queue.over {
             return;
         }
+        // At shutdown, too: whoever wakes may hold what the task's end needs, so that the task is dropped with the gate.
         queue.add(task, joins);
         drop(queue);
         self.work.notify_one();
@@ -96,9 +97,9 @@ impl Shared {
         }
     }
 
-    fn run(&self) {
+    fn run(&self, held: Arc<Held>) {
         let _io = self.io.enter();
-        let mut thread = Thread::default();
+        let mut thread = Thread { held, serves: None };
         while let Some(task) = self.next(&mut thread) {
             thread.serve(&task);
             self.ticker.begin();
@@ -119,8 +120,10 @@ impl Shared {
 ///
 /// To read its CPU time and to wake another thread are system calls, and dearer than many a poll: tasks of one account
 /// that follow each other share them, as long as they are short.
-#[derive(Default)]
 struct Thread {
+    /// The wake-ups that it holds back. The ticker makes them at each tick: a poll may be long, and that of guests' code
+    /// is not the only one.
+    held: Arc<Held>,
     serves: Option<Serves>,
 }
 
@@ -154,7 +157,7 @@ impl Thread {
             holds: false,
         });
         if task.holds() && !serves.holds {
-            network::wakers::hold();
+            wakers::hold(&self.held);
             serves.holds = true;
         }
     }
@@ -172,7 +175,7 @@ impl Thread {
     fn rest(&mut self) {
         if let Some(serves) = self.serves.take() {
             if serves.holds {
-                network::wakers::release();
+                wakers::release();
             }
             let now = nanoseconds(ClockId::ThreadCPUTime);
             serves.account.charge(now.saturating_sub(serves.cpu));
@@ -194,7 +197,12 @@ impl Gate {
         io: tokio::runtime::Handle,
         tick: impl Fn() + Send + 'static,
     ) -> std::io::Result<Self> {
-        let (ticker, ticking) = Ticker::start(tick)?;
+        let held: Vec<Arc<Held>> = (0..threads.max(1)).map(|_| Arc::default()).collect();
+        let of_threads = held.clone();
+        let (ticker, ticking) = Ticker::start(move || {
+            tick();
+            of_threads.iter().for_each(|held| held.wake());
+        })?;
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             work: Condvar::new(),
@@ -206,11 +214,11 @@ impl Gate {
             shared,
             threads: vec![ticking],
         };
-        for number in 0..threads.max(1) {
+        for (number, held) in held.into_iter().enumerate() {
             let shared = gate.shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("carob-guest-{number}"))
-                .spawn(move || shared.run())?;
+                .spawn(move || shared.run(held))?;
             gate.threads.push(thread);
         }
         Ok(gate)
@@ -232,7 +240,11 @@ impl Drop for Gate {
             let _ = thread.join();
         }
         // Nobody polls any more: what still waits is dropped here.
-        let queued = self.shared.queue.lock().empty();
+        let queued = {
+            let mut queue = self.shared.queue.lock();
+            queue.over = true;
+            queue.empty()
+        };
         queued.iter().for_each(|task| task.abandon());
         let live = std::mem::take(&mut *self.shared.live.lock());
         for task in live.into_values().filter_map(|task| task.upgrade()) {

@@ -176,6 +176,8 @@ pub(super) struct Queue {
     floor: u64,
     arrivals: u64,
     pub(super) shutdown: bool,
+    /// Nobody will run or abandon what comes now.
+    pub(super) over: bool,
 }
 
 impl Queue {

@@ -216,24 +216,65 @@ async fn nothing_ticks_while_nothing_runs() {
 async fn who_is_woken_waits_for_a_moment_only() {
     let gate = gate(1);
     let account = gate.account(1, None);
-    // What may come after the write: nothing, one of the same account that spins, one of another.
-    let spinner = gate.account(1, None);
-    for after in [None, Some(&account), Some(&spinner)] {
-        let (writer, reader) = network::pipe::pipe(16);
-        let reading = tokio::spawn(async move { reader.read(16).await });
-        // It waits before anything is written.
-        tokio::task::yield_now().await;
-        let (begin, begun) = tokio::sync::oneshot::channel();
-        account.spawn_holding(async move {
-            let _ = begun.await;
-            writer.write("answer".into()).unwrap();
-            std::future::pending::<()>().await;
-        });
-        if let Some(account) = after {
-            account.spawn_holding(spin());
+    let (writer, reader) = network::pipe::pipe(16);
+    let reading = tokio::spawn(async move { reader.read(16).await });
+    // It waits before anything is written.
+    tokio::task::yield_now().await;
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    account.spawn_holding(async move {
+        let _ = begun.await;
+        writer.write("answer".into()).unwrap();
+        std::future::pending::<()>().await;
+    });
+    begin.send(()).unwrap();
+    assert_eq!(reading.await.unwrap().unwrap().unwrap(), "answer");
+}
+
+#[tokio::test]
+async fn who_is_woken_waits_for_no_long_poll() {
+    let gate = gate(1);
+    let account = gate.account(1, None);
+    let (writer, reader) = network::pipe::pipe(16);
+    let was_read = Arc::new(AtomicU64::new(0));
+    let seen = was_read.clone();
+    let reading = tokio::spawn(async move {
+        let _ = reader.read(16).await;
+        seen.store(1, Ordering::Release);
+    });
+    tokio::task::yield_now().await;
+    // Both are in line before the first one is polled.
+    let (begin, begun) = std::sync::mpsc::channel::<()>();
+    account.spawn_holding(async move { begun.recv().unwrap() });
+    account.spawn_holding(async move { writer.write("answer".into()).unwrap() });
+    let spun = account.clone();
+    account.spawn_holding(async move {
+        // One poll, which ends only when somebody has read.
+        while was_read.load(Ordering::Acquire) == 0 {
+            std::hint::spin_loop();
         }
-        begin.send(()).unwrap();
-        let read = tokio::time::timeout(Duration::from_secs(10), reading).await;
-        assert_eq!(read.unwrap().unwrap().unwrap().unwrap(), "answer");
-    }
+        drop(spun);
+    });
+    begin.send(()).unwrap();
+    reading.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_woken_at_shutdown_is_dropped_with_the_gate() {
+    let gate = gate(1);
+    let (writer, reader) = network::pipe::pipe(16);
+    // Nobody but the pipe has this task, which has the pipe's other end.
+    let task = gate.account(1, None).spawn(async move {
+        let _ = reader.read(16).await;
+        std::future::pending::<()>().await;
+    });
+    let task = Arc::downgrade(&task);
+    let waits = || {
+        task.upgrade()
+            .is_some_and(|task| task.phase() == Phase::Waiting)
+    };
+    until(waits).await;
+    gate.shared.queue.lock().shutdown = true;
+    writer.write("late".into()).unwrap();
+    drop(gate);
+    assert!(writer.write("later".into()).is_err(), "its reader is gone");
 }
