@@ -251,7 +251,7 @@ impl<'a> Write<'a> {
         generate_name(&mut object, context);
         (kinds::hooks(resource).prepare)(&mut object, None, context);
         let mut errors = metadata::validate(resource, &object);
-        validate::object(resource, &object, None, &mut errors);
+        validate::object(resource, None, &object, None, &mut errors);
         accept(resource, object, errors)
     }
 
@@ -278,7 +278,7 @@ impl<'a> Write<'a> {
         }
         record::ignore_times(old, &mut object);
         errors.extend(metadata::validate(resource, &object));
-        validate::object(resource, &object, Some(old), &mut errors);
+        validate::object(resource, subresource, &object, Some(old), &mut errors);
         accept(resource, object, errors)
     }
 }

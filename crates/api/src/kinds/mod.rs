@@ -33,7 +33,7 @@ mod network_policy;
 mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
-mod pod;
+pub(crate) mod pod;
 mod pod_disruption_budget;
 mod pod_spec;
 mod pod_template;
@@ -155,6 +155,21 @@ static ALL: &[Hooks] = &[
     secret::HOOKS,
     service::HOOKS,
 ];
+
+/// Judges what a subresource made of an object; given are the next object and the stored one.
+type JudgePart = fn(&Value, &Value, &mut Vec<FieldError>);
+
+/// Subresources with rules of their own, instead of their kind's.
+static PARTS: &[(&str, &str, JudgePart)] = &[("v1 Pod", "resize", pod::resize::validate)];
+
+/// The rules of writing a resource by a subresource, where they are not those of writing it as a whole.
+pub(crate) fn part(resource: &Resource, subresource: Option<&str>) -> Option<JudgePart> {
+    let subresource = subresource?;
+    let kind = format!("{} {}", resource.api_version, resource.kind);
+    let mut parts = PARTS.iter();
+    let found = parts.find(|(of, part, _)| *of == kind && *part == subresource)?;
+    Some(found.2)
+}
 
 /// A fault whose value is not told.
 fn omitted(path: &FieldPath, why: &str) -> FieldError {

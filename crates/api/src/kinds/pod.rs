@@ -1,5 +1,6 @@
 //! Pods. What needs more than the pod (its account, its priority) is admission's, which the caller brings.
 
+pub(crate) mod resize;
 mod update;
 
 use super::field::{child, default, entry, int, items, map, present, root, spec, text};

@@ -8,6 +8,7 @@ mod filled;
 mod limits;
 mod network;
 mod pods;
+mod resize;
 mod services;
 mod statuses;
 mod storage;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::kinds::pod;
 use crate::resource::Resource;
 use crate::status::Status;
 
@@ -25,6 +26,10 @@ pub(super) fn select(
         return Err(Status::no_such_resource());
     }
     let mut object = old.clone();
+    if subresource == "resize" {
+        pod::resize::take(&mut object, &new);
+        return Ok(object);
+    }
     take_field(&mut object, &new, "metadata");
     match subresource {
         "status" => {
@@ -34,7 +39,6 @@ pub(super) fn select(
         "finalize" => take_field(&mut object, &new, "spec"),
         "approval" => take_path(&mut object, &new, "status", "conditions"),
         "ephemeralcontainers" => take_path(&mut object, &new, "spec", "ephemeralContainers"),
-        "resize" => take_field(&mut object, &new, "spec"),
         _ => return Err(Status::no_such_resource()),
     }
     Ok(object)

@@ -12,11 +12,15 @@ use crate::status::{FieldError, FieldPath};
 /// Adds the object's faults: those that the kind finds, then those that only the schema knows.
 pub(super) fn object(
     resource: &Resource,
+    subresource: Option<&str>,
     object: &Value,
     old: Option<&Value>,
     errors: &mut Vec<FieldError>,
 ) {
-    (kinds::hooks(resource).validate)(object, old, errors);
+    match (kinds::part(resource, subresource), old) {
+        (Some(judge), Some(old)) => judge(object, old, errors),
+        _ => (kinds::hooks(resource).validate)(object, old, errors),
+    }
     if let Some(old) = old {
         kinds::statuses::validate(resource, object, old, errors);
     }

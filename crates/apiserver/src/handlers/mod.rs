@@ -94,8 +94,8 @@ async fn serve_subresource(call: &Call, subresource: &str) -> Result<Response, S
         ("status" | "approval" | "resize" | "ephemeralcontainers", Verb::Get) => {
             get::get(call).await
         }
-        ("status" | "approval" | "finalize", Verb::Update) => update::update(call).await,
-        ("status" | "approval", Verb::Patch) => patch::patch(call).await,
+        ("status" | "approval" | "finalize" | "resize", Verb::Update) => update::update(call).await,
+        ("status" | "approval" | "resize", Verb::Patch) => patch::patch(call).await,
         ("scale", Verb::Get) => scale::get(call).await,
         ("scale", Verb::Update) => scale::update(call).await,
         ("scale", Verb::Patch) => scale::patch(call).await,

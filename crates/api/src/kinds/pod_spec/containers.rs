@@ -20,6 +20,8 @@ pub(super) struct Pod<'a> {
     pub(super) grace: Option<i64>,
     /// Names of the pod's resource claims.
     pub(super) claims: BTreeSet<&'a str>,
+    /// When its containers are started again, unless they say so themselves.
+    pub(super) restart_policy: &'a str,
 }
 
 /// Judges the regular containers, then the init containers, then the ephemeral ones.
@@ -122,7 +124,7 @@ fn common(container: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<F
         resources::validate(held, &path, errors);
         claims::used(held, &pod.claims, &path.child("claims"), errors);
     }
-    resize_policy(container, &path.child("resizePolicy"), errors);
+    resize_policy(container, &path.child("resizePolicy"), pod, errors);
     if let Some(context) = present(container, "/securityContext") {
         let path = path.child("securityContext");
         security::container(context, pod.host_users, &path, errors);
@@ -130,7 +132,11 @@ fn common(container: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<F
 }
 
 /// Judges which resources may change in a running container, and how.
-fn resize_policy(container: &Value, path: &FieldPath, errors: &mut Vec<FieldError>) {
+fn resize_policy(container: &Value, path: &FieldPath, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    let restarts = match text(container, "/restartPolicy") {
+        "" => pod.restart_policy,
+        own => own,
+    };
     let mut seen = BTreeSet::new();
     for (index, policy) in items(container, "/resizePolicy").iter().enumerate() {
         let resource = text(policy, "/resourceName");
@@ -148,6 +154,10 @@ fn resize_policy(container: &Value, path: &FieldPath, errors: &mut Vec<FieldErro
                 }
                 _ => {}
             }
+        }
+        if restarts == "Never" && text(policy, "/restartPolicy") == "RestartContainer" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.push(FieldError::invalid(path, "RestartContainer", why));
         }
     }
 }

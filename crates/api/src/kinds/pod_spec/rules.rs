@@ -15,6 +15,7 @@ pub(crate) fn validate(spec: &Value, path: &FieldPath, errors: &mut Vec<FieldErr
         claims: claims::validate(spec, &path.child("resourceClaims"), errors),
         host_network: flag(spec, "/hostNetwork"),
         grace: maybe_int(spec, "/terminationGracePeriodSeconds"),
+        restart_policy: text(spec, "/restartPolicy"),
         host_users: maybe_flag(spec, "/hostUsers") != Some(false),
     };
     containers::validate(spec, path, &pod, errors);

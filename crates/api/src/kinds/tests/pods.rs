@@ -229,6 +229,14 @@ fn what_containers_may_use() {
             "spec.resources.claims: Forbidden: claims cannot be set for Resources at pod-level".to_owned(),
         ),
         (
+            {
+                let mut pod = contains(json!({"resizePolicy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]}));
+                pod["spec"]["restartPolicy"] = "Never".into();
+                pod
+            },
+            "spec.containers[0].resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when `restartPolicy` is 'Never'".to_owned(),
+        ),
+        (
             contains(json!({"resizePolicy": [{"resourceName": "x", "restartPolicy": "NotRequired"}]})),
             "spec.containers[0].resizePolicy: Unsupported value: \"x\": supported values: \"cpu\", \"memory\"".to_owned(),
         ),
