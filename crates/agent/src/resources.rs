@@ -1,7 +1,7 @@
 //! What containers ask of the machine, and what the machine has.
 
 use api::quantity::Quantity;
-use k8s_openapi::api::core::v1::Container;
+use k8s_openapi::api::core::v1::{Container, ResourceRequirements};
 use runtime::Limits;
 
 /// An amount of each resource of a node.
@@ -19,10 +19,10 @@ pub(crate) struct Amounts {
 const LEAST_WEIGHT: u32 = 2;
 
 /// Reads a container's limits and requests as the runtime takes them. What is absent is no limit.
-pub(crate) fn limits(container: &Container) -> Limits {
-    let memory = quantity(container, Of::Limits, "memory");
-    let cpu = quantity(container, Of::Limits, "cpu");
-    let request = quantity(container, Of::Requests, "cpu").or(cpu);
+pub(crate) fn limits(resources: Option<&ResourceRequirements>) -> Limits {
+    let memory = quantity(resources, Of::Limits, "memory");
+    let cpu = quantity(resources, Of::Limits, "cpu");
+    let request = quantity(resources, Of::Requests, "cpu").or(cpu);
     Limits {
         memory: memory
             .and_then(|q| u64::try_from(q.value()).ok())
@@ -63,7 +63,7 @@ pub(crate) fn field(
         Of::Limits => all,
         Of::Requests => Quantity::ZERO,
     };
-    let amount = quantity(container, of, kind).unwrap_or(missing);
+    let amount = quantity(container.resources.as_ref(), of, kind).unwrap_or(missing);
     let divisor = match divisor.filter(|d| !d.is_empty() && *d != "0") {
         None => Quantity::from_milli(1000),
         Some(text) => Quantity::parse(text).map_err(|e| format!("divisor {text:?}: {e}"))?,
@@ -86,8 +86,8 @@ enum Of {
     Requests,
 }
 
-fn quantity(container: &Container, of: Of, kind: &str) -> Option<Quantity> {
-    let resources = container.resources.as_ref()?;
+fn quantity(resources: Option<&ResourceRequirements>, of: Of, kind: &str) -> Option<Quantity> {
+    let resources = resources?;
     let amounts = match of {
         Of::Limits => resources.limits.as_ref()?,
         Of::Requests => resources.requests.as_ref()?,
@@ -102,10 +102,7 @@ mod tests {
     #[test]
     fn limits_as_the_runtime_takes_them() {
         let of = |resources: serde_json::Value| {
-            limits(
-                &serde_json::from_value(serde_json::json!({"name": "m", "resources": resources}))
-                    .unwrap(),
-            )
+            limits(Some(&serde_json::from_value(resources).unwrap()))
         };
         let all = of(
             serde_json::json!({"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "100m"}}),

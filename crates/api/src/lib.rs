@@ -16,6 +16,7 @@ pub mod patch;
 pub mod ports;
 pub mod quantity;
 pub mod resource;
+pub mod resources;
 pub mod schema;
 pub mod selector;
 pub mod status;

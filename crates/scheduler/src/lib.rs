@@ -16,14 +16,13 @@ mod node;
 mod plugins;
 mod pod;
 mod queue;
-mod resources;
 mod snapshot;
 
+pub use api::resources::Resources;
 pub use decide::{Decision, Unschedulable, schedule};
 pub use driver::run;
 pub use node::{Node, Taint};
 pub use plugins::{Filter, MAX_SCORE, Plugin, Plugins, PreFilter, Rejection, Score};
 pub use pod::Pod;
 pub use queue::{Failure, Queue};
-pub use resources::Resources;
 pub use snapshot::{Event, NodeState, Snapshot};

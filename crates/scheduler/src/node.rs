@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use api::resources::Resources;
 use client::Object;
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Deserializer};
-
-use crate::resources::Resources;
 
 /// A node. Read from a core/v1 Node; the rest of it is not kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! What the scheduler needs to know of a pod.
 
+use api::resources::Requests;
 use client::{Key, Object};
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Deserializer};
@@ -7,7 +8,6 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     host_ports::HostPort,
     plugins::{self, NodeRules},
-    resources::Requests,
 };
 
 /// A pod. Read from a core/v1 Pod; the rest of it is not kept.
@@ -83,7 +83,7 @@ impl From<core::Pod> for Pod {
         let revision = pod.revision();
         let spec = pod.spec.unwrap_or_default();
         let status = pod.status.unwrap_or_default();
-        let requests = Requests::of(&spec);
+        let requests = Requests::of(&spec, &status);
         let unsupported = plugins::unsupported(&spec);
         let node_rules = NodeRules::of(&spec);
         let host_ports = HostPort::all(&spec);

@@ -2,14 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use api::resources::{Resources, Scored};
 use client::Key;
 
-use crate::{
-    host_ports::HostPorts,
-    node::Node,
-    pod::Pod,
-    resources::{Resources, Scored},
-};
+use crate::{host_ports::HostPorts, node::Node, pod::Pod};
 
 /// A node with the pods that are on it, counted up.
 #[derive(Debug, Clone, Default)]
@@ -190,7 +186,7 @@ fn alike(one: &Node, other: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resources::Requests;
+    use api::resources::Requests;
 
     fn node(name: &str, milli_cpu: i64) -> Arc<Node> {
         Arc::new(Node {

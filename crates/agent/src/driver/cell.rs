@@ -17,7 +17,7 @@ use super::stdin::Input;
 use crate::cluster::OwnPod;
 use crate::image::Ready;
 use crate::logs::Log;
-use crate::pod::{Observed, PodView as _};
+use crate::pod::{Observed, PodView as _, phase};
 use crate::volumes::Made;
 
 pub(super) struct Cell {
@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) reporting: bool,
     /// A report that says little waits until then for one that says more.
     pub(super) report_at: Option<Timestamp>,
+    /// Whether it took up room on the node when it was looked at last.
+    pub(super) had_room: bool,
 }
 
 impl Cell {
@@ -94,6 +96,7 @@ impl Cell {
                 unsaved: 0,
                 reporting: false,
                 report_at: None,
+                had_room: true,
             }),
             saving: tokio::sync::Mutex::default(),
             telling: tokio::sync::Mutex::default(),
@@ -131,6 +134,12 @@ impl State {
     pub(super) fn is_over(&self) -> bool {
         let ending = self.observed.gone || self.pod.deletion_grace().is_some();
         ending || self.observed.verdict.is_some()
+    }
+
+    /// Whether what is set aside for its containers is so still.
+    pub(super) fn has_room(&self) -> bool {
+        let has_ended = || matches!(phase(&self.pod, &self.observed), "Succeeded" | "Failed");
+        self.observed.any_live() || !(self.is_over() || has_ended())
     }
 
     /// Nothing of the pod runs, and the API and the record know all about it.

@@ -15,12 +15,13 @@ mod perform;
 mod probe;
 mod record;
 mod report;
+mod resize;
 mod root;
 mod start;
 mod stats;
 mod stdin;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ use client::{Client, Informer, Key, Recorder, WorkQueue};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use network::Network;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use runtime::Runtime;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,8 @@ struct Inner {
     rested: Notify,
     /// Room for probes that are being made.
     probes: probe::Room,
+    /// Held while a pod is given room for other resources; the uids of those that wait for some.
+    deferred: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Default)]
@@ -102,6 +105,7 @@ impl Driver {
             cells: RwLock::default(),
             rested: Notify::new(),
             probes: probe::Room::of_node(),
+            deferred: Mutex::default(),
         }))
     }
 
@@ -291,7 +295,7 @@ impl Driver {
     fn look(&self, cell: &Arc<Cell>) {
         let _span = tracing::info_span!("sync_pod", pod = %cell.key, uid = %cell.uid).entered();
         let now = self.0.tools.clock.now();
-        let (actions, keep, routine) = {
+        let (actions, keep, routine, frees) = {
             let mut state = cell.state.lock();
             let pod = state.pod.clone();
             let keep = state.observed.sees(&pod, now);
@@ -305,8 +309,13 @@ impl Driver {
             }
             // Most looks at a pod with probes: nothing that its status tells has changed since the last.
             let routine = !state.untold && probe::are_all(&actions);
-            (actions, keep, routine)
+            let has_room = state.has_room();
+            let frees = std::mem::replace(&mut state.had_room, has_room) && !has_room;
+            (actions, keep, routine, frees)
         };
+        if frees {
+            self.room_freed();
+        }
         if keep {
             perform::save(self, cell);
         }

@@ -137,6 +137,17 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
                 d.run_hook(&c, container, attempt, kind, within).await
             });
         }
+        Action::AskRoom => spawn(driver, cell, |d, c| async move { d.ask_room(&c).await }),
+        Action::ResizeContainer {
+            container,
+            attempt,
+            resources,
+        } => {
+            spawn(driver, cell, move |d, c| async move {
+                d.resize(&c, container, attempt, resources).await
+            });
+        }
+        Action::CompleteResize { generation } => driver.resized(cell, generation),
         Action::RemoveContainer { container, attempt } => {
             let (dir, log_dir) = (
                 cell.instance_dir(&container, attempt),
@@ -165,7 +176,7 @@ pub(super) fn save(driver: &Driver, cell: &Arc<Cell>) {
     spawn(driver, cell, |d, c| async move { d.save(&c, false).await });
 }
 
-fn spawn<F, W>(driver: &Driver, cell: &Arc<Cell>, work: W)
+pub(super) fn spawn<F, W>(driver: &Driver, cell: &Arc<Cell>, work: W)
 where
     F: Future<Output = ()> + Send + 'static,
     W: FnOnce(Driver, Arc<Cell>) -> F,

@@ -15,8 +15,10 @@ use crate::pod::{self, Observation};
 const FIRST_REPORT: SignedDuration = SignedDuration::from_millis(50);
 
 /// The conditions that are this agent's to say.
-const OWN: [&str; 6] = [
+const OWN: [&str; 8] = [
     "AllContainersRestarting",
+    "PodResizePending",
+    "PodResizeInProgress",
     "PodReadyToStartContainers",
     "Initialized",
     "Ready",
@@ -196,11 +198,9 @@ fn same(field: &str, old: Option<&Value>, new: &Value) -> bool {
     let items = |list: Option<&Value>| list.and_then(Value::as_array).cloned().unwrap_or_default();
     match field {
         "conditions" => {
-            let old = items(old);
-            items(Some(new))
-                .iter()
-                .filter(|c| is_own(c))
-                .all(|c| old.contains(c))
+            let (old, new) = (items(old), items(Some(new)));
+            let mut own = new.iter().filter(|c| is_own(c));
+            own.all(|c| old.contains(c)) && passed(&old, &new).next().is_none()
         }
         _ => old == Some(new),
     }
@@ -210,14 +210,25 @@ fn is_own(condition: &Value) -> bool {
     condition["type"].as_str().is_some_and(|t| OWN.contains(&t))
 }
 
+/// The types of conditions that hold no more, and go.
+fn passed<'a>(old: &'a [Value], new: &'a [Value]) -> impl Iterator<Item = &'a Value> {
+    let kinds = old.iter().map(|c| &c["type"]);
+    kinds.filter(|kind| {
+        let passes = kind.as_str().is_some_and(|k| pod::PASSING.contains(&k));
+        passes && !new.iter().any(|c| c["type"] == **kind)
+    })
+}
+
 fn of_field(field: &str, old: Option<&Value>, new: &Value) -> Value {
     let items = new.as_array().map(Vec::as_slice).unwrap_or_default();
     match field {
-        "conditions" => items
-            .iter()
-            .filter(|c| is_own(c))
-            .map(|c| cleared(c, old))
-            .collect(),
+        "conditions" => {
+            let held = old.and_then(Value::as_array).map(Vec::as_slice);
+            let passed = passed(held.unwrap_or_default(), items);
+            let gone = passed.map(|kind| json!({"$patch": "delete", "type": kind}));
+            let own = items.iter().filter(|c| is_own(c));
+            own.map(|c| cleared(c, old)).chain(gone).collect()
+        }
         // Lists that are merged by address: what is no longer there would stay.
         "podIPs" | "hostIPs" if old.is_some() => std::iter::once(json!({"$patch": "replace"}))
             .chain(items.iter().cloned())
@@ -256,6 +267,8 @@ mod tests {
                 {"type": "Ready", "status": "False", "reason": "ContainersNotReady", "message": "m"},
                 {"type": "Mine", "status": "False"},
                 {"type": "AllContainersRestarting", "status": "False"},
+                {"type": "PodResizePending", "status": "True", "reason": "Deferred"},
+                {"type": "PodResizeInProgress", "status": "True", "reason": "Error"},
             ],
         }));
         let new = status(json!({
@@ -264,6 +277,7 @@ mod tests {
             "conditions": [
                 {"type": "Ready", "status": "True"}, {"type": "Mine", "status": "True"},
                 {"type": "AllContainersRestarting", "status": "True"},
+                {"type": "PodResizeInProgress", "status": "True"},
             ],
         }));
         let want = json!({
@@ -272,8 +286,15 @@ mod tests {
             "conditions": [
                 {"type": "Ready", "status": "True", "reason": null, "message": null},
                 {"type": "AllContainersRestarting", "status": "True"},
+                {"type": "PodResizeInProgress", "status": "True", "reason": null},
+                {"$patch": "delete", "type": "PodResizePending"},
             ],
         });
         assert_eq!(Value::Object(changes(&old, &new).unwrap()), want);
+        let none = status(json!({"phase": "Running", "conditions": []}));
+        let pending = json!({"conditions": [{"type": "PodResizePending", "status": "True"}]});
+        let pending = status(pending);
+        assert!(!is_told(Some(&pending), &none));
+        assert!(is_told(Some(&none), &none));
     }
 }

@@ -32,9 +32,17 @@ impl Driver {
     /// Starts an instance, and waits for its end in a task of its own.
     pub(super) async fn start(&self, cell: &Arc<Cell>, container: String, attempt: u32) {
         let pod = cell.state.lock().pod.clone();
-        let Some(spec) = pod.container(&container).cloned() else {
+        let Some(mut spec) = pod.container(&container).cloned() else {
             return;
         };
+        let given = {
+            let state = cell.state.lock();
+            let c = state.observed.get(&container);
+            c.and_then(|c| c.resources.clone())
+        };
+        if let Some(resources) = given {
+            spec.resources = Some(resources);
+        }
         let span = tracing::info_span!("start_container", pod = %cell.key, uid = %cell.uid, container, attempt);
         let began = tokio::time::Instant::now();
         match self.try_start(cell, &pod, spec, attempt, &span).await {
@@ -157,7 +165,7 @@ impl Driver {
             stdin,
             stdout: Box::new(stdout),
             stderr: Box::new(stderr),
-            limits: resources::limits(&spec),
+            limits: resources::limits(spec.resources.as_ref()),
             beside: None,
             names: Arc::new(names::search(pod, ip)),
             net,

@@ -1,5 +1,6 @@
 //! This machine as a Node: registered, kept true, and its heartbeats.
 
+pub(crate) mod allocation;
 mod calls;
 mod forward;
 mod heartbeat;

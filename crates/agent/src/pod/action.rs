@@ -1,6 +1,7 @@
 //! What can be done for a pod.
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
 use super::{Cause, HookKind, ProbeKind, Terms};
 
@@ -99,6 +100,22 @@ pub enum Action {
     RestartAll {
         /// The container that asks for it.
         container: String,
+    },
+    /// Ask the node for other resources: those that the pod's spec says.
+    AskRoom,
+    /// Change what a running container may use.
+    ResizeContainer {
+        /// The container's name.
+        container: String,
+        /// Which instance, from 0.
+        attempt: u32,
+        /// What it is to have.
+        resources: ResourceRequirements,
+    },
+    /// Say that all containers have what the pod's spec said in that generation.
+    CompleteResize {
+        /// The pod's generation.
+        generation: i64,
     },
     /// The pod as a whole has failed.
     Fail {

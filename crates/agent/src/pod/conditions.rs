@@ -6,6 +6,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use super::status::time;
 use super::{Container, Live, Observed, PodView as _, Role, Sandbox};
 
+/// The conditions that are there only while they hold.
+pub(crate) const PASSING: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
 /// What a condition says, without its times.
 struct Verdict {
     kind: &'static str,
@@ -66,17 +69,44 @@ pub(super) fn conditions(
             None => with_times(verdict, before, pod.metadata.generation, now),
         });
     }
+    for (verdict, generation) in resizing(observed) {
+        all.push(with_times(verdict, before, Some(generation), now));
+    }
     let foreign = pod
         .status
         .as_ref()
         .and_then(|s| s.conditions.as_deref())
         .unwrap_or_default();
     for c in foreign {
-        if !all.iter().any(|own| own.type_ == c.type_) {
+        let is_over = PASSING.contains(&c.type_.as_str());
+        if !is_over && !all.iter().any(|own| own.type_ == c.type_) {
             all.push(c.clone());
         }
     }
     all
+}
+
+/// What becomes of wishes for other resources, with the generations of the pod in which they were uttered.
+fn resizing(observed: &Observed) -> Vec<(Verdict, i64)> {
+    let resize = &observed.resize;
+    let pending = resize.pending.as_ref().map(|pending| {
+        let verdict = Verdict {
+            reason: Some(pending.why.as_str()),
+            message: Some(pending.message.clone()),
+            ..yes("PodResizePending")
+        };
+        (verdict, pending.generation)
+    });
+    let progress = resize.progress.map(|generation| {
+        let error = observed.resize_error();
+        let verdict = Verdict {
+            reason: error.is_some().then_some("Error"),
+            message: error,
+            ..yes("PodResizeInProgress")
+        };
+        (verdict, generation)
+    });
+    pending.into_iter().chain(progress).collect()
 }
 
 fn with_times<'a>(

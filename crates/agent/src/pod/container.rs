@@ -1,13 +1,14 @@
 //! What is known of one container: how it runs, how it ended.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, ResourceRequirements};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
 use super::hooks::PostStart;
 use super::probe::Probes;
 use super::problem::Problem;
+use super::resize::Change;
 
 /// One container, over all its instances.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +45,12 @@ pub struct Container {
     /// What probes have found of the instance that is alive.
     #[serde(skip)]
     pub probes: Probes,
+    /// What the last instance was started with, or changed to since; nothing where that is its spec's.
+    #[serde(skip)]
+    pub resources: Option<ResourceRequirements>,
+    /// How it is being changed.
+    #[serde(skip)]
+    pub change: Change,
 }
 
 /// The state of a container's present instance.
@@ -96,6 +103,8 @@ pub enum Cause {
     Unprepared,
     /// All containers of its pod are started anew.
     Round,
+    /// It is to have other resources, which it takes at its start only.
+    Resized,
 }
 
 /// How far the end of an instance is.
@@ -142,7 +151,7 @@ impl Ended {
     pub fn is_own_end(&self) -> bool {
         !matches!(
             self.cause,
-            Some(Cause::Agent | Cause::Changed | Cause::Round)
+            Some(Cause::Agent | Cause::Changed | Cause::Round | Cause::Resized)
         )
     }
 }
@@ -185,6 +194,7 @@ impl Container {
             return;
         };
         self.probes = Probes::default();
+        self.change = Change::None;
         self.before = self.ended.take();
         self.ended = Some(Ended {
             attempt,

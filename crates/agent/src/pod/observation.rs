@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ResourceRequirements;
 
-use super::{Found, HookKind, ProbeKind};
+use super::{Found, HookKind, ProbeKind, Resources, Why};
 
 /// Something learned about a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +63,26 @@ pub enum Observation {
         /// The result.
         found: Found,
     },
+    /// The node's judgement of a wish for other resources.
+    Room {
+        /// What was wished for.
+        wanted: Resources,
+        /// The pod's generation then.
+        generation: i64,
+        /// Why it was not taken, if it was not.
+        refused: Option<(Why, String)>,
+    },
+    /// What became of the change of a container's resources.
+    Resized {
+        /// Its name.
+        container: String,
+        /// Which instance, from 0.
+        attempt: u32,
+        /// What it was to have.
+        resources: ResourceRequirements,
+        /// Why it has what it had, if it does.
+        error: Option<String>,
+    },
     /// All that was made for the pod has been given back.
     Released,
     /// The Pod object could not be removed; it has to be tried again.
@@ -78,6 +99,7 @@ impl Observation {
             Self::SandboxReady(_)
                 | Self::Started(..)
                 | Self::Ended { .. }
+                | Self::Room { refused: None, .. }
                 | Self::Released
                 | Self::AgentRestarted
         )

@@ -12,6 +12,7 @@ use super::hooks::{HookKind, PostStart};
 use super::probe::{Found, Heard, ProbeKind};
 use super::problem::{Problem, Step, failed, missing};
 use super::renewal::Renewal;
+use super::resize::{Change, Resize, Resources};
 use super::{Action, Observation, PodView as _, Sandbox};
 
 /// All that the node knows of one pod.
@@ -35,6 +36,12 @@ pub struct Observed {
     pub round: u32,
     /// Each container of which anything is known, by name.
     pub containers: BTreeMap<String, Container>,
+    /// What the node has set aside for each container that can be resized.
+    #[serde(default)]
+    pub allocated: Resources,
+    /// What becomes of the wish for something else.
+    #[serde(skip)]
+    pub resize: Resize,
     /// Why the pod as a whole has failed, if it has.
     pub verdict: Option<Verdict>,
     /// When its deletion was seen, by this node's clock: the API server's may go wrong, and knows whole seconds only.
@@ -111,8 +118,17 @@ impl Observed {
                 container, until, ..
             } => self.container(container).backing_off = Some(*until),
             Action::StartContainer { container, .. } => {
-                self.container(container).live = Live::Starting
+                let resources = self.allocated.get(container).cloned();
+                let c = self.container(container);
+                c.live = Live::Starting;
+                c.resources = resources;
             }
+            Action::AskRoom => self.resize.asking = true,
+            Action::ResizeContainer { container, .. } => {
+                let c = self.container(container);
+                c.change = Change::Doing(c.change.failure().cloned());
+            }
+            Action::CompleteResize { .. } => self.resize.progress = None,
             Action::BeginStop {
                 container,
                 cause,
@@ -181,6 +197,7 @@ impl Observed {
     /// Takes in the pod's object as it is at `now`; says whether that has to be remembered over a restart.
     pub fn sees(&mut self, pod: &Pod, now: Timestamp) -> bool {
         self.renewal.sees(pod);
+        self.wishes(pod);
         let Some(grace) = pod.deletion_grace() else {
             return false;
         };
@@ -242,6 +259,17 @@ impl Observed {
                 kind,
                 error,
             } => self.hooked(&container, attempt, kind, error),
+            Observation::Room {
+                wanted,
+                generation,
+                refused,
+            } => self.room(wanted, generation, refused, now),
+            Observation::Resized {
+                container,
+                attempt,
+                resources,
+                error,
+            } => self.resized(&container, attempt, resources, error, now),
             Observation::Released => {
                 self.released = true;
                 self.sandbox = Sandbox::Released(self.sandbox.ip());
@@ -290,6 +318,10 @@ impl Observed {
             .chain(&status.container_statuses)
             .flatten();
         for s in all {
+            if let Some(resources) = &s.resources {
+                let resources = resources.clone();
+                observed.allocated.insert(s.name.clone(), resources);
+            }
             observed
                 .containers
                 .insert(s.name.clone(), Container::from_status(s));

@@ -14,6 +14,7 @@ impl Plan<'_> {
     /// Brings the pod nearer to where all its containers run: init containers one after the other, sidecars in their turn
     /// among them, then the rest at once.
     pub(super) fn run(&mut self) {
+        self.ask_room();
         let sandbox = self.sandbox();
         let volumes = self.volumes();
         if !(sandbox && volumes) {
@@ -33,6 +34,7 @@ impl Plan<'_> {
                 self.tend(role, spec, c);
             }
         }
+        self.complete_resize();
         let live = |c: &&Container| matches!(c.live, Live::Running { .. });
         let mut lives = self.observed.containers.values().filter(live);
         // A new round begins when nothing of the last one is left.
@@ -123,6 +125,9 @@ impl Plan<'_> {
         } else if let Some(kind) = c.probes.condemned() {
             let (grace, why) = probe::sentence(self.pod, role, spec, kind);
             Some((Cause::Unhealthy, grace, why))
+        } else if self.restarts_to_resize(spec, c) {
+            let why = format!("Container {name} resize requires restart");
+            Some((Cause::Resized, self.pod.grace(), why))
         } else {
             None
         };
@@ -131,6 +136,7 @@ impl Plan<'_> {
             self.stop(spec, cause, later(self.now, grace), why, true);
         } else {
             self.prepare(spec, c);
+            self.resize(spec, c, *attempt);
         }
         self.probe(spec, c, ending);
     }

@@ -23,7 +23,10 @@ pub(super) fn policy<'p>(pod: &'p Pod, spec: &'p ContainerSpec) -> &'p str {
 
 /// What becomes of a container that ended so: the first of its rules that fits says it, or else its restart policy.
 pub(super) fn after(pod: &Pod, role: Role, spec: &ContainerSpec, ended: &Ended) -> After {
-    if matches!(ended.cause, Some(Cause::Changed | Cause::Round)) {
+    if matches!(
+        ended.cause,
+        Some(Cause::Changed | Cause::Round | Cause::Resized)
+    ) {
         return After::Restarts;
     }
     let rules = spec.restart_policy_rules.iter().flatten();

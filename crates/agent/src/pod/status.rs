@@ -146,6 +146,9 @@ impl Words<'_> {
             (_, Some(ended)) => ended.image_id.clone(),
             (_, None) => String::new(),
         };
+        let allocated = self.observed.allocated.get(&spec.name);
+        let allocated = allocated.or(spec.resources.as_ref());
+        let runs_with = c.resources.as_ref().filter(|_| state.running.is_some());
         let succeeded = state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
         ContainerStatus {
             name: spec.name.clone(),
@@ -158,6 +161,8 @@ impl Words<'_> {
             },
             started: Some(c.is_started(spec)),
             restart_count: c.restart_count(),
+            resources: Some(runs_with.or(allocated).cloned().unwrap_or_default()),
+            allocated_resources: allocated.and_then(|a| a.requests.clone()),
             last_state: Some(
                 last.map(|e| self.terminated(&spec.name, e))
                     .unwrap_or_default(),

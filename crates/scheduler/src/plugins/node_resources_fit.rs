@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
+use api::resources::Resources;
+
 use super::{Filter, MAX_SCORE, Plugin, PreFilter, Rejection, Score, proportion};
 use crate::{
     pod::Pod,
-    resources::Resources,
     snapshot::{Event, NodeState, Snapshot},
 };
 

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use api::quantity::Quantity;
 use k8s_openapi::{
-    api::core::v1::{Container, PodSpec, ResourceRequirements},
+    api::core::v1::{Container, ContainerStatus, PodSpec, PodStatus, ResourceRequirements},
     apimachinery::pkg::api::resource,
 };
+
+use crate::quantity::Quantity;
 
 /// What a container that asks for no CPU counts as in scores, in thousandths: otherwise a node
 /// could take any number of such containers and still look empty. kube-scheduler's figure.
@@ -29,7 +30,8 @@ pub struct Resources {
     pub scalars: BTreeMap<String, i64>,
 }
 
-type Quantities = BTreeMap<String, resource::Quantity>;
+/// Amounts of resources by name, as objects have them.
+pub type Quantities = BTreeMap<String, resource::Quantity>;
 
 impl Resources {
     /// Reads a map of quantities; what is malformed counts as nothing.
@@ -86,29 +88,45 @@ impl Resources {
 
 /// What a pod asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Requests {
+pub struct Requests {
     /// What it asks for, counted against what a node has.
-    pub(crate) asked: Resources,
+    pub asked: Resources,
     /// The same with defaults for containers that ask for no CPU or memory, for scores.
-    pub(crate) scored: Scored,
+    pub scored: Scored,
 }
 
 /// The two resources that scores look at.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Scored {
+pub struct Scored {
     /// Thousandths of a CPU.
-    pub(crate) milli_cpu: i64,
+    pub milli_cpu: i64,
     /// Bytes.
-    pub(crate) memory: i64,
+    pub memory: i64,
 }
 
 impl Requests {
-    /// The containers' sum, or what initialisation needs if that is more; an amount that the pod
-    /// states as a whole takes its containers' place; its overhead comes on top.
-    pub(crate) fn of(spec: &PodSpec) -> Self {
+    /// What a pod asks for, or has been given by its node: while it is resized, whatever is more of each container. What
+    /// the node can never give it does not count.
+    #[must_use]
+    pub fn of(spec: &PodSpec, status: &PodStatus) -> Self {
+        let infeasible = is_resize_infeasible(status);
+        Self::with(spec, &|container| {
+            let asked = requested(container.resources.as_ref());
+            match given(status, &container.name) {
+                Some(given) if infeasible => given,
+                Some(given) => larger(asked, &given),
+                None => asked,
+            }
+        })
+    }
+
+    /// What a pod asks for whose containers request so much: their sum, or what initialisation needs if that is more; an
+    /// amount that the pod states as a whole takes its containers' place; its overhead comes on top.
+    #[must_use]
+    pub fn with(spec: &PodSpec, of: &dyn Fn(&Container) -> Quantities) -> Self {
         let whole = spec.resources.as_ref();
-        let asked = total(spec, &|container| requested(container.resources.as_ref()));
-        let scored = total(spec, &|container| with_defaults(container, whole));
+        let asked = total(spec, &|container| Resources::parse(Some(&of(container))));
+        let scored = total(spec, &|container| with_defaults(&of(container), whole));
         let mut asked = stated(asked, whole);
         let mut scored = stated(scored, whole);
         let overhead = Resources::parse(spec.overhead.as_ref());
@@ -148,12 +166,43 @@ fn total(spec: &PodSpec, of: &dyn Fn(&Container) -> Resources) -> Resources {
     sum
 }
 
-/// A container's requests; where it has only a limit, that is its request.
-fn requested(resources: Option<&ResourceRequirements>) -> Resources {
-    Resources::parse(Some(&effective(resources)))
+/// Whether the pod's node has said that it can never have what it asks for.
+fn is_resize_infeasible(status: &PodStatus) -> bool {
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.any(|c| {
+        (c.type_.as_str(), c.reason.as_deref()) == ("PodResizePending", Some("Infeasible"))
+    })
 }
 
-fn effective(resources: Option<&ResourceRequirements>) -> Quantities {
+/// What a container's node has set aside for it, or has it run with, if that is more; `None` where it did not say yet.
+fn given(status: &PodStatus, container: &str) -> Option<Quantities> {
+    let init = status.init_container_statuses.iter().flatten();
+    let mut all = init.chain(status.container_statuses.iter().flatten());
+    let status: &ContainerStatus = all.find(|status| status.name == container)?;
+    let runs_with = requested(Some(status.resources.as_ref()?));
+    let set_aside = status.allocated_resources.clone().unwrap_or_default();
+    Some(larger(runs_with, &set_aside))
+}
+
+/// Of each resource the larger amount; what is malformed counts as nothing.
+#[must_use]
+pub fn larger(mut amounts: Quantities, others: &Quantities) -> Quantities {
+    let parsed = |quantity: &resource::Quantity| Quantity::parse(&quantity.0).ok();
+    for (name, other) in others {
+        let is_more = match amounts.get(name) {
+            Some(own) => parsed(other) > parsed(own),
+            None => true,
+        };
+        if is_more {
+            amounts.insert(name.clone(), other.clone());
+        }
+    }
+    amounts
+}
+
+/// A container's requests; where it has only a limit, that is its request.
+#[must_use]
+pub fn requested(resources: Option<&ResourceRequirements>) -> Quantities {
     let Some(resources) = resources else {
         return Quantities::new();
     };
@@ -162,10 +211,9 @@ fn effective(resources: Option<&ResourceRequirements>) -> Quantities {
     amounts
 }
 
-fn with_defaults(container: &Container, whole: Option<&ResourceRequirements>) -> Resources {
-    let own = effective(container.resources.as_ref());
-    let whole = effective(whole);
-    let mut resources = Resources::parse(Some(&own));
+fn with_defaults(own: &Quantities, whole: Option<&ResourceRequirements>) -> Resources {
+    let whole = requested(whole);
+    let mut resources = Resources::parse(Some(own));
     // An explicit zero is meant; and what the pod states as a whole replaces the sum anyway.
     let missing = |name| !own.contains_key(name) && !whole.contains_key(name);
     if missing("cpu") {
@@ -179,7 +227,7 @@ fn with_defaults(container: &Container, whole: Option<&ResourceRequirements>) ->
 
 /// Replaces amounts by those that the pod states as a whole.
 fn stated(mut sum: Resources, whole: Option<&ResourceRequirements>) -> Resources {
-    let amounts = effective(whole);
+    let amounts = requested(whole);
     let stated = Resources::parse(Some(&amounts));
     if amounts.contains_key("cpu") {
         sum.milli_cpu = stated.milli_cpu;
@@ -198,7 +246,8 @@ mod tests {
     use super::*;
 
     fn requests(spec: serde_json::Value) -> Requests {
-        Requests::of(&serde_json::from_value(spec).unwrap())
+        let spec = serde_json::from_value(spec).unwrap();
+        Requests::of(&spec, &PodStatus::default())
     }
 
     #[test]
@@ -259,6 +308,85 @@ mod tests {
             }
         );
         assert_eq!(requests.asked.milli_cpu, 0);
+    }
+
+    #[test]
+    fn a_pod_that_is_resized_counts_as_the_most_of_what_it_is() {
+        let spec = serde_json::from_value(json!({
+            "containers": [
+                { "name": "a", "resources": { "requests": { "cpu": "300m", "memory": "10" } } },
+                { "name": "b", "resources": { "requests": { "cpu": "100m" } } },
+            ],
+            "initContainers": [{
+                "name": "side", "restartPolicy": "Always",
+                "resources": { "requests": { "cpu": "50m" } },
+            }],
+        }));
+        let spec: PodSpec = spec.unwrap();
+        let status = |a: serde_json::Value, reason: &str| -> PodStatus {
+            let status = json!({
+                "containerStatuses": [a, { "name": "b", "image": "", "imageID": "", "ready": true, "restartCount": 0 }],
+                "initContainerStatuses": [{
+                    "name": "side", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "resources": { "requests": { "cpu": "80m" } },
+                }],
+                "conditions": [{ "type": "PodResizePending", "status": "True", "reason": reason }],
+            });
+            serde_json::from_value(status).unwrap()
+        };
+        let a = |resources: serde_json::Value, allocated: &str| {
+            json!({
+                "name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                "resources": resources, "allocatedResources": { "cpu": allocated, "memory": "10" },
+            })
+        };
+        let runs_with = |cpu: &str| json!({ "requests": { "cpu": cpu, "memory": "12" } });
+        for (case, status, cpu, memory) in [
+            (
+                "nothing is said",
+                status(
+                    json!({ "name": "a", "image": "", "imageID": "", "ready": true, "restartCount": 0 }),
+                    "",
+                ),
+                300,
+                10,
+            ),
+            (
+                "asked for most",
+                status(a(runs_with("100m"), "100m"), "Deferred"),
+                300,
+                12,
+            ),
+            (
+                "set aside most",
+                status(a(runs_with("100m"), "500m"), "Deferred"),
+                500,
+                12,
+            ),
+            (
+                "runs with most",
+                status(a(runs_with("700m"), "100m"), "Deferred"),
+                700,
+                12,
+            ),
+            (
+                "it cannot be",
+                status(a(runs_with("100m"), "200m"), "Infeasible"),
+                200,
+                12,
+            ),
+            (
+                "only limits",
+                status(a(json!({ "limits": { "cpu": "1" } }), "0"), "Infeasible"),
+                1000,
+                10,
+            ),
+        ] {
+            let requests = Requests::of(&spec, &status);
+            // Beside b's 100m and the sidecar's 80m.
+            assert_eq!(requests.asked.milli_cpu, cpu + 180, "{case}");
+            assert_eq!(requests.asked.memory, memory, "{case}");
+        }
     }
 
     #[test]

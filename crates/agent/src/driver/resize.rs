@@ -1,0 +1,202 @@
+//! Other resources for pods that are here: whether the node has them, and giving them to containers that run.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::resources::{Requests, Resources, requested};
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
+use runtime::ResizeError;
+
+use super::Driver;
+use super::cell::{Cell, State};
+use super::perform;
+use crate::node::allocation;
+use crate::pod::{self, EventKind, Observation, PodView as _, Why};
+use crate::resources::limits;
+
+impl Driver {
+    /// Asks the node for what a pod wishes for.
+    pub(super) async fn ask_room(&self, cell: &Arc<Cell>) {
+        let is_given = self.judge(cell, &mut self.0.deferred.lock());
+        self.judged(cell, is_given).await;
+    }
+
+    /// What others had is free: those that wait for room are judged anew, the most important first, then who waits longest.
+    pub(super) fn room_freed(&self) {
+        let mut deferred = self.0.deferred.lock();
+        if deferred.is_empty() {
+            return;
+        }
+        let mut waiting: Vec<_> = {
+            let cells = self.0.cells.read();
+            // Those that are not here any more wait for nothing.
+            deferred.retain(|uid| cells.by_uid.contains_key(uid));
+            let all = deferred.iter().filter_map(|uid| cells.by_uid.get(uid));
+            all.cloned().collect()
+        };
+        waiting.sort_by_cached_key(|cell| {
+            let state = cell.state.lock();
+            let priority = state.pod.pod_spec().and_then(|spec| spec.priority);
+            let since = state.observed.resize.pending.as_ref().map(|p| p.since);
+            (Reverse(priority.unwrap_or(0)), since)
+        });
+        for cell in waiting {
+            let is_given = self.judge(&cell, &mut deferred);
+            perform::spawn(self, &cell, move |driver, cell| async move {
+                driver.judged(&cell, is_given).await
+            });
+        }
+    }
+
+    /// Judges what a pod wishes for, and whether it is given. One at a time: what one is given another one must not be.
+    fn judge(&self, cell: &Arc<Cell>, deferred: &mut BTreeSet<String>) -> bool {
+        let others: Vec<_> = {
+            let cells = self.0.cells.read();
+            let others = cells.by_uid.values().filter(|c| c.uid != cell.uid);
+            others.cloned().collect()
+        };
+        let mut used = Resources::default();
+        for other in others {
+            let state = other.state.lock();
+            if state.has_room() {
+                used.add(&held(&state));
+            }
+        }
+        let mut state = cell.state.lock();
+        let pod = state.pod.clone();
+        let Some(spec) = pod
+            .pod_spec()
+            .filter(|_| !state.observed.is_allocated(&pod))
+        else {
+            // It was taken back.
+            state.observed.resize.asking = false;
+            state.untold = true;
+            deferred.remove(&cell.uid);
+            return false;
+        };
+        let (asked, wanted) = (asked(spec), pod::wanted(&pod));
+        let machine = &self.0.tools.machine;
+        let refused = allocation::judge(&asked, &held(&state), &used, machine);
+        let generation = pod.metadata.generation.unwrap_or_default();
+        let before = state.observed.resize.pending.as_ref();
+        let is_known = before.is_some_and(|before| {
+            let judged = refused.as_ref().map(|(why, words)| (*why, words.as_str()));
+            judged == Some((before.why, before.message.as_str())) && before.wanted == wanted
+        });
+        let is_given = refused.is_none();
+        let (kind, reason, what, error) = match &refused {
+            None => (EventKind::Normal, "ResizeStarted", "started", ""),
+            Some((Why::Deferred, why)) => {
+                deferred.insert(cell.uid.clone());
+                (
+                    EventKind::Warning,
+                    "ResizeDeferred",
+                    "Deferred",
+                    why.as_str(),
+                )
+            }
+            Some((Why::Infeasible, why)) => (
+                EventKind::Warning,
+                "ResizeInfeasible",
+                "Infeasible",
+                why.as_str(),
+            ),
+        };
+        if reason != "ResizeDeferred" {
+            deferred.remove(&cell.uid);
+        }
+        let message = pod::summary(&pod, &wanted, what, generation, error);
+        let room = Observation::Room {
+            wanted,
+            generation,
+            refused,
+        };
+        state.observed.observe(room, self.0.tools.clock.now());
+        state.untold = true;
+        state.unsaved += u32::from(is_given);
+        drop(state);
+        if !is_known {
+            self.event(cell, None, kind, reason, message);
+        }
+        is_given
+    }
+
+    /// Keeps what a pod was given, and goes on with it.
+    async fn judged(&self, cell: &Arc<Cell>, is_given: bool) {
+        if is_given {
+            self.save(cell, false).await;
+            cell.state.lock().unsaved -= 1;
+        }
+        self.0.queue.add(cell.uid.clone());
+    }
+
+    /// Has a running container use these resources from now on.
+    pub(super) async fn resize(
+        &self,
+        cell: &Arc<Cell>,
+        container: String,
+        attempt: u32,
+        resources: ResourceRequirements,
+    ) {
+        let (running, is_first) = {
+            let state = cell.state.lock();
+            let failed = state.observed.get(&container);
+            let failed = failed.and_then(|c| c.change.failure()).is_some();
+            (state.running.get(&container).cloned(), !failed)
+        };
+        // What has ended is started with them.
+        let Some(running) = running else { return };
+        let resized = running.resize(limits(Some(&resources)));
+        let error = resized.err().map(|error| words(&container, &error));
+        if let Some(error) = error.as_deref().filter(|_| is_first) {
+            let (pod, observed) = {
+                let state = cell.state.lock();
+                (state.pod.clone(), state.observed.clone())
+            };
+            let generation = observed.resize.progress.unwrap_or_default();
+            let message = pod::summary(&pod, &observed.allocated, "error", generation, error);
+            self.event(cell, None, EventKind::Warning, "ResizeError", message);
+        }
+        let learned = Observation::Resized {
+            container,
+            attempt,
+            resources,
+            error,
+        };
+        self.learned(cell, learned).await;
+    }
+
+    /// All containers of a pod have what they were given. They may have had more.
+    pub(super) fn resized(&self, cell: &Arc<Cell>, generation: i64) {
+        let (pod, allocated) = {
+            let state = cell.state.lock();
+            (state.pod.clone(), state.observed.allocated.clone())
+        };
+        let message = pod::summary(&pod, &allocated, "completed", generation, "");
+        self.event(cell, None, EventKind::Normal, "ResizeCompleted", message);
+        self.room_freed();
+    }
+}
+
+/// What a pod has on the node.
+fn held(state: &State) -> Resources {
+    let spec = state.pod.pod_spec();
+    let counted = |spec| Requests::with(spec, &|c| state.observed.counted(c)).asked;
+    spec.map(counted).unwrap_or_default()
+}
+
+/// What a pod wishes for.
+fn asked(spec: &PodSpec) -> Resources {
+    Requests::with(spec, &|c| requested(c.resources.as_ref())).asked
+}
+
+/// Why a container keeps what it has, as the kubelet says it.
+fn words(container: &str, error: &ResizeError) -> String {
+    match error {
+        ResizeError::MemoryInUse { limit, used } => format!(
+            "cannot decrease memory limits: attempting to set container {container:?} memory limit ({limit}) below current usage ({used}); what a guest has of memory it keeps until it ends"
+        ),
+        ResizeError::Invalid(why) => why.clone(),
+    }
+}

@@ -1,0 +1,140 @@
+//! Whether a node has what a pod that is there already wishes for.
+
+use api::resources::Resources;
+
+use crate::pod::Why;
+use crate::resources::Amounts;
+
+/// One resource: what the pod asks for and has, what others have, what there is.
+struct Share {
+    name: &'static str,
+    asked: i64,
+    held: i64,
+    used: i64,
+    capacity: i64,
+}
+
+/// Why the node cannot give a pod that has `held` what it asks for, where others use `used` of it; `None` if it can. Who
+/// asks for no more of something is given that, however much of it the node has promised.
+pub(crate) fn judge(
+    asked: &Resources,
+    held: &Resources,
+    used: &Resources,
+    machine: &Amounts,
+) -> Option<(Why, String)> {
+    let cpu = Share {
+        name: "cpu",
+        asked: asked.milli_cpu,
+        held: held.milli_cpu,
+        used: used.milli_cpu,
+        capacity: machine.milli_cpu,
+    };
+    let memory = Share {
+        name: "memory",
+        asked: asked.memory,
+        held: held.memory,
+        used: used.memory,
+        capacity: machine.memory,
+    };
+    // The kubelet tells of memory first here, and last below.
+    let mut shares = [&memory, &cpu].into_iter().filter(|s| s.asked > s.held);
+    if let Some(share) = shares.find(|s| s.asked > s.capacity) {
+        let message = format!(
+            "Node didn't have enough capacity: {}, requested: {}, capacity: {}",
+            share.name, share.asked, share.capacity
+        );
+        return Some((Why::Infeasible, message));
+    }
+    let mut shares = [&cpu, &memory].into_iter().filter(|s| s.asked > s.held);
+    let share = shares.find(|s| s.asked > s.capacity.saturating_sub(s.used))?;
+    let message = format!(
+        "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}",
+        share.name, share.asked, share.used, share.capacity
+    );
+    Some((Why::Deferred, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fits() {
+        let of = |milli_cpu, memory| Resources {
+            milli_cpu,
+            memory,
+            ..Resources::default()
+        };
+        let machine = Amounts {
+            milli_cpu: 4_000,
+            memory: 1_000,
+            ephemeral: 0,
+        };
+        let judge = |asked: (i64, i64), held: (i64, i64), used: (i64, i64)| {
+            let judged = judge(
+                &of(asked.0, asked.1),
+                &of(held.0, held.1),
+                &of(used.0, used.1),
+                &machine,
+            );
+            judged.map_or("fits".to_owned(), |(why, message)| {
+                format!("{}: {message}", why.as_str())
+            })
+        };
+        for (case, asked, held, used, expected) in [
+            ("all of it", (4_000, 1_000), (1, 1), (0, 0), "fits"),
+            ("what is left", (1_000, 400), (500, 1), (3_000, 600), "fits"),
+            (
+                "too many cores",
+                (4_001, 10),
+                (1, 10),
+                (0, 0),
+                "Infeasible: Node didn't have enough capacity: cpu, requested: 4001, capacity: 4000",
+            ),
+            (
+                "too much of both",
+                (4_001, 1_001),
+                (1, 1),
+                (0, 0),
+                "Infeasible: Node didn't have enough capacity: memory, requested: 1001, capacity: 1000",
+            ),
+            (
+                "others have the cores",
+                (1_500, 10),
+                (100, 10),
+                (2_600, 0),
+                "Deferred: Node didn't have enough resource: cpu, requested: 1500, used: 2600, capacity: 4000",
+            ),
+            (
+                "others have the memory",
+                (100, 500),
+                (100, 100),
+                (0, 501),
+                "Deferred: Node didn't have enough resource: memory, requested: 500, used: 501, capacity: 1000",
+            ),
+            (
+                "never, whoever has the rest",
+                (5_000, 10),
+                (100, 10),
+                (3_950, 0),
+                "Infeasible: Node didn't have enough capacity: cpu, requested: 5000, capacity: 4000",
+            ),
+            (
+                "less, of too much",
+                (200, 10),
+                (300, 10),
+                (4_000, 2_000),
+                "fits",
+            ),
+            (
+                "less of one, more of the other",
+                (200, 20),
+                (300, 10),
+                (4_000, 990),
+                "Deferred: Node didn't have enough resource: memory, requested: 20, used: 990, capacity: 1000",
+            ),
+        ] {
+            assert_eq!(judge(asked, held, used), expected, "{case}");
+        }
+    }
+}
