@@ -221,6 +221,12 @@ impl Observed {
         let Some((why, message)) = refused else {
             self.allocated.extend(wanted);
             self.resize.progress = Some(generation);
+            // What was refused was another wish.
+            for c in self.containers.values_mut() {
+                if let Change::Failed(_) = c.change {
+                    c.change = Change::None;
+                }
+            }
             return;
         };
         let since = before.filter(|before| before.why == why);

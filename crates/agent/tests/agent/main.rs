@@ -2,6 +2,7 @@
 
 mod bench;
 mod probing;
+mod resizing;
 mod tokens;
 
 use std::time::Duration;

@@ -97,6 +97,14 @@ impl Bench {
                 let how = if *awaits { "await" } else { "probe" };
                 format!("{how} {container} {kind}, again {}ms", after(&terms.next))
             }
+            Action::ResizeContainer {
+                container,
+                resources,
+                ..
+            } => {
+                let resources = serde_json::to_string(resources).unwrap();
+                format!("resize {container} {resources}")
+            }
             other => format!("{other:?}"),
         }
     }

@@ -5,6 +5,7 @@ mod ending;
 mod hooks;
 mod probing;
 mod renewing;
+mod resizing;
 mod restarting;
 mod rules;
 mod sidecars;

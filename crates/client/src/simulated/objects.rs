@@ -329,6 +329,10 @@ fn merge_conditions(into: &mut Value, patch: Value) {
         return;
     };
     for condition in patch {
+        if condition["$patch"] == "delete" {
+            into.retain(|old| old["type"] != condition["type"]);
+            continue;
+        }
         match into.iter_mut().find(|old| old["type"] == condition["type"]) {
             Some(old) => merge(old, condition),
             None => into.push(condition),
