@@ -4,6 +4,7 @@ mod client;
 mod http;
 mod inspector;
 mod interfaces;
+mod limits;
 mod outgoing;
 mod preview1;
 mod sockets;
@@ -11,11 +12,8 @@ mod support;
 
 use std::time::Duration;
 
-use runtime::{
-    Exit, Limits, Mount, PrepareError, ResizeError, Running, Runtime, Scripted, StartError, Wasm,
-    Workload,
-};
-use support::{Bench, Player, ended, run, script, until};
+use runtime::{Exit, Limits, Mount, PrepareError, Runtime, Scripted, StartError, Wasm, Workload};
+use support::{Bench, Player, ended, run, script};
 
 #[tokio::test(start_paused = true)]
 async fn scripted_conforms() {
@@ -272,83 +270,6 @@ async fn a_guest_in_debt_is_killed_at_once() {
     let exit = tokio::time::timeout(Duration::from_millis(500), running.wait()).await;
     assert_eq!(exit.unwrap(), Exit::Killed);
     assert!(used < Duration::from_millis(50), "{used:?}");
-}
-
-/// The cores that a guest uses over the next half second.
-async fn cores(running: &Running) -> f64 {
-    let (before, begun) = (running.usage().cpu, tokio::time::Instant::now());
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    (running.usage().cpu - before).as_secs_f64() / begun.elapsed().as_secs_f64()
-}
-
-#[tokio::test]
-async fn another_quota_holds_without_a_restart() {
-    let bench = Bench::with_threads(1);
-    let spin = r#"(module (func (export "_start") (loop $l (br $l))))"#;
-    let mut spinner = Workload::new(bench.text(spin).await.unwrap());
-    spinner.limits.cpu_quota = Some(0.1);
-    let running = bench.runtime.start(spinner).unwrap();
-    // What was saved up is spent.
-    until("it ran", || running.usage().cpu > Duration::from_millis(15)).await;
-    let little = cores(&running).await;
-    let more = Limits {
-        cpu_quota: Some(0.6),
-        ..Limits::default()
-    };
-    running.resize(more).unwrap();
-    let much = cores(&running).await;
-    assert!(little < 0.15, "{little}");
-    assert!(much > 2.0 * little, "{little}, then {much}");
-    let nonsense = Limits {
-        cpu_quota: Some(-1.0),
-        ..Limits::default()
-    };
-    let refused = running.resize(nonsense).unwrap_err();
-    assert!(matches!(refused, ResizeError::Invalid(_)), "{refused}");
-    assert_eq!(running.exit(), None);
-}
-
-#[tokio::test]
-async fn the_end_of_one_beside_another_lifts_no_quota() {
-    let bench = Bench::with_threads(1);
-    let spin = r#"(module (func (export "_start") (loop $l (br $l))))"#;
-    let module = bench.text(spin).await.unwrap();
-    let mut spinner = Workload::new(module.clone());
-    spinner.limits.cpu_quota = Some(0.02);
-    let running = bench.runtime.start(spinner).unwrap();
-    until("it ran", || running.usage().cpu > Duration::from_millis(5)).await;
-    let mut second = Workload::new(module);
-    second.beside = Some(running.clone());
-    let second = bench.runtime.start(second).unwrap();
-    // It ends at once though the account is in debt, and nothing else runs for that.
-    second.kill();
-    let killed = tokio::time::timeout(Duration::from_millis(500), second.wait()).await;
-    assert_eq!(killed.unwrap(), Exit::Killed);
-    let alone = cores(&running).await;
-    assert!(alone < 0.06, "{alone}");
-    running.kill();
-    assert_eq!(ended(&running).await, Exit::Killed);
-}
-
-#[tokio::test]
-async fn one_beside_another_in_debt_ends_with_it() {
-    let bench = Bench::with_threads(1);
-    let spin = r#"(module (func (export "_start") (loop $l (br $l))))"#;
-    let mut idle = script(&bench.player(Player::Core).await, &["forever"]).0;
-    idle.limits.cpu_quota = Some(0.001);
-    let main = bench.runtime.start(idle).unwrap();
-    let mut spinner = Workload::new(bench.text(spin).await.unwrap());
-    spinner.beside = Some(main.clone());
-    let spinner = bench.runtime.start(spinner).unwrap();
-    until("both are in debt", || {
-        main.usage().cpu > Duration::from_millis(1)
-    })
-    .await;
-    assert_eq!(main.usage(), spinner.usage());
-    main.kill();
-    let both = async { (main.wait().await, spinner.wait().await) };
-    let ended = tokio::time::timeout(Duration::from_millis(500), both).await;
-    assert_eq!(ended.unwrap(), (Exit::Killed, Exit::Killed));
 }
 
 fn mount(host: std::path::PathBuf, guest: &str, read_only: bool) -> Mount {
