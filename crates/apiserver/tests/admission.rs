@@ -170,6 +170,74 @@ async fn limits_are_given_and_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_are_resized_within_limits() {
+    let server = Server::start().await;
+    let cpu = |request: &str, limit: &str| json!({"requests": {"cpu": request}, "limits": {"cpu": limit}});
+    let with = |resources: Value| json!({"containers": [{"name": "c", "image": "i", "resources": resources}]});
+    let pods = format!("{DEFAULT}/pods");
+    let made = server
+        .post(&pods, pod("a", with(cpu("100m", "200m"))))
+        .await;
+    let mut made = made.expect(201);
+    let path = format!("{pods}/a/resize");
+    let patch = async |resources: Value| {
+        let patch = json!({"spec": with(resources)});
+        let kind = "application/strategic-merge-patch+json";
+        server.call("PATCH", &path, kind, patch).await
+    };
+    let resized = patch(cpu("300m", "400m")).await.expect(200);
+    assert_eq!(
+        resized["spec"]["containers"][0]["resources"],
+        cpu("300m", "400m")
+    );
+    assert_eq!(resized["metadata"]["generation"], 2);
+    assert_eq!(server.get(&path).await.expect(200)["spec"], resized["spec"]);
+    // Whoever puts a whole pod there changes nothing else of it.
+    made["metadata"]["resourceVersion"] = Value::Null;
+    made["metadata"]["labels"] = json!({"a": "b"});
+    made["spec"]["containers"][0]["image"] = "other".into();
+    made["spec"]["containers"][0]["resources"] = cpu("350m", "400m");
+    let put = server.call("PUT", &path, "application/json", made).await;
+    let put = put.expect(200);
+    assert_eq!(put["metadata"]["labels"], Value::Null);
+    assert_eq!(put["spec"]["containers"][0]["image"], "i");
+    assert_eq!(
+        put["spec"]["containers"][0]["resources"],
+        cpu("350m", "400m")
+    );
+    assert_eq!(put["metadata"]["generation"], 3);
+    let removed =
+        json!({"spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": null}}}]}});
+    let removed = server.call(
+        "PATCH",
+        &path,
+        "application/strategic-merge-patch+json",
+        removed,
+    );
+    let message = removed.await.expect(422)["message"].clone();
+    assert_eq!(
+        message,
+        "Pod \"a\" is invalid: spec.containers[0].resources.limits: Forbidden: resource limits cannot be removed"
+    );
+    let limits = json!({"metadata": {"name": "l"}, "spec": {"limits": [{"type": "Container", "max": {"cpu": "1"}}]}});
+    server
+        .post(&format!("{DEFAULT}/limitranges"), limits)
+        .await
+        .expect(201);
+    assert_eq!(
+        forbidden(patch(cpu("350m", "2")).await),
+        "pods \"a\" is forbidden: maximum cpu usage per Container is 1, but limit is 2"
+    );
+    patch(cpu("350m", "1")).await.expect(200);
+    // Nothing makes a pod by this way.
+    let path = format!("{pods}/none/resize");
+    server
+        .call("PUT", &path, "application/json", pod("none", json!({})))
+        .await
+        .expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_claim_gets_the_default_class_and_is_held() {
     let server = Server::start().await;
     let claims = format!("{DEFAULT}/persistentvolumeclaims");
