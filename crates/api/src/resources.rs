@@ -125,21 +125,26 @@ impl Requests {
     #[must_use]
     pub fn with(spec: &PodSpec, of: &dyn Fn(&Container) -> Quantities) -> Self {
         let whole = spec.resources.as_ref();
-        let asked = total(spec, &|container| Resources::parse(Some(&of(container))));
         let scored = total(spec, &|container| with_defaults(&of(container), whole));
-        let mut asked = stated(asked, whole);
         let mut scored = stated(scored, whole);
-        let overhead = Resources::parse(spec.overhead.as_ref());
-        asked.add(&overhead);
-        scored.add(&overhead);
-        asked.pods = 1;
+        scored.add(&Resources::parse(spec.overhead.as_ref()));
         Requests {
-            asked,
+            asked: Self::asked(spec, of),
             scored: Scored {
                 milli_cpu: scored.milli_cpu,
                 memory: scored.memory,
             },
         }
+    }
+
+    /// The same without what only scores look at.
+    #[must_use]
+    pub fn asked(spec: &PodSpec, of: &dyn Fn(&Container) -> Quantities) -> Resources {
+        let asked = total(spec, &|container| Resources::parse(Some(&of(container))));
+        let mut asked = stated(asked, spec.resources.as_ref());
+        asked.add(&Resources::parse(spec.overhead.as_ref()));
+        asked.pods = 1;
+        asked
     }
 }
 

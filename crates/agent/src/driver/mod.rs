@@ -81,8 +81,10 @@ struct Inner {
     rested: Notify,
     /// Room for probes that are being made.
     probes: probe::Room,
-    /// Held while a pod is given room for other resources; the uids of those that wait for some.
-    deferred: Mutex<BTreeSet<String>>,
+    /// The uids of pods that wish for other resources and are not judged yet, or wait for room.
+    wishing: Mutex<BTreeSet<String>>,
+    /// Someone wishes for more, or someone's room is free.
+    room: Notify,
 }
 
 #[derive(Default)]
@@ -105,7 +107,8 @@ impl Driver {
             cells: RwLock::default(),
             rested: Notify::new(),
             probes: probe::Room::of_node(),
-            deferred: Mutex::default(),
+            wishing: Mutex::default(),
+            room: Notify::new(),
         }))
     }
 
@@ -122,6 +125,7 @@ impl Driver {
         let workers: Vec<_> = (0..WORKERS)
             .map(|_| AbortOnDropHandle::new(tokio::spawn(self.clone().work())))
             .collect();
+        let _sharing = AbortOnDropHandle::new(tokio::spawn(self.clone().share_room()));
         self.remove_orphans(left).await;
         loop {
             tokio::select! {

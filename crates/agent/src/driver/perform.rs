@@ -137,7 +137,7 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
                 d.run_hook(&c, container, attempt, kind, within).await
             });
         }
-        Action::AskRoom => spawn(driver, cell, |d, c| async move { d.ask_room(&c).await }),
+        Action::AskRoom => driver.ask_room(cell),
         Action::ResizeContainer {
             container,
             attempt,

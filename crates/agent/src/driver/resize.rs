@@ -1,7 +1,6 @@
 //! Other resources for pods that are here: whether the node has them, and giving them to containers that run.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::resources::{Requests, Resources, requested};
@@ -11,58 +10,62 @@ use runtime::ResizeError;
 use super::Driver;
 use super::cell::{Cell, State};
 use super::perform;
-use crate::node::allocation;
+use crate::node::allocation::{self, Used};
 use crate::pod::{self, EventKind, Observation, PodView as _, Why};
 use crate::resources::limits;
 
 impl Driver {
-    /// Asks the node for what a pod wishes for.
-    pub(super) async fn ask_room(&self, cell: &Arc<Cell>) {
-        let is_given = self.judge(cell, &mut self.0.deferred.lock());
-        self.judged(cell, is_given).await;
+    /// Has what a pod wishes for judged.
+    pub(super) fn ask_room(&self, cell: &Cell) {
+        self.0.wishing.lock().insert(cell.uid.clone());
+        self.0.room.notify_one();
     }
 
-    /// What others had is free: those that wait for room are judged anew, the most important first, then who waits longest.
+    /// What others had is free: those that wait for room are judged anew.
     pub(super) fn room_freed(&self) {
-        let mut deferred = self.0.deferred.lock();
-        if deferred.is_empty() {
+        self.0.room.notify_one();
+    }
+
+    /// Judges wishes as they come and as room is freed. Only one task does, for what one pod is given another one must not
+    /// be; whatever happens during one pass makes a single other one.
+    pub(super) async fn share_room(self) {
+        loop {
+            self.0.room.notified().await;
+            self.share();
+        }
+    }
+
+    /// Judges all that wish for something, the most important first, then who waits longest.
+    fn share(&self) {
+        // Who is deferred comes back; who asks meanwhile stays for the next pass.
+        let wishing = std::mem::take(&mut *self.0.wishing.lock());
+        if wishing.is_empty() {
             return;
         }
-        let mut waiting: Vec<_> = {
-            let cells = self.0.cells.read();
-            // Those that are not here any more wait for nothing.
-            deferred.retain(|uid| cells.by_uid.contains_key(uid));
-            let all = deferred.iter().filter_map(|uid| cells.by_uid.get(uid));
-            all.cloned().collect()
-        };
-        waiting.sort_by_cached_key(|cell| {
+        let cells: Vec<_> = self.0.cells.read().by_uid.values().cloned().collect();
+        let mut used = Used::default();
+        let mut waiting = Vec::new();
+        for cell in cells {
             let state = cell.state.lock();
-            let priority = state.pod.pod_spec().and_then(|spec| spec.priority);
-            let since = state.observed.resize.pending.as_ref().map(|p| p.since);
-            (Reverse(priority.unwrap_or(0)), since)
-        });
-        for cell in waiting {
-            let is_given = self.judge(&cell, &mut deferred);
-            perform::spawn(self, &cell, move |driver, cell| async move {
-                driver.judged(&cell, is_given).await
-            });
+            let held = held(&state);
+            used.add(&held);
+            if wishing.contains(&cell.uid) {
+                let priority = state.pod.pod_spec().and_then(|spec| spec.priority);
+                let since = state.observed.resize.pending.as_ref().map(|p| p.since);
+                let order = (Reverse(priority.unwrap_or(0)), since);
+                drop(state);
+                waiting.push((order, cell, held));
+            }
+        }
+        waiting.sort_by_key(|(order, ..)| *order);
+        for (_, cell, held) in waiting {
+            used.subtract(&held);
+            used.add(&self.judge(&cell, &used));
         }
     }
 
-    /// Judges what a pod wishes for, and whether it is given. One at a time: what one is given another one must not be.
-    fn judge(&self, cell: &Arc<Cell>, deferred: &mut BTreeSet<String>) -> bool {
-        let others: Vec<_> = {
-            let cells = self.0.cells.read();
-            let others = cells.by_uid.values().filter(|c| c.uid != cell.uid);
-            others.cloned().collect()
-        };
-        let mut used = Resources::default();
-        for other in others {
-            let state = other.state.lock();
-            if state.has_room() {
-                used.add(&held(&state));
-            }
-        }
+    /// Judges what a pod wishes for where others use so much; what it has then.
+    fn judge(&self, cell: &Arc<Cell>, used: &Used) -> Resources {
         let mut state = cell.state.lock();
         let pod = state.pod.clone();
         let Some(spec) = pod
@@ -72,12 +75,14 @@ impl Driver {
             // It was taken back.
             state.observed.resize.asking = false;
             state.untold = true;
-            deferred.remove(&cell.uid);
-            return false;
+            let held = held(&state);
+            drop(state);
+            self.0.queue.add(cell.uid.clone());
+            return held;
         };
         let (asked, wanted) = (asked(spec), pod::wanted(&pod));
         let machine = &self.0.tools.machine;
-        let refused = allocation::judge(&asked, &held(&state), &used, machine);
+        let refused = allocation::judge(&asked, &held(&state), used, machine);
         let generation = pod.metadata.generation.unwrap_or_default();
         let before = state.observed.resize.pending.as_ref();
         let is_known = before.is_some_and(|before| {
@@ -88,7 +93,7 @@ impl Driver {
         let (kind, reason, what, error) = match &refused {
             None => (EventKind::Normal, "ResizeStarted", "started", ""),
             Some((Why::Deferred, why)) => {
-                deferred.insert(cell.uid.clone());
+                self.0.wishing.lock().insert(cell.uid.clone());
                 (
                     EventKind::Warning,
                     "ResizeDeferred",
@@ -103,9 +108,6 @@ impl Driver {
                 why.as_str(),
             ),
         };
-        if reason != "ResizeDeferred" {
-            deferred.remove(&cell.uid);
-        }
         let message = pod::summary(&pod, &wanted, what, generation, error);
         let room = Observation::Room {
             wanted,
@@ -115,11 +117,15 @@ impl Driver {
         state.observed.observe(room, self.0.tools.clock.now());
         state.untold = true;
         state.unsaved += u32::from(is_given);
+        let held = held(&state);
         drop(state);
         if !is_known {
             self.event(cell, None, kind, reason, message);
         }
-        is_given
+        perform::spawn(self, cell, move |driver, cell| async move {
+            driver.judged(&cell, is_given).await
+        });
+        held
     }
 
     /// Keeps what a pod was given, and goes on with it.
@@ -181,14 +187,14 @@ impl Driver {
 
 /// What a pod has on the node.
 fn held(state: &State) -> Resources {
-    let spec = state.pod.pod_spec();
-    let counted = |spec| Requests::with(spec, &|c| state.observed.counted(c)).asked;
+    let spec = state.pod.pod_spec().filter(|_| state.has_room());
+    let counted = |spec| Requests::asked(spec, &|c| state.observed.counted(c));
     spec.map(counted).unwrap_or_default()
 }
 
 /// What a pod wishes for.
 fn asked(spec: &PodSpec) -> Resources {
-    Requests::with(spec, &|c| requested(c.resources.as_ref())).asked
+    Requests::asked(spec, &|c| requested(c.resources.as_ref()))
 }
 
 /// Why a container keeps what it has, as the kubelet says it.

@@ -10,8 +10,29 @@ struct Share {
     name: &'static str,
     asked: i64,
     held: i64,
-    used: i64,
+    used: i128,
     capacity: i64,
+}
+
+/// What pods have of the node together: wide enough that what was added can be taken away again, however much it is.
+#[derive(Default)]
+pub(crate) struct Used {
+    milli_cpu: i128,
+    memory: i128,
+}
+
+impl Used {
+    /// Counts what a pod has.
+    pub(crate) fn add(&mut self, held: &Resources) {
+        self.milli_cpu += i128::from(held.milli_cpu);
+        self.memory += i128::from(held.memory);
+    }
+
+    /// Takes away what was counted.
+    pub(crate) fn subtract(&mut self, held: &Resources) {
+        self.milli_cpu -= i128::from(held.milli_cpu);
+        self.memory -= i128::from(held.memory);
+    }
 }
 
 /// Why the node cannot give a pod that has `held` what it asks for, where others use `used` of it; `None` if it can. Who
@@ -19,7 +40,7 @@ struct Share {
 pub(crate) fn judge(
     asked: &Resources,
     held: &Resources,
-    used: &Resources,
+    used: &Used,
     machine: &Amounts,
 ) -> Option<(Why, String)> {
     let cpu = Share {
@@ -46,7 +67,7 @@ pub(crate) fn judge(
         return Some((Why::Infeasible, message));
     }
     let mut shares = [&cpu, &memory].into_iter().filter(|s| s.asked > s.held);
-    let share = shares.find(|s| s.asked > s.capacity.saturating_sub(s.used))?;
+    let share = shares.find(|s| i128::from(s.asked) + s.used > i128::from(s.capacity))?;
     let message = format!(
         "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}",
         share.name, share.asked, share.used, share.capacity
@@ -70,13 +91,16 @@ mod tests {
             memory: 1_000,
             ephemeral: 0,
         };
-        let judge = |asked: (i64, i64), held: (i64, i64), used: (i64, i64)| {
-            let judged = judge(
-                &of(asked.0, asked.1),
-                &of(held.0, held.1),
-                &of(used.0, used.1),
-                &machine,
-            );
+        let judge = |asked: (i64, i64), held: (i64, i64), others: (i64, i64)| {
+            let mut used = Used::default();
+            // What it has is counted first, and does not stand in its way.
+            let (held, most) = (of(held.0, held.1), of(i64::MAX, i64::MAX));
+            for counted in [&held, &most, &of(others.0, others.1)] {
+                used.add(counted);
+            }
+            used.subtract(&most);
+            used.subtract(&held);
+            let judged = judge(&of(asked.0, asked.1), &held, &used, &machine);
             judged.map_or("fits".to_owned(), |(why, message)| {
                 format!("{}: {message}", why.as_str())
             })
