@@ -136,10 +136,14 @@ impl State {
         ending || self.observed.verdict.is_some()
     }
 
+    /// Nothing of it will be started any more, for its end has begun or its containers have ended.
+    pub(super) fn is_final(&self) -> bool {
+        self.is_over() || matches!(phase(&self.pod, &self.observed), "Succeeded" | "Failed")
+    }
+
     /// Whether what is set aside for its containers is so still.
     pub(super) fn has_room(&self) -> bool {
-        let has_ended = || matches!(phase(&self.pod, &self.observed), "Succeeded" | "Failed");
-        self.observed.any_live() || !(self.is_over() || has_ended())
+        self.observed.any_live() || !self.is_final()
     }
 
     /// Nothing of the pod runs, and the API and the record know all about it.

@@ -70,10 +70,11 @@ impl Driver {
         let pod = state.pod.clone();
         let Some(spec) = pod
             .pod_spec()
-            .filter(|_| !state.observed.is_allocated(&pod))
+            .filter(|_| !state.is_final() && !state.observed.is_allocated(&pod))
         else {
-            // It was taken back.
+            // It was taken back, or would serve nobody any more.
             state.observed.resize.asking = false;
+            state.observed.resize.pending = None;
             state.untold = true;
             let held = held(&state);
             drop(state);

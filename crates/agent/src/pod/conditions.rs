@@ -69,7 +69,7 @@ pub(super) fn conditions(
             None => with_times(verdict, before, pod.metadata.generation, now),
         });
     }
-    for (verdict, generation) in resizing(observed) {
+    for (verdict, generation) in resizing(phase, observed) {
         all.push(with_times(verdict, before, Some(generation), now));
     }
     let foreign = pod
@@ -86,8 +86,12 @@ pub(super) fn conditions(
     all
 }
 
-/// What becomes of wishes for other resources, with the generations of the pod in which they were uttered.
-fn resizing(observed: &Observed) -> Vec<(Verdict, i64)> {
+/// What becomes of wishes for other resources, with the generations of the pod in which they were uttered. Of a
+/// pod that has ended nothing becomes of them.
+fn resizing(phase: &str, observed: &Observed) -> Vec<(Verdict, i64)> {
+    if matches!(phase, "Succeeded" | "Failed") {
+        return Vec::new();
+    }
     let resize = &observed.resize;
     let pending = resize.pending.as_ref().map(|pending| {
         let verdict = Verdict {

@@ -1,6 +1,6 @@
 //! Pods that are to have other resources while they are there.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use serde_json::{Value, json};
 
 use client::Patch;
@@ -29,6 +29,13 @@ impl Bench {
         let conditions = pod["status"]["conditions"].as_array().cloned();
         let mut all = conditions.into_iter().flatten();
         all.find(|c| c["type"] == kind).unwrap_or_default()
+    }
+
+    /// How many cores the node has.
+    async fn cores(&self) -> i64 {
+        let node = self.client.of::<Node>().get("", "n1").await.unwrap();
+        let allocatable = node.status.unwrap().allocatable.unwrap();
+        allocatable["cpu"].0.parse().unwrap()
     }
 
     async fn status_of(&self, name: &str) -> Value {
@@ -113,15 +120,8 @@ async fn a_limit_below_use_is_an_error_until_the_container_ends() {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_fit_waits_for_others_to_end() {
     let b = Bench::new().await;
-    let node = b.client.of::<k8s_openapi::api::core::v1::Node>();
-    let node = serde_json::to_value(node.get("", "n1").await.unwrap()).unwrap();
-    let cores: i64 = node["status"]["allocatable"]["cpu"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
     let cpu = |millis: i64| json!({"requests": {"cpu": format!("{millis}m")}});
-    let all = cores * 1000;
+    let all = b.cores().await * 1000;
     for (name, priority, millis) in [("first", 0, all / 2), ("low", 1, 10), ("high", 2, 10)] {
         let main = json!({"name": "main", "args": ["forever"], "resources": cpu(millis)});
         let spec =
@@ -177,4 +177,54 @@ async fn who_does_not_fit_waits_for_others_to_end() {
     })
     .await;
     assert_eq!(b.status_of("low").await["restartCount"], 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_ending_is_given_nothing() {
+    let b = Bench::new().await;
+    let cpu = |millis: i64| json!({"requests": {"cpu": format!("{millis}m")}});
+    let all = b.cores().await * 1000;
+    let pods = b.client.of::<Pod>();
+    for (name, priority, millis, script) in [
+        ("first", 0, all / 2, json!(["forever"])),
+        ("ended", 2, 10, json!(["sleep 20m"])),
+        ("ending", 2, 10, json!(["drain 3600s", "forever"])),
+        ("living", 1, 10, json!(["forever"])),
+    ] {
+        let main = json!({"name": "main", "args": script, "resources": cpu(millis)});
+        let grace = if name == "ending" { 3600 } else { 1 };
+        let spec = json!({"restartPolicy": "Never", "priority": priority, "terminationGracePeriodSeconds": grace, "containers": [main]});
+        b.create(name, spec).await;
+        b.until_phase(name, "Running").await;
+    }
+    for name in ["ended", "ending", "living"] {
+        b.wish(name, cpu(all - 100)).await;
+        b.until("it waits", async |b| {
+            b.condition(name, "PodResizePending").await["reason"] == "Deferred"
+        })
+        .await;
+    }
+    let delete = async |name: &str| {
+        let options = client::DeleteOptions::default();
+        pods.delete("default", name, &options).await.unwrap();
+    };
+    delete("ending").await;
+    // Longer than `until` waits.
+    tokio::time::sleep(std::time::Duration::from_secs(20 * 60)).await;
+    b.until_phase("ended", "Succeeded").await;
+    delete("first").await;
+    b.until("who lives has it", async |b| {
+        b.status_of("living").await["resources"] == cpu(all - 100)
+    })
+    .await;
+    for name in ["ended", "ending"] {
+        assert_eq!(b.times_said(name, "ResizeStarted").await, 0, "{name}");
+        b.until("nothing is said of it", async |b| {
+            b.condition(name, "PodResizePending").await.is_null()
+        })
+        .await;
+        assert_eq!(b.status_of(name).await["allocatedResources"]["cpu"], "10m");
+    }
+    let state = b.status_of("ending").await["state"].clone();
+    assert!(state["running"].is_object(), "{state}");
 }

@@ -245,6 +245,28 @@ fn what_a_container_refuses_is_tried_again() {
 }
 
 #[test]
+fn of_what_has_ended_nothing_is_said() {
+    for refused in [
+        Some((Why::Deferred, "others have it")),
+        Some((Why::Infeasible, "nobody has it")),
+        None,
+    ] {
+        let mut b = running(json!({}));
+        b.pod.spec.as_mut().unwrap().restart_policy = Some("Never".to_owned());
+        wish(&mut b, cpu("500m", "1"));
+        b.plan();
+        room(&mut b, refused);
+        b.plan();
+        assert!(seen(&mut b).contains("PodResize"), "{refused:?}");
+        b.end("main", 0, "Completed");
+        let said = seen(&mut b);
+        assert!(!said.contains("PodResize"), "{refused:?}: {said}");
+        let planned = b.plan();
+        assert!(!planned.contains("AskRoom"), "{refused:?}: {planned}");
+    }
+}
+
+#[test]
 fn what_was_given_outlives_the_agent() {
     let mut b = running(json!({}));
     wish(&mut b, cpu("500m", "1"));
