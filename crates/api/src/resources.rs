@@ -110,9 +110,14 @@ impl Requests {
     #[must_use]
     pub fn of(spec: &PodSpec, status: &PodStatus) -> Self {
         let infeasible = is_resize_infeasible(status);
+        let init = status.init_container_statuses.iter().flatten();
+        let all = init.chain(status.container_statuses.iter().flatten());
+        let statuses: BTreeMap<&str, &ContainerStatus> =
+            all.map(|status| (status.name.as_str(), status)).collect();
         Self::with(spec, &|container| {
             let asked = requested(container.resources.as_ref());
-            match given(status, &container.name) {
+            let status = statuses.get(container.name.as_str()).copied();
+            match status.and_then(given) {
                 Some(given) if infeasible => given,
                 Some(given) => larger(asked, &given),
                 None => asked,
@@ -180,10 +185,7 @@ fn is_resize_infeasible(status: &PodStatus) -> bool {
 }
 
 /// What a container's node has set aside for it, or has it run with, if that is more; `None` where it did not say yet.
-fn given(status: &PodStatus, container: &str) -> Option<Quantities> {
-    let init = status.init_container_statuses.iter().flatten();
-    let mut all = init.chain(status.container_statuses.iter().flatten());
-    let status: &ContainerStatus = all.find(|status| status.name == container)?;
+fn given(status: &ContainerStatus) -> Option<Quantities> {
     let runs_with = requested(Some(status.resources.as_ref()?));
     let set_aside = status.allocated_resources.clone().unwrap_or_default();
     Some(larger(runs_with, &set_aside))

@@ -23,10 +23,11 @@ pub(crate) fn take(pod: &mut Value, wanted: &Value) {
     let old = pod["spec"].clone();
     for list in LISTS {
         let pointer = format!("/{list}");
-        let known = items(&old, &pointer);
-        let known = |name: &str| known.iter().find(|held| text(held, "/name") == name);
+        // By their places: who has another one is refused anyway.
+        let mut known = items(&old, &pointer).iter();
         let merged = items(&wanted["spec"], &pointer).iter().map(|container| {
-            let Some(known) = known(text(container, "/name")) else {
+            let is_it = |held: &&Value| text(held, "/name") == text(container, "/name");
+            let Some(known) = known.next().filter(is_it) else {
                 return container.clone();
             };
             let mut merged = known.clone();
