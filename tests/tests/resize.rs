@@ -246,8 +246,10 @@ fn kubectl(cluster: &Cluster) -> Outcome {
     running(cluster, "patched", &rests)?;
     let patch = |resources: &Value| {
         let patch = json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
-        format!("patch pod patched --subresource resize --patch '{patch}'")
+        format!("patch pod patched --subresource resize --as editor --patch '{patch}'")
     };
+    // Who may edit may resize.
+    cluster.kubectl("create rolebinding editor --clusterrole=edit --user=editor")?;
     cluster.kubectl(&patch(&cpu("20m")))?;
     has(cluster, "patched", &cpu("20m"))?;
     let mut all = cpu("20m");
@@ -259,5 +261,6 @@ fn kubectl(cluster: &Cluster) -> Outcome {
         refused.contains("Pod QOS Class may not change as a result of resizing"),
         refused,
     )?;
+    cluster.kubectl("delete rolebinding editor")?;
     delete(cluster, "patched")
 }

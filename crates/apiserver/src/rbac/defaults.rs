@@ -105,7 +105,7 @@ const ROLES: &[Role] = &[
         "impersonate core serviceaccounts",
         "write core pods,pods/attach,pods/exec,pods/portforward,pods/proxy",
         "create core pods/eviction",
-        "patch,update core pods/resize",
+        "get,patch,update core pods/resize",
         "write core configmaps,events,persistentvolumeclaims,replicationcontrollers,replicationcontrollers/scale,secrets,serviceaccounts,services,services/proxy",
         "create core serviceaccounts/token",
         "write apps daemonsets,deployments,deployments/rollback,deployments/scale,replicasets,replicasets/scale,statefulsets,statefulsets/scale",

@@ -34,6 +34,8 @@ async fn view_edit_and_admin_are_what_they_are() {
         ("create", "apps", "deployments", false, true, true),
         ("create", "", "pods/exec", false, true, true),
         ("create", "", "pods/attach", false, true, true),
+        ("get", "", "pods/resize", false, true, true),
+        ("patch", "", "pods/resize", false, true, true),
         ("update", "", "pods/status", false, false, false),
         (
             "get",
