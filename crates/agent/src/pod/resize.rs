@@ -223,9 +223,10 @@ impl Observed {
             self.resize.progress = Some(generation);
             // What was refused was another wish.
             for c in self.containers.values_mut() {
-                if let Change::Failed(_) = c.change {
-                    c.change = Change::None;
-                }
+                c.change = match c.change {
+                    Change::Doing(_) => Change::Doing(None),
+                    Change::None | Change::Failed(_) => Change::None,
+                };
             }
             return;
         };
@@ -255,11 +256,15 @@ impl Observed {
         if !is_it {
             return;
         }
+        // What is set aside may be something else by now.
+        let allocated = self.allocated.get(container);
+        let is_due = allocated.is_some_and(|allocated| same(allocated, &resources));
         c.change = match error {
             None => {
                 c.resources = Some(resources);
                 Change::None
             }
+            Some(_) if !is_due => Change::None,
             Some(message) => Change::Failed(Failure {
                 wanted: resources,
                 message,

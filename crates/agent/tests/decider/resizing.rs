@@ -245,6 +245,49 @@ fn what_a_container_refuses_is_tried_again() {
 }
 
 #[test]
+fn a_refusal_is_of_one_change_only() {
+    let mut b = running(json!({}));
+    let refuse = |b: &mut Bench, of: &Value| {
+        resized(b, 0, of.clone(), Some("it has more"));
+        b.plan() + &seen(b)
+    };
+    let (first, second) = (cpu("500m", "1"), cpu("300m", "1"));
+    wish(&mut b, first.clone());
+    b.plan();
+    room(&mut b, None);
+    b.plan();
+    let mut log = refuse(&mut b, &first);
+    // The next try is under way when something else is given.
+    b.wait(60);
+    b.plan();
+    wish(&mut b, second.clone());
+    log += &b.plan();
+    room(&mut b, None);
+    log += &(b.plan() + &seen(&mut b) + "the old one is refused\n");
+    log += &(refuse(&mut b, &first) + "the new one is\n");
+    log += &refuse(&mut b, &second);
+    check(
+        &log,
+        expect![[r#"
+            requeue +60000ms
+              PodResizeInProgress Error (it has more) of generation 2
+              has {"limits":{"cpu":"200m"},"requests":{"cpu":"100m"}} of {"cpu":"500m"}, restarts=0
+            AskRoom
+              PodResizeInProgress - (-) of generation 3
+              has {"limits":{"cpu":"200m"},"requests":{"cpu":"100m"}} of {"cpu":"300m"}, restarts=0
+            the old one is refused
+            resize main {"limits":{"cpu":"1"},"requests":{"cpu":"300m"}}
+              PodResizeInProgress - (-) of generation 3
+              has {"limits":{"cpu":"200m"},"requests":{"cpu":"100m"}} of {"cpu":"300m"}, restarts=0
+            the new one is
+            requeue +60000ms
+              PodResizeInProgress Error (it has more) of generation 3
+              has {"limits":{"cpu":"200m"},"requests":{"cpu":"100m"}} of {"cpu":"300m"}, restarts=0
+        "#]],
+    );
+}
+
+#[test]
 fn of_what_has_ended_nothing_is_said() {
     for refused in [
         Some((Why::Deferred, "others have it")),
