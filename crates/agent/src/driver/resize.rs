@@ -11,7 +11,7 @@ use super::Driver;
 use super::cell::{Cell, State};
 use super::perform;
 use crate::node::allocation::{self, Used};
-use crate::pod::{self, EventKind, Observation, PodView as _, Why};
+use crate::pod::{self, EventKind, Live, Observation, PodView as _, Why};
 use crate::resources::limits;
 
 impl Driver {
@@ -148,9 +148,14 @@ impl Driver {
     ) {
         let (running, is_first) = {
             let state = cell.state.lock();
-            let failed = state.observed.get(&container);
-            let failed = failed.and_then(|c| c.change.failure()).is_some();
-            (state.running.get(&container).cloned(), !failed)
+            let c = state.observed.get(&container);
+            let failed = c.and_then(|c| c.change.failure()).is_some();
+            // The next instance may run already, with what was given since.
+            let is_it = c.is_some_and(
+                |c| matches!(c.live, Live::Running { attempt: of, .. } if of == attempt),
+            );
+            let running = state.running.get(&container).filter(|_| is_it);
+            (running.cloned(), !failed)
         };
         // What has ended is started with them.
         let Some(running) = running else { return };
