@@ -90,7 +90,6 @@ impl Driver {
             let judged = refused.as_ref().map(|(why, words)| (*why, words.as_str()));
             judged == Some((before.why, before.message.as_str())) && before.wanted == wanted
         });
-        let is_given = refused.is_none();
         let (kind, reason, what, error) = match &refused {
             None => (EventKind::Normal, "ResizeStarted", "started", ""),
             Some((Why::Deferred, why)) => {
@@ -115,23 +114,24 @@ impl Driver {
             generation,
             refused,
         };
+        let keep = room.is_durable();
         state.observed.observe(room, self.0.tools.clock.now());
         state.untold = true;
-        state.unsaved += u32::from(is_given);
+        state.unsaved += u32::from(keep);
         let held = held(&state);
         drop(state);
         if !is_known {
             self.event(cell, None, kind, reason, message);
         }
         perform::spawn(self, cell, move |driver, cell| async move {
-            driver.judged(&cell, is_given).await
+            driver.judged(&cell, keep).await
         });
         held
     }
 
     /// Keeps what a pod was given, and goes on with it.
-    async fn judged(&self, cell: &Arc<Cell>, is_given: bool) {
-        if is_given {
+    async fn judged(&self, cell: &Arc<Cell>, keep: bool) {
+        if keep {
             self.save(cell, false).await;
             cell.state.lock().unsaved -= 1;
         }
