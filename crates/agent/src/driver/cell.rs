@@ -130,6 +130,11 @@ impl State {
         }
     }
 
+    /// The pod as its containers are to see it: with the resources that they have or will be started with.
+    pub(super) fn allocated_pod(&self) -> Arc<Pod> {
+        self.observed.as_allocated(&self.pod)
+    }
+
     /// Nothing will be started any more, so that nothing needs to be waited for.
     pub(super) fn is_over(&self) -> bool {
         let ending = self.observed.gone || self.pod.deletion_grace().is_some();

@@ -242,7 +242,7 @@ fn volumes_context<'a>(
 }
 
 async fn mount_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
-    let (pod, dir) = (cell.state.lock().pod.clone(), cell.volumes_dir());
+    let (pod, dir) = (cell.state.lock().allocated_pod(), cell.volumes_dir());
     let made = volumes::set_up(&volumes_context(driver, &pod, &dir, ended)).await;
     let warn =
         |reason, message: String| driver.event(cell, None, EventKind::Warning, reason, message);
@@ -265,7 +265,7 @@ async fn mount_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationTo
 async fn renew_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
     let (pod, made) = {
         let state = cell.state.lock();
-        (state.pod.clone(), state.volumes.clone())
+        (state.allocated_pod(), state.volumes.clone())
     };
     let dir = cell.volumes_dir();
     let (made, failure) = volumes::renew(&volumes_context(driver, &pod, &dir, ended), &made).await;

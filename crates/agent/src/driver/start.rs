@@ -31,7 +31,7 @@ impl Refused {
 impl Driver {
     /// Starts an instance, and waits for its end in a task of its own.
     pub(super) async fn start(&self, cell: &Arc<Cell>, container: String, attempt: u32) {
-        let pod = cell.state.lock().pod.clone();
+        let pod = cell.state.lock().allocated_pod();
         let Some(mut spec) = pod.container(&container).cloned() else {
             return;
         };

@@ -6,6 +6,7 @@
 //! then changed while they run, or started anew where their `resizePolicy` says so.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use api::quantity::Quantity;
 use api::resources::{Quantities, larger, requested};
@@ -193,6 +194,23 @@ impl Observed {
             let held = self.allocated.get(&spec.name);
             held.is_some_and(|held| same(held, spec.resources.as_ref().unwrap_or(&nothing)))
         })
+    }
+
+    /// The pod with what is set aside for its containers in place of what it wishes for.
+    pub fn as_allocated(&self, pod: &Arc<Pod>) -> Arc<Pod> {
+        let mut pod = pod.clone();
+        if self.is_allocated(&pod) {
+            return pod;
+        }
+        if let Some(spec) = &mut Arc::make_mut(&mut pod).spec {
+            let init = spec.init_containers.iter_mut().flatten();
+            for container in init.chain(&mut spec.containers) {
+                if let Some(allocated) = self.allocated.get(&container.name) {
+                    container.resources = Some(allocated.clone());
+                }
+            }
+        }
+        pod
     }
 
     /// Takes in what the pod's spec wishes for. What it wished for at first is what it was placed for.

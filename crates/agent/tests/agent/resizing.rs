@@ -228,3 +228,32 @@ async fn who_is_ending_is_given_nothing() {
     let state = b.status_of("ending").await["state"].clone();
     assert!(state["running"].is_object(), "{state}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_container_sees_what_it_was_started_with() {
+    let b = Bench::new().await;
+    let field = |of: Value| json!({"valueFrom": {"resourceFieldRef": of}});
+    let mut own = field(json!({"resource": "requests.cpu", "divisor": "1m"}));
+    own["name"] = json!("OWN");
+    let mut named =
+        field(json!({"containerName": "main", "resource": "requests.cpu", "divisor": "1m"}));
+    named["name"] = json!("NAMED");
+    let cpu = |amount: &str| json!({"requests": {"cpu": amount}});
+    let main = json!({
+        "name": "main", "args": ["print $(OWN) $(NAMED)", "sleep 5m", "exit 1"],
+        "env": [own, named], "resources": cpu("10m"),
+    });
+    b.create("seen", json!({"containers": [main]})).await;
+    b.until_phase("seen", "Running").await;
+    b.wish("seen", cpu("1000000")).await;
+    b.until("it is refused", async |b| {
+        b.condition("seen", "PodResizePending").await["reason"] == "Infeasible"
+    })
+    .await;
+    b.until("it was started anew", async |b| {
+        let status = b.status_of("seen").await;
+        status["restartCount"] == 1 && status["state"]["running"].is_object()
+    })
+    .await;
+    assert_eq!(b.log("seen", "main", 1), "10 10\n");
+}

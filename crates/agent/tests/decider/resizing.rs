@@ -1,5 +1,7 @@
 //! Wishes for other resources: what the node takes of them, and what becomes of those that run.
 
+use std::sync::Arc;
+
 use expect_test::expect;
 use k8s_openapi::api::core::v1::{PodStatus, ResourceRequirements};
 use serde_json::{Value, json};
@@ -402,6 +404,25 @@ fn who_can_be_resized_and_what_that_counts() {
     room(&mut b, None);
     log.push(counts(&b));
     assert_eq!(log, ["100m", "100m", "100m", "50m", "150m"]);
+}
+
+#[test]
+fn who_waits_sees_what_it_has() {
+    let mut b = running(json!({}));
+    let init = json!([{"name": "init", "image": "hello:v1", "resources": cpu("1", "1")}]);
+    b.pod.spec.as_mut().unwrap().init_containers = serde_json::from_value(init).unwrap();
+    let sees = |b: &Bench| {
+        let pod = Arc::new(b.pod.clone());
+        serde_json::to_value(&b.observed.as_allocated(&pod).spec).unwrap()
+    };
+    let mut before = sees(&b);
+    assert_eq!(before["containers"][0]["resources"], cpu("100m", "200m"));
+    wish(&mut b, cpu("500m", "1"));
+    b.plan();
+    assert_eq!(sees(&b), before);
+    room(&mut b, None);
+    before["containers"][0]["resources"] = cpu("500m", "1");
+    assert_eq!(sees(&b), before);
 }
 
 #[test]
