@@ -303,6 +303,7 @@ fn what_is_remembered_of_a_pod_is_understood_by_later_agents() {
             "backoff": {"delay": "PT10S", "since": "2026-11-21T10:00:00Z"},
             "round": 0,
         }},
+        "allocated": {"main": {}},
         "round": 0,
         "verdict": null,
         "deletion": null,

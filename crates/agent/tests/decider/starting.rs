@@ -106,6 +106,7 @@ fn the_whole_status_of_a_running_pod() {
               },
               "name": "main",
               "ready": true,
+              "resources": {},
               "restartCount": 1,
               "started": true,
               "state": {
