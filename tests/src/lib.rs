@@ -37,16 +37,30 @@ pub fn run(cases: &'static [Case]) -> ! {
             std::process::exit(101);
         }
     };
+    let failures = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let trials = cases
         .iter()
         .map(|(name, case)| {
-            let cluster = std::sync::Arc::clone(&cluster);
-            Trial::test(*name, move || case(&cluster))
+            let (cluster, failures) = (cluster.clone(), failures.clone());
+            Trial::test(*name, move || {
+                case(&cluster).inspect_err(|failed| {
+                    let why = failed.message().unwrap_or_default();
+                    let line = format!("{name}: {why}");
+                    failures
+                        .lock()
+                        .unwrap_or_else(|e| e.into_inner())
+                        .push(line);
+                })
+            })
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.has_failed() {
         cluster.show_logs();
+        // Again, below the logs: whoever sees only the end of a long output sees why.
+        for line in failures.lock().unwrap_or_else(|e| e.into_inner()).iter() {
+            eprintln!("---- failed: {line}");
+        }
     }
     // Ends its processes.
     drop(cluster);
