@@ -196,6 +196,15 @@ impl Bench {
         self.uids.lock().unwrap().insert(name.to_owned(), uid);
     }
 
+    /// What the API server does when a pod is deleted with this grace, in seconds, which the simulated one does not.
+    pub(crate) async fn begin_deletion(&self, name: &str, grace: i64) {
+        let at = self.clock.now() + jiff::SignedDuration::from_secs(grace);
+        let metadata = json!({"deletionTimestamp": at, "deletionGracePeriodSeconds": grace});
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        let pods = self.client.of::<Pod>();
+        pods.patch("default", name, &patch, None).await.unwrap();
+    }
+
     pub(crate) async fn pod(&self, name: &str) -> Value {
         let pod = self.client.of::<Pod>().find("default", name).await.unwrap();
         serde_json::to_value(pod).unwrap()

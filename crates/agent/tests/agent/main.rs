@@ -287,15 +287,8 @@ async fn deletion_ends_a_pod_and_removes_its_object() {
         )
         .await;
         b.until_phase(name, "Running").await;
-        let at = b.clock.now() + jiff::SignedDuration::from_secs(30);
-        let deleted =
-            json!({"metadata": {"deletionTimestamp": at, "deletionGracePeriodSeconds": 30}});
         let before = tokio::time::Instant::now();
-        b.client
-            .of::<Pod>()
-            .patch("default", name, &Patch::Merge(deleted), None)
-            .await
-            .unwrap();
+        b.begin_deletion(name, 30).await;
         b.until_phase(name, "gone").await;
         let took = before.elapsed();
         let wanted = if name == "plain" { 0..1 } else { 3..4 };

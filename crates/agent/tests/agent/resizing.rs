@@ -204,15 +204,12 @@ async fn who_is_ending_is_given_nothing() {
         })
         .await;
     }
-    let delete = async |name: &str| {
-        let options = client::DeleteOptions::default();
-        pods.delete("default", name, &options).await.unwrap();
-    };
-    delete("ending").await;
+    b.begin_deletion("ending", 3600).await;
     // Longer than `until` waits.
     tokio::time::sleep(std::time::Duration::from_secs(20 * 60)).await;
     b.until_phase("ended", "Succeeded").await;
-    delete("first").await;
+    let options = client::DeleteOptions::default();
+    pods.delete("default", "first", &options).await.unwrap();
     b.until("who lives has it", async |b| {
         b.status_of("living").await["resources"] == cpu(all - 100)
     })
