@@ -43,5 +43,6 @@ pub fn source(path: &Path) -> Result<ModuleSource> {
     Ok(ModuleSource {
         path: path.to_owned(),
         digest: format!("sha256:{}", hex::encode(Sha256::digest(bytes))),
+        keep: true,
     })
 }

@@ -10,6 +10,7 @@
 //! imports resolved), once a start ([`Runtime::start`]: arguments, mounts, limits).
 
 pub mod conformance;
+pub mod files;
 mod gate;
 mod limits;
 mod memory;
@@ -18,6 +19,8 @@ pub mod output;
 mod quota;
 mod running;
 pub mod scripted;
+mod streams;
+pub mod tls;
 mod wasm;
 mod workload;
 
@@ -28,6 +31,7 @@ pub use metrics::Metrics;
 pub use output::Output;
 pub use running::{Exit, Running, Usage};
 pub use scripted::Scripted;
+pub use streams::{Sink, Source};
 pub use wasm::{Config, SetupError, Wasm};
 pub use workload::{Module, ModuleSource, Mount, Served, Stdin, Workload};
 

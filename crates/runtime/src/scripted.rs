@@ -267,7 +267,9 @@ async fn write(output: &dyn Output, mut chunk: Bytes) {
 
 async fn copy(workload: &Workload) {
     if let Stdin::Pipe(reader) = &workload.stdin {
-        while let Ok(Some(chunk)) = reader.read(64 << 10).await {
+        while let Ok(Some(chunk)) = reader.read(64 << 10).await
+            && !chunk.is_empty()
+        {
             write(&*workload.stdout, chunk).await;
         }
     }
@@ -325,6 +327,7 @@ mod tests {
         let source = ModuleSource {
             path: "/nowhere".into(),
             digest: "sha256:0".into(),
+            keep: true,
         };
         let mut workload = Workload::new(runtime.prepare(source).await.unwrap());
         workload.env = vec![(SCRIPT.into(), "sleep 24h; exit 5".into())];

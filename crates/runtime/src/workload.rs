@@ -18,6 +18,8 @@ pub struct ModuleSource {
     /// `sha256:` and 64 lower-case hexadecimal digits: the digest of the file's bytes. It is
     /// checked whenever the file is read.
     pub digest: String,
+    /// Whether the compiled form stays on disk for a later process. Else it goes with the last handle to the module.
+    pub keep: bool,
 }
 
 /// A module that is ready to be started any number of times. Clones are handles to the same code.
@@ -118,6 +120,8 @@ pub struct Workload {
     pub stdout: Box<dyn Output>,
     /// Where the guest's standard error goes.
     pub stderr: Box<dyn Output>,
+    /// Whether the guest is to take its standard streams for a terminal.
+    pub terminal: bool,
     /// What the guest may use at first.
     pub limits: Limits,
     /// A started workload that this one is to run beside, as a second process in the same container would: whatever
@@ -150,6 +154,7 @@ impl Workload {
             stdin: Stdin::Empty,
             stdout: Box::new(crate::output::Discard),
             stderr: Box::new(crate::output::Discard),
+            terminal: false,
             limits: Limits::default(),
             beside: None,
             names: Arc::new(Search::none(Hosts::new())),

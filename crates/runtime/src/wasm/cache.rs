@@ -47,24 +47,32 @@ pub(super) struct Cache {
 
 #[derive(Default)]
 struct Modules {
-    loaded: BTreeMap<String, Weak<Loaded>>,
+    /// With whether it is kept on disk.
+    loaded: BTreeMap<String, (Weak<Loaded>, bool)>,
     recent: VecDeque<Arc<Loaded>>,
     /// Who loads a module holds its lock; whoever wants the same one waits for it.
     loading: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
 }
 
 impl Modules {
-    fn get(&mut self, digest: &str) -> Option<Arc<Loaded>> {
-        let found = self.loaded.get(digest)?.upgrade()?;
-        self.remember(found.clone());
+    /// What is loaded, unless it is to be kept and is not.
+    fn get(&mut self, source: &ModuleSource) -> Option<Arc<Loaded>> {
+        let (found, kept) = self.loaded.get(&source.digest)?;
+        let found = found.upgrade().filter(|_| *kept || !source.keep)?;
+        if source.keep {
+            self.remember(found.clone());
+        }
         Some(found)
     }
 
-    fn put(&mut self, module: &Arc<Loaded>) {
-        self.loaded.retain(|_, module| module.strong_count() > 0);
+    fn put(&mut self, module: &Arc<Loaded>, source: &ModuleSource, kept: bool) {
+        self.loaded
+            .retain(|_, (module, _)| module.strong_count() > 0);
         let weak = Arc::downgrade(module);
-        self.loaded.insert(module.digest().to_owned(), weak);
-        self.remember(module.clone());
+        self.loaded.insert(source.digest.clone(), (weak, kept));
+        if source.keep {
+            self.remember(module.clone());
+        }
     }
 
     fn remember(&mut self, module: Arc<Loaded>) {
@@ -162,7 +170,7 @@ impl Cache {
         digits(&source.digest)?;
         let (found, loading) = {
             let mut modules = self.modules.lock();
-            let found = modules.get(&source.digest);
+            let found = modules.get(&source);
             let loading = match found {
                 Some(_) => Arc::default(),
                 None => modules
@@ -181,23 +189,27 @@ impl Cache {
         let this = self.clone();
         let task = async move {
             let _alone = loading.lock().await;
-            if let Some(found) = this.modules.lock().get(&source.digest) {
+            if let Some(found) = this.modules.lock().get(&source) {
                 count(&this.counters.memory_cache_hits);
                 return Ok(found);
             }
             let loaded = this.load(&source).await;
             let mut modules = this.modules.lock();
             modules.loading.remove(&source.digest);
-            if let Ok(loaded) = &loaded {
-                modules.put(loaded);
-            }
-            loaded
+            loaded.map(|(loaded, kept)| {
+                modules.put(&loaded, &source, kept);
+                loaded
+            })
         };
         let task = self.io.spawn(task.in_current_span());
         task.await.unwrap_or(Err(PrepareError::ShuttingDown))
     }
 
-    async fn load(self: &Arc<Self>, source: &ModuleSource) -> Result<Arc<Loaded>, PrepareError> {
+    /// Whether what is loaded is kept on disk comes with it.
+    async fn load(
+        self: &Arc<Self>,
+        source: &ModuleSource,
+    ) -> Result<(Arc<Loaded>, bool), PrepareError> {
         let digits = digits(&source.digest)?.to_owned();
         for kind in Kind::ALL {
             let path = self.path(&digits, kind);
@@ -212,14 +224,23 @@ impl Cache {
                 Err(Unusable::Refused(error)) => return Err(error),
                 Ok(loaded) => {
                     count(&self.counters.disk_cache_hits);
-                    return Ok(loaded);
+                    return Ok((loaded, true));
                 }
             }
         }
+        // Until it is opened: what is not kept lies under the name meanwhile that the next one would be written to.
+        let _turn = self.compiling.acquire().await;
         let (kind, path) = self.compile(source.clone(), digits).await?;
         count(&self.counters.compilations);
-        match self.open_compiled(source, path, kind).await {
-            Ok(loaded) => Ok(loaded),
+        let opened = self.open_compiled(source, path.clone(), kind).await;
+        if !source.keep
+            // The mapping outlives the name.
+            && let Err(error) = fs::remove_file(&path)
+        {
+            tracing::warn!(path = %path.display(), %error, "stays until the next start");
+        }
+        match opened {
+            Ok(loaded) => Ok((loaded, source.keep)),
             Err(Unusable::Refused(error)) => Err(error),
             Err(Unusable::Damaged(why)) => Err(PrepareError::Invalid(why)),
         }
@@ -255,7 +276,6 @@ impl Cache {
         source: ModuleSource,
         digits: String,
     ) -> Result<(Kind, PathBuf), PrepareError> {
-        let _turn = self.compiling.acquire().await;
         let (sender, receiver) = oneshot::channel();
         let this = self.clone();
         let span = tracing::info_span!("compile", digest = source.digest);
@@ -298,26 +318,36 @@ impl Cache {
         drop(compiler);
         let compiled = compiled.map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
         let path = self.path(digits, kind);
-        self.store(&path, &compiled)
+        let path = self
+            .store(&path, &compiled, source.keep)
             .map_err(io_error(|| format!("writing {}", path.display())))?;
         tracing::info!(bytes = bytes.len(), compiled = compiled.len(), "compiled");
         Ok((kind, path))
     }
 
-    /// Writes a file so that it is there as a whole or not at all, after a power cut too.
-    fn store(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    /// Writes a file so that it is there as a whole or not at all, after a power cut too, and says where it is. What is
+    /// not kept has the name of one that is being written, of which nothing is left by the next start.
+    fn store(&self, path: &Path, bytes: &[u8], keep: bool) -> io::Result<PathBuf> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Only one module is compiled at a time, so that this name is nobody else's.
         let new = self.directory.join(format!(".{name}"));
+        // Another file each time: one that could not be removed may still be mapped.
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut file = File::options()
             .write(true)
-            .create(true)
-            .truncate(true)
+            .create_new(true)
             .mode(0o600)
             .open(&new)?;
         file.write_all(bytes)?;
+        if !keep {
+            return Ok(new);
+        }
         file.sync_data()?;
-        fs::rename(&new, path)
+        fs::rename(&new, path)?;
+        Ok(path.to_owned())
     }
 }
 
@@ -388,9 +418,9 @@ fn require_private(directory: &Path) -> io::Result<()> {
 fn map_module(engine: &Engine, path: &Path) -> Result<Module, Unusable> {
     // SAFETY: the file must be what `Engine::precompile_module` returned, unchanged while it is
     // mapped. It lies in a directory that `require_private` found to be writable to this user
-    // alone, under a name that only `Cache::store` gives; that renames a file into place after it
-    // is written and synced as a whole, and nothing ever opens it for writing again. Removing it
-    // leaves the mapping intact. The name holds the engine's fingerprint, and wasmtime checks its
+    // alone, under a name that only `Cache::store` gives, which writes a file as a whole before
+    // anybody learns of it, or renames it into place; nothing ever opens it for writing again.
+    // Removing it leaves the mapping intact. The name holds the engine's fingerprint, and wasmtime checks its
     // version, settings and CPU features once more.
     unsafe { Module::deserialize_file(engine, path) }
         .map_err(|error| Unusable::Damaged(format!("{error:#}")))

@@ -116,7 +116,7 @@ impl Wasm {
     /// # Errors
     /// When this machine cannot run guests or the cache's directory is not ours alone.
     pub fn new(config: Config) -> Result<Self, SetupError> {
-        let tls = http::tls_client(&config.roots)?;
+        let tls = crate::tls::trusting_authorities(&config.roots)?;
         let capacity = engine::capacity(config.instances);
         let engine = engine::engine(capacity).map_err(SetupError::Engine)?;
         let (io, handle) = GuestIo::start()?;

@@ -6,16 +6,15 @@
 //! than `/`, the directories at the top of the root are therefore preopened by their own names and
 //! `.` is the working directory: relative paths start there, absolute ones still find what exists.
 //!
-//! Paths inside a mount are resolved by the kernel beneath the mount, because what lies there may
-//! have been written by a guest: a symbolic link must not lead the host out of it.
+//! Paths inside a mount are resolved by [`files`], beneath the mount.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
+use crate::files::{self, FOLLOW};
 use crate::{Mount, StartError};
 
 /// Preopens every mount and the working directory.
@@ -57,20 +56,11 @@ struct Opened {
 impl Opened {
     fn open(mount: &Mount) -> Result<Self, StartError> {
         let guest = normal(&mount.guest)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory =
-            rustix::fs::openat(CWD, &mount.host, flags, Mode::empty()).and_then(|host| match mount
-                .beneath
-                .as_str()
-            {
-                "" => Ok(host),
-                beneath => open_beneath(host.as_fd(), beneath, true, ResolveFlags::NO_SYMLINKS),
-            });
         let perms = match mount.read_only {
             true => FsPerms::ReadOnly,
             false => FsPerms::ReadWrite,
         };
-        match directory {
+        match files::mounted(mount, true) {
             Ok(directory) => Ok(Self {
                 guest,
                 directory,
@@ -158,7 +148,7 @@ fn mount_points(mounts: &[Opened]) -> Result<(), StartError> {
             .iter()
             .any(|other| other.guest != mount.guest && other.relative(&mount.guest).is_some());
         if !beneath {
-            open_beneath(root.directory.as_fd(), path, true, FOLLOW)
+            files::directory(root.directory.as_fd(), path, true, FOLLOW)
                 .map_err(|error| failed(&mount.guest, error))?;
         }
     }
@@ -177,13 +167,13 @@ fn preopen_working_dir(
     let Some((mount, relative)) = around else {
         return Err(failed(path, rustix::io::Errno::NOENT));
     };
-    let directory = open_beneath(mount.directory.as_fd(), relative, mount.writable(), FOLLOW)
+    let directory = files::directory(mount.directory.as_fd(), relative, mount.writable(), FOLLOW)
         .map_err(|error| failed(path, error))?;
     if let Some(root) = mounts.first().filter(|root| root.guest == "/") {
         for name in directories(root.directory.as_fd()).map_err(|error| failed("/", error))? {
             let guest = format!("/{name}");
             if mounts.iter().all(|mount| mount.guest != guest) {
-                let directory = open_beneath(root.directory.as_fd(), &name, false, FOLLOW)
+                let directory = files::directory(root.directory.as_fd(), &name, false, FOLLOW)
                     .map_err(|error| failed(&guest, error))?;
                 root.preopen(wasi, directory.as_fd(), &guest)?;
             }
@@ -209,39 +199,6 @@ fn directories(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Symbolic links are followed as long as they stay inside.
-const FOLLOW: ResolveFlags = ResolveFlags::empty();
-
-/// Opens a directory beneath another one, and never anything outside; makes what is missing on
-/// request.
-fn open_beneath(
-    directory: BorrowedFd<'_>,
-    relative: &str,
-    create: bool,
-    links: ResolveFlags,
-) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | links;
-    let open = |parent: BorrowedFd<'_>, name: &Path| {
-        rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
-    };
-    let mut at = open(directory, Path::new("."))?;
-    for part in relative.split('/').filter(|part| !part.is_empty()) {
-        let part = Path::new(part);
-        let next = match open(at.as_fd(), part) {
-            Err(rustix::io::Errno::NOENT) if create => {
-                match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(rustix::io::Errno::EXIST) => open(at.as_fd(), part)?,
-                    Err(error) => return Err(error),
-                }
-            }
-            other => other?,
-        };
-        at = next;
-    }
-    Ok(at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,35 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn symbolic_links_lead_nowhere_else() {
+    fn only_directories_are_preopened() {
         let host = tempfile::tempdir().unwrap();
-        std::fs::create_dir(host.path().join("mount")).unwrap();
-        let inside = host.path().join("mount");
-        std::os::unix::fs::symlink("..", inside.join("up")).unwrap();
-        std::os::unix::fs::symlink("/etc", inside.join("etc")).unwrap();
-        let flags = OFlags::PATH | OFlags::DIRECTORY;
-        let mount = rustix::fs::openat(CWD, &inside, flags, Mode::empty()).unwrap();
-        open_beneath(mount.as_fd(), "a/b", true, FOLLOW).unwrap();
-        assert!(inside.join("a/b").is_dir());
-        for escape in ["up", "up/new", "etc", "etc/new"] {
-            open_beneath(mount.as_fd(), escape, true, FOLLOW).unwrap_err();
-        }
-        std::os::unix::fs::symlink("a", inside.join("link")).unwrap();
-        open_beneath(mount.as_fd(), "link/b", false, FOLLOW).unwrap();
-        let below = |beneath: &str| {
-            Opened::open(&Mount {
-                host: inside.clone(),
-                beneath: beneath.into(),
-                guest: "/".into(),
-                read_only: false,
-            })
+        std::fs::create_dir(host.path().join("a")).unwrap();
+        std::fs::write(host.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("a", host.path().join("link")).unwrap();
+        let mount = Mount {
+            host: host.path().to_owned(),
+            beneath: String::new(),
+            guest: "/".into(),
+            read_only: false,
         };
-        below("a/d").unwrap();
-        assert!(inside.join("a/d").is_dir());
-        for refused in ["link", "link/b", "up", "etc", "..", "a/../../mount"] {
-            assert!(below(refused).is_err(), "{refused}");
-        }
-        assert!(!host.path().join("new").exists());
-        assert_eq!(directories(mount.as_fd()).unwrap(), ["a"]);
+        let opened = Opened::open(&mount).unwrap();
+        assert_eq!(directories(opened.directory.as_fd()).unwrap(), ["a"]);
     }
 }

@@ -166,7 +166,7 @@ impl Start {
         mut workload: Workload,
     ) -> Result<Running, StartError> {
         if self.main.is_some() {
-            let why = "a component that serves HTTP cannot run beside another module";
+            let why = "a component that serves HTTP cannot run beside another module: it exports no wasi:cli/run";
             return Err(StartError::Invalid(why.into()));
         }
         let net = workload.net.clone().ok_or_else(|| {

@@ -1,13 +1,12 @@
 //! What an instance sees of the world: words, streams and files, as its workload gives them.
 
-use std::sync::Arc;
-
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 use super::mounts;
-use super::stdio::{Sink, Source};
-use crate::{Mount, StartError, Stdin, Workload};
+use super::stdio::{Input, Printed};
+use crate::streams::Sink;
+use crate::{Mount, Output, StartError, Stdin, Workload};
 
 /// What every instance of a workload is given.
 pub(super) struct World {
@@ -15,9 +14,9 @@ pub(super) struct World {
     env: Vec<(String, String)>,
     working_dir: String,
     mounts: Vec<Mount>,
-    stdin: Option<Source>,
-    stdout: Sink,
-    stderr: Sink,
+    stdin: Option<Input>,
+    stdout: Printed,
+    stderr: Printed,
 }
 
 impl World {
@@ -32,6 +31,11 @@ impl World {
             // Guests without a working directory of their own (Go's, for one) start from this.
             env.push(("PWD".to_owned(), workload.working_dir.clone()));
         }
+        let terminal = workload.terminal;
+        let printed = |output: Box<dyn Output>| Printed {
+            sink: output.into(),
+            terminal,
+        };
         Ok(Self {
             argv: workload.argv,
             env,
@@ -39,10 +43,13 @@ impl World {
             mounts: workload.mounts,
             stdin: match workload.stdin {
                 Stdin::Empty => None,
-                Stdin::Pipe(reader) => Some(Source(Arc::new(reader))),
+                Stdin::Pipe(reader) => Some(Input {
+                    source: reader.into(),
+                    terminal,
+                }),
             },
-            stdout: Sink(workload.stdout.into()),
-            stderr: Sink(workload.stderr.into()),
+            stdout: printed(workload.stdout),
+            stderr: printed(workload.stderr),
         })
     }
 
@@ -103,7 +110,7 @@ impl Worlds {
 
     /// Where what goes wrong is told.
     pub(super) fn stderr(&self) -> &Sink {
-        &self.world.stderr
+        &self.world.stderr.sink
     }
 }
 

@@ -1,6 +1,7 @@
 //! The wasm runtime, run on real modules.
 
 mod client;
+mod commands;
 mod http;
 mod inspector;
 mod interfaces;
@@ -21,6 +22,7 @@ async fn scripted_conforms() {
     let source = runtime::ModuleSource {
         path: "/nowhere".into(),
         digest: "sha256:0".into(),
+        keep: true,
     };
     let module = runtime.prepare(source).await.unwrap();
     runtime::conformance::suite(&runtime, &module, &module).await;

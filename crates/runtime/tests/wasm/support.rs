@@ -43,6 +43,7 @@ impl Bench {
         ModuleSource {
             path,
             digest: format!("sha256:{digest}"),
+            keep: true,
         }
     }
 

@@ -20,4 +20,3 @@ mod tls;
 pub(super) use admission::Admission;
 pub(super) use outgoing::Outgoing;
 pub(super) use server::{Plan, serve};
-pub(super) use tls::client as tls_client;

@@ -1,0 +1,165 @@
+//! Files of the host that guests may change, opened so that nothing among them leads elsewhere.
+//!
+//! What lies in a mount may have been written by a guest, so the kernel resolves paths beneath the mount: a symbolic
+//! link is followed only as far as it stays inside, and an absolute one not at all.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::Mount;
+
+/// Symbolic links are followed as long as they stay inside.
+pub const FOLLOW: ResolveFlags = ResolveFlags::empty();
+
+/// No symbolic link is followed, wherever it leads.
+pub const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS;
+
+/// How often a path is resolved. The kernel cannot tell whether a `..` stays inside while anything anywhere is renamed, and
+/// says so; that it happens so often in a row is somebody's intention.
+const MOST_TRIES: u32 = 1_000;
+
+/// Opens the directory that a mount shows, as a place to begin paths at; what is missing of it in `host` is made on
+/// request.
+///
+/// # Errors
+/// The system's: for a symbolic link on the way in `host`, `LOOP`.
+pub fn mounted(mount: &Mount, create: bool) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let host = rustix::fs::openat(CWD, &mount.host, flags, Mode::empty())?;
+    match mount.beneath.as_str() {
+        "" => Ok(host),
+        beneath => directory(host.as_fd(), beneath, create, NO_LINKS),
+    }
+}
+
+/// Opens a path beneath a directory, and never anything outside.
+///
+/// # Errors
+/// The system's: for a path that leads outside, `XDEV`.
+pub fn open(
+    directory: BorrowedFd<'_>,
+    path: impl AsRef<Path>,
+    flags: OFlags,
+    mode: Mode,
+    links: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | links;
+    let flags = flags | OFlags::CLOEXEC;
+    let once = || rustix::fs::openat2(directory, path.as_ref(), flags, mode, resolve);
+    for _ in 1..MOST_TRIES {
+        match once() {
+            Err(Errno::AGAIN) => {}
+            opened => return opened,
+        }
+    }
+    once()
+}
+
+/// Opens a directory beneath another one, as a place to begin paths at, and never anything outside; makes what is
+/// missing on request.
+///
+/// # Errors
+/// As [`open`]'s.
+pub fn directory(
+    directory: BorrowedFd<'_>,
+    relative: &str,
+    create: bool,
+    links: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let enter =
+        |parent: BorrowedFd<'_>, name: &str| open(parent, name, flags, Mode::empty(), links);
+    let mut at = enter(directory, ".")?;
+    for part in relative.split('/').filter(|part| !part.is_empty()) {
+        let next = match enter(at.as_fd(), part) {
+            Err(Errno::NOENT) if create => {
+                match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
+                    Ok(()) | Err(Errno::EXIST) => enter(at.as_fd(), part)?,
+                    Err(error) => return Err(error),
+                }
+            }
+            other => other?,
+        };
+        at = next;
+    }
+    Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn symbolic_links_lead_nowhere_else() {
+        let host = tempfile::tempdir().unwrap();
+        std::fs::create_dir(host.path().join("mount")).unwrap();
+        let inside = host.path().join("mount");
+        symlink("..", inside.join("up")).unwrap();
+        symlink("/etc", inside.join("etc")).unwrap();
+        let below = |beneath: &str, create: bool| {
+            let mount = Mount {
+                host: inside.clone(),
+                beneath: beneath.into(),
+                guest: "/".into(),
+                read_only: false,
+            };
+            mounted(&mount, create)
+        };
+        let mount = below("", false).unwrap();
+        directory(mount.as_fd(), "a/b", true, FOLLOW).unwrap();
+        assert!(inside.join("a/b").is_dir());
+        for escape in ["up", "up/new", "etc", "etc/new"] {
+            directory(mount.as_fd(), escape, true, FOLLOW).unwrap_err();
+        }
+        symlink("a", inside.join("link")).unwrap();
+        directory(mount.as_fd(), "link/b", false, FOLLOW).unwrap();
+        let read = |path: &str, links| {
+            open(mount.as_fd(), path, OFlags::RDONLY, Mode::empty(), links).map(drop)
+        };
+        read("link/b", FOLLOW).unwrap();
+        assert_eq!(read("link/b", NO_LINKS), Err(Errno::LOOP));
+        for escape in ["..", "../mount/a", "up", "etc/passwd", "/etc/passwd"] {
+            assert_eq!(read(escape, FOLLOW), Err(Errno::XDEV), "{escape}");
+        }
+        assert!(below("a/d", false).is_err());
+        below("a/d", true).unwrap();
+        assert!(inside.join("a/d").is_dir());
+        for refused in ["link", "link/b", "up", "etc", "..", "a/../../mount"] {
+            assert!(below(refused, true).is_err(), "{refused}");
+        }
+        assert!(!host.path().join("new").exists());
+    }
+
+    #[test]
+    fn renames_elsewhere_disturb_nothing() {
+        let host = tempfile::tempdir().unwrap();
+        let mount = host.path().join("mount");
+        std::fs::create_dir_all(mount.join("a/b/c")).unwrap();
+        let [one, other] = ["one", "other"].map(|name| host.path().join(name));
+        std::fs::create_dir(&one).unwrap();
+        let opened = rustix::fs::openat(CWD, &mount, OFlags::PATH, Mode::empty()).unwrap();
+        let ends = AtomicBool::new(false);
+        let renames = || {
+            while !ends.load(Ordering::Relaxed) {
+                std::fs::rename(&one, &other).unwrap();
+                std::fs::rename(&other, &one).unwrap();
+            }
+        };
+        let tried = std::thread::scope(|scope| {
+            scope.spawn(renames);
+            let path = "a/b/c/../../b/c/../../../a";
+            let try_once =
+                |_| open(opened.as_fd(), path, OFlags::PATH, Mode::empty(), FOLLOW).map(drop);
+            let tried = (0..20_000).try_for_each(try_once);
+            ends.store(true, Ordering::Relaxed);
+            tried
+        });
+        assert_eq!(tried, Ok(()));
+    }
+}
