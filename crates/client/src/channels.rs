@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use crate::Error;
 use crate::client::parse_status;
+use crate::https;
 use crate::kubeconfig::{Context, Credentials};
 
 /// Standard input, from the client.
@@ -26,6 +27,8 @@ pub const STDOUT: u8 = 1;
 pub const STDERR: u8 = 2;
 /// The `Status` that says how it ended.
 pub const STATUS: u8 = 3;
+/// The sizes of the terminal, from the client: JSON objects such as `{"Width":80,"Height":24}`.
+pub const SIZE: u8 = 4;
 
 /// How port-forward is spoken where channels are to end alone: of each port the bytes have an even channel and what went
 /// wrong the odd one after it, both of which begin with the port's number in two bytes, the lower one first. A channel
@@ -107,15 +110,14 @@ impl Channels {
             .map_err(|e| Error::Invalid(format!("{}: {e}", context.server)))?;
         let host = server.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let failed = |e: std::io::Error| Error::transport(&context.server, e);
         let name = ServerName::try_from(host.to_owned())
             .map_err(|e| Error::Invalid(format!("{host}: {e}")))?;
         let tls = TlsConnector::from(std::sync::Arc::new(context.tls()?));
-        let port = server.port_u16().unwrap_or(443);
-        let tcp = TcpStream::connect((host, port)).await.map_err(failed)?;
-        // What a person types goes out as it is typed.
-        tcp.set_nodelay(true).map_err(failed)?;
-        let stream = tls.connect(name, tcp).await.map_err(failed)?;
+        // What a person types goes out as it is typed, and a server that vanishes while nobody types is missed.
+        let tcp = tower::Service::call(&mut https::tcp(), server.clone()).await;
+        let tcp = tcp.map_err(|e| Error::transport(&context.server, https::root_cause(e)))?;
+        let stream = tls.connect(name, tcp.into_inner()).await;
+        let stream = stream.map_err(|e| Error::transport(&context.server, e))?;
         let request = request(context, path, protocol)?;
         match tokio_tungstenite::client_async(request, stream).await {
             Ok((socket, _)) => Ok(Self { socket }),

@@ -81,19 +81,11 @@ impl HttpsTransport {
         tls: ClientConfig,
     ) -> Result<Self, Error> {
         let all = parse_all(servers)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(KEEPALIVE));
-        tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
-        tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
-        #[cfg(target_os = "linux")]
-        tcp.set_tcp_user_timeout(Some(KEEPALIVE + KEEPALIVE_INTERVAL * KEEPALIVE_PROBES));
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .build(Connector {
-                tcp,
+                tcp: tcp(),
                 tls: TlsConnector::from(Arc::new(tls)),
             });
         Ok(HttpsTransport {
@@ -306,8 +298,21 @@ fn is_read(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-/// hyper's own errors say only "client error (Connect)": the innermost one says why.
-fn root_cause(error: legacy::Error) -> BoxError {
+/// Makes TCP connections that break where the other end's machine vanishes.
+pub(crate) fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(KEEPALIVE + KEEPALIVE_INTERVAL * KEEPALIVE_PROBES));
+    tcp
+}
+
+/// hyper's own errors say only "client error (Connect)" or "tcp connect error": the innermost one says why.
+pub(crate) fn root_cause(error: impl std::error::Error) -> BoxError {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);
     while let Some(inner) = cause {

@@ -166,6 +166,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Has one read end here without a byte, as the end of the stream would; what is written later is read after that.
+    /// It takes room as a chunk does.
+    ///
+    /// # Errors
+    /// When the reader is gone or the stream was reset.
+    pub fn end_read(&self) -> Result<(), Broken> {
+        let mut state = self.0.state.lock();
+        self.room_of(&state)?;
+        self.0.hold(&mut state, CHUNK_OVERHEAD);
+        state.chunks.push_back(Bytes::new());
+        state.readers.wake();
+        Ok(())
+    }
+
     /// Waits for room, then writes the chunk, in parts where it is longer than the room.
     ///
     /// # Errors
@@ -279,7 +293,8 @@ impl Reader {
         Breaker(Arc::downgrade(&self.0))
     }
 
-    /// Takes up to `most` bytes: `None` at the end of the stream. Pending means that nothing waits.
+    /// Takes up to `most` bytes: `None` at the end of the stream, and none where one read was to
+    /// [end](Writer::end_read). Pending means that nothing waits.
     ///
     /// # Errors
     /// When the stream was reset.
@@ -406,6 +421,19 @@ mod tests {
         drop(writer);
         assert_eq!(ready(reader.try_read(99)).as_deref(), Some(&b"last"[..]));
         assert_eq!(ready(reader.try_read(99)), None);
+    }
+
+    #[test]
+    fn one_read_ends_and_later_ones_go_on() {
+        let (writer, reader) = pipe(1024);
+        writer.write(Bytes::from_static(b"ab")).unwrap();
+        writer.end_read().unwrap();
+        writer.write(Bytes::from_static(b"c")).unwrap();
+        for wanted in [&b"a"[..], b"b", b"", b"c"] {
+            assert_eq!(ready(reader.try_read(1)).as_deref(), Some(wanted));
+        }
+        assert_eq!(reader.try_read(1), Poll::Pending);
+        assert_eq!(writer.room(), Ok(1024));
     }
 
     #[test]

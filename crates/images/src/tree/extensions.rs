@@ -12,15 +12,21 @@ const LONGEST: u64 = 64 << 10;
 
 /// What is said of the next member.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Extensions {
-    pub(super) path: Option<Vec<u8>>,
-    pub(super) link: Option<Vec<u8>>,
-    pub(super) size: Option<u64>,
+pub struct Extensions {
+    /// Its path.
+    pub path: Option<Vec<u8>>,
+    /// Where it leads, of a link.
+    pub link: Option<Vec<u8>>,
+    /// Bytes of its content.
+    pub size: Option<u64>,
 }
 
 impl Extensions {
     /// Takes in `entry` if it describes the next member, and says whether it does.
-    pub(super) fn take(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<bool, Error> {
+    ///
+    /// # Errors
+    /// When it is damaged, too long, or describes what is not unpacked.
+    pub fn take(&mut self, entry: &mut Entry<'_, impl Read>) -> Result<bool, Error> {
         match entry.header().entry_type() {
             EntryType::GNULongName => self.path = Some(long_name(content(entry)?)),
             EntryType::GNULongLink => self.link = Some(long_name(content(entry)?)),

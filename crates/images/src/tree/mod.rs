@@ -7,13 +7,14 @@ mod extensions;
 mod pack;
 mod unpack;
 
+pub use extensions::Extensions;
 pub use pack::pack;
 pub use unpack::{Limits, Unpacked, check, remove_leftovers, unpack};
 
 /// Whether a symbolic link at `depth` directories below the root stays inside the tree whatever other links
 /// there are: its target is relative, climbs at most to the root, and never climbs again after descending
 /// (behind a directory that is itself a link, `..` would lead somewhere else than it seems to).
-fn link_stays_inside(depth: usize, target: &str) -> bool {
+pub fn link_stays_inside(depth: usize, target: &str) -> bool {
     if target.is_empty() || target.starts_with('/') || target.contains('\0') {
         return false;
     }
