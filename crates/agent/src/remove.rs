@@ -16,25 +16,74 @@ use rustix::io::Errno;
 /// # Errors
 /// When the file system says no. What could be removed is gone then.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    let top = match open(CWD, path) {
+    Ok(remove_tree_at(CWD, path, &Patience::endless())?)
+}
+
+/// How long a removal goes on.
+pub(crate) struct Patience<'a> {
+    /// How often the tree is listed: one level of directories goes at a time, and what guests put in meanwhile.
+    pub(crate) rounds: u32,
+    /// Asked for each entry.
+    pub(crate) goes_on: &'a dyn Fn() -> bool,
+}
+
+impl Patience<'static> {
+    /// For where no guest writes any more.
+    fn endless() -> Self {
+        Self {
+            rounds: u32::MAX,
+            goes_on: &|| true,
+        }
+    }
+}
+
+impl Patience<'_> {
+    fn goes_on(&self) -> rustix::io::Result<()> {
+        match (self.goes_on)() {
+            true => Ok(()),
+            false => Err(Errno::CANCELED),
+        }
+    }
+}
+
+/// Removes what has this name in `parent`, as [`remove_tree`] does, for as long as there is patience.
+///
+/// # Errors
+/// When the file system says no, `CANCELED` once it does not go on, and `NOTEMPTY` after so many rounds. What could be
+/// removed is gone then.
+pub(crate) fn remove_tree_at(
+    parent: BorrowedFd<'_>,
+    name: &Path,
+    patience: &Patience<'_>,
+) -> rustix::io::Result<()> {
+    let top = match open(parent, name) {
         Ok(top) => top,
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => return std::fs::remove_file(path),
-        Err(error) => return Err(error.into()),
+        Err(Errno::NOTDIR | Errno::LOOP) => return unlinkat(parent, name, AtFlags::empty()),
+        Err(error) => return Err(error),
     };
     let mut moved = 0;
     // What is moved up may or may not show in the listing that is being read: the last one shows nothing.
-    while empty_once(top.as_fd(), &mut moved)? {}
-    match std::fs::remove_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+    for _ in 0..patience.rounds {
+        if !empty_once(top.as_fd(), &mut moved, patience)? {
+            break;
+        }
+    }
+    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
         other => other,
     }
 }
 
 /// Removes what `top` shows, and says whether it showed anything.
-fn empty_once(top: BorrowedFd<'_>, moved: &mut u64) -> rustix::io::Result<bool> {
+fn empty_once(
+    top: BorrowedFd<'_>,
+    moved: &mut u64,
+    patience: &Patience<'_>,
+) -> rustix::io::Result<bool> {
     let mut any = false;
     for entry in Dir::read_from(top)? {
+        patience.goes_on()?;
         let entry = entry?;
         let name = entry.file_name();
         if is_self_or_parent(name) {
@@ -49,10 +98,11 @@ fn empty_once(top: BorrowedFd<'_>, moved: &mut u64) -> rustix::io::Result<bool> 
             other => other?,
         };
         for entry in Dir::read_from(&sub)? {
+            patience.goes_on()?;
             let entry = entry?;
             let name = entry.file_name();
             if !is_self_or_parent(name) && !is_removed(sub.as_fd(), name)? {
-                move_up(sub.as_fd(), name, top, moved)?;
+                move_up(sub.as_fd(), name, top, moved, patience)?;
             }
         }
         // Should its listing have missed something, the next round finds it.
@@ -82,8 +132,10 @@ fn move_up(
     name: &CStr,
     top: BorrowedFd<'_>,
     moved: &mut u64,
+    patience: &Patience<'_>,
 ) -> rustix::io::Result<()> {
     loop {
+        patience.goes_on()?;
         *moved += 1;
         match renameat(parent, name, top, format!("moved-{moved}")) {
             // The guest has something of that name there.
@@ -128,9 +180,46 @@ mod tests {
             at = open(&at, c"d").unwrap();
         }
         drop(at);
+        let one = std::cell::Cell::new(true);
+        let parent = open(CWD, dir.path()).unwrap();
+        let stopped = Patience {
+            rounds: u32::MAX,
+            goes_on: &|| one.replace(false),
+        };
+        let stopped = remove_tree_at(parent.as_fd(), Path::new("tree"), &stopped);
+        assert_eq!(stopped, Err(Errno::CANCELED));
         remove_tree(&tree).unwrap();
         assert!(!tree.exists());
         remove_tree(&tree).unwrap();
+    }
+
+    #[test]
+    fn it_ends_where_nothing_is_deep() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        fs::create_dir(&tree).unwrap();
+        for name in 0..100 {
+            fs::write(tree.join(name.to_string()), "x").unwrap();
+        }
+        let parent = open(CWD, dir.path()).unwrap();
+        let remove = |rounds, goes_on: &dyn Fn() -> bool| {
+            let patience = Patience { rounds, goes_on };
+            remove_tree_at(parent.as_fd(), Path::new("tree"), &patience)
+        };
+        let asked = std::cell::Cell::new(0);
+        let few = || asked.replace(asked.get() + 1) < 10;
+        assert_eq!(remove(u32::MAX, &few), Err(Errno::CANCELED));
+        let left = fs::read_dir(&tree).unwrap().count();
+        assert!((80..100).contains(&left), "{left}");
+        // As a guest does it: one more comes for each that goes, for long enough.
+        let made = std::cell::Cell::new(0);
+        let refill = || {
+            let name = made.replace(made.get() + 1);
+            name > 10_000 || fs::write(tree.join(format!("new-{name}")), "x").is_ok()
+        };
+        assert_eq!(remove(1, &refill), Err(Errno::NOTEMPTY));
+        remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
     }
 
     #[test]
