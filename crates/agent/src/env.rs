@@ -12,7 +12,7 @@ use crate::downward;
 use crate::pod::PodView as _;
 use crate::resources;
 use expand::expand;
-pub(crate) use expand::with_sub_paths;
+pub(crate) use expand::{with_sub_paths, words_of_probe};
 
 /// What a container may ask of its surroundings.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@
 //! | `volumes` | makes the directories that pods mount, a kind a file |
 //! | `image` | has modules and trees of files on this node |
 //! | `env` | a container's environment and command line |
+//! | `exec` | commands in a container that runs: what they are, the built-in toolbox, terminals |
 //! | `downward` | what pods may ask about themselves |
 //! | `logs` | what containers print: written, rotated, read, followed |
 //! | `cluster` | what the node hears of Services, slices, nodes and policies, for its pods' network |
@@ -34,6 +35,7 @@ mod cluster;
 mod downward;
 mod driver;
 mod env;
+mod exec;
 mod image;
 mod ingress;
 mod logs;
@@ -215,6 +217,8 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         () = shutdown.cancelled() => return Ok(()),
     };
     let counters = Arc::<metrics::Counters>::default();
+    let identity = config.service.as_ref().map(|service| &service.identity);
+    let tls = exec::trust(identity).map_err(ServiceError::from)?;
     let driver = Driver::new(Tools {
         dir: pods_dir,
         host: pod::Host {
@@ -231,6 +235,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         services,
         machine: machine.amounts(),
         counters: counters.clone(),
+        tls,
     });
 
     let stop = CancellationToken::new();

@@ -10,15 +10,28 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use network::PodNet;
 use parking_lot::Mutex;
 use runtime::Running;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::probe::Room;
 use super::stdin::Input;
 use crate::cluster::OwnPod;
+use crate::exec::Given;
+use crate::exec::files::Files;
 use crate::image::Ready;
 use crate::logs::Log;
 use crate::pod::{Observed, PodView as _, phase};
 use crate::volumes::Made;
+
+/// A container's instance that runs.
+#[derive(Clone)]
+pub(super) struct Instance {
+    pub(super) running: Running,
+    /// What it was started with.
+    pub(super) given: Arc<Given>,
+    /// The modules among its files that its probes and hooks run.
+    pub(super) files: Files,
+}
 
 pub(super) struct Cell {
     pub(super) uid: String,
@@ -33,6 +46,8 @@ pub(super) struct Cell {
     pub(super) telling: tokio::sync::Mutex<()>,
     /// Room for its probes.
     pub(super) probes: Room,
+    /// Room for commands that somebody runs in it.
+    pub(super) commands: Arc<Semaphore>,
 }
 
 pub(super) struct State {
@@ -43,7 +58,7 @@ pub(super) struct State {
     pub(super) own: Option<OwnPod>,
     pub(super) volumes: BTreeMap<String, Made>,
     pub(super) modules: BTreeMap<String, Ready>,
-    pub(super) running: BTreeMap<String, Running>,
+    pub(super) running: BTreeMap<String, Instance>,
     /// The logs that are being written, with their instances' numbers.
     pub(super) logs: BTreeMap<String, (u32, Arc<Log>)>,
     /// The standard inputs of the instances that run and have one.
@@ -101,6 +116,7 @@ impl Cell {
             saving: tokio::sync::Mutex::default(),
             telling: tokio::sync::Mutex::default(),
             probes: Room::of_pod(),
+            commands: Arc::new(Semaphore::new(super::exec::MOST_OF_POD)),
         }
     }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::Driver;
 use super::cell::Cell;
-use super::probe::{Dialer, Rooms, port_of, tell};
+use super::probe::{Dialer, Rooms, port_of, tell, tell_by};
 use crate::pod::{EventKind, HookKind, Observation, PodView as _};
 
 /// What hooks call themselves, as the kubelet's do.
@@ -29,7 +29,8 @@ impl Driver {
         let (pod, address, running) = {
             let state = cell.state.lock();
             let address = state.net.as_ref().map(|net| net.address());
-            let running = state.running.get(&container).cloned();
+            let running = state.running.get(&container);
+            let running = running.map(|instance| instance.running.clone());
             (Arc::clone(&state.pod), address, running)
         };
         let spec = pod.container(&container);
@@ -46,6 +47,18 @@ impl Driver {
             },
         };
         let deadline = Instant::now() + within.unwrap_or(FOR_EVER);
+        let run = async {
+            let Some(action) = &hook.exec else {
+                return run(hook, spec, &dialer, deadline).await;
+            };
+            let words = action.command.clone().unwrap_or_default();
+            let command = self.command(cell, &cell.state.lock(), &container, words);
+            match command {
+                Some(command) => tell_by(command).await,
+                // Its instance has ended, which is waited for below.
+                None => std::future::pending().await,
+            }
+        };
         let ran = tokio::select! {
             // What is over is over, also where the hook says the same of its own time.
             biased;
@@ -54,7 +67,7 @@ impl Driver {
                 tracing::info!(pod = %cell.key, container, %kind, "a hook has taken all of its time");
                 return;
             }
-            ran = run(hook, spec, &dialer, deadline) => ran,
+            ran = run => ran,
         };
         let error = ran.err();
         if let Some(why) = &error {
@@ -75,7 +88,7 @@ impl Driver {
     }
 }
 
-/// Does what a hook says.
+/// Does what a hook says that is no command.
 async fn run(
     hook: &LifecycleHandler,
     spec: &Container,

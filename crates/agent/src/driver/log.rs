@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     Unknown(String),
     /// The container has not come so far; Kubernetes' words.
     NotYet(String),
+    /// As much is done as may be at once.
+    Full(String),
 }
 
 impl Driver {

@@ -6,6 +6,7 @@
 //! plan wants to be made again (a token's renewal, say) is a line in the queue that all pods share.
 
 mod cell;
+mod exec;
 mod forward;
 mod hook;
 mod log;
@@ -32,12 +33,14 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use network::Network;
 use parking_lot::{Mutex, RwLock};
 use runtime::Runtime;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::cluster::Cluster;
+use crate::exec::files::Files;
+use crate::exec::toolbox::Workers;
 use crate::image::Images;
 use crate::metrics::Counters;
 use crate::pod::{self, Action, Host, Observation, Observed, PodView as _};
@@ -66,6 +69,8 @@ pub(crate) struct Tools {
     pub(crate) services: Informer<Service>,
     pub(crate) machine: Amounts,
     pub(crate) counters: Arc<Counters>,
+    /// Whom HTTPS of commands trusts.
+    pub(crate) tls: Arc<rustls::ClientConfig>,
 }
 
 /// All pods of this node. Clones are handles to the same ones.
@@ -81,6 +86,12 @@ struct Inner {
     rested: Notify,
     /// Room for probes that are being made.
     probes: probe::Room,
+    /// Room for commands that somebody runs in containers.
+    commands: Arc<Semaphore>,
+    /// Modules that lie in containers' file systems, as callers run them.
+    files: Files,
+    /// Threads of commands.
+    workers: Workers,
     /// The uids of pods that wish for other resources and are not judged yet, or wait for room.
     wishing: Mutex<BTreeSet<String>>,
     /// Someone wishes for more, or someone's room is free.
@@ -101,12 +112,16 @@ impl Driver {
             std::time::Duration::from_millis(100),
             std::time::Duration::from_secs(30),
         );
+        let files = Files::new(&tools.dir, Arc::clone(&tools.runtime));
         Self(Arc::new(Inner {
             tools,
             queue,
             cells: RwLock::default(),
             rested: Notify::new(),
             probes: probe::Room::of_node(),
+            commands: Arc::new(Semaphore::new(exec::MOST_OF_NODE)),
+            files,
+            workers: Workers::of_node(),
             wishing: Mutex::default(),
             room: Notify::new(),
         }))

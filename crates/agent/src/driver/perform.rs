@@ -74,13 +74,15 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
         Action::StopContainer {
             container, grace, ..
         } => {
-            if let Some(running) = cell.state.lock().running.get(&container) {
-                running.terminate(Duration::try_from(grace).unwrap_or_default());
+            if let Some(instance) = cell.state.lock().running.get(&container) {
+                instance
+                    .running
+                    .terminate(Duration::try_from(grace).unwrap_or_default());
             }
         }
         Action::KillContainer { container } => {
-            if let Some(running) = cell.state.lock().running.get(&container) {
-                running.kill();
+            if let Some(instance) = cell.state.lock().running.get(&container) {
+                instance.running.kill();
             }
         }
         Action::Fail { .. } => spawn(driver, cell, |d, c| async move { d.save(&c, true).await }),

@@ -146,7 +146,7 @@ impl Driver {
         attempt: u32,
         resources: ResourceRequirements,
     ) {
-        let (running, is_first) = {
+        let (instance, is_first) = {
             let state = cell.state.lock();
             let c = state.observed.get(&container);
             let failed = c.and_then(|c| c.change.failure()).is_some();
@@ -158,8 +158,8 @@ impl Driver {
             (running.cloned(), !failed)
         };
         // What has ended is started with them.
-        let Some(running) = running else { return };
-        let resized = running.resize(limits(Some(&resources)));
+        let Some(instance) = instance else { return };
+        let resized = instance.running.resize(limits(Some(&resources)));
         let error = resized.err().map(|error| words(&container, &error));
         if let Some(error) = error.as_deref().filter(|_| is_first) {
             let (pod, observed) = {

@@ -7,10 +7,11 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
 use runtime::{Exit, Running, Served, Workload};
 
 use super::Driver;
-use super::cell::Cell;
+use super::cell::{Cell, Instance};
 use super::{message, names, root, stdin};
 use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
+use crate::exec::Given;
 use crate::logs::Log;
 use crate::pod::{EventKind, Observation, PodView as _};
 use crate::{resources, service_links};
@@ -46,7 +47,7 @@ impl Driver {
         let span = tracing::info_span!("start_container", pod = %cell.key, uid = %cell.uid, container, attempt);
         let began = tokio::time::Instant::now();
         match self.try_start(cell, &pod, spec, attempt, &span).await {
-            Ok((spec, running)) => {
+            Ok((spec, instance)) => {
                 let took = began.elapsed();
                 span.in_scope(|| {
                     tracing::info!(took_us = took.as_micros() as u64, "container started")
@@ -69,14 +70,15 @@ impl Driver {
                 cell.state
                     .lock()
                     .running
-                    .insert(container.clone(), running.clone());
+                    .insert(container.clone(), instance.clone());
                 let image = spec.image.clone().unwrap_or_default();
                 self.learned(cell, Observation::Started(container, image))
                     .await;
                 let (this, cell) = (self.clone(), cell.clone());
-                tokio::spawn(
-                    async move { this.await_end(&cell, spec, attempt, running, span).await },
-                );
+                tokio::spawn(async move {
+                    this.await_end(&cell, spec, attempt, instance.running, span)
+                        .await
+                });
             }
             Err(Refused(reason, message)) => {
                 span.in_scope(|| tracing::warn!(reason, message, "container not started"));
@@ -104,7 +106,7 @@ impl Driver {
         spec: Container,
         attempt: u32,
         span: &tracing::Span,
-    ) -> Result<(Container, Running), Refused> {
+    ) -> Result<(Container, Instance), Refused> {
         let (ready, volumes, net) = {
             let state = cell.state.lock();
             (
@@ -152,7 +154,7 @@ impl Driver {
                 None => state.inputs.remove(&spec.name),
             };
         }
-        let workload = Workload {
+        let given = Given {
             argv: env::argv(&spec, &ready.name, &env),
             module: ready.module,
             env,
@@ -162,15 +164,20 @@ impl Driver {
                 .filter(|d| !d.is_empty())
                 .unwrap_or_else(|| "/".to_owned()),
             mounts,
+            names: Arc::new(names::search(pod, ip)),
+            net,
+            started: tools.clock.now(),
+        };
+        let workload = Workload {
             stdin,
             stdout: Box::new(stdout),
             stderr: Box::new(stderr),
+            terminal: false,
             limits: resources::limits(spec.resources.as_ref()),
             beside: None,
-            names: Arc::new(names::search(pod, ip)),
-            net,
             serve: served(&spec),
             span: span.clone(),
+            ..given.workload()
         };
         let runtime = tools.runtime.clone();
         // It opens the mounts, on whatever disks they are.
@@ -181,7 +188,14 @@ impl Driver {
         let refused = |why: String| Refused("RunContainerError", why);
         let started = started.await.map_err(|e| refused(e.to_string()))?;
         match started {
-            Ok(running) => Ok((spec, running)),
+            Ok(running) => {
+                let instance = Instance {
+                    running,
+                    given: Arc::new(given),
+                    files: self.0.files.of_instance(),
+                };
+                Ok((spec, instance))
+            }
             Err(error) => {
                 cell.state.lock().logs.remove(&spec.name);
                 Err(refused(error.to_string()))

@@ -65,7 +65,8 @@ impl Driver {
 
 fn usage(cell: &Cell) -> PodUsage {
     let state = cell.state.lock();
-    let containers = state.running.iter().filter_map(|(name, running)| {
+    let containers = state.running.iter().filter_map(|(name, instance)| {
+        let running = &instance.running;
         let known = state.observed.get(name)?;
         // What has ended uses nothing, and nobody may have heard of its end yet.
         let Live::Running {

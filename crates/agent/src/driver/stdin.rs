@@ -71,10 +71,10 @@ impl Driver {
             .running
             .get(container)
             .zip(state.inputs.get(container));
-        if let Some((running, input)) = open {
+        if let Some((instance, input)) = open {
             return Ok(Some(Attached {
                 input: input.clone(),
-                running: running.clone(),
+                running: instance.running.clone(),
             }));
         }
         let ended = |c: &crate::pod::Container| c.ended.is_some();

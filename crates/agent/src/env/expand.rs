@@ -36,6 +36,16 @@ pub(crate) fn with_sub_paths(
     Ok(container)
 }
 
+/// The words of a probe's command, in which stands what the container's `env` says by itself, as the kubelet has it.
+pub(crate) fn words_of_probe(container: &Container, words: &[String]) -> Vec<String> {
+    let vars = container.env.iter().flatten();
+    let known: BTreeMap<&str, &str> = vars
+        .map(|var| (&*var.name, var.value.as_deref().unwrap_or_default()))
+        .collect();
+    let expanded = |text: &String| expand(text, |name| known.get(name).copied());
+    words.iter().map(expanded).collect()
+}
+
 /// Replaces each `$(NAME)` that is set; `$$` stands for a `$`; all else stays as it is.
 pub(super) fn expand<'v>(text: &str, mut value: impl FnMut(&str) -> Option<&'v str>) -> String {
     let mut out = String::with_capacity(text.len());
@@ -80,6 +90,20 @@ mod tests {
         ] {
             assert_eq!(expand(text, |_| None), want);
         }
+    }
+
+    #[test]
+    fn commands_of_probes_may_hold_variables() {
+        let container = json!({"name": "c", "env": [
+            {"name": "A", "value": "1"},
+            {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ]});
+        let container = serde_json::from_value(container).unwrap();
+        let words = ["$(A)", "$$(A)", "x$(POD)y", "$(NONE)"].map(str::to_owned);
+        assert_eq!(
+            words_of_probe(&container, &words),
+            ["1", "$(A)", "xy", "$(NONE)"]
+        );
     }
 
     #[test]

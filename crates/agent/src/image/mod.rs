@@ -194,6 +194,7 @@ impl Images {
         let source = ModuleSource {
             path,
             digest: known.content.clone(),
+            keep: true,
         };
         Ok(Found {
             image: image.to_owned(),

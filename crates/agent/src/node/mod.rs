@@ -2,6 +2,7 @@
 
 pub(crate) mod allocation;
 mod calls;
+mod exec;
 mod forward;
 mod heartbeat;
 mod machine;

@@ -1,5 +1,5 @@
-//! What servers ask of this node: logs, standard input, connections into pods and what is used over gRPC, metrics over
-//! HTTP, all on the node's port.
+//! What servers ask of this node: logs, standard input, commands, connections into pods and what is used over gRPC,
+//! metrics over HTTP, all on the node's port.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
-    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, ExecRequest, ExecResponse, LogStream,
-    LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest, SERVERS, STREAM_WINDOW, StatsRequest,
-    StatsResponse, StdinRequest, StdinResponse, admit_server,
+    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, ExecRequest, LogStream, LogsChunk,
+    LogsRequest, MOST_STREAMS, PortForwardRequest, SERVERS, STREAM_WINDOW, StatsRequest,
+    StatsResponse, StdinRequest, StdinResponse, admit_server, exec_request,
 };
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
@@ -27,7 +27,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::calls::Calls;
 use super::process::Process;
 use super::rates::Rates;
-use super::{forward, port};
+use super::{exec, forward, port};
 use crate::driver::{Driver, Refusal};
 use crate::logs::{Options, Reading, Stream};
 use crate::metrics::resource;
@@ -135,7 +135,7 @@ struct Containers {
 impl Node for Containers {
     type LogsStream = BoxStream<'static, Result<LogsChunk, Status>>;
     type PortForwardStream = forward::Responses;
-    type ExecStream = BoxStream<'static, Result<ExecResponse, Status>>;
+    type ExecStream = exec::Responses;
 
     async fn logs(
         &self,
@@ -203,7 +203,20 @@ impl Node for Containers {
         request: Request<Streaming<ExecRequest>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
         admit_server(&request)?;
-        Err(Status::unimplemented("commands are not run yet"))
+        let mut requests = request.into_inner();
+        let first = requests.message().await?;
+        let Some(exec_request::What::Target(target)) = first.and_then(|r| r.what) else {
+            return Err(Status::invalid_argument(
+                "the first request names no container",
+            ));
+        };
+        if target.command.is_empty() {
+            return Err(Status::invalid_argument("a command has a name"));
+        }
+        let (call, held) = (self.calls.enter(target.call)?, exec::Held::from(&target));
+        let command = self.driver.exec(target).map_err(Status::from)?;
+        let command = |streams| command.run(streams);
+        Ok(Response::new(exec::carry(command, held, requests, call)))
     }
 
     async fn break_off(
@@ -233,6 +246,7 @@ impl From<Refusal> for Status {
         match why {
             Refusal::Unknown(what) => Status::not_found(what),
             Refusal::NotYet(what) => Status::failed_precondition(what),
+            Refusal::Full(what) => Status::resource_exhausted(what),
         }
     }
 }

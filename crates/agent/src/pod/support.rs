@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Container, Pod, PodDNSConfig, PodSpec, SecurityContext, VolumeMount,
 };
 
-use super::{HookKind, PodView as _, Role};
+use super::{PodView as _, Role};
 use crate::cluster::DNS;
 use crate::volumes;
 
@@ -102,14 +102,11 @@ fn containers(pod: &Pod) -> Option<String> {
 fn container(c: &Container, at: &str, role: Role) -> Option<String> {
     let path = |field: &str| format!("{at}.{field}");
     let lifecycle = c.lifecycle.as_ref();
-    let runs = |kind: HookKind| kind.of(c).is_some_and(|hook| hook.exec.is_some());
     let found = first(&[
         (
             lifecycle.is_some_and(|l| l.stop_signal.is_some()),
             &path("lifecycle.stopSignal"),
         ),
-        (runs(HookKind::PostStart), &path("lifecycle.postStart.exec")),
-        (runs(HookKind::PreStop), &path("lifecycle.preStop.exec")),
         (c.tty == Some(true), &path("tty")),
         (some(&c.volume_devices), &path("volumeDevices")),
         (
@@ -138,7 +135,7 @@ fn container(c: &Container, at: &str, role: Role) -> Option<String> {
         })
 }
 
-/// Guests have no second process to run a command in, and who is started to end is not asked how it is.
+/// Who is started to end is not asked how it is.
 fn probes(c: &Container, at: &str, role: Role) -> Option<String> {
     let all = [
         ("livenessProbe", &c.liveness_probe),
@@ -146,11 +143,10 @@ fn probes(c: &Container, at: &str, role: Role) -> Option<String> {
         ("startupProbe", &c.startup_probe),
     ];
     all.into_iter().find_map(|(field, probe)| {
-        let probe = probe.as_ref()?;
-        first(&[
-            (role == Role::Init, &format!("{at}.{field}")),
-            (probe.exec.is_some(), &format!("{at}.{field}.exec")),
-        ])
+        first(&[(
+            role == Role::Init && probe.is_some(),
+            &format!("{at}.{field}"),
+        )])
     })
 }
 

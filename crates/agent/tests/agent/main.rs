@@ -1,6 +1,7 @@
 //! A whole agent against a simulated API server, running scripts instead of guests, on tokio's paused clock.
 
 mod bench;
+mod commands;
 mod probing;
 mod resizing;
 mod tokens;
@@ -196,16 +197,16 @@ async fn what_is_missing_is_waited_for() {
     .await;
     b.until_waiting("never", "ErrImageNeverPull").await;
     b.create(
-        "probe",
-        json!({"containers": [{"name": "main", "livenessProbe": {"exec": {"command": ["true"]}}}]}),
+        "tty",
+        json!({"containers": [{"name": "main", "tty": true}]}),
     )
     .await;
-    let status = b.until_waiting("probe", "Unsupported").await;
+    let status = b.until_waiting("tty", "Unsupported").await;
     assert!(
         status["state"]["waiting"]["message"]
             .as_str()
             .unwrap()
-            .contains("livenessProbe.exec")
+            .contains("containers[0].tty")
     );
 }
 

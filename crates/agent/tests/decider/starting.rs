@@ -416,7 +416,6 @@ fn what_is_not_supported_is_named() {
             .extend(extra.as_object().unwrap().clone());
         json!({"containers": [c]})
     };
-    let probe = json!({"exec": {"command": ["true"]}});
     let fine = json!({"tcpSocket": {"port": 80}});
     let with = |extra: serde_json::Value| {
         let mut spec = container(json!({}));
@@ -426,10 +425,7 @@ fn what_is_not_supported_is_named() {
         spec
     };
     let specs = [
-        container(json!({"livenessProbe": probe})),
-        container(json!({"readinessProbe": probe})),
-        container(json!({"startupProbe": probe})),
-        container(json!({"lifecycle": {"preStop": {"exec": {"command": ["true"]}}}})),
+        container(json!({"lifecycle": {"stopSignal": "SIGUSR1"}})),
         container(json!({"tty": true})),
         container(json!({"resources": {"limits": {"ephemeral-storage": "1Gi"}}})),
         container(json!({"resources": {"limits": {"cpu": "1", "hugepages-2Mi": "2Mi"}}})),
@@ -454,17 +450,14 @@ fn what_is_not_supported_is_named() {
         let mut b = Bench::new(spec);
         log += &b.plan();
     }
-    let mut b = Bench::new(container(json!({"livenessProbe": probe})));
+    let mut b = Bench::new(container(json!({"tty": true})));
     log += &(b.plan() + &b.summary());
     b.delete(0);
     log += &b.plan();
     check(
         &log,
         expect![[r#"
-            Refuse { message: "spec.containers[0].livenessProbe.exec is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].readinessProbe.exec is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].startupProbe.exec is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].lifecycle.preStop.exec is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].lifecycle.stopSignal is not supported by carob yet" }
             Refuse { message: "spec.containers[0].tty is not supported by carob yet" }
             Refuse { message: "spec.containers[0].resources.limits[ephemeral-storage] is not supported by carob yet" }
             Refuse { message: "spec.containers[0].resources.limits[hugepages-2Mi] is not supported by carob yet" }
@@ -477,14 +470,14 @@ fn what_is_not_supported_is_named() {
             Refuse { message: "spec.volumes[0].emptyDir: medium Memory is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].projected: sources[1].clusterTrustBundle is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].projected: sources[0].podCertificate is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].livenessProbe.exec is not supported by carob yet" }
+            Refuse { message: "spec.containers[0].tty is not supported by carob yet" }
             Pending
               PodReadyToStartContainers=False
               Initialized=True
               Ready=False ContainersNotReady: containers with unready status: [main]
               ContainersReady=False ContainersNotReady: containers with unready status: [main]
               PodScheduled=True
-              main main: waiting Unsupported (spec.containers[0].livenessProbe.exec is not supported by carob yet) restarts=0 ready=false
+              main main: waiting Unsupported (spec.containers[0].tty is not supported by carob yet) restarts=0 ready=false
             Release
         "#]],
     );

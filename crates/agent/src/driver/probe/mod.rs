@@ -1,5 +1,6 @@
 //! One probe of a container, made.
 
+mod command;
 mod dial;
 mod grpc;
 mod http;
@@ -16,7 +17,9 @@ use tokio::time::{Instant, timeout};
 
 use super::Driver;
 use super::cell::Cell;
+use crate::env;
 use crate::pod::{Action, EventKind, Found, Heard, PodView as _, ProbeKind};
+pub(super) use command::tell_by;
 pub(super) use dial::Dialer;
 pub(super) use http::tell;
 pub(super) use room::{Room, Rooms};
@@ -55,7 +58,8 @@ impl Driver {
         let (pod, address, running) = {
             let state = cell.state.lock();
             let address = state.net.as_ref().map(|net| net.address());
-            let running = state.running.get(container).cloned();
+            let running = state.running.get(container);
+            let running = running.map(|instance| instance.running.clone());
             (Arc::clone(&state.pod), address, running)
         };
         let spec = pod.container(container);
@@ -71,11 +75,24 @@ impl Driver {
                 node: &self.0.probes,
             },
         };
-        let outcome = tokio::select! {
-            outcome = make(probe, spec, &dialer, awaits) => outcome,
-            _ = running.wait() => return,
+        let outcome = async {
+            let Some(action) = &probe.exec else {
+                return Some(make(probe, spec, &dialer, awaits).await);
+            };
+            let words = action.command.as_deref().unwrap_or_default();
+            let words = env::words_of_probe(spec, words);
+            let command = self.command(cell, &cell.state.lock(), container, words)?;
+            Some(command::check(command, dialer.rooms, within(probe)).await)
         };
-        self.probed(cell, container, attempt, kind, outcome);
+        let outcome = tokio::select! {
+            // A command ends with its instance.
+            biased;
+            _ = running.wait() => return,
+            outcome = outcome => outcome,
+        };
+        if let Some(outcome) = outcome {
+            self.probed(cell, container, attempt, kind, outcome);
+        }
     }
 
     fn probed(
@@ -123,7 +140,7 @@ fn judge(kind: ProbeKind, outcome: Outcome) -> (Found, Option<(&'static str, Str
     }
 }
 
-/// What a probe asks.
+/// What a probe asks of somebody who listens.
 enum Question<'a> {
     Http(&'a HTTPGetAction),
     Socket,
@@ -137,9 +154,8 @@ async fn make(probe: &Probe, spec: &Container, dialer: &Dialer<'_>, awaits: bool
         Ok(asked) => asked,
         Err(why) => return Outcome::Error(why),
     };
-    let secs = probe.timeout_seconds.filter(|s| *s > 0).unwrap_or(1);
-    let mut left = Duration::from_secs(secs.unsigned_abs().into());
-    let within = left;
+    let within = within(probe);
+    let mut left = within;
     if awaits {
         let began = Instant::now();
         // Where nobody came to listen the probe says so.
@@ -156,6 +172,12 @@ async fn make(probe: &Probe, spec: &Container, dialer: &Dialer<'_>, awaits: bool
         },
         Question::Grpc(service) => grpc::check(dialer, service, port, (within, deadline)).await,
     }
+}
+
+/// How long a probe may take.
+fn within(probe: &Probe) -> Duration {
+    let secs = probe.timeout_seconds.filter(|s| *s > 0).unwrap_or(1);
+    Duration::from_secs(secs.unsigned_abs().into())
 }
 
 /// What is asked of which host, the pod itself where it has no name, and at which port.
