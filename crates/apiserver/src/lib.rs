@@ -23,8 +23,8 @@
 //! - Who joins names its version in its `User-Agent` (`NAME/VERSION`); another version is refused.
 //! - Service-account tokens end when their life does: the year that Kubernetes adds for clients that read theirs once
 //!   is not given.
-//! - Exec and proxies of nodes (but for `metrics`) are refused by name (501), attach over SPDY too.
-//! - Port-forward and proxies go to a pod through the agent of its node. What proxies answer in HTML is not rewritten.
+//! - Proxies of nodes (but for `metrics`) are refused by name (501).
+//! - Attach, exec, port-forward and proxies go to a pod through the agent of its node. What proxies answer in HTML is not rewritten.
 //! - The cluster's own servers may do everything, as `system:masters` may. Health is everybody's to see.
 //! - A role of more than 10,000 single rights is refused to whoever does not hold its rules as they stand.
 //! - A role or binding counts at once on the server that wrote it, on others as soon as their cache has it.

@@ -173,6 +173,11 @@ async fn revoking_ends_connections_that_left_http() {
     attached.send(channels::STDIN, b"typed").await.unwrap();
     let echoed = attached.next().await.unwrap().unwrap();
     assert_eq!(echoed, (channels::STDERR, "typed".into()));
+    let path = format!("{PODS}/p/exec?command=cat&stdin=true&stdout=true");
+    let mut running = Channels::open(&jane, &path).await.unwrap();
+    running.send(channels::STDIN, b"typed").await.unwrap();
+    let echoed = running.next().await.unwrap().unwrap();
+    assert_eq!(echoed, (channels::STDOUT, "typed".into()));
 
     let path = "/carob/v1/users/jane";
     server
@@ -180,7 +185,7 @@ async fn revoking_ends_connections_that_left_http() {
         .await
         .expect(200);
     let end = tokio::time::timeout(Duration::from_secs(10), async {
-        for open in [&mut forwarded, &mut attached] {
+        for open in [&mut forwarded, &mut attached, &mut running] {
             while let Ok(Some(_)) = open.next().await {}
         }
         // The pod hears of it too.

@@ -71,7 +71,19 @@ impl PodContainer {
         )))
     }
 
-    /// The agent that runs it; `None` where the pod is not placed yet.
+    /// The agent that runs it.
+    ///
+    /// # Errors
+    /// 400 where the pod is not placed yet.
+    pub(super) async fn placed(&self, call: &Call) -> Result<Agent, Status> {
+        let agent = self.agent(call).await?;
+        agent.ok_or_else(|| {
+            let why = format!("pod {} does not have a host assigned", call.name());
+            Status::bad_request(why)
+        })
+    }
+
+    /// The same; `None` where the pod is not placed yet.
     pub(super) async fn agent(&self, call: &Call) -> Result<Option<Agent>, Status> {
         let Some(node) = &self.node else {
             return Ok(None);
@@ -156,6 +168,7 @@ impl Agent {
             Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument => {
                 Status::bad_request(status.message())
             }
+            Code::ResourceExhausted => Status::too_many_requests(status.message(), 1),
             _ => Status::internal(format!(
                 "the agent of node {} at {}: {}",
                 self.node,

@@ -8,16 +8,20 @@ mod container;
 mod create;
 mod delete;
 mod eviction;
+mod exec;
 mod get;
 mod list;
 mod log;
 mod metrics;
+mod open;
 mod patch;
 mod portforward;
 mod proxy;
 mod review;
 mod scale;
 mod shape;
+mod spdy;
+mod streams;
 mod token;
 mod tunnel;
 mod update;
@@ -104,6 +108,7 @@ async fn serve_subresource(call: &Call, subresource: &str) -> Result<Response, S
         ("log", Verb::Get) => log::log(call).await,
         ("token", Verb::Create) => token::request(call).await,
         ("attach", Verb::Get | Verb::Create) => attach::attach(call).await,
+        ("exec", Verb::Get | Verb::Create) => exec::exec(call).await,
         ("portforward", Verb::Get | Verb::Create) => portforward::port_forward(call).await,
         ("proxy", _) if proxy::serves(call) => proxy::proxy(call).await,
         ("proxy", _) if proxy::serves_node(call) => proxy::node_page(call).await,

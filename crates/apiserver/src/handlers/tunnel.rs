@@ -9,16 +9,15 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use client::node::{PortForwardRequest, PortForwardResponse, PortForwardTarget};
-use futures::stream::{self, Stream, StreamExt};
+use futures::stream::{self, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::PollSender;
-use tonic::Streaming;
-use tracing::debug;
 
-use super::agents::{self, Held};
+use super::agents;
 use super::container::Agent;
+use super::open::Open;
 
 /// Messages that wait for the agent.
 const WAITING: usize = 4;
@@ -39,10 +38,8 @@ pub(super) async fn open(
     let held = agent.hold();
     let held = held.map_err(|full| tonic::Status::resource_exhausted(full.message))?;
     target.call = agents::call();
-    let shared = Arc::new(Shared {
-        call: target.call,
-        finished: AtomicBool::new(false),
-    });
+    let call = target.call;
+    let sent_all = Arc::new(AtomicBool::new(false));
     let (requests, mut queue) = mpsc::channel(WAITING);
     let first = PortForwardRequest {
         target: Some(target),
@@ -52,77 +49,36 @@ pub(super) async fn open(
     let requests_sent = stream::iter([first]).chain(rest);
     let responses = agent.client.port_forward(requests_sent).await?.into_inner();
     let from = FromPod {
-        open: Some(Open {
-            responses,
-            agent,
-            _held: held,
-        }),
+        open: Some(Open::new(responses, agent, call, held)),
         unread: Bytes::new(),
         finished: false,
-        shared: Arc::clone(&shared),
+        sent_all: Arc::clone(&sent_all),
     };
     let to = ToPod {
         requests: PollSender::new(requests),
-        shared,
+        sent_all,
     };
     Ok((from, to))
-}
-
-/// What both directions know.
-struct Shared {
-    call: u64,
-    /// The direction to the pod has ended in order.
-    finished: AtomicBool,
-}
-
-/// The call, until the agent has ended it.
-struct Open {
-    responses: Streaming<PortForwardResponse>,
-    agent: Agent,
-    /// Last: what the responses had room for is free when it is given back.
-    _held: Held,
-}
-
-impl Open {
-    /// Waits for the call's end, and reads what comes before it: the agent says that it has ended once all that it has sent
-    /// is taken.
-    async fn ended(&mut self) -> Result<(), tonic::Status> {
-        while self.responses.message().await?.is_some() {}
-        Ok(())
-    }
-
-    /// Ends a call that nobody reads any more. Its place is given back once the agent has ended it, too.
-    async fn abandon(mut self, call: u64, in_order: bool) {
-        if in_order && tokio::time::timeout(LINGER, self.ended()).await.is_ok() {
-            return;
-        }
-        if let Err(error) = self.agent.break_off(call).await {
-            // Where the agent is gone, so are its calls. Of any other only the answer can be given up.
-            debug!(%error, "a connection into a pod was not broken off");
-            return;
-        }
-        // The end comes behind what the pod has sent before.
-        let _ = self.ended().await;
-    }
 }
 
 /// The direction from the pod. Dropped before the agent has ended the call, it breaks the connection off, but for what
 /// the pod has yet to take where both directions had ended in order.
 pub(super) struct FromPod {
     /// None once the agent has ended it.
-    open: Option<Open>,
+    open: Option<Open<PortForwardResponse>>,
     unread: Bytes,
     finished: bool,
-    shared: Arc<Shared>,
+    /// The direction to the pod has ended in order.
+    sent_all: Arc<AtomicBool>,
 }
 
 impl Drop for FromPod {
     fn drop(&mut self) {
         let Some(open) = self.open.take() else { return };
-        let in_order = self.finished && self.shared.finished.load(Ordering::Relaxed);
+        let in_order = self.finished && self.sent_all.load(Ordering::Relaxed);
         // A server that ends breaks off everything.
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(open.abandon(self.shared.call, in_order));
+            runtime.spawn(open.abandon(in_order.then_some(LINGER)));
         }
     }
 }
@@ -132,7 +88,7 @@ impl FromPod {
         let broken_off = || io::Error::from(io::ErrorKind::ConnectionReset);
         while !self.finished {
             let open = self.open.as_mut().ok_or_else(broken_off)?;
-            let next = ready!(Pin::new(&mut open.responses).poll_next(cx));
+            let next = ready!(open.poll_next(cx));
             let Some(Ok(response)) = next else {
                 self.open = None;
                 let why = next.and_then(Result::err);
@@ -186,7 +142,8 @@ impl AsyncRead for FromPod {
 /// The direction to the pod. Dropped before it was finished, it resets the connection.
 pub(super) struct ToPod {
     requests: PollSender<PortForwardRequest>,
-    shared: Arc<Shared>,
+    /// This direction has ended in order.
+    sent_all: Arc<AtomicBool>,
 }
 
 impl ToPod {
@@ -222,7 +179,7 @@ impl ToPod {
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_send(cx, finish))?;
-        self.shared.finished.store(true, Ordering::Relaxed);
+        self.sent_all.store(true, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }
 }

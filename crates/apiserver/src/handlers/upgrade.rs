@@ -1,12 +1,37 @@
 //! Connections that leave HTTP for another protocol.
 
+use api::Status;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
+use super::spdy::SPDY;
 use crate::dispatch::Call;
+
+/// In what a client would like to have several streams over its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    WebSocket,
+    Spdy,
+}
+
+impl Way {
+    /// Reads which one is asked for.
+    ///
+    /// # Errors
+    /// 400 where none is.
+    pub(super) fn read(headers: &HeaderMap) -> Result<Self, Status> {
+        match asked_for(headers).and_then(|v| v.to_str().ok()) {
+            Some(asked) if asked.eq_ignore_ascii_case("websocket") => Ok(Self::WebSocket),
+            Some(asked) if asked.eq_ignore_ascii_case(SPDY) => Ok(Self::Spdy),
+            _ => Err(Status::bad_request(
+                "unable to upgrade: missing upgrade headers in request: Upgrade: websocket, or SPDY/3.1",
+            )),
+        }
+    }
+}
 
 /// Once the client has the answer that changes the protocol, serves the connection until it is done, or the server
 /// stops, or the user is revoked, or the client is gone, whatever the connection waits for.

@@ -12,20 +12,17 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
 use super::frame::{Decoder, Encoder, Fault, Frame, INITIAL_WINDOW_SIZE};
+use super::inbound::{Unread, inbound};
 use super::outgoing::{Credit, Outgoing, Queued};
 use super::shared::{Entry, Shared};
-use super::stream::{Inbound, Reader, Stream, Writer};
+use super::stream::{Reader, Stream, Writer};
 use super::window::Window;
 use super::{MOST_STREAMS, status};
 
 /// Streams that wait to be accepted before nothing more is read.
 const WAITING: usize = 16;
-/// Pieces of data that wait in one stream before nothing more is read, whatever their length.
-const PIECES: usize = 32;
 /// Bytes that wait in all streams together before nothing more is read.
 const ROOM: usize = 4 << 20;
-/// A piece shorter than this is copied: it is a slice of a buffer that others share, and would keep all of it.
-const SHORT: usize = 4096;
 /// How long the other end may be silent before it is asked whether it is there, and then before it is given up.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How long what is queued at the end may take.
@@ -145,12 +142,12 @@ impl Reading {
             Frame::Data { stream, fin, bytes } => {
                 self.data(stream, bytes).await?;
                 if fin {
-                    self.finish(stream).await;
+                    self.finish(stream);
                 }
             }
             Frame::Headers {
                 stream, fin: true, ..
-            } => self.finish(stream).await,
+            } => self.finish(stream),
             Frame::RstStream { stream, .. } => {
                 self.shared.forget(stream);
             }
@@ -187,7 +184,10 @@ impl Reading {
         headers: super::Headers,
     ) -> Result<(), Ended> {
         let place = self.shared.out.place().await.map_err(|_| Ended)?;
-        let (sender, inbound) = mpsc::channel(PIECES);
+        let (inlet, outlet) = inbound(Arc::clone(&self.room));
+        if fin {
+            inlet.finish();
+        }
         let stream = {
             let mut streams = self.shared.streams.lock();
             if id.is_multiple_of(2) || id <= streams.last {
@@ -199,7 +199,7 @@ impl Reading {
                 streams.last = id;
                 let window = Arc::new(Window::new(streams.initial, streams.enforced));
                 let entry = Entry {
-                    inbound: (!fin).then_some(sender),
+                    inbound: (!fin).then(|| Arc::new(inlet)),
                     window: Arc::clone(&window),
                     credit: Credit::new(id, Some(Arc::clone(&place))),
                     finished: unidirectional,
@@ -216,10 +216,9 @@ impl Reading {
         let stream = Stream {
             headers,
             reader: Reader {
-                inbound,
+                inbound: outlet,
                 credit,
                 shared: Arc::clone(&self.shared),
-                finished: fin,
             },
             writer: Writer {
                 id,
@@ -252,14 +251,8 @@ impl Reading {
             // Data after its end.
             Ok((None, _)) => self.refuse(stream, status::PROTOCOL_ERROR).await?,
             Ok((Some(inbound), credit)) => {
-                let bytes = match bytes.len() {
-                    ..SHORT => Bytes::copy_from_slice(&bytes),
-                    _ => bytes,
-                };
-                let room = Arc::clone(&self.room).acquire_many_owned(length as u32);
-                let room = room.await.map_err(|_| Ended)?;
-                if inbound.send(Inbound::Data(bytes, room)).await.is_err() {
-                    // Nobody reads it: the client may send more, which nobody reads either.
+                if let Err(Unread) = inbound.send(bytes).await {
+                    // The client may send more, which nobody reads either.
                     credit.owe(length, &self.shared.out);
                 }
             }
@@ -269,22 +262,16 @@ impl Reading {
     }
 
     /// The client has ended its direction of a stream.
-    async fn finish(&self, stream: u32) {
-        let inbound = {
-            let mut streams = self.shared.streams.lock();
-            let entry = streams.open.get_mut(&stream);
-            let (inbound, finished) = match entry {
-                Some(entry) => (entry.inbound.take(), entry.finished),
-                None => return,
-            };
-            if finished {
-                streams.open.remove(&stream);
-            }
-            inbound
+    fn finish(&self, stream: u32) {
+        let mut streams = self.shared.streams.lock();
+        let Some(entry) = streams.open.get_mut(&stream) else {
+            return;
         };
-        if let Some(inbound) = inbound {
-            // Who does not read does not care.
-            let _ = inbound.send(Inbound::Finish).await;
+        if let Some(inbound) = entry.inbound.take() {
+            inbound.finish();
+        }
+        if entry.finished {
+            streams.open.remove(&stream);
         }
     }
 

@@ -15,6 +15,7 @@ mod connection;
 mod dictionary;
 pub mod frame;
 mod header;
+mod inbound;
 mod outgoing;
 mod shared;
 mod stream;

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
 
+use super::inbound::Inlet;
 use super::outgoing::{Credit, Outgoing};
-use super::stream::Inbound;
 use super::window::{INITIAL, Window};
 
 /// What both directions and all streams know.
@@ -34,7 +33,7 @@ pub(super) struct Streams {
 #[derive(Debug)]
 pub(super) struct Entry {
     /// None: the client has ended its direction.
-    pub(super) inbound: Option<mpsc::Sender<Inbound>>,
+    pub(super) inbound: Option<Arc<Inlet>>,
     pub(super) window: Arc<Window>,
     pub(super) credit: Arc<Credit>,
     /// Our direction has ended.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use super::frame::{Frame, LONGEST_DATA};
 use super::header::Headers;
+use super::inbound::Outlet;
 use super::outgoing::{Credit, Place};
 use super::shared::Shared;
 use super::status;
@@ -16,14 +16,6 @@ use super::window::Window;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the stream has broken off")]
 pub struct Broken;
-
-/// What has come in on a stream.
-#[derive(Debug)]
-pub(super) enum Inbound {
-    /// The room that the bytes take of the connection's goes with them.
-    Data(Bytes, OwnedSemaphorePermit),
-    Finish,
-}
 
 /// A stream that the client has opened.
 #[derive(Debug)]
@@ -61,10 +53,9 @@ impl Stream {
 /// The direction from the client.
 #[derive(Debug)]
 pub struct Reader {
-    pub(super) inbound: mpsc::Receiver<Inbound>,
+    pub(super) inbound: Outlet,
     pub(super) credit: Arc<Credit>,
     pub(super) shared: Arc<Shared>,
-    pub(super) finished: bool,
 }
 
 impl Reader {
@@ -73,20 +64,11 @@ impl Reader {
     /// # Errors
     /// When the stream was reset, or its connection is gone.
     pub async fn read(&mut self) -> Result<Option<Bytes>, Broken> {
-        if self.finished {
-            return Ok(None);
+        let read = self.inbound.read().await?;
+        if let Some(bytes) = &read {
+            self.credit.owe(bytes.len(), &self.shared.out);
         }
-        match self.inbound.recv().await {
-            Some(Inbound::Data(bytes, _room)) => {
-                self.credit.owe(bytes.len(), &self.shared.out);
-                Ok(Some(bytes))
-            }
-            Some(Inbound::Finish) => {
-                self.finished = true;
-                Ok(None)
-            }
-            None => Err(Broken),
-        }
+        Ok(read)
     }
 }
 
@@ -124,6 +106,11 @@ impl Writer {
             self.shared.out.send(frame).await?;
         }
         Ok(())
+    }
+
+    /// Waits until the stream is reset, or its connection is gone.
+    pub async fn broken(&self) {
+        self.window.broken().await;
     }
 
     /// Ends this direction in order.

@@ -75,6 +75,20 @@ impl Window {
         }
     }
 
+    /// Waits until nothing can be sent any more.
+    pub(super) async fn broken(&self) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // As above.
+            changed.as_mut().enable();
+            if self.state.lock().broken {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     fn try_take(&self, most: usize) -> Result<Option<usize>, Broken> {
         let mut state = self.state.lock();
         if state.broken {

@@ -1,15 +1,18 @@
 //! An agent that speaks the node protocol, and a pod that is bound to its node.
 
+pub(crate) mod exec;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use client::node::exec_request::What;
 use client::node::node_server::{Node, NodeServer};
 use client::node::{
-    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, ExecRequest, ExecResponse, LogStream,
-    LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest, PortForwardResponse,
+    BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, ExecRequest, ExecResponse, ExecTarget,
+    LogStream, LogsChunk, LogsRequest, MOST_STREAMS, PortForwardRequest, PortForwardResponse,
     PortForwardTarget, STREAM_WINDOW, StatsRequest, StatsResponse, StdinRequest, StdinResponse,
 };
 use futures::{Stream, StreamExt, stream};
@@ -38,6 +41,14 @@ pub(crate) struct Agent {
     pub(crate) deaf: Arc<Mutex<bool>>,
     /// How many connections and inputs their clients have broken off.
     pub(crate) broken_off: watch::Sender<usize>,
+    /// What commands were to be run.
+    pub(crate) ran: Arc<Mutex<Vec<ExecTarget>>>,
+    /// How many of them were started.
+    pub(crate) started: watch::Sender<usize>,
+    /// How many of them have ended.
+    pub(crate) exits: watch::Sender<usize>,
+    /// How many pieces `flood` has printed.
+    pub(crate) flooded: watch::Sender<usize>,
     /// Whose requests may be broken off.
     calls: Arc<Mutex<BTreeMap<u64, CancellationToken>>>,
     /// What is used; where nobody said that, it is never answered.
@@ -168,9 +179,31 @@ impl Node for Agent {
 
     async fn exec(
         &self,
-        _: Request<Streaming<ExecRequest>>,
+        request: Request<Streaming<ExecRequest>>,
     ) -> Result<Response<Self::ExecStream>, Status> {
-        Err(Status::unimplemented("no command is run"))
+        let mut requests = request.into_inner();
+        let first = requests.message().await?.unwrap();
+        let Some(What::Target(target)) = first.what else {
+            panic!("a target comes first");
+        };
+        if *self.ended.lock() {
+            let why = "container \"c\" in pod \"p\" is not running";
+            return Err(Status::failed_precondition(why));
+        }
+        if target.command == ["one-more"] {
+            let why = "8 commands run in the pod, which is the most at once";
+            return Err(Status::resource_exhausted(why));
+        }
+        let (responses, mut queue) = mpsc::channel(4);
+        let command = exec::Command {
+            agent: self.clone(),
+            target,
+            requests,
+            responses,
+        };
+        tokio::spawn(command.run());
+        let responses = stream::poll_fn(move |cx| queue.poll_recv(cx));
+        Ok(Response::new(Box::pin(responses)))
     }
 
     async fn break_off(

@@ -1,21 +1,16 @@
 //! Clients that go while the pod takes nothing of what they send, so that the server reads nothing of them either.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use apiserver::ca::Profile;
 use apiserver::spdy::Headers;
 use apiserver::spdy::frame::{Encoder, Frame};
 use bytes::{Bytes, BytesMut};
 use client::channels::Channels;
 use client::kubeconfig::Context;
 use client::node::MOST_HELD;
-use client::tls::Identity;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::codec::Encoder as _;
 
@@ -30,22 +25,6 @@ const SWITCHING: u32 = 89;
 /// One whose connections are kept.
 const OTHER: u32 = 90;
 const PIECE: usize = 16 << 10;
-
-async fn connect(server: &Server, url: &str) -> TlsStream<TcpStream> {
-    let issued = server.ca.issue(&Profile::Admin).unwrap();
-    let identity = Identity {
-        cert_pem: issued.certificate,
-        key_pem: issued.key,
-        ca_pem: server.ca.certificate().to_owned(),
-    };
-    let mut config = identity.client_config().unwrap();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let address = url.strip_prefix("https://").unwrap();
-    let tcp = TcpStream::connect(address).await.unwrap();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
-    let tls = TlsConnector::from(Arc::new(config));
-    tls.connect(name, tcp).await.unwrap()
-}
 
 /// Sends a beginning, then the same again and again until nothing is taken any more: twice, since a busy machine may take
 /// a while.
@@ -77,10 +56,11 @@ fn web_socket(path: &str) -> (Vec<u8>, Vec<u8>) {
     (head.into_bytes(), frame)
 }
 
-fn spdy() -> (Vec<u8>, Vec<u8>) {
+/// Of the two streams that are opened the second, for this purpose, is written to.
+fn spdy(path: &str, protocol: &str, purpose: &str) -> (Vec<u8>, Vec<u8>) {
     let head = format!(
-        "GET {PODS}/p/portforward HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
-         Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n\r\n"
+        "GET {PODS}/p/{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+         Upgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: {protocol}\r\n\r\n"
     );
     let port = SILENT.to_string();
     let open = |stream, purpose| Frame::SynStream {
@@ -100,7 +80,7 @@ fn spdy() -> (Vec<u8>, Vec<u8>) {
     };
     let (mut encoder, mut begin, mut again) = Default::default();
     written(&mut encoder, &mut begin, open(1, "error"));
-    written(&mut encoder, &mut begin, open(3, "data"));
+    written(&mut encoder, &mut begin, open(3, purpose));
     written(&mut encoder, &mut again, data);
     ([head.as_bytes(), &begin].concat(), again.to_vec())
 }
@@ -156,16 +136,23 @@ async fn input_that_no_container_takes_is_broken_off() {
     let agent = pod(&server).await;
     *agent.deaf.lock() = true;
     let (url, _stop) = server.listen().await;
-    let (begin, again) = web_socket("attach?stdin=true");
-    let mut stream = connect(&server, &url).await;
-    fill(&mut stream, &begin, &again).await;
-    assert_eq!(*agent.broken_off.borrow(), 0);
-    stream.get_ref().0.set_zero_linger().unwrap();
-    drop(stream);
-    let mut broken_off = agent.broken_off.subscribe();
-    soon(broken_off.wait_for(|count| *count == 1))
-        .await
-        .unwrap();
+    let (attach, exec) = ("attach?stdin=true", "exec?command=deaf&stdin=true");
+    let ways = [
+        web_socket(attach),
+        web_socket(exec),
+        spdy(exec, "v4.channel.k8s.io", "stdin"),
+    ];
+    for (before, (begin, again)) in ways.into_iter().enumerate() {
+        let mut stream = server.connect(&url).await;
+        fill(&mut stream, &begin, &again).await;
+        assert_eq!(*agent.broken_off.borrow(), before);
+        stream.get_ref().0.set_zero_linger().unwrap();
+        drop(stream);
+        let mut broken_off = agent.broken_off.subscribe();
+        soon(broken_off.wait_for(|count| *count == before + 1))
+            .await
+            .unwrap();
+    }
 }
 
 /// Each has one of the places that a node has for connections into its pods, until it is missed: by the pod, too.
@@ -200,8 +187,9 @@ async fn clients_that_go_unread_are_missed() {
     let (context, _stop_too) = server.context().await;
     let mut unread = Vec::new();
     let port = format!("portforward?ports={SILENT}");
-    for (begin, again) in [web_socket(&port), spdy(), upload(), switched()] {
-        let mut stream = connect(&server, &url).await;
+    let forward = spdy("portforward", "portforward.k8s.io", "data");
+    for (begin, again) in [web_socket(&port), forward, upload(), switched()] {
+        let mut stream = server.connect(&url).await;
         fill(&mut stream, &begin, &again).await;
         unread.push(stream);
     }

@@ -207,33 +207,32 @@ async fn whatever_roles_give_a_node_stays_within_its_own_affairs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_get_an_attachment_may_not_write_by_it() {
+async fn who_may_get_streams_may_not_write_by_them() {
     let server = Server::start().await;
     let rbac = within("default", "roles");
-    made(
-        &server,
-        &rbac,
-        role("Role", "looks", &["get"], &["pods/attach"]),
-    )
-    .await;
+    let streams = ["pods/attach", "pods/exec"];
+    made(&server, &rbac, role("Role", "looks", &["get"], &streams)).await;
     let bound = binding("RoleBinding", "looks", ("Role", "looks"), &["jane"]);
     made(&server, &within("default", "rolebindings"), bound).await;
     let jane = User::new(&server, "jane", &["dev"]);
-    let path = "/api/v1/namespaces/default/pods/p/attach?stdin=true";
-    let refused = jane.send("GET", path, "", Value::Null).await.expect(403);
-    let message = refused["message"].as_str().unwrap();
-    assert!(
-        message.contains("cannot create resource \"pods/attach\""),
-        "{message}"
-    );
-    made(
-        &server,
-        &rbac,
-        role("Role", "types", &["create"], &["pods/attach"]),
-    )
-    .await;
+    let path = |streams: &str| {
+        let name = streams.trim_start_matches("pods/");
+        format!("/api/v1/namespaces/default/pods/p/{name}?stdin=true&command=a")
+    };
+    for streams in streams {
+        let refused = jane.send("GET", &path(streams), "", Value::Null).await;
+        let refused = refused.expect(403);
+        let message = refused["message"].as_str().unwrap();
+        assert!(
+            message.contains(&format!("cannot create resource \"{streams}\"")),
+            "{message}"
+        );
+    }
+    made(&server, &rbac, role("Role", "types", &["create"], &streams)).await;
     let bound = binding("RoleBinding", "types", ("Role", "types"), &["jane"]);
     made(&server, &within("default", "rolebindings"), bound).await;
-    // There is no such pod, which is the next thing that is looked at.
-    assert_eq!(jane.get(path).await, 404);
+    for streams in streams {
+        // There is no such pod, which is the next thing that is looked at.
+        assert_eq!(jane.get(&path(streams)).await, 404);
+    }
 }

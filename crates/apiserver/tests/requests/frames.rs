@@ -1,4 +1,4 @@
-//! WebSocket frames to an attach: what breaks the protocol ends the connection with the code that says so, costs
+//! WebSocket frames to an attach and an exec: what breaks the protocol ends the connection with the code that says so, costs
 //! little, and leaves the server as it was.
 
 use std::sync::Arc;
@@ -28,6 +28,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MOST_BYTES: usize = 64 << 20;
 /// The largest message that the server takes.
 const LARGEST: usize = 1 << 20;
+
+/// What is opened: both have the same streams.
+const PATHS: [&str; 2] = [
+    "attach?stdin=true&stdout=true&stderr=true",
+    "exec?command=cat&stdin=true&stdout=true&stderr=true",
+];
 
 const TEXT: u8 = 0x1;
 const BINARY: u8 = 0x2;
@@ -94,11 +100,10 @@ impl Attached {
         tls.connect(name, tcp).await.unwrap()
     }
 
-    async fn open(&self) -> TlsStream<TcpStream> {
+    async fn open(&self, path: &str) -> TlsStream<TcpStream> {
         let mut stream = self.connect().await;
-        let path = format!("{PODS}/p/attach?stdin=true&stdout=true&stderr=true");
         let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+            "GET {PODS}/p/{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
              Sec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"
         );
@@ -116,8 +121,8 @@ impl Attached {
     }
 
     /// Sends bytes on a WebSocket and reads until the server ends the connection: all that it sent.
-    fn talk(&self, sent: &[u8]) -> Result<Vec<u8>, String> {
-        self.exchange(self.open(), sent, None)
+    fn talk(&self, path: &str, sent: &[u8]) -> Result<Vec<u8>, String> {
+        self.exchange(self.open(path), sent, None)
     }
 
     /// The same on a connection that has said nothing yet. It ends when the server begins to answer, or has not done so
@@ -300,16 +305,19 @@ fn what_breaks_the_protocol_is_told_and_ends() {
             protocol,
         ),
     ] {
-        let got = attached.talk(&sent);
-        let got = got.and_then(|bytes| frames(&bytes));
-        let got = got.unwrap_or_else(|why| panic!("{what}: {why}"));
-        let (operation, data) = got.last().unwrap_or_else(|| panic!("{what}: nothing"));
-        assert_eq!(*operation, CLOSE, "{what}: {got:?}");
-        assert_eq!(
-            data.get(..2),
-            Some(&code.to_be_bytes()[..]),
-            "{what}: {data:?}"
-        );
+        for path in PATHS {
+            let got = attached.talk(path, &sent);
+            let got = got.and_then(|bytes| frames(&bytes));
+            let got = got.unwrap_or_else(|why| panic!("{path}: {what}: {why}"));
+            let last = got.last();
+            let (operation, data) = last.unwrap_or_else(|| panic!("{path}: {what}: nothing"));
+            assert_eq!(*operation, CLOSE, "{path}: {what}: {got:?}");
+            assert_eq!(
+                data.get(..2),
+                Some(&code.to_be_bytes()[..]),
+                "{path}: {what}: {data:?}"
+            );
+        }
     }
 }
 
@@ -317,15 +325,18 @@ fn what_breaks_the_protocol_is_told_and_ends() {
 fn a_connection_that_breaks_harms_nobody() {
     let attached = Attached::new();
     let message = [whole(LAST | BINARY, b"\0typed"), whole(BINARY, b"\0begun")].concat();
-    for length in 0..message.len() {
-        attached.world.block_on(async {
-            let mut stream = attached.open().await;
-            stream.write_all(&message[..length]).await.unwrap();
-            stream.flush().await.unwrap();
-        });
+    for path in PATHS {
+        for length in 0..message.len() {
+            attached.world.block_on(async {
+                let mut stream = attached.open(path).await;
+                stream.write_all(&message[..length]).await.unwrap();
+                stream.flush().await.unwrap();
+            });
+        }
+        let sent = [message.clone(), normal_close()].concat();
+        let got = attached.talk(path, &sent).unwrap();
+        assert_eq!(frames(&got).unwrap().last().unwrap().0, CLOSE, "{path}");
     }
-    let got = attached.talk(&[message, normal_close()].concat()).unwrap();
-    assert_eq!(frames(&got).unwrap().last().unwrap().0, CLOSE);
 }
 
 #[test]
@@ -361,8 +372,9 @@ fn any_frames_end_well() {
     prove("any_frames_end_well", make, |sent| {
         // A frame that is not there whole yet would be waited for: what follows fills it, or breaks the protocol.
         let filler = vec![0xff; 2 * LARGEST];
+        let path = PATHS[sent.len() % PATHS.len()];
         attached
-            .talk(&[sent.clone(), normal_close(), filler].concat())
+            .talk(path, &[sent.clone(), normal_close(), filler].concat())
             .map(drop)
     });
 }

@@ -24,7 +24,7 @@ const MOST_OF_CONNECTION: usize = 8 << 20;
 const PATIENCE: Duration = Duration::from_secs(50);
 
 const NAMES: &[&str] = &["port", "requestid", "streamtype", "x", ""];
-const VALUES: &[&str] = &["80", "error", "data", "0", "a\0b", ""];
+const VALUES: &[&str] = &["80", "error", "data", "stdin", "stdout", "0", "a\0b", ""];
 
 pub(crate) fn frame(random: &mut Random) -> Frame {
     let stream = 1 + random.below(9) as u32;

@@ -22,6 +22,8 @@ const PATHS: &[&str] = &[
     "p/portforward?ports=80",
     "p/portforward?ports=80,0,99999",
     "q/portforward?ports=80",
+    "p/exec?command=cat&stdin=true&stdout=true",
+    "p/exec?command=echo&stdout=true&stderr=true&tty=true",
     "p/exec?command=a",
     "p/proxy/x",
     "p/log?follow=true",
@@ -59,7 +61,12 @@ const HEADERS: &[(&str, &[&str])] = &[
     ),
     (
         "X-Stream-Protocol-Version",
-        &["portforward.k8s.io", "v4.channel.k8s.io", "\t,"],
+        &[
+            "portforward.k8s.io",
+            "v4.channel.k8s.io",
+            "v5, v1, channel.k8s.io",
+            "\t,",
+        ],
     ),
     ("Content-Length", &["0", "5", "-1", "99999999999999999999"]),
     ("Transfer-Encoding", &["chunked", "gzip"]),
@@ -217,6 +224,8 @@ fn what_is_asked_for_rightly_is_made() {
     let socket = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
         Sec-WebSocket-Protocol: ";
     let (attach, forward) = ("attach?stdout=true", "portforward?ports=80");
+    let exec = "exec?command=echo&stdout=true";
+    let version = |versions: &str| format!("X-Stream-Protocol-Version: {versions}\r\n");
     for (path, upgrade, rest, code) in [
         (
             attach,
@@ -225,23 +234,35 @@ fn what_is_asked_for_rightly_is_made() {
             101,
         ),
         (
-            forward,
+            exec,
             "websocket",
             format!("{socket}v4.channel.k8s.io\r\n"),
             101,
         ),
         (
-            forward,
+            exec,
+            "websocket",
+            format!("{socket}v3.channel.k8s.io\r\n"),
+            400,
+        ),
+        (attach, "SPDY/3.1", version("v4.channel.k8s.io"), 101),
+        (
+            exec,
             "SPDY/3.1",
-            "X-Stream-Protocol-Version: portforward.k8s.io\r\n".to_owned(),
+            version("v5.channel.k8s.io, v2.channel.k8s.io"),
             101,
         ),
+        (exec, "SPDY/3.1", String::new(), 101),
+        (exec, "SPDY/3.1", version("v5.channel.k8s.io"), 403),
+        (exec, "h2c", version("v4.channel.k8s.io"), 400),
         (
             forward,
-            "SPDY/3.1",
-            "X-Stream-Protocol-Version: others\r\n".to_owned(),
-            403,
+            "websocket",
+            format!("{socket}v4.channel.k8s.io\r\n"),
+            101,
         ),
+        (forward, "SPDY/3.1", version("portforward.k8s.io"), 101),
+        (forward, "SPDY/3.1", version("others"), 403),
         (forward, "websocket", format!("{socket}others\r\n"), 400),
         (forward, "h2c", String::new(), 400),
     ] {

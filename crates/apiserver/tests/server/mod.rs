@@ -12,11 +12,14 @@ use client::kubeconfig::{Context, Credentials};
 use client::{Client, Informer, ListOptions, Transport};
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
+use rustls::pki_types::ServerName;
 use serde_json::Value;
 use store::Store;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 /// A running server. Its directory goes with it.
@@ -164,6 +167,23 @@ impl Server {
             namespace: "default".to_owned(),
         };
         (context, stop)
+    }
+
+    /// A connection of the administrator's on which nothing is said yet, for HTTP/1.1.
+    pub(crate) async fn connect(&self, url: &str) -> TlsStream<TcpStream> {
+        let issued = self.ca.issue(&Profile::Admin).unwrap();
+        let identity = client::tls::Identity {
+            cert_pem: issued.certificate,
+            key_pem: issued.key,
+            ca_pem: self.ca.certificate().to_owned(),
+        };
+        let mut config = identity.client_config().unwrap();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let address = url.strip_prefix("https://").unwrap();
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from("127.0.0.1").unwrap();
+        let tls = TlsConnector::from(Arc::new(config));
+        tls.connect(name, tcp).await.unwrap()
     }
 
     /// Sends a request as the administrator.

@@ -13,37 +13,33 @@ mod streams;
 use api::Status;
 use client::channels::PORT_FORWARD;
 use client::node::PortForwardTarget;
-use http::header::{CONNECTION, UPGRADE};
-use http::{HeaderMap, StatusCode};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::agents::Purpose;
 use super::container::{Agent, may_create};
+use super::spdy;
 use super::tunnel::{self, FromPod, ToPod};
+use super::upgrade::Way;
 use super::websocket::Handshake;
-use crate::body::{Response, joined};
+use crate::body::Response;
 use crate::dispatch::{Call, record_uid};
 use channels::Ends;
 
-const SPDY: &str = "SPDY/3.1";
 const PROTOCOL: &str = "portforward.k8s.io";
 const TUNNELLED: &str = "SPDY/3.1+portforward.k8s.io";
 /// What is spoken in WebSockets, the best first.
 const PROTOCOLS: [&str; 4] = [TUNNELLED, PORT_FORWARD, "v4.channel.k8s.io", PROTOCOL];
-/// By what clients say which version they speak over SPDY, and servers which they have taken.
-const OFFERED: &str = "x-stream-protocol-version";
 
 /// Answers a request for `…/pods/NAME/portforward`.
 pub(super) async fn port_forward(call: &Call) -> Result<Response, Status> {
     may_create(call).await?;
     let door = Door::of(call).await?;
-    let asked = super::upgrade::asked_for(&call.headers).and_then(|v| v.to_str().ok());
-    match asked {
-        Some(asked) if asked.eq_ignore_ascii_case("websocket") => web_socket(call, door),
-        Some(asked) if asked.eq_ignore_ascii_case(SPDY) => spdy(call, door),
-        _ => Err(Status::bad_request(
-            "unable to upgrade: missing upgrade headers in request: Upgrade: websocket, or SPDY/3.1",
-        )),
+    match Way::read(&call.headers)? {
+        Way::WebSocket => web_socket(call, door),
+        Way::Spdy => {
+            let handshake = spdy::Handshake::read(call, &[PROTOCOL])?;
+            handshake.serve(call, |io| streams::serve(io, door))
+        }
     }
 }
 
@@ -62,49 +58,6 @@ fn web_socket(call: &Call, door: Door) -> Result<Response, Status> {
     handshake.serve(call, move |socket| {
         channels::serve(socket, door, ports, ends)
     })
-}
-
-fn spdy(call: &Call, door: Door) -> Result<Response, Status> {
-    let missing = || Status::bad_request("unable to upgrade: Upgrade without Connection: Upgrade");
-    let upgrade = call.upgrade.clone().ok_or_else(missing)?;
-    let mut answer = http::Response::builder()
-        .status(StatusCode::SWITCHING_PROTOCOLS)
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, SPDY);
-    match offered(&call.headers) {
-        Offered::Ours => answer = answer.header(OFFERED, PROTOCOL),
-        // The first clients of all named none.
-        Offered::Nothing => {}
-        Offered::Others(others) => {
-            let why = format!(
-                "unable to upgrade: unable to negotiate protocol: client supports {others:?}, server accepts [{PROTOCOL}]"
-            );
-            return Err(Status::forbidden(call.resource, call.name(), &why));
-        }
-    }
-    super::upgrade::serve(call, upgrade, |io| streams::serve(io, door));
-    let answer = answer.body(joined([]));
-    answer.map_err(|e| Status::internal(e.to_string()))
-}
-
-enum Offered {
-    Ours,
-    Nothing,
-    Others(Vec<String>),
-}
-
-fn offered(headers: &HeaderMap) -> Offered {
-    let values = headers.get_all(OFFERED).into_iter();
-    let all: Vec<&str> = values
-        .flat_map(|v| v.to_str().unwrap_or_default().split(','))
-        .map(str::trim)
-        .filter(|v| !v.is_empty())
-        .collect();
-    match all.as_slice() {
-        [] => Offered::Nothing,
-        all if all.contains(&PROTOCOL) => Offered::Ours,
-        all => Offered::Others(all.iter().map(|&v| v.to_owned()).collect()),
-    }
 }
 
 /// The way into one pod.

@@ -228,6 +228,72 @@ async fn who_is_read_may_send_more() {
     assert_eq!(told, [update(0), update(1)]);
 }
 
+/// What a client sends at most that keeps the window which it has at first.
+const WINDOW: usize = 64 << 10;
+
+#[tokio::test(start_paused = true)]
+async fn who_keeps_its_window_is_never_held_back() {
+    let (mut wire, mut connection) = Wire::new();
+    let mut stream = wire.open(1, &mut connection).await;
+    // However short its pieces are, and though nobody reads them.
+    let all = async {
+        for _ in 0..WINDOW {
+            wire.data(1, false, "x").await;
+        }
+        wire.send(Frame::Ping(1)).await;
+        loop {
+            match wire.next().await.unwrap() {
+                Frame::Ping(1) => break,
+                Frame::WindowUpdate { stream: 0, .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let sent = tokio::time::timeout(Duration::from_secs(1), all).await;
+    sent.expect("all is taken");
+    let (mut got, mut pieces) = (0, 0);
+    while got < WINDOW {
+        got += stream.reader.read().await.unwrap().unwrap().len();
+        pieces += 1;
+    }
+    assert_eq!((got, pieces), (WINDOW, 16));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_grows_behind_data_that_waits_for_it() {
+    let (mut wire, mut connection) = Wire::new();
+    let settings = vec![(INITIAL_WINDOW_SIZE, 1)];
+    wire.send(Frame::Settings(settings)).await;
+    let Stream {
+        mut reader, writer, ..
+    } = wire.open(1, &mut connection).await;
+    let echo = tokio::spawn(async move {
+        while let Some(bytes) = reader.read().await.unwrap() {
+            writer.write(bytes).await.unwrap();
+        }
+    });
+    for _ in 0..100 {
+        wire.data(1, false, "x").await;
+        // Each is read by itself.
+        tokio::task::yield_now().await;
+    }
+    let (stream, delta) = (1, 100);
+    wire.send(Frame::WindowUpdate { stream, delta }).await;
+    wire.data(1, true, "").await;
+    let mut got = 0;
+    let all = async {
+        while got < 100 {
+            match wire.next().await.unwrap() {
+                Frame::Data { bytes, .. } => got += bytes.len(),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    let echoed = tokio::time::timeout(Duration::from_secs(1), all).await;
+    echoed.expect("all is echoed");
+    echo.await.unwrap();
+}
+
 #[tokio::test]
 async fn a_stream_that_nobody_reads_holds_back_its_connection() {
     let (mut wire, mut connection) = Wire::new();
