@@ -58,6 +58,8 @@ enum Command {
     Delete(commands::delete::Delete),
     /// Print a container's log
     Logs(commands::logs::Logs),
+    /// Run a command in a container
+    Exec(commands::exec::Exec),
     /// Forward ports of this machine into a pod
     PortForward(commands::port_forward::PortForward),
     /// Print a completion script
@@ -187,6 +189,7 @@ impl Command {
             Command::Apply(c) => c.run().await.map(done),
             Command::Delete(c) => c.run().await.map(done),
             Command::Logs(c) => c.run().await,
+            Command::Exec(c) => c.run().await,
             Command::PortForward(c) => c.run().await.map(done),
             Command::Server(_)
             | Command::Agent(_)

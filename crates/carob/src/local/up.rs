@@ -70,7 +70,7 @@ impl Up {
         };
         let outcome = tokio::select! {
             outcome = outcome => outcome,
-            () = interrupted.wait() => Err(anyhow::anyhow!("interrupted")),
+            _ = interrupted.wait() => Err(anyhow::anyhow!("interrupted")),
         };
         let left = match outcome {
             Ok(left) => left,

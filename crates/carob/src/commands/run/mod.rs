@@ -79,8 +79,6 @@ struct Mount {
 const KEPT_SECONDS: i32 = 3600;
 /// How many seconds later than this process the cluster ends a Job.
 const DEADLINE_BEHIND: u64 = 5;
-/// What a shell reports of a program that Ctrl-C ended.
-const INTERRUPTED: u8 = 130;
 
 impl Run {
     pub(crate) async fn run(self) -> Result<ExitCode> {
@@ -109,7 +107,7 @@ impl Run {
         let input = self.interactive.then_some(&cluster);
         let outcome = tokio::select! {
             outcome = follow::follow(&client, &namespace, &name, input) => outcome,
-            () = interrupted.wait() => Ok(INTERRUPTED),
+            code = interrupted.wait() => Ok(code),
             () = limit => Err(anyhow::anyhow!("it has not ended in time and was ended")),
         };
         if let Err(error) = self.finish(&client, &namespace, &name).await {
