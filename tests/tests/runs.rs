@@ -125,7 +125,8 @@ fn signal(cluster: &Cluster) -> Outcome {
     cluster.wait_for("jobs/told", "/status/ready", "1")?;
     succeed(Command::new("kill").arg(running.id().to_string()))?;
     let status = end_of(&mut running)?;
-    check(status.code() == Some(130), status)?;
+    // By SIGTERM, that is.
+    check(status.code() == Some(143), status)?;
     is_gone(cluster, "told")
 }
 

@@ -1,5 +1,6 @@
 //! Pods: what they run, how they end, and what is said about it.
 
+mod carob_exec;
 mod sidecars;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ const CASES: &[Case] = &[
         "hooks_run_before_others_start_and_before_the_end",
         sidecars::hooks,
     ),
+    ("carob_exec_runs_commands", carob_exec::runs),
     ("memory_has_a_limit", oom),
     (
         "a_root_that_is_read_only_takes_the_last_message",
@@ -259,14 +261,14 @@ fn missing(cluster: &Cluster) -> Outcome {
 fn unsupported(cluster: &Cluster) -> Outcome {
     let cases = [
         (
-            "probe",
-            "{containers: [{name: c, image: greeter, livenessProbe: {exec: {command: ['true']}}}]}",
-            "livenessProbe.exec",
+            "terminal",
+            "{containers: [{name: c, image: greeter, tty: true}]}",
+            "containers[0].tty",
         ),
         (
-            "hook",
-            "{containers: [{name: c, image: greeter, lifecycle: {preStop: {exec: {command: ['true']}}}}]}",
-            "lifecycle.preStop.exec",
+            "privileged",
+            "{containers: [{name: c, image: greeter, securityContext: {privileged: true}}]}",
+            "securityContext.privileged",
         ),
         (
             "claim",
