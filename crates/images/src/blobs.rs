@@ -2,7 +2,8 @@
 //!
 //! A file appears under its digest only when it is whole, hashed and on the disk: it is written under
 //! `tmp/`, synced, renamed to `sha256/<hex>`, and the directory is synced. What lies under `tmp/` when the
-//! directory is opened belongs to nobody and is removed.
+//! directory is opened belongs to nobody and is removed. A blob goes the same way back: [`Blobs::set_aside`] moves it to
+//! `tmp/`, where removing it may take its time.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -17,12 +18,14 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::error::At;
+use crate::hold::Holds;
 use crate::{Digest, Error, Hasher};
 
 /// A content-addressed store of blobs in one directory. Cheap to clone; one process has the directory.
 #[derive(Clone, Debug)]
 pub struct Blobs {
-    dir: Arc<Path>,
+    pub(crate) dir: Arc<Path>,
+    pub(crate) holds: Holds,
 }
 
 /// A blob that is there.
@@ -55,7 +58,10 @@ impl Blobs {
             fs::remove_file(&path).at(&path)?;
         }
         sync_dir(&dir)?;
-        Ok(Blobs { dir: dir.into() })
+        Ok(Blobs {
+            dir: dir.into(),
+            holds: Holds::default(),
+        })
     }
 
     /// Where the blob lies if it is there. The file is immutable: hard-link or open it, never write to it.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`Reference`], [`Digest`] | the names of images and of content |
 //! | [`Blobs`] | a directory of content-addressed files, each durable before it is there |
+//! | [`Hold`] | keeps content from being taken away while somebody needs it |
 //! | [`Artifact`], [`Wanted`] | decides what a manifest describes: a module, a tree, a container image |
 //! | [`Upload`] | an artifact ready to be pushed: its blobs and its manifest |
 //! | [`tree`] | packs and unpacks trees of files |
@@ -25,6 +26,7 @@ mod artifact;
 mod blobs;
 mod digest;
 mod error;
+mod hold;
 mod media;
 mod pull;
 mod reference;
@@ -34,6 +36,7 @@ pub use artifact::{Artifact, Encoding, LayerRef, ModuleKind, Wanted};
 pub use blobs::{BlobWriter, Blobs, Stored};
 pub use digest::{Digest, Hasher};
 pub use error::Error;
+pub use hold::Hold;
 pub use media::{Descriptor, Manifest, Platform, types as media_types};
 pub use pull::{Pulled, Reader, Source, pull};
 pub use reference::{Name, Reference};

@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::blobs::blocking;
 use crate::{
-    Artifact, Blobs, Descriptor, Digest, Encoding, Error, MAX_BLOB, Manifest, ModuleKind, Name,
-    Wanted,
+    Artifact, Blobs, Descriptor, Digest, Encoding, Error, Hold, MAX_BLOB, Manifest, ModuleKind,
+    Name, Wanted,
 };
 
 /// Content as it arrives.
@@ -33,6 +33,8 @@ pub trait Source: Send + Sync {
 pub enum Pulled {
     /// A WebAssembly module.
     Module {
+        /// The index's digest, if one led to the manifest.
+        index: Option<Digest>,
         /// The manifest's digest: the image's identity (`imageID`).
         manifest: Digest,
         /// The blob that is the module.
@@ -44,6 +46,8 @@ pub enum Pulled {
     },
     /// A tree of files.
     Tree {
+        /// The index's digest, if one led to the manifest.
+        index: Option<Digest>,
         /// The manifest's digest: the image's identity.
         manifest: Digest,
         /// The blob that is the archive.
@@ -56,6 +60,13 @@ pub enum Pulled {
 }
 
 impl Pulled {
+    /// The index's digest, if one led to the manifest.
+    pub fn index(&self) -> Option<&Digest> {
+        match self {
+            Pulled::Module { index, .. } | Pulled::Tree { index, .. } => index.as_ref(),
+        }
+    }
+
     /// The manifest's digest.
     pub fn manifest(&self) -> &Digest {
         match self {
@@ -73,40 +84,46 @@ impl Pulled {
 
 /// Fetches the image `name` into `blobs`, if it serves as what is `wanted`. What is there already is not
 /// fetched again; every byte is checked against a digest, the first of them the one in `name` if it has one.
+/// The content is held from before it was looked for.
 pub async fn pull(
     name: &Name,
     wanted: Wanted,
     source: &dyn Source,
     blobs: &Blobs,
-) -> Result<Pulled, Error> {
+) -> Result<(Pulled, Hold), Error> {
     let (mut digest, mut manifest) = fetch_manifest(name, source, blobs).await?;
-    if manifest.is_index() {
+    let index = manifest.is_index().then_some(digest);
+    if index.is_some() {
         let chosen = Artifact::choose(&manifest)?.clone();
         let mut pinned = name.clone();
         pinned.digest = Some(chosen.digest);
         (digest, manifest) = fetch_manifest(&pinned, source, blobs).await?;
     }
     let layer = Artifact::recognise(&manifest)?.layer(wanted)?;
+    let hold = blobs.hold(&layer.descriptor.digest);
     fetch_blob(name, &layer.descriptor, source, blobs).await?;
     let Descriptor {
         digest: content,
         size,
         ..
     } = layer.descriptor;
-    match wanted {
-        Wanted::Tree => Ok(Pulled::Tree {
+    let pulled = match wanted {
+        Wanted::Tree => Pulled::Tree {
+            index,
             manifest: digest,
             digest: content,
             size,
             encoding: layer.encoding,
-        }),
-        Wanted::Module => Ok(Pulled::Module {
+        },
+        Wanted::Module => Pulled::Module {
+            index,
             manifest: digest,
             digest: content,
             size,
             kind: kind(blobs, &content).await?,
-        }),
-    }
+        },
+    };
+    Ok((pulled, hold))
 }
 
 async fn fetch_manifest(
@@ -250,7 +267,11 @@ mod tests {
         source: &Memory,
         blobs: &Blobs,
     ) -> Result<Pulled, Error> {
-        pull(&text.parse().unwrap(), wanted, source, blobs).await
+        let pulled = pull(&text.parse().unwrap(), wanted, source, blobs).await;
+        pulled.map(|(pulled, hold)| {
+            assert_eq!(hold.digest(), pulled.digest());
+            pulled
+        })
     }
 
     #[tokio::test]
@@ -260,6 +281,7 @@ mod tests {
             .image("v1", media_types::WASM_CONFIG, media_types::WASM, MODULE)
             .digest;
         let want = Pulled::Module {
+            index: None,
             manifest,
             digest: Digest::of(MODULE),
             size: MODULE.len() as u64,
@@ -318,6 +340,15 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(pulled.manifest(), &wasm.digest);
+        assert_eq!(pulled.index(), Some(&index.digest));
+        source.asked.lock().clear();
+        let pinned = format!("web@{}", index.digest);
+        let again = try_pull(&pinned, Wanted::Module, &source, &blobs).await;
+        assert_eq!(again.unwrap(), pulled);
+        assert!(
+            source.asked.lock().is_empty(),
+            "an index that is here needs nobody either"
+        );
         let error = try_pull("web:x", Wanted::Module, &source, &blobs)
             .await
             .unwrap_err()

@@ -11,7 +11,7 @@ use network::pipe::{Reader, Writer, pipe};
 use tokio::time::timeout;
 
 use crate::output::Capture;
-use crate::{Exit, Limits, Module, ResizeError, Running, Runtime, Stdin, Workload};
+use crate::{Exit, Limits, Module, ModuleSource, ResizeError, Running, Runtime, Stdin, Workload};
 
 /// Longer than anything here takes, on a machine that is busy with other things.
 const LONG: Duration = Duration::from_secs(60);
@@ -41,6 +41,44 @@ pub async fn suite(runtime: &dyn Runtime, plain: &Module, drains: &Module) {
     terminate_drained(runtime, drains).await;
     terminate_too_late(runtime, drains).await;
     assert_eq!(runtime.metrics().running, 0, "every workload has ended");
+}
+
+/// What is compiled is kept until it is forgotten, which nobody who has the module notices. `source` is a player's that
+/// nobody has prepared yet.
+///
+/// # Panics
+/// When the runtime does not do so.
+pub async fn forgets(runtime: &dyn Runtime, source: ModuleSource) {
+    let kept = async || {
+        let compiled = runtime.compiled().await;
+        let compiled = compiled.unwrap_or_else(|error| panic!("not listed: {error}"));
+        let mut of = compiled.iter().filter(|c| c.digest == source.digest);
+        of.next().map(|c| c.bytes)
+    };
+    let forget = async || match runtime.forget(&source.digest).await {
+        Ok(is_gone) => is_gone,
+        Err(error) => panic!("not forgotten: {error}"),
+    };
+    let prepare = async || match runtime.prepare(source.clone()).await {
+        Ok(module) => module,
+        Err(error) => panic!("not prepared: {error}"),
+    };
+    assert_eq!(kept().await, None);
+    assert!(forget().await, "there is nothing of it");
+    for _ in 0..2 {
+        let module = prepare().await;
+        assert!(!forget().await && kept().await > Some(0), "somebody has it");
+        exit_codes(runtime, &module).await;
+        drop(module);
+        // What ran may hold it for a moment longer.
+        let gone = async {
+            while !forget().await {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon("its end", gone).await;
+        assert_eq!(kept().await, None);
+    }
 }
 
 fn workload(module: &Module, steps: &[&str]) -> (Workload, Capture, Capture) {

@@ -89,6 +89,15 @@ pub enum StartError {
     Exhausted(String),
 }
 
+/// Compiled code that is kept for a module's next start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// The digest of the bytes that it was made from.
+    pub digest: String,
+    /// How much it takes on the disk.
+    pub bytes: u64,
+}
+
 /// Something that runs workloads.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
@@ -105,6 +114,19 @@ pub trait Runtime: Send + Sync + 'static {
     /// When a mount cannot be set up or the node is full. What goes wrong later, inside the
     /// guest, is an [`Exit`].
     fn start(&self, workload: Workload) -> Result<Running, StartError>;
+
+    /// All compiled code that is kept, by digest.
+    ///
+    /// # Errors
+    /// When the cache's directory cannot be read.
+    async fn compiled(&self) -> std::io::Result<Vec<Compiled>>;
+
+    /// Removes the compiled code of the module with this digest, unless somebody has the [`Module`] or something of it
+    /// runs: whether there is none now. Who prepares the module at the same time gets it whole; it may be compiled anew.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    async fn forget(&self, digest: &str) -> std::io::Result<bool>;
 
     /// What this runtime has done so far.
     fn metrics(&self) -> Metrics;

@@ -17,13 +17,16 @@
 //!
 //! An empty script is `forever`; one that runs out of steps exits with 0.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::future::poll_fn;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -34,18 +37,23 @@ use crate::metrics::{Counters, count};
 use crate::running::{Control, Main, Stop};
 use crate::workload::Code;
 use crate::{
-    Exit, Metrics, Module, ModuleSource, Output, PrepareError, Running, Runtime, StartError, Stdin,
-    Workload,
+    Compiled, Exit, Metrics, Module, ModuleSource, Output, PrepareError, Running, Runtime,
+    StartError, Stdin, Workload,
 };
 
 /// The environment variable that overrides the arguments as the script.
 pub const SCRIPT: &str = "CAROB_SCRIPT";
 
+/// How many bytes the compiled code of each module is said to take.
+pub const COMPILED: u64 = 1 << 20;
+
 /// The runtime that plays scripts. Any module can be prepared, unless it was declared invalid.
 #[derive(Clone, Debug, Default)]
 pub struct Scripted {
     counters: Arc<Counters>,
-    invalid: Arc<std::collections::BTreeSet<String>>,
+    invalid: Arc<BTreeSet<String>>,
+    /// What was prepared and not forgotten: as if each took [`COMPILED`] on a disk.
+    compiled: Arc<Mutex<BTreeMap<String, Arc<str>>>>,
 }
 
 impl Scripted {
@@ -59,6 +67,7 @@ impl Scripted {
         Self {
             counters: Arc::default(),
             invalid: Arc::new(digests.into_iter().collect()),
+            compiled: Arc::default(),
         }
     }
 }
@@ -136,8 +145,12 @@ impl Runtime for Scripted {
             return Err(PrepareError::Invalid(why));
         }
         count(&self.counters.memory_cache_hits);
+        let mut compiled = self.compiled.lock();
+        let digest = compiled
+            .entry(source.digest)
+            .or_insert_with_key(|digest| digest.as_str().into());
         Ok(Module(Code::Scripted {
-            digest: source.digest.into(),
+            digest: digest.clone(),
         }))
     }
 
@@ -184,6 +197,26 @@ impl Runtime for Scripted {
         };
         tokio::spawn(play.instrument(span));
         Ok(Running::new(receiver, resources, Box::new(control)))
+    }
+
+    async fn compiled(&self) -> io::Result<Vec<Compiled>> {
+        let compiled = self.compiled.lock();
+        let kept = compiled.keys().map(|digest| Compiled {
+            digest: digest.clone(),
+            bytes: COMPILED,
+        });
+        Ok(kept.collect())
+    }
+
+    async fn forget(&self, digest: &str) -> io::Result<bool> {
+        let mut compiled = self.compiled.lock();
+        // A module, and a workload by its module, holds the digest.
+        let is_held = |held: &Arc<str>| Arc::strong_count(held) > 1;
+        if compiled.get(digest).is_some_and(is_held) {
+            return Ok(false);
+        }
+        compiled.remove(digest);
+        Ok(true)
     }
 
     fn metrics(&self) -> Metrics {

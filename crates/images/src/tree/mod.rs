@@ -9,7 +9,7 @@ mod unpack;
 
 pub use extensions::Extensions;
 pub use pack::pack;
-pub use unpack::{Limits, Unpacked, check, remove_leftovers, unpack};
+pub use unpack::{Limits, Unpacked, aside, bytes, check, remove_leftovers, set_aside, unpack};
 
 /// Whether a symbolic link at `depth` directories below the root stays inside the tree whatever other links
 /// there are: its target is relative, climbs at most to the root, and never climbs again after descending

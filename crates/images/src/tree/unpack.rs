@@ -64,6 +64,40 @@ pub fn remove_leftovers(parent: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// How many bytes all files of the tree `dir` have together, as it was unpacked.
+pub fn bytes(dir: &Path) -> io::Result<u64> {
+    let (mut bytes, mut left) = (0_u64, vec![dir.to_owned()]);
+    while let Some(dir) = left.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                left.push(entry.path());
+            } else if kind.is_file() {
+                bytes = bytes.saturating_add(entry.metadata()?.len());
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// Where [`set_aside`] moves the tree `dir`.
+pub fn aside(dir: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(STAGING);
+    name.push(dir.file_name().unwrap_or_default());
+    dir.with_file_name(name)
+}
+
+/// Takes the tree `dir` away by a renaming, to a place that [`remove_leftovers`] knows, and says where it lies until it is
+/// removed; `None` if it was not there.
+pub fn set_aside(dir: &Path) -> Result<Option<PathBuf>, Error> {
+    let aside = aside(dir);
+    match fs::rename(dir, &aside) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        result => result.at(&aside).map(|()| Some(aside)),
+    }
+}
+
 /// Unpacks `archive` into the new directory `dir`, which must not exist while its parent must. `dir` appears
 /// only when everything is there and on the disk. Files get the mode 0644 or 0755, directories 0755.
 ///

@@ -4,6 +4,8 @@
 //! made from and by the [fingerprint](super::engine::fingerprint) of the engine that made it. It is
 //! mapped, not read: all instances, and a later process, share its pages.
 
+mod forget;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -63,6 +65,10 @@ impl Modules {
             self.remember(found.clone());
         }
         Some(found)
+    }
+
+    fn loading(&mut self, digest: &str) -> Arc<tokio::sync::Mutex<()>> {
+        self.loading.entry(digest.to_owned()).or_default().clone()
     }
 
     fn put(&mut self, module: &Arc<Loaded>, source: &ModuleSource, kept: bool) {
@@ -173,11 +179,7 @@ impl Cache {
             let found = modules.get(&source);
             let loading = match found {
                 Some(_) => Arc::default(),
-                None => modules
-                    .loading
-                    .entry(source.digest.clone())
-                    .or_default()
-                    .clone(),
+                None => modules.loading(&source.digest),
             };
             (found, loading)
         };
@@ -188,18 +190,21 @@ impl Cache {
         // A task of its own: when whoever asked goes away, others still wait for the module.
         let this = self.clone();
         let task = async move {
-            let _alone = loading.lock().await;
-            if let Some(found) = this.modules.lock().get(&source) {
-                count(&this.counters.memory_cache_hits);
-                return Ok(found);
-            }
-            let loaded = this.load(&source).await;
-            let mut modules = this.modules.lock();
-            modules.loading.remove(&source.digest);
-            loaded.map(|(loaded, kept)| {
-                modules.put(&loaded, &source, kept);
-                loaded
-            })
+            let alone = loading.lock().await;
+            let found = this.modules.lock().get(&source);
+            let loaded = match found {
+                Some(found) => {
+                    count(&this.counters.memory_cache_hits);
+                    Ok(found)
+                }
+                None => this.load(&source).await.map(|(loaded, kept)| {
+                    this.modules.lock().put(&loaded, &source, kept);
+                    loaded
+                }),
+            };
+            drop(alone);
+            this.modules.lock().done(&source.digest, &loading);
+            loaded
         };
         let task = self.io.spawn(task.in_current_span());
         task.await.unwrap_or(Err(PrepareError::ShuttingDown))
@@ -318,36 +323,50 @@ impl Cache {
         drop(compiler);
         let compiled = compiled.map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
         let path = self.path(digits, kind);
-        let path = self
-            .store(&path, &compiled, source.keep)
+        let path = store(&path, &compiled, source.keep)
             .map_err(io_error(|| format!("writing {}", path.display())))?;
         tracing::info!(bytes = bytes.len(), compiled = compiled.len(), "compiled");
         Ok((kind, path))
     }
+}
 
-    /// Writes a file so that it is there as a whole or not at all, after a power cut too, and says where it is. What is
-    /// not kept has the name of one that is being written, of which nothing is left by the next start.
-    fn store(&self, path: &Path, bytes: &[u8], keep: bool) -> io::Result<PathBuf> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // Only one module is compiled at a time, so that this name is nobody else's.
-        let new = self.directory.join(format!(".{name}"));
-        // Another file each time: one that could not be removed may still be mapped.
-        match fs::remove_file(&new) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(bytes)?;
-        if !keep {
-            return Ok(new);
-        }
-        file.sync_data()?;
-        fs::rename(&new, path)?;
-        Ok(path.to_owned())
+/// Writes a file so that it is there as a whole or not at all, after a power cut too, and says where it is. What is not
+/// kept has the name of one that is being written, of which nothing is left by the next start.
+fn store(path: &Path, bytes: &[u8], keep: bool) -> io::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Only one module is compiled at a time, so that this name is nobody else's.
+    let new = path.with_file_name(format!(".{name}"));
+    // Another file each time: one that could not be removed may still be mapped.
+    remove(&new)?;
+    let stored = write(&new, bytes, keep).and_then(|()| match keep {
+        true => fs::rename(&new, path).map(|()| path.to_owned()),
+        false => Ok(new.clone()),
+    });
+    if stored.is_err() {
+        // Nothing else ever would before the next start, and room may be what was lacking.
+        let _ = fs::remove_file(&new);
+    }
+    stored
+}
+
+fn write(new: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(new)?;
+    file.write_all(bytes)?;
+    match synced {
+        true => file.sync_data(),
+        false => Ok(()),
+    }
+}
+
+/// Removes a file; that it is not there is no error.
+fn remove(file: &Path) -> io::Result<()> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -418,7 +437,7 @@ fn require_private(directory: &Path) -> io::Result<()> {
 fn map_module(engine: &Engine, path: &Path) -> Result<Module, Unusable> {
     // SAFETY: the file must be what `Engine::precompile_module` returned, unchanged while it is
     // mapped. It lies in a directory that `require_private` found to be writable to this user
-    // alone, under a name that only `Cache::store` gives, which writes a file as a whole before
+    // alone, under a name that only `store` gives, which writes a file as a whole before
     // anybody learns of it, or renames it into place; nothing ever opens it for writing again.
     // Removing it leaves the mapping intact. The name holds the engine's fingerprint, and wasmtime checks its
     // version, settings and CPU features once more.
@@ -453,6 +472,23 @@ mod tests {
         ] {
             assert_eq!(engine_of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_stored_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("module");
+        store(&path, b"first", true).unwrap();
+        store(&path, b"second", true).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"second");
+        // A directory is not replaced by a file.
+        let taken = dir.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        assert!(store(&taken, b"third", true).is_err());
+        let names = fs::read_dir(dir.path()).unwrap();
+        let mut names: Vec<_> = names.map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["module", "taken"]);
     }
 
     #[test]

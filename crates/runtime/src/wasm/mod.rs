@@ -27,7 +27,9 @@ pub(crate) use link::Loaded;
 use crate::gate::Gate;
 use crate::metrics::Counters;
 use crate::workload::Code as AnyCode;
-use crate::{Metrics, Module, ModuleSource, PrepareError, Running, Runtime, StartError, Workload};
+use crate::{
+    Compiled, Metrics, Module, ModuleSource, PrepareError, Running, Runtime, StartError, Workload,
+};
 use cache::Cache;
 use link::{Code, Linkers};
 use room::Room;
@@ -168,6 +170,14 @@ impl Runtime for Wasm {
             Code::Component(command) => start.process(self, Program::Component(command), workload),
             Code::Server(server) => start.server(self, server, workload),
         }
+    }
+
+    async fn compiled(&self) -> std::io::Result<Vec<Compiled>> {
+        self.cache.compiled().await
+    }
+
+    async fn forget(&self, digest: &str) -> std::io::Result<bool> {
+        self.cache.forget(digest).await
     }
 
     fn metrics(&self) -> Metrics {

@@ -26,6 +26,11 @@ async fn scripted_conforms() {
     };
     let module = runtime.prepare(source).await.unwrap();
     runtime::conformance::suite(&runtime, &module, &module).await;
+    let source = runtime::ModuleSource {
+        path: "/nowhere".into(),
+        digest: "sha256:1".into(),
+    };
+    runtime::conformance::forgets(&runtime, source).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,6 +40,9 @@ async fn wasm_conforms() {
     for kind in [Player::Draining, Player::Component] {
         let drains = bench.player(kind).await;
         runtime::conformance::suite(&bench.runtime, &core, &drains).await;
+        let unknown = Bench::new();
+        let source = unknown.player_source(kind);
+        runtime::conformance::forgets(&unknown.runtime, source).await;
     }
 }
 

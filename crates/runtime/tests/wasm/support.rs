@@ -52,9 +52,13 @@ impl Bench {
         self.runtime.prepare(source).await
     }
 
+    pub(crate) fn player_source(&self, kind: Player) -> ModuleSource {
+        self.source(&std::fs::read(kind.built()).unwrap())
+    }
+
     pub(crate) async fn player(&self, kind: Player) -> Module {
-        let bytes = std::fs::read(kind.built()).unwrap();
-        self.runtime.prepare(self.source(&bytes)).await.unwrap()
+        let source = self.player_source(kind);
+        self.runtime.prepare(source).await.unwrap()
     }
 
     pub(crate) async fn acceptor(&self) -> Module {

@@ -196,7 +196,8 @@ fn packed_and_unpacked_it_is_the_same() {
     let (mut first, mut second) = (Vec::new(), Vec::new());
     pack(&source, &mut first).unwrap();
     let target = dir.path().join("target");
-    unpack(&first[..], Encoding::Plain, &target, &Limits::default()).unwrap();
+    let unpacked = unpack(&first[..], Encoding::Plain, &target, &Limits::default()).unwrap();
+    assert_eq!((unpacked.bytes, bytes(&target).unwrap()), (3, 3));
     assert_eq!(fs::read_to_string(target.join("a/b/one")).unwrap(), "1");
     assert_eq!(fs::read_to_string(target.join("a/link")).unwrap(), "2");
     assert_eq!(fs::read_to_string(target.join(&long)).unwrap(), "3");
