@@ -9,6 +9,7 @@
 //! | `env` | a container's environment and command line |
 //! | `exec` | commands in a container that runs: what they are, the built-in toolbox, terminals |
 //! | `downward` | what pods may ask about themselves |
+//! | `garbage` | what nobody needs any more: decides, removes, and says when there is too little room |
 //! | `logs` | what containers print: written, rotated, read, followed |
 //! | `cluster` | what the node hears of Services, slices, nodes and policies, for its pods' network |
 //! | `publish` | the node's own ports, which lead to Services and pods |
@@ -36,6 +37,7 @@ mod downward;
 mod driver;
 mod env;
 mod exec;
+mod garbage;
 mod image;
 mod ingress;
 mod logs;
@@ -64,11 +66,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use clock::Clock;
+pub use garbage::{Disk, ReadDisk, read_disk};
 pub use node::{Service, ServiceError};
 
 use cluster::Cluster;
 use driver::{Driver, Tools};
-use node::Readiness;
+use garbage::Garbage;
+use node::{Health, Readiness};
 
 /// How long after the pods' grace period the agent waits for their last reports.
 const LAST_REPORTS: Duration = Duration::from_secs(2);
@@ -104,6 +108,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// What time it is.
     pub clock: Clock,
+    /// How much room there is: [`read_disk`], usually.
+    pub disk: ReadDisk,
 }
 
 /// Why an agent cannot run.
@@ -164,7 +170,12 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     let machine = node::Machine::read(&config.data_dir);
 
     let nodes = node::informer(&client, &config.node_name);
-    let (readiness, readiness_seen) = watch::channel(Readiness::NoPodRange);
+    let (pressure, disk_pressure) =
+        garbage::first_look(&config.data_dir, &config.disk, config.clock.now()).await;
+    let (health, health_seen) = watch::channel(Health {
+        disk_pressure,
+        ..Health::default()
+    });
     let port = config
         .service
         .as_ref()
@@ -183,7 +194,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         facts,
         config.clock,
         nodes.clone(),
-        readiness_seen,
+        health_seen,
     );
     let _keep = AbortOnDropHandle::new(tokio::spawn(keep));
     let beat = node::heartbeat(
@@ -219,6 +230,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     let counters = Arc::<metrics::Counters>::default();
     let identity = config.service.as_ref().map(|service| &service.identity);
     let tls = exec::trust(identity).map_err(ServiceError::from)?;
+    let (for_garbage, for_events) = (images.clone(), recorder.clone());
     let driver = Driver::new(Tools {
         dir: pods_dir,
         host: pod::Host {
@@ -247,6 +259,19 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         let (driver, stop) = (driver.clone(), stop.clone());
         async move { driver.run(informer, stop).await }
     }));
+    let garbage = Garbage {
+        dir: config.data_dir,
+        disk: config.disk,
+        clock: config.clock,
+        driver: driver.clone(),
+        images: for_garbage,
+        recorder: for_events,
+        nodes: nodes.clone(),
+        node: Key::new("", config.node_name.as_str()),
+        health: health.clone(),
+        pressure,
+    };
+    let _garbage = AbortOnDropHandle::new(tokio::spawn(garbage.run()));
     let served = serve(
         config.service,
         &driver,
@@ -256,14 +281,14 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         counters,
         &stop,
     );
-    readiness.send_replace(Readiness::Ready);
+    health.send_modify(|h| h.readiness = Readiness::Ready);
     tracing::info!(node = config.node_name, "the agent takes pods");
 
     tokio::select! {
         result = served => result?,
         () = shutdown.cancelled() => {}
     }
-    readiness.send_replace(Readiness::Ending);
+    health.send_modify(|h| h.readiness = Readiness::Ending);
     tracing::info!(node = config.node_name, grace = ?config.shutdown_grace, "ending pods");
     // Pods begin to end at once, whether or not a server takes the news; but while one can be reached it hears
     // that the node is not ready before the agent is gone, so that nothing more is placed here.

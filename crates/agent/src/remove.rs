@@ -8,10 +8,11 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, renameat, unlinkat};
+use rustix::fs::{AtFlags, CWD, Dir, DirEntry, Mode, OFlags, renameat, unlinkat};
 use rustix::io::Errno;
 
-/// Removes `path` with all that is in it, following no link; that it is not there is no error.
+/// Removes `path` with all that is in it, following no link; that it is not there, or not any more, is no error: two
+/// removals of one tree may meet.
 ///
 /// # Errors
 /// When the file system says no. What could be removed is gone then.
@@ -59,7 +60,9 @@ pub(crate) fn remove_tree_at(
     let top = match open(parent, name) {
         Ok(top) => top,
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::NOTDIR | Errno::LOOP) => return unlinkat(parent, name, AtFlags::empty()),
+        Err(Errno::NOTDIR | Errno::LOOP) => {
+            return unless_gone(unlinkat(parent, name, AtFlags::empty()));
+        }
         Err(error) => return Err(error),
     };
     let mut moved = 0;
@@ -69,7 +72,19 @@ pub(crate) fn remove_tree_at(
             break;
         }
     }
-    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+    unless_gone(unlinkat(parent, name, AtFlags::REMOVEDIR))
+}
+
+/// Removes a file or a link; that it is not there is no error.
+///
+/// # Errors
+/// When the file system says no.
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    Ok(unless_gone(rustix::fs::unlink(path))?)
+}
+
+fn unless_gone(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
+    match removed {
         Err(Errno::NOENT) => Ok(()),
         other => other,
     }
@@ -82,7 +97,7 @@ fn empty_once(
     patience: &Patience<'_>,
 ) -> rustix::io::Result<bool> {
     let mut any = false;
-    for entry in Dir::read_from(top)? {
+    for entry in entries(top)? {
         patience.goes_on()?;
         let entry = entry?;
         let name = entry.file_name();
@@ -97,7 +112,7 @@ fn empty_once(
             Err(Errno::NOENT) => continue,
             other => other?,
         };
-        for entry in Dir::read_from(&sub)? {
+        for entry in entries(sub.as_fd())? {
             patience.goes_on()?;
             let entry = entry?;
             let name = entry.file_name();
@@ -109,6 +124,17 @@ fn empty_once(
         is_removed(top, name)?;
     }
     Ok(any)
+}
+
+/// What a directory shows: nothing, if it was removed meanwhile.
+fn entries(
+    dir: BorrowedFd<'_>,
+) -> rustix::io::Result<impl Iterator<Item = rustix::io::Result<DirEntry>> + use<>> {
+    let listing = match Dir::read_from(dir) {
+        Err(Errno::NOENT) => None,
+        other => Some(other?),
+    };
+    Ok(listing.into_iter().flatten())
 }
 
 /// Removes a file, a link or an empty directory; `false` if it is a directory with something in it.
@@ -219,6 +245,41 @@ mod tests {
         };
         assert_eq!(remove(1, &refill), Err(Errno::NOTEMPTY));
         remove_tree(&tree).unwrap();
+        assert!(!tree.exists());
+    }
+
+    #[test]
+    fn what_another_removal_has_taken_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tree, file) = (dir.path().join("tree"), dir.path().join("file"));
+        fs::create_dir(&tree).unwrap();
+        let top = open(CWD, &tree).unwrap();
+        fs::remove_dir(&tree).unwrap();
+        assert!(!empty_once(top.as_fd(), &mut 0, &Patience::endless()).unwrap());
+        fs::write(&file, "x").unwrap();
+        remove_file(&file).unwrap();
+        assert!(!file.exists());
+        remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn several_removals_of_one_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = dir.path().join("tree");
+        for branch in 0..20 {
+            let deep = "d/".repeat(20);
+            let deep = tree.join(format!("{branch}/{deep}"));
+            fs::create_dir_all(&deep).unwrap();
+            for file in 0..10 {
+                fs::write(deep.join(file.to_string()), "x").unwrap();
+            }
+        }
+        std::thread::scope(|scope| {
+            let removals: Vec<_> = (0..4).map(|_| scope.spawn(|| remove_tree(&tree))).collect();
+            for removal in removals {
+                removal.join().unwrap().unwrap();
+            }
+        });
         assert!(!tree.exists());
     }
 

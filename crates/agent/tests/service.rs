@@ -256,6 +256,7 @@ async fn logs_are_for_servers() {
         ingress: api::ingress::Ports::default(),
         shutdown_grace: Duration::from_secs(1),
         clock: Clock::Wall,
+        disk: Arc::new(agent::read_disk),
     };
     let shutdown = CancellationToken::new();
     let agent = tokio::spawn(agent::run(config, shutdown.clone()));

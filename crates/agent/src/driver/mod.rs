@@ -21,11 +21,13 @@ mod root;
 mod start;
 mod stats;
 mod stdin;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use client::{Client, Informer, Key, Recorder, WorkQueue};
 use jiff::SignedDuration;
@@ -33,7 +35,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 use network::Network;
 use parking_lot::{Mutex, RwLock};
 use runtime::Runtime;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -92,6 +94,10 @@ struct Inner {
     files: Files,
     /// Threads of commands.
     workers: Workers,
+    /// What earlier runs of the agent left was taken up.
+    taken_up: watch::Sender<bool>,
+    /// Something that nobody needs could not be removed.
+    untidy: AtomicBool,
     /// The uids of pods that wish for other resources and are not judged yet, or wait for room.
     wishing: Mutex<BTreeSet<String>>,
     /// Someone wishes for more, or someone's room is free.
@@ -122,6 +128,8 @@ impl Driver {
             commands: Arc::new(Semaphore::new(exec::MOST_OF_NODE)),
             files,
             workers: Workers::of_node(),
+            taken_up: watch::Sender::new(false),
+            untidy: AtomicBool::new(false),
             wishing: Mutex::default(),
             room: Notify::new(),
         }))
@@ -142,6 +150,7 @@ impl Driver {
             .collect();
         let _sharing = AbortOnDropHandle::new(tokio::spawn(self.clone().share_room()));
         self.remove_orphans(left).await;
+        self.0.taken_up.send_replace(true);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,

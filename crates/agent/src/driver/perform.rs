@@ -155,12 +155,12 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
                 cell.instance_dir(&container, attempt),
                 cell.log_dir(&container),
             );
-            spawn(driver, cell, move |_, c| async move {
+            spawn(driver, cell, move |d, c| async move {
                 let remove = move || {
                     remove_tree(&dir)?;
                     logs::prune(&log_dir, attempt.saturating_sub(1))
                 };
-                warn(
+                d.removed(
                     &c,
                     "an ended container cannot be removed",
                     blocking(remove).await,
@@ -304,7 +304,11 @@ async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String) {
     let learned = match have_image(driver, cell, &pod, spec).await {
         Ok(ready) => {
             let id = ready.id.clone();
-            cell.state.lock().modules.insert(container.clone(), ready);
+            let mut state = cell.state.lock();
+            // A pod that has ended meanwhile starts nothing, and would keep the image until its object is gone.
+            if !state.observed.released {
+                state.modules.insert(container.clone(), ready);
+            }
             Observation::ImageReady(container, id)
         }
         Err(error) => {
@@ -373,7 +377,7 @@ async fn release(driver: &Driver, cell: &Arc<Cell>) {
         volumes::tear_down(&volumes_dir)?;
         remove_tree(&containers)
     };
-    warn(
+    driver.removed(
         cell,
         "an ended pod's directories cannot be removed",
         blocking(remove).await,
@@ -392,7 +396,7 @@ async fn forget(driver: &Driver, cell: &Arc<Cell>) {
     driver.forget(&cell.uid);
     let dir = cell.dir.clone();
     let _no_record_after_this = cell.saving.lock().await;
-    warn(
+    driver.removed(
         cell,
         "a pod's directory cannot be removed",
         blocking(move || remove_tree(&dir)).await,
@@ -400,9 +404,13 @@ async fn forget(driver: &Driver, cell: &Arc<Cell>) {
     driver.0.rested.notify_waiters();
 }
 
-fn warn(cell: &Cell, what: &str, result: io::Result<()>) {
-    if let Err(error) = result {
-        tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "{what}");
+impl Driver {
+    /// What could not be removed is found again by the garbage's next round.
+    fn removed(&self, cell: &Cell, what: &str, result: io::Result<()>) {
+        if let Err(error) = result {
+            tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "{what}");
+            self.left_untidy();
+        }
     }
 }
 

@@ -1,26 +1,32 @@
 //! Modules and trees of files on this node: found, pulled once however many pods ask, made ready to start.
 
 mod cluster;
+mod kept;
 mod keys;
+mod known;
 mod remote;
+mod saved;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::Client;
 use futures::future::{BoxFuture, FutureExt as _, Shared};
-use images::{Blobs, Digest, Hasher, Name, Pulled, Reference, Source, Wanted};
+use images::{Blobs, Digest, Hold, Name, Pulled, Reference, Source, Wanted};
 use parking_lot::Mutex;
 use runtime::{Module, ModuleSource, PrepareError, Runtime};
-use serde::{Deserialize, Serialize};
 
 use cluster::ClusterRegistry;
+use kept::Record;
 pub(crate) use keys::Keys;
+use known::{Known, read_file, stamp};
 use remote::{Login, Remote};
+use saved::Saved;
 
 /// The four media types of manifests.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -54,6 +60,8 @@ pub(crate) struct Ready {
     pub(crate) id: String,
     /// What the guest is called if its pod does not say.
     pub(crate) name: String,
+    /// Keeps what it was made from, for the next start.
+    _hold: Hold,
 }
 
 /// A module whose bytes are on this node.
@@ -62,34 +70,19 @@ pub(crate) struct Found {
     source: ModuleSource,
     id: String,
     name: String,
+    hold: Hold,
     /// Its length in bytes.
     pub(crate) size: u64,
 }
 
-/// What an image reference stood for when it was last pulled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Known {
-    /// The manifest's digest, for images from a registry.
-    manifest: Option<String>,
-    /// The digest of the module's or the archive's bytes.
-    content: String,
-    size: u64,
-    /// Of a file: what tells whether it is still the same one.
-    stamp: Option<Stamp>,
-    /// Of a tree: whether its archive is compressed with gzip.
-    #[serde(default)]
-    gzip: bool,
+/// An image that is here, and stays while this is held.
+#[derive(Clone, Debug)]
+struct Have {
+    known: Known,
+    hold: Hold,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    inode: u64,
-    length: u64,
-    modified_s: i64,
-    modified_ns: i64,
-}
-
-type Flight = Shared<BoxFuture<'static, Result<Known, Error>>>;
+type Flight = Shared<BoxFuture<'static, Result<Have, Error>>>;
 
 /// All images of this node. Clones share them.
 #[derive(Clone)]
@@ -101,7 +94,11 @@ struct Inner {
     client: Client,
     runtime: Arc<dyn Runtime>,
     file_images: bool,
+    /// What images are, by [`key`].
     known: Mutex<BTreeMap<String, Known>>,
+    known_file: Saved<BTreeMap<String, Known>>,
+    record: Mutex<Record>,
+    record_file: Saved<Record>,
     /// Pulls under way, so that one serves all who ask meanwhile.
     flights: Mutex<BTreeMap<(String, Option<Login>), Flight>>,
 }
@@ -124,18 +121,18 @@ impl Images {
             source,
         })?;
         images::tree::remove_leftovers(&trees)?;
-        // What cannot be read is pulled again.
-        let known = fs::read(dir.join("known.json"))
-            .ok()
-            .and_then(|b| serde_json::from_slice(&b).ok());
-        let known = Mutex::new(known.unwrap_or_default());
+        let (known_file, known) = Saved::open(dir.join("known.json"));
+        let (record_file, record) = Saved::open(dir.join("used.json"));
         Ok(Self(Arc::new(Inner {
             dir,
             blobs,
             client,
             runtime,
             file_images,
-            known,
+            known: Mutex::new(known),
+            known_file,
+            record: Mutex::new(record),
+            record_file,
             flights: Mutex::default(),
         })))
     }
@@ -160,7 +157,7 @@ impl Images {
         keys: &Keys,
     ) -> Result<Found, Error> {
         let reference = parse(image)?;
-        let known = self
+        let Have { known, hold } = self
             .have(image, &reference, policy, Wanted::Module, keys)
             .await?;
         let (path, id, name) = match &reference {
@@ -201,6 +198,7 @@ impl Images {
             source,
             id,
             name,
+            hold,
             size: known.size,
         })
     }
@@ -215,14 +213,16 @@ impl Images {
                 module,
                 id: found.id,
                 name: found.name,
+                _hold: found.hold,
             }),
             Err(PrepareError::Invalid(message)) => Err(Error {
                 reason: "CreateContainerError",
                 message,
             }),
             Err(error) => {
-                if !matches!(error, PrepareError::ShuttingDown) {
-                    // Damaged or changed under our feet: the next try begins with a pull.
+                // Damaged, or changed under our feet: the next try begins with a pull. One that is gone is missed by
+                // whoever looks for it, and anything else (a full disk) another pull would only make worse.
+                if let PrepareError::Digest { .. } = error {
                     let key = key(&found.image, Wanted::Module);
                     self.0.known.lock().remove(&key);
                 }
@@ -231,7 +231,7 @@ impl Images {
         }
     }
 
-    /// The directory that the tree of files `image` stands for was unpacked to.
+    /// The directory that the tree of files `image` stands for was unpacked to. It stays while the hold does.
     ///
     /// # Errors
     /// With the reason that the pod waits for.
@@ -240,20 +240,20 @@ impl Images {
         image: &str,
         policy: Option<&str>,
         keys: &Keys,
-    ) -> Result<PathBuf, Error> {
+    ) -> Result<(PathBuf, Hold), Error> {
         let reference = parse(image)?;
         if matches!(reference, Reference::File(_)) {
             return Err(Error::pull(
                 "a file:// reference names a module, not a tree of files",
             ));
         }
-        let known = self
+        let Have { known, hold } = self
             .have(image, &reference, policy, Wanted::Tree, keys)
             .await?;
-        let digest: Digest = known.content.parse().map_err(Error::pull)?;
-        let dir = self.0.dir.join("trees").join(digest.hex());
+        let digest = *hold.digest();
+        let dir = self.tree_dir(&digest);
         if dir.is_dir() {
-            return Ok(dir);
+            return Ok((dir, hold));
         }
         let archive = self.0.blobs.verify(&digest).await.map_err(Error::pull)?;
         let encoding = if known.gzip {
@@ -268,11 +268,14 @@ impl Images {
                 .map_err(Error::pull)
         });
         match unpacked.await.map_err(Error::pull)? {
-            // Somebody else was faster: the content is the same by its digest.
-            Err(_) if dir.is_dir() => Ok(dir),
-            Err(error) => Err(error),
-            Ok(_) => Ok(dir),
+            // Else somebody was faster: the content is the same by its digest.
+            Err(error) if !dir.is_dir() => Err(error),
+            _ => Ok((dir, hold)),
         }
+    }
+
+    fn tree_dir(&self, digest: &Digest) -> PathBuf {
+        self.0.dir.join("trees").join(digest.hex())
     }
 
     async fn have(
@@ -282,12 +285,12 @@ impl Images {
         policy: Option<&str>,
         wanted: Wanted,
         keys: &Keys,
-    ) -> Result<Known, Error> {
+    ) -> Result<Have, Error> {
         let policy = policy_of(reference, policy);
         if policy != "Always"
-            && let Some(known) = self.lookup(image, reference, wanted)
+            && let Some(have) = self.lookup(image, reference, wanted)
         {
-            return Ok(known);
+            return Ok(have);
         }
         if policy == "Never" {
             let message =
@@ -300,15 +303,16 @@ impl Images {
         self.flight(image, reference, wanted, keys).await
     }
 
-    fn lookup(&self, image: &str, reference: &Reference, wanted: Wanted) -> Option<Known> {
+    fn lookup(&self, image: &str, reference: &Reference, wanted: Wanted) -> Option<Have> {
         let known = self.0.known.lock().get(&key(image, wanted)).cloned()?;
+        let digest = known.content()?;
+        // Before it is looked for: what is seen then stays.
+        let hold = self.0.blobs.hold(&digest);
         let there = match reference {
             Reference::File(path) => stamp(path).ok().flatten() == known.stamp,
-            Reference::Name(_) => {
-                self.0.blobs.size(&known.content.parse().ok()?) == Some(known.size)
-            }
+            Reference::Name(_) => self.0.blobs.size(&digest) == Some(known.size),
         };
-        there.then_some(known)
+        there.then_some(Have { known, hold })
     }
 
     /// Joins the pull that is under way for `image`, or begins one.
@@ -329,10 +333,12 @@ impl Images {
         let done = key.clone();
         let task = tokio::spawn(async move {
             let result = this.fetch(&reference, wanted, login).await;
-            this.0.flights.lock().remove(&done);
-            if let Ok(known) = &result {
-                this.remember(known_as, known.clone());
+            if let Ok(have) = &result {
+                let mut known = this.0.known.lock();
+                known.insert(known_as, have.known.clone());
             }
+            this.0.flights.lock().remove(&done);
+            this.save_known().await;
             result
         });
         let flight = async move { task.await.unwrap_or_else(|e| Err(Error::pull(e))) }
@@ -347,7 +353,7 @@ impl Images {
         reference: &Reference,
         wanted: Wanted,
         login: Option<Login>,
-    ) -> Result<Known, Error> {
+    ) -> Result<Have, Error> {
         let name = match reference {
             Reference::Name(name) => name,
             Reference::File(_) if !self.0.file_images => {
@@ -357,9 +363,11 @@ impl Images {
             }
             Reference::File(path) => {
                 let path = path.clone();
-                return tokio::task::spawn_blocking(move || read_file(&path))
-                    .await
-                    .map_err(Error::pull)?;
+                let read = tokio::task::spawn_blocking(move || read_file(&path));
+                let known = read.await.map_err(Error::pull)??;
+                let digest = known.content.parse().map_err(Error::pull)?;
+                let hold = self.0.blobs.hold(&digest);
+                return Ok(Have { known, hold });
             }
         };
         let source: Box<dyn Source> = match &name.host {
@@ -370,7 +378,7 @@ impl Images {
                 Box::new(Remote::new(host, &name.repository, login).map_err(Error::pull)?)
             }
         };
-        let pulled = images::pull(name, wanted, &*source, &self.0.blobs)
+        let (pulled, hold) = images::pull(name, wanted, &*source, &self.0.blobs)
             .await
             .map_err(Error::pull)?;
         let (size, gzip) = match pulled {
@@ -380,37 +388,25 @@ impl Images {
             }
         };
         let manifest = Some(pulled.manifest().to_string());
-        Ok(Known {
+        let known = Known {
             manifest,
+            index: pulled.index().map(Digest::to_string),
             content: pulled.digest().to_string(),
             size,
             stamp: None,
             gzip,
-        })
+        };
+        Ok(Have { known, hold })
     }
 
-    fn remember(&self, image: String, known: Known) {
-        let mut all = self.0.known.lock();
-        if all.get(&image) == Some(&known) {
-            return;
-        }
-        all.insert(image, known);
-        // Losing this file costs pulls, nothing else, so that it need not be durable.
-        let saved = serde_json::to_vec(&*all)
-            .map_err(io::Error::other)
-            .and_then(|bytes| {
-                let temporary = self.0.dir.join("known.json.tmp");
-                fs::write(&temporary, bytes)?;
-                fs::rename(temporary, self.0.dir.join("known.json"))
-            });
-        if let Err(error) = saved {
-            tracing::warn!(%error, "the list of images on this node could not be saved");
-        }
+    async fn save_known(&self) {
+        let known = || self.0.known.lock().clone();
+        self.0.known_file.save(known).await;
     }
 }
 
 /// What an image is remembered by. A tree's name is never a module's: a space is in no reference.
-fn key(image: &str, wanted: Wanted) -> String {
+pub(crate) fn key(image: &str, wanted: Wanted) -> String {
     match wanted {
         Wanted::Module => image.to_owned(),
         Wanted::Tree => format!("tree {image}"),
@@ -435,45 +431,4 @@ fn policy_of<'a>(reference: &Reference, policy: Option<&'a str>) -> &'a str {
         _ if reference.pull_always_by_default() => "Always",
         _ => "IfNotPresent",
     }
-}
-
-fn stamp(path: &Path) -> io::Result<Option<Stamp>> {
-    let m = fs::metadata(path)?;
-    Ok(Some(Stamp {
-        inode: m.ino(),
-        length: m.len(),
-        modified_s: m.mtime(),
-        modified_ns: m.mtime_nsec(),
-    }))
-}
-
-fn read_file(path: &Path) -> Result<Known, Error> {
-    let failed = |e: io::Error| Error::pull(format!("{}: {e}", path.display()));
-    let before = fs::metadata(path).and_then(|m| {
-        if m.is_file() {
-            stamp(path)
-        } else {
-            Err(io::Error::other("it is not a regular file"))
-        }
-    });
-    let before = before.map_err(failed)?;
-    let mut file = fs::File::open(path).map_err(failed)?;
-    let mut hasher = Hasher::default();
-    let mut piece = vec![0; 128 << 10];
-    let mut size = 0;
-    loop {
-        let n = io::Read::read(&mut file, &mut piece).map_err(failed)?;
-        if n == 0 {
-            break;
-        }
-        size += n as u64;
-        hasher.update(&piece[..n]);
-    }
-    Ok(Known {
-        manifest: None,
-        content: hasher.finish().to_string(),
-        size,
-        stamp: before,
-        gzip: false,
-    })
 }

@@ -402,7 +402,7 @@ mod tests {
             images::pull(&name, images::Wanted::Module, &remote, &blobs).await
         };
         let login = || Some(("u".to_owned(), "p".to_owned()));
-        let pulled = pull("team/app:v1", login()).await.unwrap();
+        let (pulled, _hold) = pull("team/app:v1", login()).await.unwrap();
         assert_eq!(*pulled.digest(), Digest::of(&module));
         assert!(matches!(
             pull("team/app:v2", login()).await,

@@ -14,6 +14,8 @@ pub(crate) use write::{Log, Progress};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::remove::remove_file;
+
 /// A file's size at which the next one is begun.
 const FILE_SIZE: u64 = 10 << 20;
 /// How many files of an instance are kept.
@@ -42,13 +44,24 @@ fn file(dir: &Path, attempt: u32, number: u64) -> PathBuf {
     dir.join(format!("{attempt}.{number}.log"))
 }
 
-/// Removes the logs of all instances before `oldest`.
+/// Removes the logs of all instances before `oldest`, unless somebody else does.
 ///
 /// # Errors
 /// When the file system says no.
 pub(crate) fn prune(dir: &Path, oldest: u32) -> io::Result<()> {
+    before(dir, oldest)?
+        .iter()
+        .try_for_each(|file| remove_file(file))
+}
+
+/// The logs of all instances before `oldest`.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(crate) fn before(dir: &Path, oldest: u32) -> io::Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
     let entries = match std::fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(all),
         other => other?,
     };
     for entry in entries {
@@ -58,8 +71,8 @@ pub(crate) fn prune(dir: &Path, oldest: u32) -> io::Result<()> {
             .to_str()
             .and_then(|n| n.split('.').next()?.parse::<u32>().ok());
         if attempt.is_some_and(|a| a < oldest) {
-            std::fs::remove_file(entry.path())?;
+            all.push(entry.path());
         }
     }
-    Ok(())
+    Ok(all)
 }

@@ -47,14 +47,23 @@ pub(crate) struct Facts {
 }
 
 /// Whether the node takes pods, and why not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Readiness {
     /// It has no range of addresses for its pods yet.
+    #[default]
     NoPodRange,
     /// It does.
     Ready,
     /// The agent is ending.
     Ending,
+}
+
+/// How the node is, as its conditions tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Health {
+    pub(crate) readiness: Readiness,
+    /// There is too little room on its disk, or was a while ago.
+    pub(crate) disk_pressure: bool,
 }
 
 /// Keeps the Node object in being and true. It never returns: drop it.
@@ -63,13 +72,13 @@ pub(crate) async fn keep(
     facts: Arc<Facts>,
     clock: Clock,
     informer: Informer<Node>,
-    mut readiness: watch::Receiver<Readiness>,
+    mut health: watch::Receiver<Health>,
 ) {
     let mut changes = informer.subscribe();
     let key = Key::new("", facts.name.as_str());
     informer.synced().await;
     loop {
-        let wanted = readiness.borrow_and_update().clone();
+        let wanted = *health.borrow_and_update();
         let result = match informer.get(&key) {
             None => create(&client, &facts).await,
             Some(node) => correct(&client, &facts, clock, &node, &wanted).await,
@@ -84,7 +93,7 @@ pub(crate) async fn keep(
         };
         tokio::select! {
             _ = changes.next() => {}
-            changed = readiness.changed() => if changed.is_err() { std::future::pending().await },
+            changed = health.changed() => if changed.is_err() { std::future::pending().await },
             () = tokio::time::sleep(PAUSE), if failed => {}
         }
     }
@@ -137,7 +146,7 @@ async fn correct(
     facts: &Facts,
     clock: Clock,
     node: &Node,
-    readiness: &Readiness,
+    health: &Health,
 ) -> Result<(), client::Error> {
     let have = node.metadata.labels.clone().unwrap_or_default();
     let missing: BTreeMap<_, _> = labels(facts)
@@ -154,7 +163,7 @@ async fn correct(
     let at = jiff::Timestamp::from_second(clock.now().as_second())
         .unwrap_or_default()
         .to_string();
-    let conditions = conditions(readiness, &now["conditions"], &at);
+    let conditions = conditions(health, &now["conditions"], &at);
     let same = wanted
         .as_object()
         .into_iter()
@@ -169,7 +178,7 @@ async fn correct(
     nodes
         .patch("", &facts.name, &patch, Some("status"))
         .await
-        .map(|_| tracing::debug!(node = facts.name, ?readiness, "node status written"))
+        .map(|_| tracing::debug!(node = facts.name, ?health, "node status written"))
 }
 
 /// `kubernetes.io/os` and `arch` are the host's, although guests run on neither: what users select by has to match.
@@ -215,8 +224,8 @@ fn status(facts: &Facts) -> Value {
 }
 
 /// The conditions that do not say what they should.
-fn conditions(readiness: &Readiness, have: &Value, at: &str) -> Vec<Value> {
-    let (ready, reason, message) = match readiness {
+fn conditions(health: &Health, have: &Value, at: &str) -> Vec<Value> {
+    let (ready, reason, message) = match health.readiness {
         Readiness::Ready => ("True", "KubeletReady", "kubelet is posting ready status"),
         Readiness::NoPodRange => (
             "False",
@@ -232,12 +241,20 @@ fn conditions(readiness: &Readiness, have: &Value, at: &str) -> Vec<Value> {
             "KubeletHasSufficientMemory",
             "kubelet has sufficient memory available",
         ),
-        (
-            "DiskPressure",
-            "False",
-            "KubeletHasNoDiskPressure",
-            "kubelet has no disk pressure",
-        ),
+        match health.disk_pressure {
+            false => (
+                "DiskPressure",
+                "False",
+                "KubeletHasNoDiskPressure",
+                "kubelet has no disk pressure",
+            ),
+            true => (
+                "DiskPressure",
+                "True",
+                "KubeletHasDiskPressure",
+                "kubelet has disk pressure",
+            ),
+        },
         (
             "PIDPressure",
             "False",
@@ -275,11 +292,25 @@ mod tests {
 
     #[test]
     fn conditions_are_written_when_they_differ() {
-        let first = conditions(&Readiness::Ready, &Value::Null, "2026-11-21T10:00:00Z");
+        let health = |readiness, disk_pressure| Health {
+            readiness,
+            disk_pressure,
+        };
+        let ready = health(Readiness::Ready, false);
+        let first = conditions(&ready, &Value::Null, "2026-11-21T10:00:00Z");
         assert_eq!(first.len(), 4);
         let have = Value::from(first);
-        assert!(conditions(&Readiness::Ready, &have, "2026-11-21T10:00:09Z").is_empty());
-        let ending = conditions(&Readiness::Ending, &have, "2026-11-21T10:00:09Z");
+        assert!(conditions(&ready, &have, "2026-11-21T10:00:09Z").is_empty());
+        let pressed = health(Readiness::Ready, true);
+        let pressed = conditions(&pressed, &have, "2026-11-21T10:00:09Z");
+        let wanted = json!([{
+            "type": "DiskPressure", "status": "True",
+            "reason": "KubeletHasDiskPressure", "message": "kubelet has disk pressure",
+            "lastHeartbeatTime": "2026-11-21T10:00:09Z", "lastTransitionTime": "2026-11-21T10:00:09Z",
+        }]);
+        assert_eq!(Value::from(pressed), wanted);
+        let ending = health(Readiness::Ending, false);
+        let ending = conditions(&ending, &have, "2026-11-21T10:00:09Z");
         assert_eq!(ending.len(), 1);
         assert_eq!(ending[0]["lastTransitionTime"], "2026-11-21T10:00:09Z");
     }

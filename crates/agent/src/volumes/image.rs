@@ -39,10 +39,13 @@ impl Kind for Image {
             let keys = Keys::of(cx.client, cx.pod).await;
             cx.images.tree(&reference, policy, &keys).await
         };
-        let path = cx.while_wanted(tree).await?.map_err(|error| {
+        let (path, hold) = cx.while_wanted(tree).await?.map_err(|error| {
             let message = format!("failed to pull image \"{reference}\": {error}");
             Error::Image(image::Error { message, ..error })
         })?;
-        Ok(Made::new(path, true))
+        Ok(Made {
+            hold: Some(hold),
+            ..Made::new(path, true)
+        })
     }
 }

@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use client::Client;
 use futures::future::join_all;
+use images::Hold;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 use tokio_util::sync::CancellationToken;
@@ -169,6 +170,8 @@ pub(crate) struct Made {
     pub(crate) read_only: bool,
     /// When its content is to be made anew, if it does not last.
     pub(crate) renew_at: Option<Timestamp>,
+    /// Keeps an image's tree where it is.
+    pub(crate) hold: Option<Hold>,
 }
 
 impl Made {
@@ -178,6 +181,7 @@ impl Made {
             path: path.into(),
             read_only,
             renew_at: None,
+            hold: None,
         }
     }
 }

@@ -6,15 +6,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent::{Clock, Config};
+use agent::{Clock, Config, Disk};
 use client::simulated::Simulated;
 use client::{Client, ListOptions, Patch};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use network::PodNet;
 use runtime::{
-    Metrics, Module, ModuleSource, PrepareError, Running, Runtime, StartError, Workload,
+    Compiled, Metrics, Module, ModuleSource, PrepareError, Running, Runtime, StartError, Workload,
 };
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -23,15 +24,33 @@ const BROKEN: &[u8] = b"\0asm\x01\0\0\0broken";
 const BROKEN_DIGEST: &str =
     "sha256:abdb022f7a6ee667fbbd2c09e6845eb5d9b1b7d06847346d8403886c52fae26d";
 
-/// Plays scripts, and lets the test into the networks of those that say so.
+/// A disk with much room.
+pub(crate) const EMPTY: Disk = Disk {
+    capacity: 100 << 30,
+    available: 90 << 30,
+    inodes: 1 << 20,
+    inodes_free: 1 << 20,
+};
+
+/// Plays scripts when the test lets it, and lets the test into the networks of those that say so.
 struct Tapped {
     scripts: runtime::Scripted,
     nets: Arc<Mutex<Vec<PodNet>>>,
+    prepares: Arc<watch::Sender<bool>>,
+    forgets: Arc<watch::Sender<bool>>,
+}
+
+/// Waits until the gate is open. It has receivers as long as somebody waits.
+async fn pass(gate: &watch::Sender<bool>) {
+    let mut gate = gate.subscribe();
+    // Its other end is as old as the runtime.
+    let _ = gate.wait_for(|is_open| *is_open).await;
 }
 
 #[async_trait::async_trait]
 impl Runtime for Tapped {
     async fn prepare(&self, source: ModuleSource) -> Result<Module, PrepareError> {
+        pass(&self.prepares).await;
         self.scripts.prepare(source).await
     }
 
@@ -40,6 +59,15 @@ impl Runtime for Tapped {
             self.nets.lock().unwrap().extend(workload.net.clone());
         }
         self.scripts.start(workload)
+    }
+
+    async fn compiled(&self) -> std::io::Result<Vec<Compiled>> {
+        self.scripts.compiled().await
+    }
+
+    async fn forget(&self, digest: &str) -> std::io::Result<bool> {
+        pass(&self.forgets).await;
+        self.scripts.forget(digest).await
     }
 
     fn metrics(&self) -> Metrics {
@@ -54,7 +82,13 @@ pub(crate) struct Bench {
     pub(crate) runtime: runtime::Scripted,
     /// The networks of the pods whose containers have `TAPPED` in their environment, in the order of their starts.
     pub(crate) nets: Arc<Mutex<Vec<PodNet>>>,
+    /// Modules that are asked for are made ready as long as this says so, and wait while it does not.
+    pub(crate) prepares: Arc<watch::Sender<bool>>,
+    /// The same, for compiled code that is to go.
+    pub(crate) forgets: Arc<watch::Sender<bool>>,
     pub(crate) clock: Clock,
+    /// How full the agent finds its disk.
+    pub(crate) disk: Arc<Mutex<Disk>>,
     pub(crate) agent: Option<(JoinHandle<()>, CancellationToken)>,
     /// The pods' uids, by name.
     pub(crate) uids: Mutex<BTreeMap<String, String>>,
@@ -75,7 +109,10 @@ impl Bench {
             client,
             runtime: runtime::Scripted::with_invalid([BROKEN_DIGEST.to_owned()]),
             nets: Arc::default(),
+            prepares: Arc::new(watch::Sender::new(true)),
+            forgets: Arc::new(watch::Sender::new(true)),
             clock,
+            disk: Arc::new(Mutex::new(EMPTY)),
             agent: None,
             uids: Mutex::default(),
         };
@@ -111,6 +148,8 @@ impl Bench {
             runtime: Arc::new(Tapped {
                 scripts: self.runtime.clone(),
                 nets: self.nets.clone(),
+                prepares: self.prepares.clone(),
+                forgets: self.forgets.clone(),
             }),
             labels: [("zone".to_owned(), "a".to_owned())].into(),
             taints: Vec::new(),
@@ -119,6 +158,10 @@ impl Bench {
             ingress: api::ingress::Ports::default(),
             shutdown_grace: Duration::from_secs(5),
             clock: self.clock,
+            disk: {
+                let disk = self.disk.clone();
+                Arc::new(move |_| Ok(*disk.lock().unwrap()))
+            },
         };
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();

@@ -2,6 +2,7 @@
 
 mod bench;
 mod commands;
+mod garbage;
 mod probing;
 mod resizing;
 mod tokens;
