@@ -37,6 +37,8 @@ const LIBRARIES: &[&str] = &[
 
 /// Code that decides: it must not know what time it is, nor draw lots.
 const DECIDERS: &[&str] = &[
+    "crates/agent/src/garbage/select.rs",
+    "crates/agent/src/garbage/thresholds.rs",
     "crates/agent/src/pod/",
     "crates/agent/src/policies/",
     "crates/api/src/",

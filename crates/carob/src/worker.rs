@@ -113,6 +113,7 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
         ingress: args.ingress.ports(),
         shutdown_grace: args.shutdown_grace,
         clock: agent::Clock::Wall,
+        disk: Arc::new(agent::read_disk),
     };
     let ending = CancellationToken::new();
     let learning = tokio::spawn(learn_servers(transport, dir));

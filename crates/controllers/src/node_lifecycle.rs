@@ -1,4 +1,4 @@
-//! Nodes: what follows from a heartbeat that stays away.
+//! Nodes: what follows from a heartbeat that stays away, and from conditions that keep pods away.
 
 #[cfg(test)]
 mod tests;
@@ -36,6 +36,12 @@ pub(crate) const LEASES: &str = "kube-node-lease";
 /// The taints and effects that tell schedulers of an unreachable node.
 const UNREACHABLE: &str = "node.kubernetes.io/unreachable";
 const NOT_READY: &str = "node.kubernetes.io/not-ready";
+/// The conditions that keep new pods away while they are `True`, and the taint of each.
+const PRESSURES: [(&str, &str); 3] = [
+    ("DiskPressure", "node.kubernetes.io/disk-pressure"),
+    ("MemoryPressure", "node.kubernetes.io/memory-pressure"),
+    ("PIDPressure", "node.kubernetes.io/pid-pressure"),
+];
 
 /// When a lease was last seen to change, by this controller's own clock.
 ///
@@ -143,7 +149,7 @@ fn not_ready(pod: &Pod, now: Timestamp) -> Write {
     Write::status(pod, pod.status.as_ref(), &status)
 }
 
-/// Sets the taints that a node's readiness calls for, and takes away those it no longer does.
+/// Sets the taints that a node's conditions call for, and takes away those they no longer do.
 fn taint(node: &Node, now: Timestamp, plan: &mut Plan) {
     let status = ready(node).map_or("False", |c| c.status.as_str());
     let lost = status == "Unknown";
@@ -154,8 +160,14 @@ fn taint(node: &Node, now: Timestamp, plan: &mut Plan) {
         .and_then(|s| s.taints.clone())
         .unwrap_or_default();
     let mut taints = old.clone();
-    for (key, wanted) in [(UNREACHABLE, lost), (NOT_READY, not_ready)] {
-        for effect in ["NoSchedule", "NoExecute"] {
+    let of_readiness = [(UNREACHABLE, lost), (NOT_READY, not_ready)]
+        .map(|(key, wanted)| (key, &["NoSchedule", "NoExecute"][..], wanted));
+    let of_pressure = PRESSURES.map(|(kind, key)| {
+        let is_pressed = condition(node, kind).is_some_and(|c| c.status == "True");
+        (key, &["NoSchedule"][..], is_pressed)
+    });
+    for (key, effects, wanted) in of_readiness.into_iter().chain(of_pressure) {
+        for &effect in effects {
             let at = taints
                 .iter()
                 .position(|t| t.key == key && t.effect == effect);
@@ -186,12 +198,12 @@ fn taint(node: &Node, now: Timestamp, plan: &mut Plan) {
 }
 
 fn ready(node: &Node) -> Option<&NodeCondition> {
-    node.status
-        .as_ref()?
-        .conditions
-        .as_deref()?
-        .iter()
-        .find(|c| c.type_ == "Ready")
+    condition(node, "Ready")
+}
+
+fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
+    let conditions = node.status.as_ref()?.conditions.as_deref()?;
+    conditions.iter().find(|c| c.type_ == kind)
 }
 
 fn is_on(pod: &Pod, node: &str) -> bool {

@@ -111,6 +111,57 @@ fn taints_follow_the_condition_when_the_node_comes_back() {
 }
 
 #[test]
+fn pressure_keeps_pods_away_while_it_is_told() {
+    for (kind, taint) in [
+        (
+            "DiskPressure",
+            "node.kubernetes.io/disk-pressure:NoSchedule",
+        ),
+        (
+            "MemoryPressure",
+            "node.kubernetes.io/memory-pressure:NoSchedule",
+        ),
+        ("PIDPressure", "node.kubernetes.io/pid-pressure:NoSchedule"),
+    ] {
+        let (mut sim, key) = begin();
+        for (status, wanted) in [("False", None), ("True", Some(taint)), ("False", None)] {
+            sim.change("Node", &key, |n| {
+                n["status"]["conditions"] = json!([
+                    {"type": "Ready", "status": "True"}, {"type": kind, "status": status},
+                ])
+            });
+            look(&mut sim, &key, Duration::ZERO);
+            assert_eq!(
+                taints(&sim).first().map(String::as_str),
+                wanted,
+                "{kind} {status}"
+            );
+            assert!(taints(&sim).len() < 2, "{kind} {status}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_lost_may_have_room_again() {
+    let (mut sim, key) = begin();
+    sim.change("Node", &key, |n| {
+        n["status"]["conditions"] = json!([
+            {"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "True"},
+        ])
+    });
+    look(&mut sim, &key, Duration::ZERO);
+    assert_eq!(taints(&sim).len(), 1);
+    look(&mut sim, &key, HEARTBEAT_LIMIT);
+    assert_eq!(
+        taints(&sim),
+        [
+            "node.kubernetes.io/unreachable:NoSchedule",
+            "node.kubernetes.io/unreachable:NoExecute"
+        ]
+    );
+}
+
+#[test]
 fn other_taints_stay() {
     let (mut sim, key) = begin();
     sim.change("Node", &key, |n| {
