@@ -142,6 +142,11 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
     let refers = |kind: Referent| {
         reads && !asked.name.is_empty() && index.refers(node, kind, asked.namespace, asked.name)
     };
+    // All that its pods refer to, which is what it is then shown.
+    let follows = || {
+        let everywhere = asked.namespace.is_empty() && asked.name.is_empty();
+        matches!(asked.verb, "list" | "watch") && everywhere && asked.node_name == Some(node)
+    };
     match (asked.group, asked.resource, asked.subresource) {
         // Its own Node. The name in a create's body is judged at admission.
         ("", "nodes", "") => match asked.verb {
@@ -173,11 +178,11 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
             asked.verb == "create"
                 && (asked.absent || index.runs(node, asked.namespace, asked.name))
         }
-        ("", "configmaps", "") => refers(Referent::ConfigMap),
+        ("", "configmaps", "") => refers(Referent::ConfigMap) || follows(),
         // Every node serves every Ingress of the nodes' classes.
         ("", "secrets", "") => {
             let certified = || index.certificates.are_in(asked.namespace, asked.name);
-            refers(Referent::Secret) || (reads && certified())
+            refers(Referent::Secret) || follows() || (reads && certified())
         }
         ("", "serviceaccounts", "") => refers(Referent::ServiceAccount),
         // That the token is bound to one of these very pods is judged where it is made.

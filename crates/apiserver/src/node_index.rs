@@ -21,6 +21,25 @@ pub(crate) enum Referent {
     Claim,
 }
 
+impl Referent {
+    /// Which kind of object a node asks to follow by `spec.nodeName=NAME`, and the name: all objects of the kind, in
+    /// whatever namespace, that pods of that node refer to. None: it is another resource, or another selector.
+    ///
+    /// Such a selector is a node's alone. To everybody else it is one by a field that these kinds do not have.
+    pub(crate) fn followed<'a>(
+        group: &str,
+        plural: &str,
+        selector: &'a str,
+    ) -> Option<(Referent, &'a str)> {
+        let kind = match (group, plural) {
+            ("", "configmaps") => Referent::ConfigMap,
+            ("", "secrets") => Referent::Secret,
+            _ => return None,
+        };
+        Some((kind, selector.strip_prefix("spec.nodeName=")?))
+    }
+}
+
 #[derive(Debug, Default)]
 struct BoundPod {
     node: String,
@@ -31,8 +50,8 @@ struct BoundPod {
 #[derive(Debug, Default)]
 pub(crate) struct NodeIndex {
     pods: BTreeMap<(String, String), BoundPod>,
-    /// (node, kind, namespace, name) → how many pods.
-    referents: BTreeMap<(String, Referent, String, String), usize>,
+    /// Of each node: the places of what its pods refer to, and how many pods do.
+    referents: BTreeMap<String, BTreeMap<Referent, BTreeMap<String, usize>>>,
     /// What every node may read, for every node serves every Ingress of the nodes' classes.
     pub(crate) certificates: Certificates,
 }
@@ -52,11 +71,12 @@ impl NodeIndex {
             return;
         };
         let refers = pod.refers(name);
-        for (kind, referent) in &refers {
-            *self
-                .referents
-                .entry((node.clone(), *kind, namespace.to_owned(), referent.clone()))
-                .or_default() += 1;
+        if !refers.is_empty() {
+            let of_node = self.referents.entry(node.clone()).or_default();
+            for (kind, referent) in &refers {
+                let of_kind = of_node.entry(*kind).or_default();
+                *of_kind.entry(place(namespace, referent)).or_default() += 1;
+            }
         }
         self.pods.insert(key, BoundPod { node, refers });
     }
@@ -66,14 +86,22 @@ impl NodeIndex {
         let Some(pod) = self.pods.remove(&(namespace.to_owned(), name.to_owned())) else {
             return;
         };
-        for (kind, referent) in pod.refers {
-            let key = (pod.node.clone(), kind, namespace.to_owned(), referent);
-            if let Some(count) = self.referents.get_mut(&key) {
+        let Some(of_node) = self.referents.get_mut(&pod.node) else {
+            return;
+        };
+        for (kind, referent) in &pod.refers {
+            let place = place(namespace, referent);
+            let of_kind = of_node.entry(*kind).or_default();
+            if let Some(count) = of_kind.get_mut(&place) {
                 *count -= 1;
                 if *count == 0 {
-                    self.referents.remove(&key);
+                    of_kind.remove(&place);
                 }
             }
+        }
+        of_node.retain(|_, of_kind| !of_kind.is_empty());
+        if of_node.is_empty() {
+            self.referents.remove(&pod.node);
         }
     }
 
@@ -86,9 +114,29 @@ impl NodeIndex {
 
     /// Whether a pod of this node refers to the object.
     pub(crate) fn refers(&self, node: &str, kind: Referent, namespace: &str, name: &str) -> bool {
-        self.referents
-            .contains_key(&(node.to_owned(), kind, namespace.to_owned(), name.to_owned()))
+        self.refers_to(node, kind, &place(namespace, name))
     }
+
+    /// The same by the object's place. It allocates nothing, for it is asked of each change for each node that watches.
+    pub(crate) fn refers_to(&self, node: &str, kind: Referent, place: &str) -> bool {
+        self.of(node, kind)
+            .is_some_and(|all| all.contains_key(place))
+    }
+
+    /// The places of all objects of a kind that pods of this node refer to, in the order of the objects' keys.
+    pub(crate) fn places(&self, node: &str, kind: Referent) -> impl Iterator<Item = &str> {
+        let places = self.of(node, kind).into_iter();
+        places.flat_map(BTreeMap::keys).map(String::as_str)
+    }
+
+    fn of(&self, node: &str, kind: Referent) -> Option<&BTreeMap<String, usize>> {
+        self.referents.get(node)?.get(&kind)
+    }
+}
+
+/// Where an object lies among those of its kind: what its key in the store ends with. No part of it holds a `/`.
+fn place(namespace: &str, name: &str) -> String {
+    format!("{namespace}/{name}")
 }
 
 /// The part of a pod that names other objects.
@@ -265,5 +313,68 @@ mod tests {
         assert!(!index.refers("n", Referent::ConfigMap, "ns", "m"));
         assert!(!index.runs("n", "ns", "p"));
         index.put("ns", "broken", b"{\"spec\":7}");
+        index.put("ns", "plain", br#"{"spec":{"nodeName":"n"}}"#);
+        assert!(index.runs("n", "ns", "plain"));
+        assert!(index.referents.is_empty());
+    }
+
+    #[test]
+    fn an_object_is_found_by_its_place() {
+        let mut index = NodeIndex::default();
+        let pod = br#"{"spec":{"nodeName":"n","volumes":[{"name":"v","configMap":{"name":"b"}}]}}"#;
+        index.put("a", "p", pod);
+        let refers = |place| index.refers_to("n", Referent::ConfigMap, place);
+        assert!(refers("a/b"));
+        for place in ["", "/", "a", "a/", "/b", "b", "a/b/", "a/b/c", "/a/b"] {
+            assert!(!refers(place), "{place}");
+        }
+        assert!(!index.refers_to("n", Referent::Secret, "a/b"));
+        assert!(!index.refers("n", Referent::ConfigMap, "", "a/b"));
+        // In the order of keys, which is not that of namespaces and names.
+        for namespace in ["a-b", "a0", "0"] {
+            index.put(namespace, "p", pod);
+        }
+        let all: Vec<_> = index.places("n", Referent::ConfigMap).collect();
+        assert_eq!(all, ["0/b", "a-b/b", "a/b", "a0/b"]);
+        assert_eq!(index.places("n2", Referent::ConfigMap).count(), 0);
+    }
+
+    #[test]
+    fn what_a_node_follows_is_spelt_in_one_way() {
+        let table = [
+            (
+                "",
+                "configmaps",
+                "spec.nodeName=n",
+                Some((Referent::ConfigMap, "n")),
+            ),
+            (
+                "",
+                "secrets",
+                "spec.nodeName=n",
+                Some((Referent::Secret, "n")),
+            ),
+            (
+                "",
+                "secrets",
+                "spec.nodeName==n",
+                Some((Referent::Secret, "=n")),
+            ),
+            (
+                "",
+                "secrets",
+                "spec.nodeName=",
+                Some((Referent::Secret, "")),
+            ),
+            ("", "secrets", "spec.nodeName!=n", None),
+            ("", "secrets", "metadata.name=n", None),
+            ("", "secrets", "", None),
+            ("", "pods", "spec.nodeName=n", None),
+            ("apps", "secrets", "spec.nodeName=n", None),
+        ];
+        for (group, plural, selector, want) in table {
+            let found = Referent::followed(group, plural, selector);
+            assert_eq!(found, want, "{group}/{plural} {selector}");
+        }
     }
 }

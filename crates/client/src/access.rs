@@ -2,7 +2,8 @@
 
 use std::marker::PhantomData;
 
-use http::Method;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -18,6 +19,12 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
+
+/// The forms of a list and of a watch's objects that hold metadata alone; whole ones will do where there are none.
+const METADATA_LIST: &str =
+    "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json";
+const METADATA: &str =
+    "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
 
 /// How many objects one page of a list asks for.
 const PAGE: usize = 1000;
@@ -84,6 +91,13 @@ struct Page<'a> {
     metadata: PageMetadata,
     #[serde(borrow, default)]
     items: Option<Vec<&'a RawValue>>,
+}
+
+/// What a list says of itself.
+#[derive(Deserialize)]
+struct Revision {
+    #[serde(default)]
+    metadata: PageMetadata,
 }
 
 #[derive(Deserialize, Default)]
@@ -172,10 +186,8 @@ impl<T: Object> Access<T> {
                 query.push("continue", next);
             }
             let uri = query.on(&self.location.all(&options.namespace));
-            let body = self
-                .client
-                .read_bytes(plain_request(Method::GET, &uri)?)
-                .await?;
+            let request = selecting(options, &uri, METADATA_LIST)?;
+            let body = self.client.read_bytes(request).await?;
             let read: Page<'_> = serde_json::from_slice(&body).map_err(|error| {
                 Error::decode(format!("list of {}", self.location.plural), error)
             })?;
@@ -191,6 +203,20 @@ impl<T: Object> Access<T> {
                 return Ok((List { items, revision }, unread));
             }
         }
+    }
+
+    /// The revision as of now: from where a watch of the objects that the options name shows all that comes later.
+    ///
+    /// # Errors
+    /// See [`Client::raw`].
+    pub async fn revision(&self, options: &ListOptions) -> Result<u64, Error> {
+        let mut query = selectors(options);
+        // There is no list of none.
+        query.push("limit", 1);
+        let uri = query.on(&self.location.all(&options.namespace));
+        let request = selecting(options, &uri, METADATA_LIST)?;
+        let list: Revision = self.client.read(request).await?;
+        Ok(list.metadata.resource_version.parse().unwrap_or(0))
     }
 
     /// Watches the objects that the options name, from just after `revision`, with bookmarks.
@@ -217,7 +243,8 @@ impl<T: Object> Access<T> {
             query.push("timeoutSeconds", seconds);
         }
         let uri = query.on(&self.location.all(&options.namespace));
-        let response = self.client.raw(plain_request(Method::GET, &uri)?).await?;
+        let request = selecting(options, &uri, METADATA)?;
+        let response = self.client.raw(request).await?;
         Ok(Watch::new(response.into_body()))
     }
 
@@ -367,6 +394,20 @@ fn selectors(options: &ListOptions) -> Query {
         query.push("fieldSelector", &options.field_selector);
     }
     query
+}
+
+/// A request for the objects that the options name, in the form of metadata if they say so.
+fn selecting(
+    options: &ListOptions,
+    uri: &str,
+    metadata: &'static str,
+) -> Result<Request<Bytes>, Error> {
+    let mut request = plain_request(Method::GET, uri)?;
+    if options.metadata_only {
+        let form = HeaderValue::from_static(metadata);
+        request.headers_mut().insert(header::ACCEPT, form);
+    }
+    Ok(request)
 }
 
 fn escape(text: &str) -> String {

@@ -3,31 +3,15 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use imbl::OrdMap;
 use parking_lot::{Mutex, RwLock};
-use rand::Rng;
-use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
-};
+use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
-use crate::{Access, Error, Event, Key, ListOptions, Object, Watch};
-
-/// The first pause after a failure; each further one doubles it.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-/// The longest pause between two attempts: a healed cluster is noticed within it.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// A watch that lived this long has worked: after it the pauses begin anew.
-const WORKED: Duration = Duration::from_secs(1);
-/// Seconds after which a watch is renewed, so that a connection that died unnoticed is found.
-const RENEW: std::ops::Range<u64> = 300..600;
-/// How much longer than that a silent watch is kept.
-const SILENCE: Duration = Duration::from_secs(30);
+use crate::{Access, Error, Event, Key, ListOptions, Object, Sink, follow};
 
 /// Every object, by key. A copy costs a pointer.
 pub type View<T> = OrdMap<Key, Arc<T>>;
@@ -117,7 +101,12 @@ impl<T: Object> Informer<T> {
             subscribers: Mutex::default(),
         });
         let span = tracing::debug_span!("informer", kind = access.plural());
-        let follow = follow(access, options, Arc::clone(&shared)).instrument(span);
+        let copying = Copying {
+            access: access.clone(),
+            options: options.clone(),
+            shared: Arc::clone(&shared),
+        };
+        let follow = follow(access, options, copying).instrument(span);
         Informer {
             shared,
             _task: Arc::new(AbortOnDropHandle::new(tokio::spawn(follow))),
@@ -201,123 +190,40 @@ impl<T> Shared<T> {
     }
 }
 
-/// Pauses between attempts: doubling, drawn from the upper half of each step so that many
-/// clients of a restarted server don't come all at once.
-struct Pauses {
-    next: Duration,
+/// Keeps the view up to date.
+struct Copying<T> {
+    access: Access<T>,
+    options: ListOptions,
+    shared: Arc<Shared<T>>,
 }
 
-impl Pauses {
-    fn new() -> Self {
-        Pauses { next: FIRST_PAUSE }
+impl<T: Object> Sink<T> for Copying<T> {
+    async fn begin(&mut self) -> Result<u64, Error> {
+        let (list, unread) = self.access.list_readable(&self.options).await?;
+        for error in unread {
+            tracing::warn!(%error, "an object can't be read and is left out");
+        }
+        let old = self.shared.view.read().clone();
+        let view: View<T> = list.items.into_iter().map(kept).collect();
+        let gone = old.keys().filter(|key| !view.contains_key(*key));
+        let new = view.iter().filter_map(|(key, object)| {
+            let same = old.get(key).is_some_and(|old| {
+                old.revision() == object.revision() && old.uid() == object.uid()
+            });
+            (!same).then_some(key)
+        });
+        let changed = gone.chain(new).cloned().collect();
+        self.shared.publish(view, list.revision, changed);
+        Ok(list.revision)
     }
 
-    async fn pause(&mut self) {
-        let drawn = self.next.mul_f64(rand::rng().random_range(0.5..1.0));
-        self.next = (self.next * 2).min(LONGEST_PAUSE);
-        tokio::time::sleep(drawn).await;
-    }
-}
-
-async fn follow<T: Object>(access: Access<T>, options: ListOptions, shared: Arc<Shared<T>>) {
-    let mut pauses = Pauses::new();
-    loop {
-        let mut revision = match relist(&access, &options, &shared).await {
-            Ok(revision) => revision,
-            Err(error) => {
-                // A server that is away comes back; being refused is somebody's mistake.
-                if error.is_transient() {
-                    tracing::debug!(%error, "listing failed");
-                } else {
-                    tracing::warn!(%error, "listing failed");
-                }
-                pauses.pause().await;
-                continue;
-            }
-        };
-        loop {
-            let began = Instant::now();
-            let before = revision;
-            let ended = run_watch(&access, &options, &shared, &mut revision).await;
-            if began.elapsed() >= WORKED || revision > before {
-                pauses = Pauses::new();
-            }
-            match ended {
-                Err(error) if error.is_expired() => {
-                    tracing::debug!(revision, "the revision is no longer kept: listing again");
-                    pauses.pause().await;
-                    break;
-                }
-                Err(error) => tracing::debug!(%error, "the watch broke"),
-                Ok(()) => tracing::trace!("the watch ended"),
-            }
-            pauses.pause().await;
-        }
-    }
-}
-
-async fn relist<T: Object>(
-    access: &Access<T>,
-    options: &ListOptions,
-    shared: &Shared<T>,
-) -> Result<u64, Error> {
-    let (list, unread) = access.list_readable(options).await?;
-    for error in unread {
-        tracing::warn!(%error, "an object can't be read and is left out");
-    }
-    let old = shared.view.read().clone();
-    let view: View<T> = list.items.into_iter().map(kept).collect();
-    let gone = old.keys().filter(|key| !view.contains_key(*key));
-    let new = view.iter().filter_map(|(key, object)| {
-        let same = old
-            .get(key)
-            .is_some_and(|old| old.revision() == object.revision() && old.uid() == object.uid());
-        (!same).then_some(key)
-    });
-    let changed = gone.chain(new).cloned().collect();
-    shared.publish(view, list.revision, changed);
-    Ok(list.revision)
-}
-
-/// Follows one watch to its end, keeping `revision` at what has been seen.
-async fn run_watch<T: Object>(
-    access: &Access<T>,
-    options: &ListOptions,
-    shared: &Shared<T>,
-    revision: &mut u64,
-) -> Result<(), Error> {
-    let seconds = rand::rng().random_range(RENEW);
-    let mut watch: Watch<T> = access.watch_for(options, *revision, Some(seconds)).await?;
-    let silence = Duration::from_secs(seconds) + SILENCE;
-    loop {
-        let batch = tokio::time::timeout(silence, watch.next_batch())
-            .await
-            .map_err(|_| Error::Timeout {
-                what: format!("watch of {}", access.plural()),
-                seconds: silence.as_secs(),
-            })?;
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let mut view = shared.view.read().clone();
-        let mut changed = BTreeSet::new();
-        let mut failed = None;
-        for event in batch {
-            match event {
-                Ok(event) => {
-                    *revision = event.revision().max(*revision);
-                    changed.extend(take(&mut view, event));
-                }
-                Err(error @ Error::Decode { .. }) => {
-                    tracing::warn!(%error, "an object can't be read and is left out");
-                }
-                Err(error) => failed = Some(error),
-            }
-        }
-        shared.publish(view, *revision, changed);
-        if let Some(error) = failed {
-            return Err(error);
-        }
+    async fn take(&mut self, events: Vec<Event<T>>, revision: u64) {
+        let mut view = self.shared.view.read().clone();
+        let changed = events
+            .into_iter()
+            .filter_map(|event| take(&mut view, event))
+            .collect();
+        self.shared.publish(view, revision, changed);
     }
 }
 

@@ -12,6 +12,8 @@ pub struct ListOptions {
     pub label_selector: String,
     /// A field selector (`spec.nodeName=n1`); empty: all.
     pub field_selector: String,
+    /// Whether no more than the objects' metadata is to be sent. It comes as a kind of its own, `PartialObjectMetadata`.
+    pub metadata_only: bool,
 }
 
 impl ListOptions {
@@ -40,6 +42,13 @@ impl ListOptions {
     #[must_use]
     pub fn fields(mut self, selector: impl Into<String>) -> Self {
         self.field_selector = selector.into();
+        self
+    }
+
+    /// Asks for no more than metadata.
+    #[must_use]
+    pub fn metadata_only(mut self) -> Self {
+        self.metadata_only = true;
         self
     }
 }

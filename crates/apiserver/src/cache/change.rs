@@ -77,7 +77,7 @@ impl Change {
 
     /// What somebody who watches this selection sees: entering it is ADDED, leaving it DELETED.
     pub(crate) fn seen_by(&self, selection: &Selection) -> Option<EventType> {
-        if !self.key.starts_with(selection.prefix()) {
+        if !selection.covers(&self.key) {
             return None;
         }
         if selection.is_everything() {

@@ -151,6 +151,7 @@ impl Cache {
                 pending.push(change);
             }
         }
+        // The indexes before the shelves: by them it is judged who may be shown what is there.
         if let Some((_, pods)) = changes.get(PODS) {
             self.index(pods);
         }

@@ -10,6 +10,7 @@ use tracing::Span;
 
 use crate::authz::{self, Allowed, Attributes, Decision};
 use crate::identity::{BadImpersonation, Identity, Impersonation};
+use crate::node_index::Referent;
 use crate::request::{Query, ResourcePath, Verb};
 use crate::{ApiServer, handlers, rbac, respond};
 
@@ -138,8 +139,10 @@ impl ApiServer {
             return Ok(());
         }
         // Read as the handlers read it, so that nobody is let in by what they understand otherwise.
+        let text = query.text("fieldSelector");
+        let followed = Referent::followed(&path.group, &path.plural, text.unwrap_or_default());
         let selector = resource
-            .zip(query.text("fieldSelector"))
+            .zip(text)
             .and_then(|(resource, text)| FieldSelector::parse(resource, text).ok())
             .unwrap_or_default();
         let demands = |field: &str| selector.exact(field);
@@ -157,7 +160,7 @@ impl ApiServer {
             subresource: path.subresource.as_deref().unwrap_or_default(),
             namespace: path.namespace.as_deref().unwrap_or_default(),
             name,
-            node_name: demands("spec.nodeName"),
+            node_name: demands("spec.nodeName").or(followed.map(|(_, node)| node)),
             absent: false,
             claim: None,
         };

@@ -18,7 +18,9 @@ use crate::body::Response;
 use crate::cache::{Selection, Snapshot};
 use crate::dispatch::Call;
 use crate::negotiate::Form;
+use crate::node_index::Referent;
 use crate::options::{ListOptions, VersionMatch};
+use crate::request::Verb;
 
 /// How long a list waits for a version that is yet to come, as in Kubernetes.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -74,12 +76,32 @@ pub(crate) async fn list(call: &Call) -> Result<Response, Status> {
 
 /// The selection that a call's path and query make.
 pub(super) fn selection(call: &Call) -> Result<Selection, Status> {
+    if let Some(selection) = followed(call)? {
+        return Ok(selection);
+    }
     Selection::read(
         call.resource,
         call.namespace(),
         call.path.name.as_deref(),
         &call.query,
     )
+}
+
+/// What a node's pods refer to, where that node asks for it.
+fn followed(call: &Call) -> Result<Option<Selection>, Status> {
+    let everywhere = call.path.namespace.is_none() && call.path.name.is_none();
+    if !everywhere || !matches!(call.verb, Verb::List | Verb::Watch) {
+        return Ok(None);
+    }
+    let text = call.query.text("fieldSelector").unwrap_or_default();
+    let resource = call.resource;
+    match Referent::followed(resource.group, resource.plural, text) {
+        Some((kind, node)) if call.identity.node() == Some(node) => {
+            let cache = &call.server.inner.cache;
+            Selection::followed(resource, &call.query, cache, kind, node).map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
 /// The objects to list from, and the key behind which to begin.

@@ -2,6 +2,7 @@
 
 mod defaults;
 mod escalation;
+mod followed;
 mod nodes;
 mod reviews;
 #[path = "../server/mod.rs"]

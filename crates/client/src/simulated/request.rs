@@ -76,6 +76,14 @@ impl Target {
     }
 }
 
+/// How a node asks for the objects that its pods refer to.
+const OF_NODE: &str = "spec.nodeName=";
+
+/// Whether the path is that of all objects of a kind that nodes follow by their pods.
+fn is_followed(path: &str) -> bool {
+    matches!(path, "/api/v1/configmaps" | "/api/v1/secrets")
+}
+
 /// Which of the objects, and in what manner.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Selection {
@@ -101,6 +109,8 @@ impl Selection {
                 "labelSelector" => selection.add(&value, |label| {
                     format!("/metadata/labels/{}", label.replace('/', "~1"))
                 })?,
+                // What an agent follows: here it is shown more, and has to leave what none of its pods refer to.
+                "fieldSelector" if is_followed(uri.path()) && value.starts_with(OF_NODE) => {}
                 "fieldSelector" => {
                     selection.add(&value, |field| format!("/{}", field.replace('.', "/")))?
                 }
