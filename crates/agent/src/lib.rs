@@ -6,6 +6,7 @@
 //! | `driver` | performs the decisions of all pods of this node and feeds back what came of them |
 //! | `volumes` | makes the directories that pods mount, a kind a file |
 //! | `image` | has modules and trees of files on this node |
+//! | `objects` | ConfigMaps and Secrets: read for volumes, followed for those that show them |
 //! | `env` | a container's environment and command line |
 //! | `exec` | commands in a container that runs: what they are, the built-in toolbox, terminals |
 //! | `downward` | what pods may ask about themselves |
@@ -22,9 +23,8 @@
 //!
 //! Choices where Kubernetes leaves one, or carob differs: init containers that have succeeded are not run again after
 //! the agent's restart, since the pod's volumes outlive it; what ran when an agent was killed is reported as containerd
-//! reports it after a node's crash (`Unknown`, 255); a pod's address stays its own over the agent's restarts; mounted
-//! ConfigMaps and Secrets are not refreshed while the pod runs, except those that lie in a `projected` volume beside a
-//! token or labels, whenever these are.
+//! reports it after a node's crash (`Unknown`, 255); a pod's address stays its own over the agent's restarts; a change of
+//! a mounted ConfigMap or Secret is shown as soon as it is heard of, not within a minute.
 
 pub mod pod;
 pub mod policies;
@@ -43,6 +43,7 @@ mod ingress;
 mod logs;
 mod metrics;
 mod node;
+mod objects;
 mod peer;
 mod publish;
 mod remove;
@@ -73,6 +74,7 @@ use cluster::Cluster;
 use driver::{Driver, Tools};
 use garbage::Garbage;
 use node::{Health, Readiness};
+use objects::Objects;
 
 /// How long after the pods' grace period the agent waits for their last reports.
 const LAST_REPORTS: Duration = Duration::from_secs(2);
@@ -231,6 +233,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     let identity = config.service.as_ref().map(|service| &service.identity);
     let tls = exec::trust(identity).map_err(ServiceError::from)?;
     let (for_garbage, for_events) = (images.clone(), recorder.clone());
+    let objects = Objects::new(&client);
     let driver = Driver::new(Tools {
         dir: pods_dir,
         host: pod::Host {
@@ -239,6 +242,7 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         },
         clock: config.clock,
         client: client.clone(),
+        objects: objects.clone(),
         images,
         runtime: config.runtime.clone(),
         network: network.clone(),
@@ -251,6 +255,11 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     });
 
     let stop = CancellationToken::new();
+    let stale = driver.clone();
+    let follow = objects.follow(client.clone(), config.node_name.clone(), move |volumes| {
+        stale.stale(&volumes);
+    });
+    let _objects = AbortOnDropHandle::new(tokio::spawn(follow));
     let informer: Informer<Pod> = Informer::start(
         client.of(),
         ListOptions::default().fields(format!("spec.nodeName={}", config.node_name)),

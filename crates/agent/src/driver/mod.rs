@@ -11,6 +11,7 @@ mod forward;
 mod hook;
 mod log;
 mod message;
+mod mount;
 mod names;
 mod perform;
 mod probe;
@@ -21,6 +22,7 @@ mod root;
 mod start;
 mod stats;
 mod stdin;
+mod sub_path;
 mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +47,7 @@ use crate::exec::files::Files;
 use crate::exec::toolbox::Workers;
 use crate::image::Images;
 use crate::metrics::Counters;
+use crate::objects::{self, Objects};
 use crate::pod::{self, Action, Host, Observation, Observed, PodView as _};
 use crate::resources::Amounts;
 use cell::Cell;
@@ -62,6 +65,7 @@ pub(crate) struct Tools {
     pub(crate) host: Host,
     pub(crate) clock: Clock,
     pub(crate) client: Client,
+    pub(crate) objects: Objects,
     pub(crate) images: Images,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) network: Network,
@@ -86,6 +90,8 @@ struct Inner {
     cells: RwLock<Cells>,
     /// Something came to rest: who waits for all looks again.
     rested: Notify,
+    /// Room for volumes that are being made anew, a pod each.
+    renewals: Semaphore,
     /// Room for probes that are being made.
     probes: probe::Room,
     /// Room for commands that somebody runs in containers.
@@ -124,6 +130,7 @@ impl Driver {
             queue,
             cells: RwLock::default(),
             rested: Notify::new(),
+            renewals: Semaphore::new(mount::RENEWALS),
             probes: probe::Room::of_node(),
             commands: Arc::new(Semaphore::new(exec::MOST_OF_NODE)),
             files,
@@ -139,6 +146,7 @@ impl Driver {
     pub(crate) async fn run(&self, informer: Informer<Pod>, stop: CancellationToken) {
         let mut changes = informer.subscribe();
         informer.synced().await;
+        self.0.tools.objects.followed().await;
         let mut left = self.left_behind().await;
         for (_, pod) in informer.view() {
             let record = left.remove(pod.uid()).flatten();
@@ -251,6 +259,9 @@ impl Driver {
                 let cell = Arc::new(self.new_cell(key, pod, record));
                 let mut cells = self.0.cells.write();
                 cell.state.lock().observed.shutdown = cells.shutdown;
+                // Before anything is read for its volumes, and not between a forgotten pod's cell and its volumes: this
+                // may be the same pod.
+                self.0.tools.objects.put(pod);
                 cells.by_uid.insert(uid.clone(), cell);
             }
         }
@@ -305,8 +316,26 @@ impl Driver {
         }
     }
 
+    /// Takes in that volumes show what has changed.
+    pub(crate) fn stale(&self, pods: &objects::Volumes) {
+        let now = self.0.tools.clock.now();
+        for (uid, volumes) in pods {
+            let Some(cell) = self.0.cells.read().by_uid.get(uid).cloned() else {
+                continue;
+            };
+            let stale = Observation::VolumesStale(volumes.clone());
+            cell.state.lock().observed.observe(stale, now);
+            self.0.queue.add(uid.clone());
+        }
+    }
+
     fn forget(&self, uid: &str) {
-        self.0.cells.write().by_uid.remove(uid);
+        {
+            let mut cells = self.0.cells.write();
+            if let Some(cell) = cells.by_uid.remove(uid) {
+                self.0.tools.objects.remove(&cell.state.lock().pod);
+            }
+        }
         self.0.queue.forget(&uid.to_owned());
     }
 

@@ -1,8 +1,6 @@
 //! One action of a plan, performed.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +8,12 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::Driver;
 use super::cell::Cell;
+use super::{Driver, mount};
 use crate::blocking::blocking;
 use crate::image;
 use crate::pod::{Action, EventKind, Observation, PodView as _};
 use crate::remove::remove_tree;
-use crate::volumes::Made;
 use crate::{logs, volumes};
 
 /// Does what is quick at once, and sets off what is not.
@@ -97,14 +94,14 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
             let ended = CancellationToken::new();
             cell.state.lock().mounting = ended.clone();
             spawn(driver, cell, |d, c| async move {
-                mount_volumes(&d, &c, &ended).await
+                mount::set_up(&d, &c, &ended).await
             });
         }
         Action::RenewVolumes => {
             let ended = CancellationToken::new();
             cell.state.lock().mounting = ended.clone();
             spawn(driver, cell, |d, c| async move {
-                renew_volumes(&d, &c, &ended).await
+                mount::renew(&d, &c, &ended).await
             });
         }
         Action::EnsureImage { container } => {
@@ -223,71 +220,6 @@ async fn prepare_sandbox(driver: &Driver, cell: &Arc<Cell>) {
             driver.learned(cell, Observation::SandboxFailed(why)).await;
         }
     }
-}
-
-fn volumes_context<'a>(
-    driver: &'a Driver,
-    pod: &'a Pod,
-    dir: &'a Path,
-    ended: &'a CancellationToken,
-) -> volumes::Context<'a> {
-    let tools = &driver.0.tools;
-    volumes::Context {
-        pod,
-        client: &tools.client,
-        images: &tools.images,
-        clock: tools.clock,
-        machine: &tools.machine,
-        dir,
-        ended,
-    }
-}
-
-async fn mount_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
-    let (pod, dir) = (cell.state.lock().allocated_pod(), cell.volumes_dir());
-    let made = volumes::set_up(&volumes_context(driver, &pod, &dir, ended)).await;
-    let warn =
-        |reason, message: String| driver.event(cell, None, EventKind::Warning, reason, message);
-    let learned = match made {
-        Ok(made) => have_volumes(cell, made),
-        Err(volumes::Failure::Mount(message)) => {
-            warn("FailedMount", message.clone());
-            Observation::VolumesFailed(message)
-        }
-        Err(volumes::Failure::Image(image::Error { reason, message })) => {
-            warn("Failed", message.clone());
-            Observation::VolumeImageFailed(reason.to_owned(), message)
-        }
-        Err(volumes::Failure::Ended) => Observation::VolumesFailed("the pod has ended".to_owned()),
-    };
-    driver.learned(cell, learned).await;
-}
-
-/// The guests go on with what they have meanwhile, and hear of no failure: there is time for more tries.
-async fn renew_volumes(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
-    let (pod, made) = {
-        let state = cell.state.lock();
-        (state.allocated_pod(), state.volumes.clone())
-    };
-    let dir = cell.volumes_dir();
-    let (made, failure) = volumes::renew(&volumes_context(driver, &pod, &dir, ended), &made).await;
-    // One that fails is no reason to ask again for what the others have now.
-    let learned = have_volumes(cell, made);
-    let learned = match failure {
-        None => learned,
-        Some(why) => {
-            tracing::warn!(%why, "volumes cannot be renewed");
-            Observation::VolumesNotRenewed
-        }
-    };
-    driver.learned(cell, learned).await;
-}
-
-fn have_volumes(cell: &Cell, made: BTreeMap<String, Made>) -> Observation {
-    let mut state = cell.state.lock();
-    state.volumes.extend(made);
-    let due = state.volumes.values().filter_map(|made| made.renew_at);
-    Observation::VolumesReady(due.min())
 }
 
 /// A duration as the kubelet prints it in events: to the millisecond, in Go's form.

@@ -11,9 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 use runtime::Mount;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::io::Errno;
 
-use super::{message, names};
+use super::{message, names, sub_path};
 use crate::cluster::DNS;
 use crate::pod::PodView as _;
 use crate::remove::remove_tree;
@@ -33,6 +32,8 @@ pub(super) fn make(
     let io = |e: io::Error| format!("cannot make the container's root: {e}");
     // Left by a start that did not get to its end.
     remove_tree(dir).map_err(io)?;
+    let copies = dir.with_file_name("sub-paths");
+    remove_tree(&copies).map_err(io)?;
     fill(dir, pod, container, ip).map_err(io)?;
     let read_only = container
         .security_context
@@ -45,11 +46,12 @@ pub(super) fn make(
         read_only,
     }];
     mounts.extend(message_dir(dir, container).filter(|_| read_only));
-    for mount in container.volume_mounts.iter().flatten() {
+    for (number, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let Some(made) = volumes.get(&mount.name) else {
             return Err(format!("volume \"{}\" is not there", mount.name));
         };
-        mounts.extend(attach(dir, container, mount, made)?);
+        let copy = copies.join(number.to_string());
+        mounts.extend(attach(dir, container, mount, made, copy)?);
     }
     Ok(mounts)
 }
@@ -87,7 +89,7 @@ pub(super) fn place_of(
     let Some((mount, rest)) = around else {
         return Some((root.to_owned(), path.to_owned()));
     };
-    let (host, beneath) = sub_path(volumes.get(&mount.name)?, mount).ok()?;
+    let (host, beneath) = sub_path::find(volumes.get(&mount.name)?, mount).ok()?;
     Some((host, Path::new(&beneath).join(rest)))
 }
 
@@ -112,12 +114,14 @@ fn fill(dir: &Path, pod: &Pod, container: &Container, ip: Option<IpAddr>) -> io:
     Ok(())
 }
 
-/// One volume at its place; a single file of a read-only volume is copied into the root instead, which has no mount.
+/// One volume at its place; a single file of a read-only volume is copied into the root instead, which has no mount. What
+/// lies in a volume whose files are replaced is taken from a `copy`: what a `subPath` shows does not change.
 fn attach(
     root: &Path,
     container: &Container,
     mount: &VolumeMount,
     made: &Made,
+    copy: PathBuf,
 ) -> Result<Option<Mount>, String> {
     let at = inside(&mount.mount_path).ok_or_else(|| {
         format!(
@@ -127,12 +131,17 @@ fn attach(
     })?;
     let io = |e: io::Error| format!("failed to mount volume \"{}\": {e}", mount.name);
     let place = root.join(&at);
-    let (host, beneath) = sub_path(made, mount).map_err(|why| {
+    let unprepared = |why| {
         format!(
             "failed to prepare subPath for volumeMount \"{}\": {why}",
             mount.name
         )
-    })?;
+    };
+    let (mut host, beneath) = sub_path::find(made, mount).map_err(unprepared)?;
+    if made.is_replaced && host != made.path {
+        sub_path::copy(made, mount, &copy).map_err(unprepared)?;
+        host = copy;
+    }
     if made.read_only && host.is_file() {
         if let Some(above) = above(container, &at) {
             return Err(format!(
@@ -165,39 +174,6 @@ fn above<'a>(container: &'a Container, at: &Path) -> Option<&'a str> {
         .flatten()
         .map(|m| m.mount_path.as_str());
     paths.find(|path| inside(path).is_some_and(|p| at != p && at.starts_with(p)))
-}
-
-/// A volume's directory, and the path below it at which a mount begins.
-fn sub_path(made: &Made, mount: &VolumeMount) -> Result<(PathBuf, String), String> {
-    let sub = mount.sub_path.as_deref().unwrap_or_default();
-    let relative = inside(&format!("/{sub}"))
-        .filter(|_| !sub.starts_with('/'))
-        .ok_or_else(|| format!("{sub:?} must stay below the volume"))?;
-    if relative.as_os_str().is_empty() {
-        return Ok((made.path.clone(), String::new()));
-    }
-    if made.read_only {
-        // Its links are the agent's own, and no guest can change them.
-        let base = made.path.canonicalize().map_err(|e| e.to_string())?;
-        let full = base.join(relative).canonicalize();
-        let full = full.map_err(|e| format!("{sub:?}: {e}"))?;
-        if !full.starts_with(&base) {
-            return Err(format!("{sub:?} leads out of the volume"));
-        }
-        return Ok((full, String::new()));
-    }
-    // Guests may change it until it is opened, when the runtime checks it again: this is for the words.
-    match open(&made.path, &relative, OFlags::PATH | OFlags::DIRECTORY) {
-        Ok(_) | Err(Errno::NOENT) => {
-            let beneath = relative.to_string_lossy().into_owned();
-            Ok((made.path.clone(), beneath))
-        }
-        Err(Errno::NOTDIR) => Err(format!(
-            "{sub:?} is a file of a writable volume, which is not supported by carob yet"
-        )),
-        Err(Errno::LOOP | Errno::XDEV) => Err(format!("{sub:?} leads out of the volume")),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// Opens what lies below a directory that guests may change, following no link.
@@ -326,25 +302,6 @@ mod tests {
     }
 
     #[test]
-    fn nothing_leads_out() {
-        let dir = tempfile::tempdir().unwrap();
-        let volume = dir.path().join("v");
-        fs::create_dir_all(&volume).unwrap();
-        fs::write(dir.path().join("secret"), "s").unwrap();
-        std::os::unix::fs::symlink("..", volume.join("up")).unwrap();
-        for read_only in [false, true] {
-            let made = Made::new(&volume, read_only);
-            for sub in ["..", "a/../..", "/etc", "up", "up/secret"] {
-                let mount = VolumeMount {
-                    sub_path: Some(sub.to_owned()),
-                    ..VolumeMount::default()
-                };
-                assert!(sub_path(&made, &mount).is_err(), "{sub} {read_only}");
-            }
-        }
-    }
-
-    #[test]
     fn a_single_file_is_mounted_only_where_it_would_be_seen_and_kept_up() {
         let dir = tempfile::tempdir().unwrap();
         let (root, data) = (dir.path().join("root"), dir.path().join("data"));
@@ -373,5 +330,36 @@ mod tests {
             why.contains("volumeMount \"rw\"") && why.contains("writable volume"),
             "{why}"
         );
+    }
+
+    #[test]
+    fn a_directory_of_files_that_are_replaced_stays_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let volume = dir.path().join("volume");
+        fs::create_dir_all(volume.join("..1/deep/er")).unwrap();
+        fs::write(volume.join("..1/deep/er/f"), "old").unwrap();
+        std::os::unix::fs::symlink("..1", volume.join("..data")).unwrap();
+        std::os::unix::fs::symlink("..data/deep", volume.join("deep")).unwrap();
+        let made = Made {
+            is_replaced: true,
+            ..Made::new(&volume, true)
+        };
+        let volumes = BTreeMap::from([("v".to_owned(), made)]);
+        let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [
+            {"name": "v", "mountPath": "/part", "subPath": "deep"},
+            {"name": "v", "mountPath": "/whole"},
+            {"name": "v", "mountPath": "/etc/f", "subPath": "deep/er/f"},
+        ]}))
+        .unwrap();
+        let root = dir.path().join("0/root");
+        for _ in 0..2 {
+            let mounts = make(&root, &Pod::default(), &container, &volumes, None).unwrap();
+            let part = &mounts[1];
+            assert!(part.read_only && part.guest == "/part");
+            assert_eq!(fs::read(part.host.join("er/f")).unwrap(), b"old");
+            assert!(part.host.starts_with(dir.path().join("0/sub-paths")));
+            assert_eq!(mounts[2].host, volume);
+            assert_eq!(fs::read(root.join("etc/f")).unwrap(), b"old");
+        }
     }
 }

@@ -12,7 +12,7 @@ pub enum Action {
     PrepareSandbox,
     /// Make all its volumes.
     MountVolumes,
-    /// Make anew what of its volumes is due, or shows what the pod was.
+    /// Make anew what of its volumes is due, shows what the pod was, or is [stale](super::Observation::VolumesStale).
     RenewVolumes,
     /// Have a container's module on this node, as its pull policy says.
     EnsureImage {

@@ -1,5 +1,6 @@
 //! What can be learned about a pod.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -16,8 +17,17 @@ pub enum Observation {
     SandboxFailed(String),
     /// All volumes are there, and none of them has to be made anew before then.
     VolumesReady(Option<Timestamp>),
-    /// What was due could not be made anew; what was there stays.
-    VolumesNotRenewed,
+    /// Some volumes could not be made anew; what was there stays.
+    VolumesNotRenewed {
+        /// Which.
+        unmade: BTreeSet<String>,
+        /// Whether to try that again after a while. Else they lack what will be heard of when it comes.
+        retry: bool,
+        /// When the first of all others is due, or of those that failed before they were.
+        due: Option<Timestamp>,
+    },
+    /// What these volumes show has changed since it was read.
+    VolumesStale(BTreeSet<String>),
     /// A volume could not be made.
     VolumesFailed(String),
     /// The image that a volume is made of cannot be had: reason and message.

@@ -217,7 +217,10 @@ impl Observed {
                 self.volumes = Step::Ready;
                 self.renewal.done(due);
             }
-            Observation::VolumesNotRenewed => self.renewal.failed(now),
+            Observation::VolumesStale(volumes) => self.renewal.stale(volumes),
+            Observation::VolumesNotRenewed { unmade, retry, due } => {
+                self.renewal.failed(&unmade, retry, due, now);
+            }
             Observation::VolumesFailed(message) => {
                 self.volumes_failed("FailedMount", message, missing_delay, now)
             }

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
     Container as ContainerSpec, ContainerState, ContainerStateRunning, ContainerStateTerminated,
-    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodIP, PodStatus,
+    ContainerStateWaiting, ContainerStatus, HostIP, Pod, PodIP, PodStatus, VolumeMount,
+    VolumeMountStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -168,6 +169,7 @@ impl Words<'_> {
                     .unwrap_or_default(),
             ),
             state: Some(state),
+            volume_mounts: volume_mounts(spec),
             ..Default::default()
         }
     }
@@ -294,6 +296,26 @@ fn waiting(reason: &str, message: Option<String>) -> ContainerStateWaiting {
         reason: Some(reason.to_owned()),
         message,
     }
+}
+
+/// A container's mounts. None has another below it that could be written to, so whoever asks for that has it.
+fn volume_mounts(spec: &ContainerSpec) -> Option<Vec<VolumeMountStatus>> {
+    let mounts = spec.volume_mounts.as_ref().filter(|m| !m.is_empty())?;
+    let mount = |mount: &VolumeMount| {
+        let read_only = mount.read_only.filter(|read_only| *read_only);
+        let recursive = match mount.recursive_read_only.as_deref() {
+            Some("Enabled" | "IfPossible") => "Enabled",
+            _ => "Disabled",
+        };
+        VolumeMountStatus {
+            name: mount.name.clone(),
+            mount_path: mount.mount_path.clone(),
+            read_only,
+            recursive_read_only: read_only.map(|_| recursive.to_owned()),
+            ..Default::default()
+        }
+    };
+    Some(mounts.iter().map(mount).collect())
 }
 
 /// As the kubelet shows the missing image of a volume: on each container that would start.

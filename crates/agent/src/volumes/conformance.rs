@@ -1,5 +1,6 @@
 //! What every kind of volume has to obey, and what each one does by itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -19,6 +20,7 @@ use crate::clock::Clock;
 use crate::image::Images;
 use crate::resources::Amounts;
 
+mod changes;
 mod projections;
 
 /// An API server of two objects, which gives tokens to one service account. Every answer takes it [`ANSWER`].
@@ -27,6 +29,8 @@ struct Objects {
     tokens: AtomicU32,
     /// Refuses them all.
     down: AtomicBool,
+    /// Objects by their paths that are not as they were at first; `None` where they are gone.
+    changed: Mutex<BTreeMap<String, Option<Value>>>,
     /// The bodies of all requests for tokens.
     asked: Mutex<Vec<Value>>,
 }
@@ -64,6 +68,8 @@ impl Transport for Objects {
             "/api/v1/namespaces/shop/serviceaccounts/sa/token" => Some(self.token(request.body())),
             _ => None,
         };
+        let changed = self.changed.lock().get(path).cloned();
+        let found = changed.unwrap_or(found);
         let failure = |code: u16, reason, message| {
             let status = json!({"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message});
             (code, status)
@@ -87,6 +93,7 @@ struct Bench {
     dir: tempfile::TempDir,
     server: Arc<Objects>,
     client: Client,
+    objects: crate::objects::Objects,
     images: Images,
     clock: Clock,
     ended: CancellationToken,
@@ -110,6 +117,7 @@ impl Bench {
         Self {
             dir,
             server,
+            objects: crate::objects::Objects::new(&client),
             client,
             images,
             clock: Clock::simulated("2026-11-21T10:00:00Z".parse().unwrap()),
@@ -122,11 +130,13 @@ impl Bench {
         let cx = Context {
             pod,
             client: &self.client,
+            objects: &self.objects,
             images: &self.images,
             clock: self.clock,
             machine: &MACHINE,
             dir: &dir,
             ended: &self.ended,
+            tokens_until: None,
         };
         work(&cx).await
     }
@@ -279,6 +289,10 @@ async fn what_is_missing_is_said_in_the_kubelets_words() {
         (
             json!({"name": "v", "hostPath": {"path": "/dev/null"}}),
             "hostPath type check failed: /dev/null is not a directory",
+        ),
+        (
+            json!({"name": "v", "hostPath": {"path": "/none/at/all", "type": "Directory"}}),
+            "hostPath type check failed: /none/at/all is not a directory",
         ),
     ];
     for (volume, why) in table {

@@ -1,6 +1,7 @@
 //! `hostPath`: a directory of the node, where the operator lets pods have them.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -42,6 +43,7 @@ impl Kind for HostPath {
         let source = volume.host_path.clone().unwrap_or_default();
         let path = PathBuf::from(&source.path);
         let is_made = source.type_.as_deref() == Some("DirectoryOrCreate");
+        let is_checked = source.type_.as_deref() == Some("Directory");
         // The host's disk may be any, and slow.
         let of = path.clone();
         let found = blocking(move || {
@@ -50,12 +52,15 @@ impl Kind for HostPath {
             }
             fs::metadata(&of)
         });
+        let is_none = || {
+            let why = format!("{} is not a directory", path.display());
+            Err(Error::HostPath(why))
+        };
         match found.await {
             Ok(m) if m.is_dir() => Ok(Made::new(path, false)),
-            Ok(_) => Err(Error::HostPath(format!(
-                "{} is not a directory",
-                path.display()
-            ))),
+            Ok(_) => is_none(),
+            // One that is asked for in so many words is said to be none, as by the kubelet.
+            Err(e) if is_checked && e.kind() == io::ErrorKind::NotFound => is_none(),
             Err(e) => Err(Error::HostPath(format!("{}: {e}", path.display()))),
         }
     }

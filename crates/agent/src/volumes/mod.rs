@@ -2,7 +2,8 @@
 //!
 //! A volume is a directory of the node that the runtime shows to guests at `mountPath`. It is made before the pod's
 //! first container starts and torn down when the pod has ended; containers' restarts leave it alone. What does not last
-//! ([`Made::renew_at`]) or follows the pod's labels is made anew meanwhile, in one step for those who read it.
+//! ([`Made::renew_at`]), follows the pod's labels or shows an object that has changed is made anew meanwhile, in one step
+//! for those who read it.
 
 mod config_map;
 mod downward_api;
@@ -14,11 +15,12 @@ mod projected;
 mod secret;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use client::Client;
+use client::{Client, Key};
 use futures::future::join_all;
 use images::Hold;
 use jiff::Timestamp;
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::clock::Clock;
 use crate::image::{Error as ImageError, Images};
+use crate::objects::{self, Objects, Reads};
 use crate::pod::{Host, PodView as _};
 use crate::remove::remove_tree;
 use crate::resources::Amounts;
@@ -61,7 +64,7 @@ pub(crate) enum Error {
     Several(Vec<Self>),
     /// The API server did not answer, or refused.
     #[error("{0}")]
-    Api(#[from] client::Error),
+    Api(#[from] Arc<client::Error>),
     /// The host's file system said no.
     #[error("{what}: {source}")]
     Io {
@@ -98,6 +101,15 @@ impl Error {
         }
     }
 
+    /// Whether it is about nothing but what does not exist.
+    fn is_missing(&self) -> bool {
+        match self {
+            Self::Missing(_) => true,
+            Self::Several(all) => all.iter().all(Self::is_missing),
+            _ => false,
+        }
+    }
+
     fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
@@ -120,6 +132,7 @@ fn told(errors: &[Error]) -> String {
 pub(crate) struct Context<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) client: &'a Client,
+    pub(crate) objects: &'a Objects,
     pub(crate) images: &'a Images,
     pub(crate) clock: Clock,
     /// What a missing limit stands for.
@@ -128,20 +141,27 @@ pub(crate) struct Context<'a> {
     pub(crate) dir: &'a Path,
     /// Cancelled when the pod ends.
     pub(crate) ended: &'a CancellationToken,
+    /// A kind's: the tokens that lie in the volume are good until then, when it is made anew for something else.
+    pub(crate) tokens_until: Option<Timestamp>,
 }
 
 impl Context<'_> {
     /// The object of the pod's namespace that a source names; one without anything in it where it is optional and
     /// not there.
-    async fn object<K>(&self, what: &str, name: &str, optional: bool) -> Result<K, Error>
+    async fn object<K>(
+        &self,
+        objects: &Reads<K>,
+        what: &str,
+        name: &str,
+        optional: bool,
+    ) -> Result<Arc<K>, Error>
     where
         K: client::Kind + Default,
     {
-        let objects = self.client.of::<K>();
-        let found = self.while_wanted(objects.find(self.pod.namespace(), name));
-        match found.await?? {
+        let key = Key::new(self.pod.namespace(), name);
+        match self.while_wanted(objects.read(&key)).await?? {
             Some(object) => Ok(object),
-            None if optional => Ok(K::default()),
+            None if optional => Ok(Arc::default()),
             None => Err(Error::Missing(format!("{what} \"{name}\" not found"))),
         }
     }
@@ -157,7 +177,10 @@ impl Context<'_> {
         let dir = self.dir.to_owned();
         let written = blocking(move || payload::write(&dir, files)).await;
         written.map_err(Error::io(WRITING))?;
-        Ok(Made::new(self.dir, true))
+        Ok(Made {
+            is_replaced: true,
+            ..Made::new(self.dir, true)
+        })
     }
 }
 
@@ -168,6 +191,8 @@ pub(crate) struct Made {
     pub(crate) path: PathBuf,
     /// Nobody may write to it, whatever the mount says.
     pub(crate) read_only: bool,
+    /// What lies in it may go and be replaced while guests use it.
+    pub(crate) is_replaced: bool,
     /// When its content is to be made anew, if it does not last.
     pub(crate) renew_at: Option<Timestamp>,
     /// Keeps an image's tree where it is.
@@ -180,6 +205,7 @@ impl Made {
         Self {
             path: path.into(),
             read_only,
+            is_replaced: false,
             renew_at: None,
             hold: None,
         }
@@ -200,6 +226,10 @@ pub(crate) trait Kind: Send + Sync {
     /// Whether its content follows the pod's labels or annotations.
     fn follows_metadata(&self, _volume: &Volume) -> bool {
         false
+    }
+    /// The objects whose data it shows.
+    fn shows<'a>(&self, _volume: &'a Volume) -> Vec<(objects::Kind, &'a str)> {
+        Vec::new()
     }
     /// Makes the volume, or takes up the one that is there. Done twice it does no harm, also while guests use it.
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error>;
@@ -264,6 +294,24 @@ impl Failure {
     }
 }
 
+/// A volume that could not be made.
+#[derive(Debug)]
+pub(crate) struct Unmade {
+    pub(crate) volume: String,
+    pub(crate) why: Failure,
+    /// It lacks nothing but objects or keys, and it is heard of when they come: until then it does not help to ask for them
+    /// again.
+    pub(crate) lacks: bool,
+}
+
+/// What has become of volumes that were to be made.
+#[derive(Debug, Default)]
+pub(crate) struct Outcome {
+    pub(crate) made: BTreeMap<String, Made>,
+    /// The others, in the pod's order.
+    pub(crate) unmade: Vec<Unmade>,
+}
+
 /// Whether the content of any of the volumes follows the pod's labels or annotations.
 pub(crate) fn follow_metadata(volumes: &[Volume]) -> bool {
     volumes.iter().any(follows_metadata)
@@ -273,55 +321,83 @@ fn follows_metadata(volume: &Volume) -> bool {
     kind_of(volume).is_some_and(|kind| kind.follows_metadata(volume))
 }
 
+/// The objects that volumes show: of which kind, its name, and which volume.
+pub(crate) fn shown(volumes: &[Volume]) -> impl Iterator<Item = (objects::Kind, &str, &str)> {
+    volumes.iter().flat_map(|volume| {
+        let objects = kind_of(volume).map(|kind| kind.shows(volume));
+        let objects = objects.unwrap_or_default().into_iter();
+        objects.map(|(kind, name)| (kind, name, volume.name.as_str()))
+    })
+}
+
 /// Makes all volumes of a pod, at the same time. Objects are read from the API for every pod, also one that many share
-/// (the cluster's CA): a pod sees what was written before it was created, and waits for its token as long anyway.
+/// (the cluster's CA), if not for each by itself: a pod sees what was written before it was created, and waits for its
+/// token as long anyway.
 ///
 /// # Errors
 /// That of the first in the pod's order that cannot be made.
 pub(crate) async fn set_up(cx: &Context<'_>) -> Result<BTreeMap<String, Made>, Failure> {
-    let (made, failure) = make(cx, cx.pod.volumes()).await;
-    failure.map_or(Ok(made), Err)
+    let Outcome { made, unmade } = make(cx, cx.pod.volumes(), &BTreeMap::new()).await;
+    let first = unmade.into_iter().next();
+    first.map_or(Ok(made), |first| Err(first.why))
 }
 
-/// Makes anew what of a pod's volumes is due, and what follows its labels and annotations. All others stay as they are.
+/// Makes anew what of a pod's volumes is due, what follows its labels and annotations, and those that are `stale`. All
+/// others stay as they are, and so do tokens that are not due: an object that many pods show may change often, and nobody
+/// is to be asked for a token for each of them then.
 ///
-/// Also says why the first in the pod's order that cannot be made anew cannot; its old content stays.
+/// Where one cannot be made anew its old content stays. So it does where an object or a key is gone that has to be there,
+/// as with the kubelet; one that is optional takes its files with it.
 pub(crate) async fn renew(
     cx: &Context<'_>,
     made: &BTreeMap<String, Made>,
-) -> (BTreeMap<String, Made>, Option<Failure>) {
+    stale: &BTreeSet<String>,
+) -> Outcome {
     let now = cx.clock.now();
     let is_due = |volume: &Volume| {
         let at = made.get(&volume.name).and_then(|made| made.renew_at);
         at.is_some_and(|at| at <= now)
     };
     let volumes = cx.pod.volumes().iter();
-    make(cx, volumes.filter(|v| is_due(v) || follows_metadata(v))).await
+    let is_wanted = |v: &&Volume| is_due(v) || follows_metadata(v) || stale.contains(&v.name);
+    make(cx, volumes.filter(is_wanted), made).await
 }
 
 async fn make(
     cx: &Context<'_>,
     volumes: impl IntoIterator<Item = &Volume>,
-) -> (BTreeMap<String, Made>, Option<Failure>) {
+    before: &BTreeMap<String, Made>,
+) -> Outcome {
+    let now = cx.clock.now();
     let all = volumes.into_iter().map(async |volume| {
         let Some(kind) = kind_of(volume) else {
             return Ok(None);
         };
         let dir = &cx.dir.join(kind.field()).join(&volume.name);
-        let made = kind.set_up(volume, &Context { dir, ..*cx }).await;
-        let made = made.map_err(|error| Failure::of(volume, error))?;
+        let before = before.get(&volume.name).and_then(|made| made.renew_at);
+        let cx = Context {
+            dir,
+            tokens_until: before.filter(|due| *due > now),
+            ..*cx
+        };
+        let made = kind.set_up(volume, &cx).await;
+        let made = made.map_err(|error| Unmade {
+            volume: volume.name.clone(),
+            lacks: error.is_missing(),
+            why: Failure::of(volume, error),
+        })?;
         Ok(Some((volume.name.clone(), made)))
     });
     // Each to its end, whatever becomes of the others: what writes to a disk cannot be called off, and must not be met
     // there by the next try.
-    let (mut made, mut failure) = (BTreeMap::new(), None);
+    let mut outcome = Outcome::default();
     for volume in join_all(all).await {
         match volume {
-            Ok(volume) => made.extend(volume),
-            Err(why) => drop(failure.get_or_insert(why)),
+            Ok(volume) => outcome.made.extend(volume),
+            Err(unmade) => outcome.unmade.push(unmade),
         }
     }
-    (made, failure)
+    outcome
 }
 
 /// Removes all that was made for a pod's volumes. What a `hostPath` or an image points to is not below `dir`.

@@ -111,6 +111,15 @@ pub(super) fn write(dir: &Path, files: Files) -> io::Result<()> {
     Ok(())
 }
 
+/// What lies in `dir` at a path at which it was written there.
+///
+/// # Errors
+/// When the file system says no, or the path would lead outside.
+pub(super) fn read(dir: &Path, path: &str) -> io::Result<Vec<u8>> {
+    let path = clean(path).ok_or_else(|| invalid(format!("invalid path {path:?}")))?;
+    fs::read(dir.join("..data").join(path))
+}
+
 /// The files by paths that can be compared: of two that are the same the last counts.
 ///
 /// # Errors

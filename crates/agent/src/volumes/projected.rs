@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::{Volume, VolumeProjection};
 
 use super::payload::{self, Files};
 use super::{Context, Error, Kind, Made, WRITING, config_map, downward_api, secret, token};
+use crate::objects;
 use crate::pod::Host;
 
 pub(super) struct Projected;
@@ -50,6 +51,16 @@ impl Kind for Projected {
             let source = source.downward_api.as_ref();
             source.is_some_and(|source| downward_api::follows(source.items.as_deref()))
         })
+    }
+
+    fn shows<'a>(&self, volume: &'a Volume) -> Vec<(objects::Kind, &'a str)> {
+        let shows = |source: &'a VolumeProjection| {
+            let map = source.config_map.as_ref();
+            let secret = source.secret.as_ref();
+            map.map(|map| (objects::Kind::ConfigMap, map.name.as_str()))
+                .or(secret.map(|secret| (objects::Kind::Secret, secret.name.as_str())))
+        };
+        sources(volume).iter().filter_map(shows).collect()
     }
 
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
@@ -97,7 +108,10 @@ async fn projection(
     } else if let Some(source) = &source.downward_api {
         downward_api::files(source.items.as_deref(), default_mode, cx)?
     } else if let Some(source) = &source.service_account_token {
-        let (file, due) = token::file(source, cx).await?;
+        let (file, due) = match token::kept(source, cx).await {
+            Some(kept) => kept,
+            None => token::file(source, cx).await?,
+        };
         return Ok((Files::from([(source.path.clone(), file)]), Some(due)));
     } else {
         Files::new()

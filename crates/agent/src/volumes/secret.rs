@@ -1,10 +1,11 @@
 //! `secret`: an object's data as read-only files.
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Secret as Object, SecretProjection, Volume};
+use k8s_openapi::api::core::v1::{SecretProjection, Volume};
 
 use super::payload::{self, Files};
 use super::{Context, Error, Kind, Made};
+use crate::objects;
 
 pub(super) struct Secret;
 
@@ -16,6 +17,13 @@ impl Kind for Secret {
 
     fn is(&self, volume: &Volume) -> bool {
         volume.secret.is_some()
+    }
+
+    fn shows<'a>(&self, volume: &'a Volume) -> Vec<(objects::Kind, &'a str)> {
+        let source = volume.secret.iter();
+        source
+            .filter_map(|source| Some((objects::Kind::Secret, source.secret_name.as_deref()?)))
+            .collect()
     }
 
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
@@ -37,13 +45,10 @@ pub(super) async fn files(
     cx: &Context<'_>,
 ) -> Result<Files, Error> {
     let optional = source.optional == Some(true);
-    let object: Object = cx.object("secret", &source.name, optional).await?;
-    let data = object
-        .data
-        .unwrap_or_default()
-        .into_iter()
-        .map(|(k, v)| (k, v.0))
-        .collect();
+    let secrets = cx.objects.secrets();
+    let object = cx.object(secrets, "secret", &source.name, optional).await?;
+    let data = object.data.iter().flatten();
+    let data = data.map(|(k, v)| (k.clone(), v.0.clone())).collect();
     payload::project(&data, source.items.as_deref(), default_mode, optional)
         .map_err(|key| Error::Missing(format!("references non-existent secret key: {key}")))
 }

@@ -10,8 +10,9 @@ use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, T
 use k8s_openapi::api::core::v1::{ServiceAccount, ServiceAccountTokenProjection};
 use serde_json::Value;
 
-use super::payload::File;
+use super::payload::{self, File};
 use super::{Context, Error};
+use crate::blocking::blocking;
 use crate::pod::PodView as _;
 
 /// How long a token is asked for where its source does not say, in seconds.
@@ -25,7 +26,18 @@ const USED: i64 = 80;
 /// By how much the pods' renewals are spread, in hundredths of the time until then.
 const SPREAD: u64 = 5;
 
-/// Asks for a token. Its file is its owner's alone: guests have no user ids, all they open the agent opens for them.
+/// The token that lies in the volume, where it is not due yet.
+pub(super) async fn kept(
+    source: &ServiceAccountTokenProjection,
+    cx: &Context<'_>,
+) -> Option<(File, Timestamp)> {
+    let due = cx.tokens_until?;
+    let (dir, path) = (cx.dir.to_owned(), source.path.clone());
+    let token = blocking(move || payload::read(&dir, &path)).await.ok()?;
+    Some((in_file(token), due))
+}
+
+/// Asks for a token.
 ///
 /// # Errors
 /// When the API server does not answer, or refuses; when the pod has ended meanwhile.
@@ -42,7 +54,12 @@ pub(super) async fn file(
     let accounts = cx.client.of::<ServiceAccount>();
     let request = request(source, asked, cx);
     // Read as any JSON: an error about a form of our own would quote what does not fit it.
-    let answer = accounts.post::<_, Value>(cx.pod.namespace(), account, "token", &request);
+    let answer = async {
+        let _room = cx.objects.room().await;
+        let namespace = cx.pod.namespace();
+        let answer = accounts.post::<_, Value>(namespace, account, "token", &request);
+        answer.await
+    };
     let answer = cx.while_wanted(answer).await?.map_err(Error::Token)?;
     let token = answer["status"]["token"].as_str().unwrap_or_default();
     if token.is_empty() {
@@ -57,8 +74,13 @@ pub(super) async fn file(
         .clock
         .now()
         .checked_add(used(life, cx.pod.uid(), &source.path));
-    let file = File::new(token.as_bytes().to_vec(), Some(0o600), None);
+    let file = in_file(token.as_bytes().to_vec());
     Ok((file, due.unwrap_or(Timestamp::MAX)))
+}
+
+/// A token's file is its owner's alone: guests have no user ids, all they open the agent opens for them.
+fn in_file(token: Vec<u8>) -> File {
+    File::new(token, Some(0o600), None)
 }
 
 fn request(source: &ServiceAccountTokenProjection, seconds: i64, cx: &Context<'_>) -> TokenRequest {

@@ -4,6 +4,7 @@ mod bench;
 mod commands;
 mod garbage;
 mod probing;
+mod refreshing;
 mod resizing;
 mod tokens;
 

@@ -117,6 +117,51 @@ async fn a_pod_has_a_token_while_it_lives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_stays_where_only_what_lies_beside_it_changes() {
+    let b = bench().await;
+    create_ca(&b).await;
+    b.create("web", spec(&json!(["forever"]))).await;
+    b.until_phase("web", "Running").await;
+    let began = tokio::time::Instant::now();
+    let first = shown(&b, "token");
+    let change = async |ca: &str| {
+        let patch = Patch::Merge(json!({"data": {"ca.crt": ca}}));
+        let maps = b.client.of::<ConfigMap>();
+        let name = "kube-root-ca.crt";
+        maps.patch("default", name, &patch, None).await.unwrap();
+    };
+    let shows = async |file: &str, text: &str| {
+        let path = b.pod_dir("web").join(ACCESS).join(file);
+        b.until(&format!("{file} {text}"), async |_| {
+            std::fs::read_to_string(&path).is_ok_and(|shown| shown == text)
+        })
+        .await;
+    };
+    for ca in ["two", "three", "four"] {
+        change(ca).await;
+        shows("ca.crt", ca).await;
+    }
+    // Where nobody knows what has changed, all is made anew.
+    b.server.break_watches();
+    change("five").await;
+    b.server.compact();
+    shows("ca.crt", "five").await;
+    let labels = Patch::Merge(json!({"metadata": {"labels": {"app": "x"}}}));
+    let pods = b.client.of::<Pod>();
+    pods.patch("default", "web", &labels, None).await.unwrap();
+    shows("labels", "app=\"x\"").await;
+    assert_eq!((asked(&b), shown(&b, "token")), (1, first.clone()));
+
+    // It is renewed when it would have been.
+    tokio::time::sleep(Duration::from_secs(2600)).await;
+    assert_eq!(asked(&b), 1);
+    b.until("renewed", async |b| asked(b) == 2).await;
+    shows("ca.crt", "five").await;
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(2890), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_waits_for_what_its_token_lies_beside() {
     let b = bench().await;
     b.create("web", spec(&json!(["forever"]))).await;

@@ -296,3 +296,33 @@ fn a_start_that_is_under_way_is_of_the_last_round() {
     "#]],
     );
 }
+
+#[test]
+fn a_status_tells_of_the_mounts() {
+    let mounts = [
+        json!({"name": "v", "mountPath": "/a"}),
+        json!({"name": "v", "mountPath": "/b", "readOnly": false}),
+        json!({"name": "v", "mountPath": "/c", "readOnly": true}),
+        json!({"name": "v", "mountPath": "/d", "readOnly": true, "recursiveReadOnly": "IfPossible"}),
+        json!({"name": "v", "mountPath": "/e", "readOnly": true, "recursiveReadOnly": "Disabled"}),
+    ];
+    let mut b = Bench::new(json!({
+        "containers": [
+            {"name": "main", "image": "hello:v1", "volumeMounts": mounts},
+            {"name": "bare", "image": "hello:v1"},
+        ],
+        "volumes": [{"name": "v", "emptyDir": {}}],
+    }));
+    let status = serde_json::to_value(b.status()).unwrap();
+    assert_eq!(
+        status["containerStatuses"][0]["volumeMounts"],
+        json!([
+            {"name": "v", "mountPath": "/a"},
+            {"name": "v", "mountPath": "/b"},
+            {"name": "v", "mountPath": "/c", "readOnly": true, "recursiveReadOnly": "Disabled"},
+            {"name": "v", "mountPath": "/d", "readOnly": true, "recursiveReadOnly": "Enabled"},
+            {"name": "v", "mountPath": "/e", "readOnly": true, "recursiveReadOnly": "Disabled"},
+        ])
+    );
+    assert!(status["containerStatuses"][1]["volumeMounts"].is_null());
+}

@@ -1,6 +1,6 @@
 //! `downwardAPI` and `projected`: what their files hold, and how long.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::renew;
 use super::*;
@@ -186,24 +186,47 @@ async fn a_token_is_renewed_and_stays_where_that_fails() {
     let seconds = due.duration_since(b.clock.now()).as_secs();
     assert!((2740..=2885).contains(&seconds), "{seconds}");
 
-    let (early, failure) = b.with(&pod, async |cx| renew(cx, &made).await).await;
-    assert!(early.is_empty() && failure.is_none(), "nothing is due yet");
+    let early = b
+        .with(&pod, async |cx| renew(cx, &made, &BTreeSet::new()).await)
+        .await;
+    let none = early.made.is_empty() && early.unmade.is_empty();
+    assert!(none, "nothing is due yet");
     tokio::time::advance(b.clock.until(due)).await;
     b.server.down.store(true, Ordering::Relaxed);
-    let (none, failure) = b.with(&pod, async |cx| renew(cx, &made).await).await;
-    assert!(none.is_empty());
-    let failure = failure.unwrap().to_string();
+    let failed = b
+        .with(&pod, async |cx| renew(cx, &made, &BTreeSet::new()).await)
+        .await;
+    assert!(failed.made.is_empty() && !failed.unmade[0].lacks);
+    let failure = failed.unmade[0].why.to_string();
     assert!(
         failure.contains("[failed to fetch token: not now, not now]"),
         "{failure}"
     );
     assert_eq!(token(), "t-0");
     b.server.down.store(false, Ordering::Relaxed);
-    let (renewed, failure) = b.with(&pod, async |cx| renew(cx, &made).await).await;
-    assert!(failure.is_none());
+    let renewed = b
+        .with(&pod, async |cx| renew(cx, &made, &BTreeSet::new()).await)
+        .await;
+    assert!(renewed.unmade.is_empty());
     assert_eq!(token(), "t-2");
-    assert!(renewed["v"].renew_at.unwrap() > due);
-    assert_eq!(names(&renewed["v"].path), ["ca.crt", "namespace", "token"]);
+    assert!(renewed.made["v"].renew_at.unwrap() > due);
+    assert_eq!(
+        names(&renewed.made["v"].path),
+        ["ca.crt", "namespace", "token"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_so_many_tokens_are_asked_for_at_a_time() {
+    let b = Bench::new();
+    let token = |number: u32| json!({"serviceAccountToken": {"path": number.to_string()}});
+    let sources: Vec<Value> = (0..100).map(token).collect();
+    let volume = json!({"name": "v", "projected": {"sources": sources}});
+    let began = tokio::time::Instant::now();
+    let made = b.make(&volume).await.unwrap();
+    assert_eq!(names(&made.path).len(), 100);
+    let took = began.elapsed();
+    assert!(took >= ANSWER * 4, "{took:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,8 +241,10 @@ async fn labels_are_followed() {
         let mut pod = pod(&volume);
         let made = b.with(&pod, set_up).await.unwrap();
         pod.metadata.labels = Some(BTreeMap::from([("app".to_owned(), "new".to_owned())]));
-        let (_, failure) = b.with(&pod, async |cx| renew(cx, &made).await).await;
-        assert!(failure.is_none());
+        let followed = b
+            .with(&pod, async |cx| renew(cx, &made, &BTreeSet::new()).await)
+            .await;
+        assert!(followed.unmade.is_empty());
         assert_eq!(read(&made["v"])["l"], "app=\"new\"");
         tear_down(&b.volumes()).unwrap();
     }
