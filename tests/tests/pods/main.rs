@@ -1,6 +1,7 @@
 //! Pods: what they run, how they end, and what is said about it.
 
 mod carob_exec;
+mod refreshing;
 mod sidecars;
 
 use std::time::Duration;
@@ -35,6 +36,11 @@ const CASES: &[Case] = &[
     ("statuses_survive_the_agent", agent_restart),
     ("jobs_count_their_completions", jobs),
     ("logs_are_followed", follow),
+    (
+        "config_maps_change_in_running_pods",
+        refreshing::config_maps,
+    ),
+    ("secrets_change_in_running_pods", refreshing::secrets),
 ];
 
 fn main() {
