@@ -53,6 +53,9 @@ pub(super) struct Cell {
 pub(super) struct State {
     pub(super) pod: Arc<Pod>,
     pub(super) observed: Observed,
+    /// Whether the node has found room for it, or it was here before, and it is not forgotten yet: else nothing is done for
+    /// it, and the ledger does not know it.
+    pub(super) is_admitted: bool,
     pub(super) net: Option<PodNet>,
     /// What the pod is to policies, as long as it has a network.
     pub(super) own: Option<OwnPod>,
@@ -77,8 +80,6 @@ pub(super) struct State {
     pub(super) reporting: bool,
     /// A report that says little waits until then for one that says more.
     pub(super) report_at: Option<Timestamp>,
-    /// Whether it took up room on the node when it was looked at last.
-    pub(super) had_room: bool,
 }
 
 impl Cell {
@@ -86,7 +87,7 @@ impl Cell {
         pod: Arc<Pod>,
         key: Key,
         dir: PathBuf,
-        observed: Observed,
+        (observed, is_admitted): (Observed, bool),
         (net, own): (Option<PodNet>, Option<OwnPod>),
     ) -> Self {
         let (reported, reported_in) = (pod.status.clone(), version(&pod));
@@ -97,6 +98,7 @@ impl Cell {
             state: Mutex::new(State {
                 pod,
                 observed,
+                is_admitted,
                 net,
                 own,
                 volumes: BTreeMap::new(),
@@ -111,7 +113,6 @@ impl Cell {
                 unsaved: 0,
                 reporting: false,
                 report_at: None,
-                had_room: true,
             }),
             saving: tokio::sync::Mutex::default(),
             telling: tokio::sync::Mutex::default(),
@@ -162,9 +163,11 @@ impl State {
         self.is_over() || matches!(phase(&self.pod, &self.observed), "Succeeded" | "Failed")
     }
 
-    /// Whether what is set aside for its containers is so still.
+    /// Whether what is set aside for its containers is so still. What was deleted by force counts for nobody any more: the
+    /// scheduler may have placed others in its stead.
     pub(super) fn has_room(&self) -> bool {
-        self.observed.any_live() || !self.is_final()
+        let runs = self.observed.any_live() && !self.observed.gone;
+        runs || (self.is_admitted && !self.is_final())
     }
 
     /// Nothing of the pod runs, and the API and the record know all about it.

@@ -33,7 +33,7 @@ use std::sync::atomic::AtomicBool;
 
 use client::{Client, Informer, Key, Recorder, WorkQueue};
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{Pod, PodStatus, Service};
 use network::Network;
 use parking_lot::{Mutex, RwLock};
 use runtime::Runtime;
@@ -47,6 +47,8 @@ use crate::exec::files::Files;
 use crate::exec::toolbox::Workers;
 use crate::image::Images;
 use crate::metrics::Counters;
+use crate::node::allocation::Part;
+use crate::node::ledger::Ledger;
 use crate::objects::{self, Objects};
 use crate::pod::{self, Action, Host, Observation, Observed, PodView as _};
 use crate::resources::Amounts;
@@ -104,10 +106,13 @@ struct Inner {
     taken_up: watch::Sender<bool>,
     /// Something that nobody needs could not be removed.
     untidy: AtomicBool,
-    /// The uids of pods that wish for other resources and are not judged yet, or wait for room.
+    /// The uids of pods that are new or wish for other resources and are not judged yet, or wait for room.
     wishing: Mutex<BTreeSet<String>>,
-    /// Someone wishes for more, or someone's room is free.
+    /// Someone is new or wishes for more, or someone's room is free.
     room: Notify,
+    /// What each pod has of the node. It is in step with a pod whose `state` nobody holds; locked after that, as `cells` are
+    /// before, and nothing else is locked then.
+    ledger: Mutex<Ledger>,
 }
 
 #[derive(Default)]
@@ -139,6 +144,7 @@ impl Driver {
             untidy: AtomicBool::new(false),
             wishing: Mutex::default(),
             room: Notify::new(),
+            ledger: Mutex::default(),
         }))
     }
 
@@ -148,8 +154,13 @@ impl Driver {
         informer.synced().await;
         self.0.tools.objects.followed().await;
         let mut left = self.left_behind().await;
-        for (_, pod) in informer.view() {
-            let record = left.remove(pod.uid()).flatten();
+        let pods = informer.view().into_iter();
+        let mut pods: Vec<_> = pods
+            .map(|(_, pod)| (left.remove(pod.uid()).flatten(), pod))
+            .collect();
+        // Who was here before has what it has, before others are given any.
+        pods.sort_by_key(|(record, pod)| record.is_none() && known(pod).is_none());
+        for (record, pod) in pods {
             self.desired(&pod, record);
         }
         // Only now: a new pod must not get an address that an earlier one has yet to take up again.
@@ -254,15 +265,22 @@ impl Driver {
                 state.holds(pod);
                 state.observed.gone = false;
                 state.untold = true;
+                self.count(&cell, &state);
             }
             None => {
                 let cell = Arc::new(self.new_cell(key, pod, record));
-                let mut cells = self.0.cells.write();
-                cell.state.lock().observed.shutdown = cells.shutdown;
-                // Before anything is read for its volumes, and not between a forgotten pod's cell and its volumes: this
-                // may be the same pod.
-                self.0.tools.objects.put(pod);
-                cells.by_uid.insert(uid.clone(), cell);
+                {
+                    let mut cells = self.0.cells.write();
+                    cell.state.lock().observed.shutdown = cells.shutdown;
+                    // Before anything is read for its volumes, and not between a forgotten pod's cell and its volumes: this
+                    // may be the same pod.
+                    self.0.tools.objects.put(pod);
+                    cells.by_uid.insert(uid.clone(), cell.clone());
+                }
+                if self.take_in(&cell, &mut cell.state.lock()).is_err() {
+                    // What others had may be free by its turn.
+                    return self.ask_room(&cell);
+                }
             }
         }
         self.0.queue.add(uid);
@@ -270,10 +288,8 @@ impl Driver {
 
     fn new_cell(&self, key: Key, pod: &Arc<Pod>, record: Option<Observed>) -> Cell {
         let now = self.0.tools.clock.now();
-        let known = pod
-            .status
-            .as_ref()
-            .filter(|s| s.container_statuses.is_some() || pod.ended_in_api());
+        let known = known(pod);
+        let is_admitted = record.is_some() || known.is_some();
         let mut observed = record
             .or_else(|| known.map(Observed::from_status))
             .unwrap_or_default();
@@ -297,7 +313,7 @@ impl Driver {
             pod.clone(),
             key,
             self.0.tools.dir.join(pod.uid()),
-            observed,
+            (observed, is_admitted),
             (net, own),
         )
     }
@@ -311,7 +327,9 @@ impl Driver {
 
     fn vanished(&self, uid: &str) {
         if let Some(cell) = self.0.cells.read().by_uid.get(uid).cloned() {
-            cell.state.lock().observed.gone = true;
+            let mut state = cell.state.lock();
+            state.observed.gone = true;
+            self.count(&cell, &state);
             self.0.queue.add(uid.to_owned());
         }
     }
@@ -333,7 +351,12 @@ impl Driver {
         {
             let mut cells = self.0.cells.write();
             if let Some(cell) = cells.by_uid.remove(uid) {
-                self.0.tools.objects.remove(&cell.state.lock().pod);
+                let mut state = cell.state.lock();
+                self.0.tools.objects.remove(&state.pod);
+                // What is under way for it still is not noted any more: the same pod may come again.
+                state.is_admitted = false;
+                drop(state);
+                self.has(uid, Part::default());
             }
         }
         self.0.queue.forget(&uid.to_owned());
@@ -352,8 +375,11 @@ impl Driver {
     fn look(&self, cell: &Arc<Cell>) {
         let _span = tracing::info_span!("sync_pod", pod = %cell.key, uid = %cell.uid).entered();
         let now = self.0.tools.clock.now();
-        let (actions, keep, routine, frees) = {
+        let (actions, keep, routine) = {
             let mut state = cell.state.lock();
+            if !state.is_admitted {
+                return;
+            }
             let pod = state.pod.clone();
             let keep = state.observed.sees(&pod, now);
             let actions = pod::sync(&state.pod, &state.observed, &self.0.tools.host, now);
@@ -366,13 +392,9 @@ impl Driver {
             }
             // Most looks at a pod with probes: nothing that its status tells has changed since the last.
             let routine = !state.untold && probe::are_all(&actions);
-            let has_room = state.has_room();
-            let frees = std::mem::replace(&mut state.had_room, has_room) && !has_room;
-            (actions, keep, routine, frees)
+            self.count(cell, &state);
+            (actions, keep, routine)
         };
-        if frees {
-            self.room_freed();
-        }
         if keep {
             perform::save(self, cell);
         }
@@ -400,6 +422,7 @@ impl Driver {
                 .observe(observation, self.0.tools.clock.now());
             state.untold = true;
             state.unsaved += u32::from(keep);
+            self.count(cell, &state);
         }
         if keep {
             self.save(cell, ended).await;
@@ -441,4 +464,10 @@ impl Driver {
     fn perform(&self, cell: &Arc<Cell>, action: Action) {
         perform::perform(self, cell, action);
     }
+}
+
+/// What the API knows of a pod's containers, if it was here before.
+fn known(pod: &Pod) -> Option<&PodStatus> {
+    let status = pod.status.as_ref()?;
+    (status.container_statuses.is_some() || pod.ended_in_api()).then_some(status)
 }

@@ -1,17 +1,18 @@
-//! Other resources for pods that are here: whether the node has them, and giving them to containers that run.
+//! Resources for pods: whether the node has what they come with, or wish for later, and giving it to containers that run.
 
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use api::resources::{Requests, Resources, requested};
+use api::resources::{Requests, requested};
 use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
+use parking_lot::MutexGuard;
 use runtime::ResizeError;
 
 use super::Driver;
 use super::cell::{Cell, State};
 use super::perform;
-use crate::node::allocation::{self, Used};
-use crate::pod::{self, EventKind, Live, Observation, PodView as _, Why};
+use crate::node::allocation::Part;
+use crate::pod::{self, Action, EventKind, Live, Observation, PodView as _, Why};
 use crate::resources::limits;
 
 impl Driver {
@@ -21,13 +22,22 @@ impl Driver {
         self.0.room.notify_one();
     }
 
-    /// What others had is free: those that wait for room are judged anew.
-    pub(super) fn room_freed(&self) {
-        self.0.room.notify_one();
+    /// Notes what a pod has: for whoever has changed its object or what is known of it, before its state is let go.
+    pub(super) fn count(&self, cell: &Cell, state: &State) {
+        if state.is_admitted {
+            self.has(&cell.uid, held(state));
+        }
     }
 
-    /// Judges wishes as they come and as room is freed. Only one task does, for what one pod is given another one must not
-    /// be; whatever happens during one pass makes a single other one.
+    /// Notes that a pod has so much. If that is less than before, those that wait for room are judged anew.
+    pub(super) fn has(&self, uid: &str, held: Part) {
+        let frees = self.0.ledger.lock().set(uid, held);
+        if frees {
+            self.0.room.notify_one();
+        }
+    }
+
+    /// Judges those that wait, as they come and as room is freed. Whatever happens during one pass makes a single other one.
     pub(super) async fn share_room(self) {
         loop {
             self.0.room.notified().await;
@@ -35,38 +45,36 @@ impl Driver {
         }
     }
 
-    /// Judges all that wish for something, the most important first, then who waits longest.
     fn share(&self) {
-        // Who is deferred comes back; who asks meanwhile stays for the next pass.
-        let wishing = std::mem::take(&mut *self.0.wishing.lock());
-        if wishing.is_empty() {
-            return;
-        }
-        let cells: Vec<_> = self.0.cells.read().by_uid.values().cloned().collect();
-        let mut used = Used::default();
-        let mut waiting = Vec::new();
-        for cell in cells {
-            let state = cell.state.lock();
-            let held = held(&state);
-            used.add(&held);
-            if wishing.contains(&cell.uid) {
-                let priority = state.pod.pod_spec().and_then(|spec| spec.priority);
-                let since = state.observed.resize.pending.as_ref().map(|p| p.since);
-                let order = (Reverse(priority.unwrap_or(0)), since);
-                drop(state);
-                waiting.push((order, cell, held));
-            }
-        }
-        waiting.sort_by_key(|(order, ..)| *order);
-        for (_, cell, held) in waiting {
-            used.subtract(&held);
-            used.add(&self.judge(&cell, &used));
+        for cell in self.waiting() {
+            self.judge(&cell);
         }
     }
 
-    /// Judges what a pod wishes for where others use so much; what it has then.
-    fn judge(&self, cell: &Arc<Cell>, used: &Used) -> Resources {
+    /// Those that wait for room, the most important first, then who waits longest. Who is deferred comes back; who asks
+    /// meanwhile stays for the next pass.
+    fn waiting(&self) -> Vec<Arc<Cell>> {
+        let wishing = std::mem::take(&mut *self.0.wishing.lock());
+        let mut waiting: Vec<_> = {
+            let cells = self.0.cells.read();
+            let found = wishing.iter().filter_map(|uid| cells.by_uid.get(uid));
+            found.cloned().collect()
+        };
+        waiting.sort_by_cached_key(|cell| {
+            let state = cell.state.lock();
+            let priority = state.pod.pod_spec().and_then(|spec| spec.priority);
+            let since = state.observed.resize.pending.as_ref().map(|p| p.since);
+            (Reverse(priority.unwrap_or(0)), since)
+        });
+        waiting
+    }
+
+    /// Judges a pod that waits.
+    fn judge(&self, cell: &Arc<Cell>) {
         let mut state = cell.state.lock();
+        if !state.is_admitted {
+            return self.admit(cell, state);
+        }
         let pod = state.pod.clone();
         let Some(spec) = pod
             .pod_spec()
@@ -76,14 +84,13 @@ impl Driver {
             state.observed.resize.asking = false;
             state.observed.resize.pending = None;
             state.untold = true;
-            let held = held(&state);
             drop(state);
-            self.0.queue.add(cell.uid.clone());
-            return held;
+            return self.0.queue.add(cell.uid.clone());
         };
         let (asked, wanted) = (asked(spec), pod::wanted(&pod));
         let machine = &self.0.tools.machine;
-        let refused = allocation::judge(&asked, &held(&state), used, machine);
+        let judged = self.0.ledger.lock().resize(&cell.uid, asked, machine);
+        let refused = judged.err();
         let generation = pod.metadata.generation.unwrap_or_default();
         let before = state.observed.resize.pending.as_ref();
         let is_known = before.is_some_and(|before| {
@@ -118,7 +125,7 @@ impl Driver {
         state.observed.observe(room, self.0.tools.clock.now());
         state.untold = true;
         state.unsaved += u32::from(keep);
-        let held = held(&state);
+        self.count(cell, &state);
         drop(state);
         if !is_known {
             self.event(cell, None, kind, reason, message);
@@ -126,10 +133,48 @@ impl Driver {
         perform::spawn(self, cell, move |driver, cell| async move {
             driver.judged(&cell, keep).await
         });
-        held
     }
 
-    /// Keeps what a pod was given, and goes on with it.
+    /// Counts a pod that has come, and takes it in if it was here before or there is room for it. It was placed for what it
+    /// asked for then, and may have been resized since.
+    ///
+    /// # Errors
+    /// When there is not: Kubernetes' reason, and words.
+    pub(super) fn take_in(&self, cell: &Cell, state: &mut State) -> Result<(), (String, String)> {
+        let pod = state.pod.clone();
+        // Who has ended needs nothing.
+        if !state.is_admitted && !state.is_final() {
+            let asked = pod.pod_spec().map(asked).unwrap_or_default();
+            let machine = &self.0.tools.machine;
+            self.0.ledger.lock().admit(&cell.uid, asked, machine)?;
+        }
+        state.is_admitted = true;
+        state.observed.wishes(&pod);
+        self.count(cell, state);
+        Ok(())
+    }
+
+    /// Takes in a pod whose turn has come, or fails it.
+    fn admit(&self, cell: &Arc<Cell>, mut state: MutexGuard<'_, State>) {
+        let Err((reason, message)) = self.take_in(cell, &mut state) else {
+            drop(state);
+            return self.0.queue.add(cell.uid.clone());
+        };
+        state.is_admitted = true;
+        let fail = Action::Fail {
+            reason: reason.clone(),
+            message: format!("Pod was rejected: {message}"),
+        };
+        state.observed.begin(&fail, self.0.tools.clock.now());
+        state.unsaved += 1;
+        drop(state);
+        self.event(cell, None, EventKind::Warning, &reason, message);
+        perform::spawn(self, cell, |driver, cell| async move {
+            driver.judged(&cell, true).await
+        });
+    }
+
+    /// Keeps what was decided of a pod, and goes on with it.
     async fn judged(&self, cell: &Arc<Cell>, keep: bool) {
         if keep {
             self.save(cell, false).await;
@@ -179,7 +224,7 @@ impl Driver {
         self.learned(cell, learned).await;
     }
 
-    /// All containers of a pod have what they were given. They may have had more.
+    /// All containers of a pod have what they were given.
     pub(super) fn resized(&self, cell: &Arc<Cell>, generation: i64) {
         let (pod, allocated) = {
             let state = cell.state.lock();
@@ -187,20 +232,19 @@ impl Driver {
         };
         let message = pod::summary(&pod, &allocated, "completed", generation, "");
         self.event(cell, None, EventKind::Normal, "ResizeCompleted", message);
-        self.room_freed();
     }
 }
 
 /// What a pod has on the node.
-fn held(state: &State) -> Resources {
+fn held(state: &State) -> Part {
     let spec = state.pod.pod_spec().filter(|_| state.has_room());
-    let counted = |spec| Requests::asked(spec, &|c| state.observed.counted(c));
+    let counted = |spec| Requests::asked(spec, &|c| state.observed.counted(c)).into();
     spec.map(counted).unwrap_or_default()
 }
 
 /// What a pod wishes for.
-fn asked(spec: &PodSpec) -> Resources {
-    Requests::asked(spec, &|c| requested(c.resources.as_ref()))
+fn asked(spec: &PodSpec) -> Part {
+    Requests::asked(spec, &|c| requested(c.resources.as_ref())).into()
 }
 
 /// Why a container keeps what it has, as the kubelet says it.
@@ -212,3 +256,6 @@ fn words(container: &str, error: &ResizeError) -> String {
         ResizeError::Invalid(why) => why.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

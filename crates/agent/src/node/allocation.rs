@@ -1,9 +1,48 @@
-//! Whether a node has what a pod that is there already wishes for.
+//! Whether a node has what a pod asks for.
 
 use api::resources::Resources;
 
 use crate::pod::Why;
 use crate::resources::Amounts;
+
+/// What a pod asks for, or has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Thousandths of a core.
+    pub(crate) milli_cpu: i64,
+    /// Bytes.
+    pub(crate) memory: i64,
+}
+
+impl From<Resources> for Part {
+    fn from(resources: Resources) -> Self {
+        Self {
+            milli_cpu: resources.milli_cpu,
+            memory: resources.memory,
+        }
+    }
+}
+
+/// What pods have of the node together: wide enough that what was added can be taken away again, however much it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    milli_cpu: i128,
+    memory: i128,
+}
+
+impl Used {
+    /// Counts what a pod has.
+    pub(super) fn add(&mut self, held: Part) {
+        self.milli_cpu += i128::from(held.milli_cpu);
+        self.memory += i128::from(held.memory);
+    }
+
+    /// Takes away what was counted.
+    pub(super) fn subtract(&mut self, held: Part) {
+        self.milli_cpu -= i128::from(held.milli_cpu);
+        self.memory -= i128::from(held.memory);
+    }
+}
 
 /// One resource: what the pod asks for and has, what others have, what there is.
 struct Share {
@@ -14,65 +53,70 @@ struct Share {
     capacity: i64,
 }
 
-/// What pods have of the node together: wide enough that what was added can be taken away again, however much it is.
-#[derive(Default)]
-pub(crate) struct Used {
-    milli_cpu: i128,
-    memory: i128,
-}
-
-impl Used {
-    /// Counts what a pod has.
-    pub(crate) fn add(&mut self, held: &Resources) {
-        self.milli_cpu += i128::from(held.milli_cpu);
-        self.memory += i128::from(held.memory);
+impl Share {
+    /// CPU and memory, in this order.
+    fn all(asked: Part, held: Part, used: Used, machine: &Amounts) -> [Self; 2] {
+        [
+            Self {
+                name: "cpu",
+                asked: asked.milli_cpu,
+                held: held.milli_cpu,
+                used: used.milli_cpu,
+                capacity: machine.milli_cpu,
+            },
+            Self {
+                name: "memory",
+                asked: asked.memory,
+                held: held.memory,
+                used: used.memory,
+                capacity: machine.memory,
+            },
+        ]
     }
 
-    /// Takes away what was counted.
-    pub(crate) fn subtract(&mut self, held: &Resources) {
-        self.milli_cpu -= i128::from(held.milli_cpu);
-        self.memory -= i128::from(held.memory);
+    fn is_for_more(&self) -> bool {
+        self.asked > self.held
+    }
+
+    /// Why there is not enough of it, if there is not.
+    fn lacking(&self) -> Option<String> {
+        let wanted = i128::from(self.asked) + self.used;
+        (self.is_for_more() && wanted > i128::from(self.capacity)).then(|| {
+            format!(
+                "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}",
+                self.name, self.asked, self.used, self.capacity
+            )
+        })
     }
 }
 
 /// Why the node cannot give a pod that has `held` what it asks for, where others use `used` of it; `None` if it can. Who
 /// asks for no more of something is given that, however much of it the node has promised.
-pub(crate) fn judge(
-    asked: &Resources,
-    held: &Resources,
-    used: &Used,
+pub(super) fn judge(
+    asked: Part,
+    held: Part,
+    used: Used,
     machine: &Amounts,
 ) -> Option<(Why, String)> {
-    let cpu = Share {
-        name: "cpu",
-        asked: asked.milli_cpu,
-        held: held.milli_cpu,
-        used: used.milli_cpu,
-        capacity: machine.milli_cpu,
-    };
-    let memory = Share {
-        name: "memory",
-        asked: asked.memory,
-        held: held.memory,
-        used: used.memory,
-        capacity: machine.memory,
-    };
+    let shares = Share::all(asked, held, used, machine);
     // The kubelet tells of memory first here, and last below.
-    let mut shares = [&memory, &cpu].into_iter().filter(|s| s.asked > s.held);
-    if let Some(share) = shares.find(|s| s.asked > s.capacity) {
+    let mut more = shares.iter().rev().filter(|s| s.is_for_more());
+    if let Some(share) = more.find(|s| s.asked > s.capacity) {
         let message = format!(
             "Node didn't have enough capacity: {}, requested: {}, capacity: {}",
             share.name, share.asked, share.capacity
         );
         return Some((Why::Infeasible, message));
     }
-    let mut shares = [&cpu, &memory].into_iter().filter(|s| s.asked > s.held);
-    let share = shares.find(|s| i128::from(s.asked) + s.used > i128::from(s.capacity))?;
-    let message = format!(
-        "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}",
-        share.name, share.asked, share.used, share.capacity
-    );
+    let message = shares.iter().find_map(Share::lacking)?;
     Some((Why::Deferred, message))
+}
+
+/// Why the node cannot take in a pod that asks for so much, where others use `used` of it: Kubernetes' reason, and words.
+pub(super) fn reject(asked: Part, used: Used, machine: &Amounts) -> Option<(String, String)> {
+    let shares = Share::all(asked, Part::default(), used, machine);
+    let lacking = |share: &Share| Some((format!("OutOf{}", share.name), share.lacking()?));
+    shares.iter().find_map(lacking)
 }
 
 #[cfg(test)]
@@ -81,11 +125,7 @@ mod tests {
 
     #[test]
     fn what_fits() {
-        let of = |milli_cpu, memory| Resources {
-            milli_cpu,
-            memory,
-            ..Resources::default()
-        };
+        let of = |milli_cpu, memory| Part { milli_cpu, memory };
         let machine = Amounts {
             milli_cpu: 4_000,
             memory: 1_000,
@@ -95,12 +135,12 @@ mod tests {
             let mut used = Used::default();
             // What it has is counted first, and does not stand in its way.
             let (held, most) = (of(held.0, held.1), of(i64::MAX, i64::MAX));
-            for counted in [&held, &most, &of(others.0, others.1)] {
+            for counted in [held, most, of(others.0, others.1)] {
                 used.add(counted);
             }
-            used.subtract(&most);
-            used.subtract(&held);
-            let judged = judge(&of(asked.0, asked.1), &held, &used, &machine);
+            used.subtract(most);
+            used.subtract(held);
+            let judged = judge(of(asked.0, asked.1), held, used, &machine);
             judged.map_or("fits".to_owned(), |(why, message)| {
                 format!("{}: {message}", why.as_str())
             })
@@ -159,6 +199,44 @@ mod tests {
             ),
         ] {
             assert_eq!(judge(asked, held, used), expected, "{case}");
+        }
+    }
+
+    #[test]
+    fn who_is_taken_in() {
+        let of = |milli_cpu, memory| Part { milli_cpu, memory };
+        let machine = Amounts {
+            milli_cpu: 4_000,
+            memory: 1_000,
+            ephemeral: 0,
+        };
+        let mut used = Used::default();
+        used.add(of(3_000, 1_200));
+        for (case, asked, expected) in [
+            ("nothing", (0, 0), None),
+            ("what is left", (1_000, 0), None),
+            (
+                "more than is left",
+                (1_001, 1),
+                Some((
+                    "OutOfcpu",
+                    "Node didn't have enough resource: cpu, requested: 1001, used: 3000, capacity: 4000",
+                )),
+            ),
+            (
+                "of what is promised already",
+                (1_000, 1),
+                Some((
+                    "OutOfmemory",
+                    "Node didn't have enough resource: memory, requested: 1, used: 1200, capacity: 1000",
+                )),
+            ),
+        ] {
+            let found = reject(of(asked.0, asked.1), used, &machine);
+            let found = found
+                .as_ref()
+                .map(|(why, words)| (why.as_str(), words.as_str()));
+            assert_eq!(found, expected, "{case}");
         }
     }
 }

@@ -5,6 +5,7 @@ mod calls;
 mod exec;
 mod forward;
 mod heartbeat;
+pub(crate) mod ledger;
 mod machine;
 mod port;
 mod process;

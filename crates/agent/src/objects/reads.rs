@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 pub(crate) type Found<T> = Result<Option<Arc<T>>, Arc<client::Error>>;
 
 /// The last read of one object, and when it began. Held while the next one is under way.
-type Slot<T> = tokio::sync::Mutex<Option<(u64, Found<T>)>>;
+type Slot<T> = Arc<tokio::sync::Mutex<Option<(u64, Found<T>)>>>;
 
 /// The objects of a kind, read as they are.
 pub(crate) struct Reads<T> {
@@ -22,7 +22,7 @@ pub(crate) struct Reads<T> {
     /// Counts what happens here: a time that goes neither back nor two events share.
     now: AtomicU64,
     /// Those that somebody waits for, and how many do. What a read gave is forgotten with the last of them.
-    slots: Mutex<BTreeMap<Key, (usize, Arc<Slot<T>>)>>,
+    slots: Mutex<BTreeMap<Key, (usize, Slot<T>)>>,
 }
 
 impl<T: Object> Reads<T> {
@@ -59,7 +59,7 @@ impl<T: Object> Reads<T> {
         found
     }
 
-    fn wait_for<'a>(&'a self, key: &'a Key) -> (Place<'a, T>, Arc<Slot<T>>) {
+    fn wait_for<'a>(&'a self, key: &'a Key) -> (Place<'a, T>, Slot<T>) {
         let mut slots = self.slots.lock();
         let (waiting, slot) = slots.entry(key.clone()).or_default();
         *waiting += 1;

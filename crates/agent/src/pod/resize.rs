@@ -213,8 +213,8 @@ impl Observed {
         pod
     }
 
-    /// Takes in what the pod's spec wishes for. What it wished for at first is what it was placed for.
-    pub(super) fn wishes(&mut self, pod: &Pod) {
+    /// Takes in what the pod's spec wishes for. What it wished for as the node took it in is what it has at first.
+    pub(crate) fn wishes(&mut self, pod: &Pod) {
         for spec in resizable(pod) {
             if !self.allocated.contains_key(&spec.name) {
                 let resources = spec.resources.clone().unwrap_or_default();

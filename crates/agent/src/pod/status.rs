@@ -99,6 +99,11 @@ struct Words<'a> {
 
 impl Words<'_> {
     fn all(&self, wanted: impl Fn(Role) -> bool) -> Option<Vec<ContainerStatus>> {
+        // Of a pod that was turned away before anything of it was begun nothing waits: as the kubelet has it, why it was
+        // is all that is shown.
+        if self.observed.verdict.is_some() && self.observed.containers.is_empty() {
+            return None;
+        }
         let wanted = self.pod.all_containers().filter(|(role, _)| wanted(*role));
         let all: Vec<_> = wanted.map(|(role, c)| self.one(c, role)).collect();
         (!all.is_empty()).then_some(all)

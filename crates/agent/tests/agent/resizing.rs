@@ -259,3 +259,53 @@ async fn a_container_sees_what_it_was_started_with() {
     .await;
     assert_eq!(b.log("seen", "main", 1), "10 10\n");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_finds_no_room_is_not_started() {
+    let mut b = Bench::new().await;
+    let all = b.cores().await * 1000;
+    let cpu = |millis: i64| json!({"requests": {"cpu": format!("{millis}m")}});
+    let pod = |millis: i64| {
+        let main = json!({"name": "main", "args": ["forever"], "resources": cpu(millis)});
+        json!({"terminationGracePeriodSeconds": 1, "containers": [main]})
+    };
+    b.create("there", pod(all - 100)).await;
+    b.until_phase("there", "Running").await;
+    b.create("late", pod(101)).await;
+    b.until_phase("late", "Failed").await;
+    let why = format!(
+        "Node didn't have enough resource: cpu, requested: 101, used: {}, capacity: {all}",
+        all - 100
+    );
+    let status = b.pod("late").await["status"].clone();
+    assert_eq!(status["reason"], "OutOfcpu");
+    assert_eq!(status["containerStatuses"], Value::Null);
+    assert_eq!(status["message"], format!("Pod was rejected: {why}"));
+    assert_eq!(b.times_said("late", "Started").await, 0);
+    let events = b.events("late").await;
+    assert!(events.contains(&format!("OutOfcpu: {why}")), "{events:#?}");
+    // What is left goes to who asks for no more, and who asks for nothing is always taken in.
+    b.create("fits", pod(100)).await;
+    b.create(
+        "modest",
+        json!({"containers": [{"name": "main", "args": ["forever"]}]}),
+    )
+    .await;
+    for name in ["fits", "modest"] {
+        b.until_phase(name, "Running").await;
+    }
+    // Who was taken in stays when the agent comes back; who is new has its turn after them, whatever its name.
+    b.kill().await;
+    b.create("eager", pod(1)).await;
+    b.start();
+    for name in ["there", "fits", "modest"] {
+        b.until("it runs again", async |b| {
+            let status = b.status_of(name).await;
+            status["restartCount"] == 1 && status["state"]["running"].is_object()
+        })
+        .await;
+    }
+    assert_eq!(b.phase("late").await, "Failed");
+    b.until_phase("eager", "Failed").await;
+    assert_eq!(b.pod("eager").await["status"]["reason"], "OutOfcpu");
+}

@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use runtime::{Metrics, PrepareError, Running, Scripted, StartError, Workload};
+use runtime::{Compiled, Metrics, PrepareError, Running, Scripted, StartError, Workload};
 use tokio::sync::oneshot;
 
 use super::*;
@@ -28,6 +28,14 @@ impl Runtime for Compiler {
 
     fn start(&self, workload: Workload) -> Result<Running, StartError> {
         self.scripted.start(workload)
+    }
+
+    async fn compiled(&self) -> std::io::Result<Vec<Compiled>> {
+        self.scripted.compiled().await
+    }
+
+    async fn forget(&self, digest: &str) -> std::io::Result<bool> {
+        self.scripted.forget(digest).await
     }
 
     fn metrics(&self) -> Metrics {

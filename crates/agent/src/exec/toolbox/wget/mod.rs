@@ -96,7 +96,7 @@ impl Wanted {
 fn headers(options: &Options) -> Result<HeaderMap, Stop> {
     let mut headers = HeaderMap::new();
     let given = options
-        .values('H')
+        .values(HEADER)
         .map(|line| line.split_once(':').ok_or(line));
     let agent = options.value('U').map(|agent| Ok(("User-Agent", agent)));
     for line in given.chain(agent) {
