@@ -5,11 +5,12 @@
 //! mapped, not read: all instances, and a later process, share its pages.
 
 mod forget;
+mod store;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
@@ -25,6 +26,7 @@ use super::engine::{engine, fingerprint};
 use super::link::{Linkers, Loaded, refusal};
 use crate::metrics::{Counters, count};
 use crate::{ModuleSource, PrepareError};
+use store::store;
 
 /// How many modules stay loaded though nothing of them runs.
 const RECENT: usize = 64;
@@ -330,46 +332,6 @@ impl Cache {
     }
 }
 
-/// Writes a file so that it is there as a whole or not at all, after a power cut too, and says where it is. What is not
-/// kept has the name of one that is being written, of which nothing is left by the next start.
-fn store(path: &Path, bytes: &[u8], keep: bool) -> io::Result<PathBuf> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Only one module is compiled at a time, so that this name is nobody else's.
-    let new = path.with_file_name(format!(".{name}"));
-    // Another file each time: one that could not be removed may still be mapped.
-    remove(&new)?;
-    let stored = write(&new, bytes, keep).and_then(|()| match keep {
-        true => fs::rename(&new, path).map(|()| path.to_owned()),
-        false => Ok(new.clone()),
-    });
-    if stored.is_err() {
-        // Nothing else ever would before the next start, and room may be what was lacking.
-        let _ = fs::remove_file(&new);
-    }
-    stored
-}
-
-fn write(new: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(new)?;
-    file.write_all(bytes)?;
-    match synced {
-        true => file.sync_data(),
-        false => Ok(()),
-    }
-}
-
-/// Removes a file; that it is not there is no error.
-fn remove(file: &Path) -> io::Result<()> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
 /// Why a compiled form is not used.
 enum Unusable {
     /// It cannot be loaded by this engine; compiling again helps.
@@ -472,23 +434,6 @@ mod tests {
         ] {
             assert_eq!(engine_of(other), None, "{other}");
         }
-    }
-
-    #[test]
-    fn what_cannot_be_stored_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("module");
-        store(&path, b"first", true).unwrap();
-        store(&path, b"second", true).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"second");
-        // A directory is not replaced by a file.
-        let taken = dir.path().join("taken");
-        fs::create_dir(&taken).unwrap();
-        assert!(store(&taken, b"third", true).is_err());
-        let names = fs::read_dir(dir.path()).unwrap();
-        let mut names: Vec<_> = names.map(|e| e.unwrap().file_name()).collect();
-        names.sort();
-        assert_eq!(names, ["module", "taken"]);
     }
 
     #[test]

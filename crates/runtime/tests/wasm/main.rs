@@ -29,6 +29,7 @@ async fn scripted_conforms() {
     let source = runtime::ModuleSource {
         path: "/nowhere".into(),
         digest: "sha256:1".into(),
+        keep: true,
     };
     runtime::conformance::forgets(&runtime, source).await;
 }

@@ -6,7 +6,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Cache, Modules, digits, engine_of, remove};
+use super::store::remove;
+use super::{Cache, Modules, digits, engine_of};
 use crate::Compiled;
 use crate::wasm::classify::Kind;
 
