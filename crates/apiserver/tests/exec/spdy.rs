@@ -80,6 +80,8 @@ impl Spdy {
         let mut bytes = BytesMut::new();
         self.encoder.encode(frame, &mut bytes).unwrap();
         self.stream.write_all(&bytes).await.unwrap();
+        // A task that has had its turn may have left some in the encryption's buffer.
+        self.stream.flush().await.unwrap();
     }
 
     /// The next frame; none at the end.
