@@ -56,6 +56,8 @@ pub(super) struct State {
     /// Whether the node has found room for it, or it was here before, and it is not forgotten yet: else nothing is done for
     /// it, and the ledger does not know it.
     pub(super) is_admitted: bool,
+    /// It is nobody's any more: the same pod, should it come again, has another cell.
+    pub(super) is_forgotten: bool,
     pub(super) net: Option<PodNet>,
     /// What the pod is to policies, as long as it has a network.
     pub(super) own: Option<OwnPod>,
@@ -99,6 +101,7 @@ impl Cell {
                 pod,
                 observed,
                 is_admitted,
+                is_forgotten: false,
                 net,
                 own,
                 volumes: BTreeMap::new(),

@@ -174,12 +174,7 @@ impl Driver {
             tokio::select! {
                 () = stop.cancelled() => break,
                 keys = changes.next() => {
-                    for key in keys {
-                        match informer.get(&key) {
-                            Some(pod) => self.desired(&pod, None),
-                            None => self.gone(&key),
-                        }
-                    }
+                    self.take_up(keys.into_iter().map(|key| (informer.get(&key), key)));
                 }
             }
         }
@@ -188,6 +183,26 @@ impl Driver {
             if let Err(error) = worker.await {
                 tracing::error!(%error, "a worker of the pods' driver failed");
             }
+        }
+    }
+
+    /// Takes in what has changed, each with its present object. Who goes or was here already comes before who is new, since
+    /// it may leave room; of those the oldest comes first, as the kubelet has it.
+    fn take_up(&self, changed: impl IntoIterator<Item = (Option<Arc<Pod>>, Key)>) {
+        let mut new = Vec::new();
+        for (pod, key) in changed {
+            match pod {
+                None => self.gone(&key),
+                Some(pod) if self.0.cells.read().by_uid.contains_key(pod.uid()) => {
+                    self.desired(&pod, None);
+                }
+                Some(pod) => new.push(pod),
+            }
+        }
+        let since = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
+        new.sort_by_key(|pod| since(pod));
+        for pod in &new {
+            self.desired(pod, None);
         }
     }
 
@@ -249,10 +264,12 @@ impl Driver {
         let key = Key::of(pod.as_ref());
         let (before, known) = {
             let mut cells = self.0.cells.write();
-            (
-                cells.by_key.insert(key.clone(), uid.clone()),
-                cells.by_uid.get(&uid).cloned(),
-            )
+            let known = cells.by_uid.get(&uid).cloned();
+            // In the same step, or it would be forgotten in between.
+            if let Some(cell) = &known {
+                cell.state.lock().observed.gone = false;
+            }
+            (cells.by_key.insert(key.clone(), uid.clone()), known)
         };
         if let Some(old) = before.filter(|old| *old != uid) {
             self.vanished(&old);
@@ -263,7 +280,6 @@ impl Driver {
                 state.pod = pod.clone();
                 // What others wrote into the status is seen here, and put right by the next report.
                 state.holds(pod);
-                state.observed.gone = false;
                 state.untold = true;
                 self.count(&cell, &state);
             }
@@ -347,19 +363,24 @@ impl Driver {
         }
     }
 
-    fn forget(&self, uid: &str) {
+    /// Lets go of a pod that is gone, and says whether it did: it may have come back meanwhile.
+    fn forget(&self, cell: &Cell) -> bool {
         {
             let mut cells = self.0.cells.write();
-            if let Some(cell) = cells.by_uid.remove(uid) {
-                let mut state = cell.state.lock();
-                self.0.tools.objects.remove(&state.pod);
-                // What is under way for it still is not noted any more: the same pod may come again.
-                state.is_admitted = false;
-                drop(state);
-                self.has(uid, Part::default());
+            let mut state = cell.state.lock();
+            if !state.observed.gone || state.is_forgotten {
+                return false;
             }
+            cells.by_uid.remove(&cell.uid);
+            self.0.tools.objects.remove(&state.pod);
+            // What is under way for it still is not noted any more: the same pod may come again.
+            state.is_admitted = false;
+            state.is_forgotten = true;
+            drop(state);
+            self.has(&cell.uid, Part::default());
         }
-        self.0.queue.forget(&uid.to_owned());
+        self.0.queue.forget(&cell.uid);
+        true
     }
 
     async fn work(self) {

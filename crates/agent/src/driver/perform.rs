@@ -325,7 +325,9 @@ async fn release(driver: &Driver, cell: &Arc<Cell>) {
 }
 
 async fn forget(driver: &Driver, cell: &Arc<Cell>) {
-    driver.forget(&cell.uid);
+    if !driver.forget(cell) {
+        return driver.0.queue.add(cell.uid.clone());
+    }
     let dir = cell.dir.clone();
     let _no_record_after_this = cell.saving.lock().await;
     driver.removed(

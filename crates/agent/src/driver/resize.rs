@@ -12,7 +12,7 @@ use super::Driver;
 use super::cell::{Cell, State};
 use super::perform;
 use crate::node::allocation::Part;
-use crate::pod::{self, Action, EventKind, Live, Observation, PodView as _, Why};
+use crate::pod::{self, EventKind, Live, Observation, PodView as _, Why};
 use crate::resources::limits;
 
 impl Driver {
@@ -51,7 +51,7 @@ impl Driver {
         }
     }
 
-    /// Those that wait for room, the most important first, then who waits longest. Who is deferred comes back; who asks
+    /// Those that wait for room, the most important first; of these who comes, then who has wished for more for the longest. Who is deferred comes back; who asks
     /// meanwhile stays for the next pass.
     fn waiting(&self) -> Vec<Arc<Cell>> {
         let wishing = std::mem::take(&mut *self.0.wishing.lock());
@@ -72,6 +72,9 @@ impl Driver {
     /// Judges a pod that waits.
     fn judge(&self, cell: &Arc<Cell>) {
         let mut state = cell.state.lock();
+        if state.is_forgotten {
+            return;
+        }
         if !state.is_admitted {
             return self.admit(cell, state);
         }
@@ -161,11 +164,8 @@ impl Driver {
             return self.0.queue.add(cell.uid.clone());
         };
         state.is_admitted = true;
-        let fail = Action::Fail {
-            reason: reason.clone(),
-            message: format!("Pod was rejected: {message}"),
-        };
-        state.observed.begin(&fail, self.0.tools.clock.now());
+        let told = format!("Pod was rejected: {message}");
+        state.observed.turn_away(reason.clone(), told);
         state.unsaved += 1;
         drop(state);
         self.event(cell, None, EventKind::Warning, &reason, message);

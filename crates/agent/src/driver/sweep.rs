@@ -55,8 +55,8 @@ impl Driver {
 
     /// Directories and files that nobody needs: of pods that are not here, and of instances that have ended.
     ///
-    /// A pod has its cell here before it has a directory, and a cell's pod does not come back under the same uid. So what
-    /// is found to have no cell after it was listed is nobody's, and stays so. A pod whose own directories cannot be read
+    /// A pod has its cell here before it has a directory. So what is found to have no cell after it was listed is nobody's,
+    /// and stays so: a pod that is gone and forgotten would have to come back under the same uid. A pod whose own directories cannot be read
     /// keeps nobody from finding what others have left.
     ///
     /// # Errors

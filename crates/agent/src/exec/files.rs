@@ -1,8 +1,8 @@
 //! Modules that lie in containers' file systems.
 //!
 //! What a guest has written there is as hostile as it likes, and may change at any time. So a file is copied while its
-//! digest is taken, out of every guest's reach; the copy has no name, so that nothing is left of it. The compiled form is not
-//! kept on disk: of the last few modules, and of no more bytes than one file may have, it stays in memory. Each instance has
+//! digest is taken, out of every guest's reach; the copy has no name, so that nothing is left of it. The compiled form has none
+//! either, and goes with the module: the last few, of no more bytes than one file may have, stay ready. Each instance has
 //! such a few for its probes and hooks, which nobody else's commands can push out, and callers of the node have others.
 
 use std::collections::VecDeque;

@@ -87,13 +87,29 @@ pub struct Verdict {
     pub reason: String,
     /// `status.message`.
     pub message: String,
+    /// The node did not take it in: nothing of it was ever begun.
+    #[serde(default)]
+    pub turned_away: bool,
 }
 
 impl Observed {
+    /// Notes that the node does not take the pod in.
+    pub fn turn_away(&mut self, reason: String, message: String) {
+        self.verdict = Some(Verdict {
+            reason,
+            message,
+            turned_away: true,
+        });
+    }
+
     /// Notes that an action was taken up, so that it is not planned twice.
     pub fn begin(&mut self, action: &Action, now: Timestamp) {
         match action {
-            Action::PrepareSandbox => self.sandbox.begin(),
+            Action::PrepareSandbox => {
+                // A pod that was away for a moment is here again.
+                self.released = false;
+                self.sandbox.begin();
+            }
             Action::MountVolumes => {
                 self.renewal.begin(false);
                 self.volumes = match std::mem::take(&mut self.volumes) {
@@ -182,6 +198,7 @@ impl Observed {
                 self.verdict = Some(Verdict {
                     reason: reason.clone(),
                     message: message.clone(),
+                    turned_away: false,
                 });
             }
             Action::Refuse { .. } => self.refused = true,
@@ -334,6 +351,7 @@ impl Observed {
             observed.verdict = Some(Verdict {
                 reason: reason.clone(),
                 message,
+                turned_away: observed.containers.is_empty(),
             });
         }
         observed

@@ -99,9 +99,13 @@ struct Words<'a> {
 
 impl Words<'_> {
     fn all(&self, wanted: impl Fn(Role) -> bool) -> Option<Vec<ContainerStatus>> {
-        // Of a pod that was turned away before anything of it was begun nothing waits: as the kubelet has it, why it was
-        // is all that is shown.
-        if self.observed.verdict.is_some() && self.observed.containers.is_empty() {
+        // As the kubelet has it, nothing waits in a pod that was turned away: why it was is all that is shown.
+        if self
+            .observed
+            .verdict
+            .as_ref()
+            .is_some_and(|v| v.turned_away)
+        {
             return None;
         }
         let wanted = self.pod.all_containers().filter(|(role, _)| wanted(*role));

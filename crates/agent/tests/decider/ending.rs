@@ -91,7 +91,12 @@ fn the_active_deadline_ends_a_pod_that_was_refused() {
     let mut log = b.plan();
     b.wait(20);
     log += &b.plan();
-    log += &format!("{}\n", b.status().phase.unwrap());
+    let status = b.status();
+    log += &format!("{}\n", status.phase.unwrap());
+    // Why it never ran is still said.
+    let state = &status.container_statuses.unwrap()[0].state;
+    let waiting = state.as_ref().unwrap().waiting.as_ref().unwrap();
+    log += &format!("{}\n", waiting.reason.as_ref().unwrap());
     check(
         &log,
         expect![[r#"
@@ -101,6 +106,7 @@ fn the_active_deadline_ends_a_pod_that_was_refused() {
             Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }
             Release
             Failed
+            Unsupported
         "#]],
     );
 }

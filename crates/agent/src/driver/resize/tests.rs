@@ -10,6 +10,7 @@ use client::simulated::Simulated;
 use client::{Access, Client, DeleteOptions, Informer, Key, ListOptions, Patch, Recorder};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use network::Network;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -278,5 +279,51 @@ async fn neither_who_comes_nor_who_goes_has_all_others_looked_at() {
     assert!(state.observed.is_allocated(&state.pod));
     assert_eq!(state.observed.verdict, None);
     drop(state);
+    assert_in_step(&driver);
+}
+
+#[tokio::test]
+async fn who_goes_makes_room_for_who_is_heard_of_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = Simulated::new().client("test");
+    let driver = driver(dir.path(), &client, Clock::Wall, 1_000);
+    let key = |number: i64| Key::new("default", format!("p{number}").as_str());
+    driver.desired(&numbered(9, 1_000), None);
+    let made = |number: i64, second: i64| {
+        let mut pod = Arc::unwrap_or_clone(numbered(number, 600));
+        let at = Timestamp::from_second(second).unwrap();
+        pod.metadata.creation_timestamp = Some(Time(at));
+        Arc::new(pod)
+    };
+    // By name, who is gone comes last, and the older one behind the younger.
+    driver.take_up([
+        (Some(made(1, 20)), key(1)),
+        (Some(made(2, 10)), key(2)),
+        (None, key(9)),
+    ]);
+    let is_in = |number: i64| {
+        let cell = driver.find("default", &format!("p{number}"), "").unwrap();
+        cell.state.lock().is_admitted
+    };
+    assert_eq!((is_in(1), is_in(2)), (false, true));
+}
+
+#[tokio::test]
+async fn who_is_here_again_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let client = Simulated::new().client("test");
+    let driver = driver(dir.path(), &client, Clock::Wall, 1_000);
+    driver.desired(&numbered(1, 10), None);
+    let cell = driver.find("default", "p1", "").unwrap();
+    driver.gone(&Key::new("default", "p1"));
+    driver.desired(&numbered(1, 10), None);
+    assert!(!driver.forget(&cell));
+    driver.gone(&Key::new("default", "p1"));
+    assert!(driver.forget(&cell));
+    // Another one of the same uid is not this one.
+    driver.desired(&numbered(1, 10), None);
+    assert!(!driver.forget(&cell));
+    driver.judge(&cell);
+    assert!(driver.find("default", "p1", "").is_some());
     assert_in_step(&driver);
 }
