@@ -71,8 +71,22 @@ pub(crate) fn hyper(cluster: &Cluster) -> Outcome {
         pins_and_reads(&url(cluster, node, 30_082)?, node)?;
     }
     let board = url(cluster, 1, 30_082)?;
+    outlives_its_connections(&board)?;
     answers_many_at_a_time(&board)?;
     takes_large_bodies(cluster, &board)
+}
+
+/// Clients whose connection ends with the answer leave the server, and what it knows, to others.
+fn outlives_its_connections(board: &str) -> Outcome {
+    for ending in [
+        &["--http1.0"][..],
+        &["--header", "Connection: close"],
+        &["--http1.0"],
+    ] {
+        let notes = succeed(curl().args(ending).arg(board))?;
+        check(notes.ends_with("note 2\n"), notes)?;
+    }
+    Ok(())
 }
 
 /// One connection for two requests, a POST, and a HEAD.

@@ -99,6 +99,14 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    /// Nobody waits for it any more: its number is no socket then, or another one.
+    fn drop(&mut self) {
+        let own = self.0.as_raw_fd();
+        WAITS.with_borrow_mut(|waits| waits.sockets.retain(|waited| waited.fd != own));
+    }
+}
+
 impl Read for Connection {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, mut buffer: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [0; 16 << 10];
