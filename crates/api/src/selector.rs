@@ -2,6 +2,7 @@
 
 mod field;
 mod label;
+pub mod node;
 
 pub use field::FieldSelector;
 pub use label::{LabelSelector, Operator, Requirement};

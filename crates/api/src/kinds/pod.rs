@@ -87,6 +87,12 @@ fn gated(context: &Context) -> Value {
 
 fn validate(pod: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let path = FieldPath::new("spec");
+    let annotations = map(pod, "/metadata/annotations");
+    let noted = FieldPath::new("metadata").child("annotations");
+    if let Some(old) = old {
+        let before = map(old, "/metadata/annotations");
+        pod_spec::annotation_updates(annotations, before, &noted, errors);
+    }
     match old {
         // Nearly every update of a pod is one of its status.
         Some(old) if old["spec"] == pod["spec"] => {}
@@ -95,12 +101,7 @@ fn validate(pod: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
             update::validate(&pod["spec"], &old["spec"], &path, errors);
         }
         None => {
-            pod_spec::annotations(
-                map(pod, "/metadata/annotations"),
-                &pod["spec"],
-                &FieldPath::new("metadata").child("annotations"),
-                errors,
-            );
+            pod_spec::annotations(annotations, &pod["spec"], &noted, errors);
             pod_spec::validate(&pod["spec"], &path, errors);
             if !items(pod, "/spec/ephemeralContainers").is_empty() {
                 errors.push(FieldError::forbidden(

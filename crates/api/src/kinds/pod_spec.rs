@@ -18,7 +18,7 @@ use super::field::{absent, child, children, default, default_number, default_tex
 use serde_json::{Map, Value, json};
 
 pub(super) use affinity::{merge_label_keys, node_selector};
-pub(super) use annotations::annotations;
+pub(super) use annotations::{annotation_updates, annotations};
 pub(super) use resources::{overhead, qos_class, requests_from_limits};
 pub(super) use rules::{labels, tolerations, validate};
 

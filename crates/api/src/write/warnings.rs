@@ -1,8 +1,12 @@
 //! What is allowed and hardly meant: clients are told of it, and the write goes on.
 //!
 //! The rules and the words are those of Kubernetes' `pkg/api/pod/warnings.go`, `pkg/api/node` and the
-//! kinds' strategies.
+//! kinds' strategies; those of [`without_effect`] and [`support`] are carob's own.
 
+mod without_effect;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use serde::Deserialize as _;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +15,7 @@ use crate::kinds::names;
 use crate::quantity::Quantity;
 use crate::resource::Resource;
 use crate::status::FieldPath;
+use crate::support;
 
 /// Labels of nodes that have new names.
 const OLD_LABELS: [(&str, &str, &str); 5] = [
@@ -107,9 +112,20 @@ pub fn warnings(resource: &Resource, old: Option<&Value>, new: &Value) -> Vec<St
         path = path.child(field);
         template = &template[*field];
     }
+    // Whoever made the template of a controller's pods has been told.
+    if items(new, "/metadata/ownerReferences").is_empty() {
+        told.extend(refusal(&template["spec"], &path.child("spec")));
+    }
     of_pod(template, &path, &mut told);
     told.truncate(MOST);
     told
+}
+
+/// What keeps pods of this spec from starting.
+fn refusal(spec: &Value, at: &FieldPath) -> Option<String> {
+    let spec = PodSpec::deserialize(spec).ok()?;
+    let why = support::refusal(&spec, &at.to_string())?;
+    Some(format!("{why}: no node starts a pod that asks for it"))
 }
 
 fn of_pod(pod: &Value, path: &FieldPath, told: &mut Vec<String>) {
@@ -136,6 +152,7 @@ fn of_pod(pod: &Value, path: &FieldPath, told: &mut Vec<String>) {
             "{at}: must be >= 0; negative values are invalid and will be treated as 1"
         ));
     }
+    without_effect::of_pod(spec, &at, told);
     let mut ports = Ports::default();
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for (index, container) in items(spec, &format!("/{list}")).iter().enumerate() {
@@ -143,6 +160,7 @@ fn of_pod(pod: &Value, path: &FieldPath, told: &mut Vec<String>) {
             fractions(container, &at, told);
             environment(container, &at, told);
             ports.of(container, &at, told);
+            without_effect::of_container(container, &at, told);
         }
     }
 }

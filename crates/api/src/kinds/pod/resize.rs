@@ -3,11 +3,9 @@
 
 use crate::kinds::field::{items, map, present, restore, same, text};
 use crate::kinds::pod_spec;
+use crate::static_pods;
 use crate::status::{FieldError, FieldPath};
 use serde_json::{Map, Value};
-
-/// The annotation of pods that stand for what their node runs by itself.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// The lists of containers in which something may change.
 const LISTS: [&str; 2] = ["containers", "initContainers"];
@@ -93,8 +91,7 @@ fn never(pod: &Value, old: &Value) -> Option<&'static str> {
         let mut lists = [list("requests"), list("limits")].into_iter().flatten();
         lists.any(|list| !list.is_empty())
     };
-    let annotations = map(old, "/metadata/annotations");
-    if annotations.is_some_and(|held| held.contains_key(MIRROR)) {
+    if static_pods::is_mirror(old) {
         Some("static pods cannot be resized")
     } else if text(old, "/spec/os/name") == "windows" {
         Some("windows pods cannot be resized")

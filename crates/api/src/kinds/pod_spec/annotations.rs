@@ -2,11 +2,10 @@
 
 use super::CONTAINERS;
 use crate::kinds::field::{items, text};
+use crate::static_pods::MIRROR;
 use crate::status::{FieldError, FieldPath};
 use serde_json::{Map, Value};
 
-/// Says that a pod only mirrors one that its node has from a file.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Before a container's name: its AppArmor profile, as it was said before there was a field.
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
@@ -25,6 +24,37 @@ pub(in crate::kinds) fn annotations(
         }
         if let Some(container) = key.strip_prefix(APP_ARMOR) {
             app_armor(container, value, spec, &path.key(key), errors);
+        }
+    }
+}
+
+/// Judges what became of those that may not change once the pod is there (`ValidatePodSpecificAnnotationUpdates`).
+pub(in crate::kinds) fn annotation_updates(
+    new: Option<&Map<String, Value>>,
+    old: Option<&Map<String, Value>>,
+    path: &FieldPath,
+    errors: &mut Vec<FieldError>,
+) {
+    let get = |held: Option<&Map<String, Value>>, key: &str| held.and_then(|h| h.get(key)).cloned();
+    let mut refuse = |key: &str, done: &str| {
+        let what = match key {
+            MIRROR => "mirror pod annotation",
+            _ if key.starts_with(APP_ARMOR) => "AppArmor annotations",
+            _ => return,
+        };
+        errors.push(FieldError::forbidden(
+            &path.key(key),
+            &format!("may not {done} {what}"),
+        ));
+    };
+    for (key, value) in old.into_iter().flatten() {
+        if get(new, key).as_ref() != Some(value) {
+            refuse(key, "remove or update");
+        }
+    }
+    for key in new.into_iter().flatten().map(|(key, _)| key) {
+        if get(old, key).is_none() {
+            refuse(key, "add");
         }
     }
 }

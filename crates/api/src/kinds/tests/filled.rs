@@ -266,3 +266,49 @@ fn an_ingress_has_one_class() {
         "annotations.kubernetes.io/ingress.class: Invalid value: \"other\": must match `ingressClassName` when both are specified",
     )]);
 }
+
+#[test]
+fn annotations_that_stay_as_they_were_made() {
+    let mirror = "kubernetes.io/config.mirror";
+    let armor = "container.apparmor.security.beta.kubernetes.io/c";
+    let made = |key: &str, value: &str| {
+        with(
+            json!({"annotations": {key: value}}),
+            json!({"nodeName": "n"}),
+        )
+    };
+    for (old, value, fault) in [
+        (
+            made(mirror, "x"),
+            json!({}),
+            format!("[{mirror}]: Forbidden: may not remove or update mirror pod annotation"),
+        ),
+        (
+            made(mirror, "x"),
+            json!({mirror: "y"}),
+            format!("[{mirror}]: Forbidden: may not remove or update mirror pod annotation"),
+        ),
+        (
+            made("a", "b"),
+            json!({mirror: "x"}),
+            format!("[{mirror}]: Forbidden: may not add mirror pod annotation"),
+        ),
+        (
+            made(armor, "unconfined"),
+            json!({}),
+            format!("[{armor}]: Forbidden: may not remove or update AppArmor annotations"),
+        ),
+        (
+            made("a", "b"),
+            json!({armor: "unconfined"}),
+            format!("[{armor}]: Forbidden: may not add AppArmor annotations"),
+        ),
+    ] {
+        changed(
+            old,
+            "/metadata/annotations",
+            value,
+            &format!("metadata.annotations{fault}"),
+        );
+    }
+}

@@ -187,6 +187,19 @@ fn templates_are_judged_when_they_change() {
 }
 
 #[test]
+fn what_no_node_starts_is_told_once() {
+    let told = "hostNetwork is not supported by carob yet: no node starts a pod that asks for it";
+    let spec = json!({"hostNetwork": true, "containers": [{"name": "c"}]});
+    assert_eq!(of_spec(spec.clone()), [format!("spec.{told}")]);
+    let mut set = json!({"metadata": {"name": "s"}, "spec": {"template": {"spec": spec}}});
+    let of_set = |set: &Value| of("apps/v1", "ReplicaSet", None, set);
+    assert_eq!(of_set(&set), [format!("spec.template.spec.{told}")]);
+    // The Deployment's writer was told.
+    set["metadata"]["ownerReferences"] = json!([{"kind": "Deployment", "name": "d"}]);
+    assert_eq!(of_set(&set), Vec::<String>::new());
+}
+
+#[test]
 fn many_faults_cost_little() {
     let ports: Vec<Value> = (0..40_000)
         .map(|_| json!({"containerPort": 80, "protocol": "TCP"}))
