@@ -4,6 +4,7 @@
 //! arguments. A check that fails panics with what was expected, as a test's assertion does.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,10 @@ use network::pipe::{Reader, Writer, pipe};
 use tokio::time::timeout;
 
 use crate::output::Capture;
-use crate::{Exit, Limits, Module, ModuleSource, ResizeError, Running, Runtime, Stdin, Workload};
+use crate::{
+    Exit, Limits, Meter, Module, ModuleSource, Mount, ResizeError, Running, Runtime, Stdin,
+    Workload,
+};
 
 /// Longer than anything here takes, on a machine that is busy with other things.
 const LONG: Duration = Duration::from_secs(60);
@@ -41,6 +45,42 @@ pub async fn suite(runtime: &dyn Runtime, plain: &Module, drains: &Module) {
     terminate_drained(runtime, drains).await;
     terminate_too_late(runtime, drains).await;
     assert_eq!(runtime.metrics().running, 0, "every workload has ended");
+}
+
+/// What a guest adds to the disk is counted, and waits for its allowance. In `mounts` the module can write at `/`.
+///
+/// # Panics
+/// When the runtime does not do so.
+pub async fn meters(runtime: &dyn Runtime, module: &Module, mounts: &[Mount]) {
+    let meter = Arc::new(Meter::new(1 << 20));
+    let begin = |steps: &[&str]| {
+        let (mut workload, stdout, _) = workload(module, steps);
+        workload.mounts = mounts.to_vec();
+        workload.meter = Some(meter.clone());
+        (start(runtime, workload), stdout)
+    };
+    let (small, _) = begin(&["write 1000"]);
+    assert_eq!(soon("its end", small.wait()).await, Exit::Code(0));
+    let added = meter.added();
+    assert!(
+        (1_000..100_000).contains(&added),
+        "{added} bytes were added"
+    );
+    meter.allow(Some(0));
+    let (large, stdout) = begin(&["write 3000000", "print done"]);
+    for more in [Some(1 << 20), None] {
+        soon("a writer that waits", meter.due()).await;
+        assert_eq!((large.exit(), stdout.text()), (None, String::new()));
+        meter.allow(more);
+    }
+    assert_eq!(soon("its end", large.wait()).await, Exit::Code(0));
+    assert_eq!(stdout.text(), "done\n");
+    meter.allow(Some(0));
+    let (killed, _) = begin(&["write 1000"]);
+    soon("a writer that waits", meter.due()).await;
+    killed.kill();
+    assert_eq!(soon("its end", killed.wait()).await, Exit::Killed);
+    assert_eq!(meter.wanted(), 0, "nobody waits any more");
 }
 
 /// What is compiled is kept until it is forgotten, which nobody who has the module notices. `source` is a player's that

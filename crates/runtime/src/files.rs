@@ -6,10 +6,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::Mount;
+use crate::{Host, Mount};
 
 /// Symbolic links are followed as long as they stay inside.
 pub const FOLLOW: ResolveFlags = ResolveFlags::empty();
@@ -21,17 +21,50 @@ pub const NO_LINKS: ResolveFlags = ResolveFlags::NO_SYMLINKS;
 /// says so; that it happens so often in a row is somebody's intention.
 const MOST_TRIES: u32 = 1_000;
 
-/// Opens the directory that a mount shows, as a place to begin paths at; what is missing of it in `host` is made on
-/// request.
+/// What a mount shows, opened as a place and for nothing else.
+#[derive(Debug)]
+pub enum Mounted {
+    /// Paths begin here.
+    Directory(OwnedFd),
+    /// A regular file, which nothing lies beneath.
+    File(OwnedFd),
+}
+
+impl Mounted {
+    /// The directory.
+    ///
+    /// # Errors
+    /// `NOTDIR` for a file.
+    pub fn directory(self) -> rustix::io::Result<OwnedFd> {
+        match self {
+            Self::Directory(directory) => Ok(directory),
+            Self::File(_) => Err(Errno::NOTDIR),
+        }
+    }
+}
+
+/// Opens what a mount shows; directories that are missing in `host` are made on request.
 ///
 /// # Errors
-/// The system's: for a symbolic link on the way in `host`, `LOOP`.
-pub fn mounted(mount: &Mount, create: bool) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let host = rustix::fs::openat(CWD, &mount.host, flags, Mode::empty())?;
-    match mount.beneath.as_str() {
-        "" => Ok(host),
-        beneath => directory(host.as_fd(), beneath, create, NO_LINKS),
+/// The system's: for a symbolic link on the way in `host`, `LOOP`; `NOTDIR` for what is neither a directory nor a file.
+pub fn mounted(mount: &Mount, create: bool) -> rustix::io::Result<Mounted> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let host = match &mount.host {
+        Host::Path(path) => rustix::fs::openat(CWD, path, flags, Mode::empty())?,
+        Host::File(file) => rustix::io::fcntl_dupfd_cloexec(file, 0)?,
+    };
+    let opened = match mount.beneath.as_str() {
+        "" => host,
+        beneath => match open(host.as_fd(), beneath, OFlags::PATH, Mode::empty(), NO_LINKS) {
+            Err(Errno::NOENT) if create => directory(host.as_fd(), beneath, true, NO_LINKS)?,
+            opened => opened?,
+        },
+    };
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode);
+    match kind {
+        FileType::Directory => Ok(Mounted::Directory(opened)),
+        FileType::RegularFile => Ok(Mounted::File(opened)),
+        _ => Err(Errno::NOTDIR),
     }
 }
 
@@ -91,6 +124,7 @@ pub fn directory(
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -104,12 +138,12 @@ mod tests {
         symlink("/etc", inside.join("etc")).unwrap();
         let below = |beneath: &str, create: bool| {
             let mount = Mount {
-                host: inside.clone(),
+                host: inside.clone().into(),
                 beneath: beneath.into(),
                 guest: "/".into(),
                 read_only: false,
             };
-            mounted(&mount, create)
+            mounted(&mount, create).and_then(Mounted::directory)
         };
         let mount = below("", false).unwrap();
         directory(mount.as_fd(), "a/b", true, FOLLOW).unwrap();
@@ -134,6 +168,48 @@ mod tests {
             assert!(below(refused, true).is_err(), "{refused}");
         }
         assert!(!host.path().join("new").exists());
+        std::fs::write(inside.join("a/f"), "").unwrap();
+        assert_eq!(below("a/f", true).map(drop), Err(Errno::NOTDIR));
+        assert_eq!(below("a/f/g", true).map(drop), Err(Errno::NOTDIR));
+        assert_eq!(below("link/f", true).map(drop), Err(Errno::LOOP));
+    }
+
+    #[test]
+    fn a_mount_may_be_a_file_that_others_take_the_name_of() {
+        let host = tempfile::tempdir().unwrap();
+        let file = host.path().join("file");
+        std::fs::write(&file, "old").unwrap();
+        let mount = |host: &Path, beneath: &str| Mount {
+            host: host.into(),
+            beneath: beneath.into(),
+            guest: "/file".into(),
+            read_only: false,
+        };
+        for mount in [mount(host.path(), "file"), mount(&file, "")] {
+            let Mounted::File(opened) = mounted(&mount, true).unwrap() else {
+                panic!("{mount:?} is a file");
+            };
+            std::fs::write(host.path().join("new"), "new").unwrap();
+            std::fs::rename(host.path().join("new"), &file).unwrap();
+            let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened));
+            assert_eq!(std::fs::read_to_string(again).unwrap(), "old");
+            // What holds it shows it, too.
+            let held = Mount {
+                host: Host::File(Arc::new(opened)),
+                beneath: String::new(),
+                ..mount
+            };
+            let Mounted::File(opened) = mounted(&held, false).unwrap() else {
+                panic!("{held:?} is a file");
+            };
+            drop(held);
+            let again = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened));
+            assert_eq!(std::fs::read_to_string(again).unwrap(), "old");
+            std::fs::write(&file, "old").unwrap();
+        }
+        rustix::fs::mknodat(CWD, host.path().join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let pipe = mounted(&mount(host.path(), "pipe"), true);
+        assert_eq!(pipe.map(drop), Err(Errno::NOTDIR));
     }
 
     #[test]

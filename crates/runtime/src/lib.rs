@@ -12,8 +12,10 @@
 pub mod conformance;
 pub mod files;
 mod gate;
+mod handler;
 mod limits;
 mod memory;
+pub mod meter;
 mod metrics;
 pub mod output;
 mod quota;
@@ -26,14 +28,16 @@ mod workload;
 
 use async_trait::async_trait;
 
+pub use handler::Handler;
 pub use limits::{Limits, ResizeError};
+pub use meter::Meter;
 pub use metrics::Metrics;
 pub use output::Output;
 pub use running::{Exit, Running, Usage};
 pub use scripted::Scripted;
 pub use streams::{Sink, Source};
 pub use wasm::{Config, SetupError, Wasm};
-pub use workload::{Module, ModuleSource, Mount, Served, Stdin, Workload};
+pub use workload::{Host, Module, ModuleSource, Mount, Served, Stdin, Workload};
 
 /// Why a module cannot be run.
 #[derive(Debug, thiserror::Error)]

@@ -11,6 +11,7 @@
 //! | `read` | copies standard input to standard output until its end |
 //! | `sleep DURATION` | waits: `5ms`, `5s`, `5m`, `5h` |
 //! | `allocate BYTES` | uses memory; beyond the limit it ends as out of memory |
+//! | `write BYTES` | charges the workload's meter as if it had written a file, and waits as long as that does |
 //! | `drain DURATION` | anywhere in a script: termination is handled, by waiting and exiting with 0 |
 //! | `exit CODE`, `trap TEXT` | ends |
 //! | `forever` | waits for its end |
@@ -81,6 +82,7 @@ enum Step {
     Read,
     Sleep(Duration),
     Allocate(u64),
+    Write(u64),
     Drain(Duration),
     Exit(i32),
     Trap(String),
@@ -98,6 +100,7 @@ fn parse(step: &str) -> Option<Step> {
         "read" => Step::Read,
         "sleep" => Step::Sleep(duration(rest)?),
         "allocate" => Step::Allocate(rest.parse().ok()?),
+        "write" => Step::Write(rest.parse().ok()?),
         "drain" => Step::Drain(duration(rest)?),
         "exit" => Step::Exit(rest.parse().ok()?),
         "trap" => Step::Trap(rest.to_owned()),
@@ -151,6 +154,7 @@ impl Runtime for Scripted {
             .or_insert_with_key(|digest| digest.as_str().into());
         Ok(Module(Code::Scripted {
             digest: digest.clone(),
+            handler: source.handler,
         }))
     }
 
@@ -276,6 +280,11 @@ async fn play(workload: &Workload, steps: Vec<Step>, held: &mut Held) -> Exit {
                 }
                 held.bytes += bytes;
             }
+            Step::Write(bytes) => {
+                if let Some(meter) = &workload.meter {
+                    drop(meter.charge(bytes).await);
+                }
+            }
             Step::Drain(_) => {}
             Step::Exit(code) => return Exit::Code(code),
             Step::Trap(backtrace) => return Exit::Trap { backtrace },
@@ -348,6 +357,7 @@ mod tests {
             "fly",
             "",
             "allocate -1",
+            "write",
         ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
@@ -361,6 +371,7 @@ mod tests {
             path: "/nowhere".into(),
             digest: "sha256:0".into(),
             keep: true,
+            handler: crate::Handler::default(),
         };
         let mut workload = Workload::new(runtime.prepare(source).await.unwrap());
         workload.env = vec![(SCRIPT.into(), "sleep 24h; exit 5".into())];

@@ -1,14 +1,15 @@
 //! What is run: a prepared module, and all that one start of it is given.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use network::names::search::{Hosts, Search};
 
 use crate::output::Output;
-use crate::{Limits, Running};
+use crate::{Handler, Limits, Meter, Running};
 
 /// Where a module's bytes lie.
 #[derive(Clone, Debug)]
@@ -20,6 +21,8 @@ pub struct ModuleSource {
     pub digest: String,
     /// Whether the compiled form stays on disk for a later process. Else it goes with the last handle to the module.
     pub keep: bool,
+    /// By what its instances are to be run.
+    pub handler: Handler,
 }
 
 /// A module that is ready to be started any number of times. Clones are handles to the same code.
@@ -29,7 +32,7 @@ pub struct Module(pub(crate) Code);
 #[derive(Clone)]
 pub(crate) enum Code {
     Wasm(Arc<crate::wasm::Loaded>),
-    Scripted { digest: Arc<str> },
+    Scripted { digest: Arc<str>, handler: Handler },
 }
 
 impl Module {
@@ -37,7 +40,15 @@ impl Module {
     pub fn digest(&self) -> &str {
         match &self.0 {
             Code::Wasm(loaded) => loaded.digest(),
-            Code::Scripted { digest } => digest,
+            Code::Scripted { digest, .. } => digest,
+        }
+    }
+
+    /// By what its instances are run.
+    pub fn handler(&self) -> Handler {
+        match &self.0 {
+            Code::Wasm(loaded) => loaded.handler(),
+            Code::Scripted { handler, .. } => *handler,
         }
     }
 }
@@ -48,14 +59,36 @@ impl fmt::Debug for Module {
     }
 }
 
-/// A directory of the host that the guest sees.
+/// What of the host a mount shows.
+#[derive(Clone, Debug)]
+pub enum Host {
+    /// The directory or the regular file at this path.
+    Path(PathBuf),
+    /// This regular file, whatever takes its name. A descriptor never goes without its owner: its number alone may be
+    /// another file's by the time that somebody looks.
+    File(Arc<OwnedFd>),
+}
+
+impl From<PathBuf> for Host {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<&Path> for Host {
+    fn from(path: &Path) -> Self {
+        Self::Path(path.to_owned())
+    }
+}
+
+/// A directory of the host that the guest sees, or a single file.
 #[derive(Clone, Debug)]
 pub struct Mount {
-    /// The directory on the host.
-    pub host: PathBuf,
-    /// The directory in it that the guest sees, as a path without `..`; empty for all of it. What
+    /// What it shows.
+    pub host: Host,
+    /// What the guest sees of it, as a path without `..`; empty for all of it. A directory that
     /// is missing is made. Guests may change what lies in `host` meanwhile: a symbolic link on the
-    /// way is refused.
+    /// way is refused. Of a file it is what is there at the start, whatever takes its name later.
     pub beneath: String,
     /// The absolute path at which the guest sees it. Where mounts are nested the longest prefix of
     /// a path decides.
@@ -124,6 +157,9 @@ pub struct Workload {
     pub terminal: bool,
     /// What the guest may use at first.
     pub limits: Limits,
+    /// Counts what the guest adds to the node's disk through mounts that it may write; others may share it. Without one
+    /// nobody counts.
+    pub meter: Option<Arc<Meter>>,
     /// A started workload that this one is to run beside, as a second process in the same container would: whatever
     /// `limits` says they share that one's, and are counted together. It is killed when that one ends; wanting more
     /// memory than is left ends only the one that wants it. A server runs beside nobody.
@@ -156,6 +192,7 @@ impl Workload {
             stderr: Box::new(crate::output::Discard),
             terminal: false,
             limits: Limits::default(),
+            meter: None,
             beside: None,
             names: Arc::new(Search::none(Hosts::new())),
             net: None,

@@ -1,8 +1,8 @@
 //! Modules ready to start: compiled once, kept on disk by digest and engine, loaded once.
 //!
 //! A module's machine code lies in a file of our own, named by the digest of the bytes that it was
-//! made from and by the [fingerprint](super::engine::fingerprint) of the engine that made it. It is
-//! mapped, not read: all instances, and a later process, share its pages.
+//! made from and by the [fingerprint](super::engine::fingerprint) of the engine that made it, of which there is one for
+//! each [`Handler`]. It is mapped, not read: all instances, and a later process, share its pages.
 
 mod forget;
 mod store;
@@ -21,11 +21,12 @@ use tracing::Instrument as _;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::classify::{Kind, classify};
-use super::engine::{engine, fingerprint};
-use super::link::{Linkers, Loaded, refusal};
+use super::classify::{Kind, classify, largest_memory};
+use super::engine::engine;
+use super::engines::{Engines, Site};
+use super::link::{Loaded, refusal};
 use crate::metrics::{Counters, count};
-use crate::{ModuleSource, PrepareError};
+use crate::{Handler, ModuleSource, PrepareError};
 use store::store;
 
 /// How many modules stay loaded though nothing of them runs.
@@ -39,9 +40,7 @@ const NICE: i32 = 10;
 
 pub(super) struct Cache {
     directory: PathBuf,
-    engine: Engine,
-    linkers: Linkers,
-    fingerprint: String,
+    engines: Arc<Engines>,
     io: tokio::runtime::Handle,
     counters: Arc<Counters>,
     /// One module at a time: each is compiled by all cores, and takes much memory meanwhile.
@@ -52,16 +51,17 @@ pub(super) struct Cache {
 #[derive(Default)]
 struct Modules {
     /// With whether it is kept on disk.
-    loaded: BTreeMap<String, (Weak<Loaded>, bool)>,
+    loaded: BTreeMap<(String, Handler), (Weak<Loaded>, bool)>,
     recent: VecDeque<Arc<Loaded>>,
-    /// Who loads a module holds its lock; whoever wants the same one waits for it.
+    /// Who loads a module holds its lock; whoever wants the same one, by whatever handler, waits for it.
     loading: BTreeMap<String, Arc<tokio::sync::Mutex<()>>>,
 }
 
 impl Modules {
     /// What is loaded, unless it is to be kept and is not.
     fn get(&mut self, source: &ModuleSource) -> Option<Arc<Loaded>> {
-        let (found, kept) = self.loaded.get(&source.digest)?;
+        let key = (source.digest.clone(), source.handler);
+        let (found, kept) = self.loaded.get(&key)?;
         let found = found.upgrade().filter(|_| *kept || !source.keep)?;
         if source.keep {
             self.remember(found.clone());
@@ -77,7 +77,8 @@ impl Modules {
         self.loaded
             .retain(|_, (module, _)| module.strong_count() > 0);
         let weak = Arc::downgrade(module);
-        self.loaded.insert(source.digest.clone(), (weak, kept));
+        let key = (source.digest.clone(), source.handler);
+        self.loaded.insert(key, (weak, kept));
         if source.keep {
             self.remember(module.clone());
         }
@@ -124,8 +125,7 @@ impl Cache {
     /// engine has left.
     pub(super) fn open(
         directory: &Path,
-        engine: &Engine,
-        linkers: Linkers,
+        engines: Arc<Engines>,
         io: tokio::runtime::Handle,
         counters: Arc<Counters>,
     ) -> io::Result<Self> {
@@ -136,9 +136,7 @@ impl Cache {
         require_private(directory)?;
         let cache = Self {
             directory: directory.to_owned(),
-            engine: engine.clone(),
-            linkers,
-            fingerprint: fingerprint(engine),
+            engines,
             io,
             counters,
             compiling: Semaphore::new(1),
@@ -148,14 +146,14 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Removes what another engine has compiled and what was being written when a process died.
+    /// Removes what another process' engines have compiled and what was being written when a process died.
     fn clear_foreign(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let unfinished = name.starts_with('.');
             match engine_of(name.trim_start_matches('.')) {
-                Some(engine) if unfinished || engine != self.fingerprint => {
+                Some(engine) if unfinished || !self.engines.knows(engine) => {
                     fs::remove_file(entry.path())?;
                 }
                 // Ours, or nobody knows whose: what this cache has not named stays.
@@ -165,8 +163,9 @@ impl Cache {
         Ok(())
     }
 
-    fn path(&self, digits: &str, kind: Kind) -> PathBuf {
-        let name = format!("{digits}-{}.{}", self.fingerprint, kind.suffix());
+    fn path(&self, digits: &str, handler: Handler, kind: Kind) -> PathBuf {
+        let fingerprint = self.engines.fingerprint(handler);
+        let name = format!("{digits}-{fingerprint}.{}", kind.suffix());
         self.directory.join(name)
     }
 
@@ -218,12 +217,13 @@ impl Cache {
         source: &ModuleSource,
     ) -> Result<(Arc<Loaded>, bool), PrepareError> {
         let digits = digits(&source.digest)?.to_owned();
+        let site = self.engines.get(source.handler, &self.io).await?;
         for kind in Kind::ALL {
-            let path = self.path(&digits, kind);
+            let path = self.path(&digits, source.handler, kind);
             if !path.exists() {
                 continue;
             }
-            match self.open_compiled(source, path.clone(), kind).await {
+            match self.open_compiled(&site, source, path.clone(), kind).await {
                 Err(Unusable::Damaged(why)) => {
                     tracing::warn!(path = %path.display(), why, "compiled again: damaged");
                     fs::remove_file(&path).map_err(io_error(|| path.display().to_string()))?;
@@ -239,7 +239,7 @@ impl Cache {
         let _turn = self.compiling.acquire().await;
         let (kind, path) = self.compile(source.clone(), digits).await?;
         count(&self.counters.compilations);
-        let opened = self.open_compiled(source, path.clone(), kind).await;
+        let opened = self.open_compiled(&site, source, path.clone(), kind).await;
         if !source.keep
             // The mapping outlives the name.
             && let Err(error) = fs::remove_file(&path)
@@ -254,21 +254,19 @@ impl Cache {
     }
 
     async fn open_compiled(
-        self: &Arc<Self>,
+        &self,
+        site: &Arc<Site>,
         source: &ModuleSource,
         path: PathBuf,
         kind: Kind,
     ) -> Result<Arc<Loaded>, Unusable> {
-        let (this, digest) = (self.clone(), source.digest.clone());
+        let (site, digest) = (site.clone(), source.digest.clone());
         let task = self.io.spawn_blocking(move || {
+            let Site { engine, linkers } = &*site;
             let loaded = match kind {
-                Kind::Core => this.linkers.core(digest, map_module(&this.engine, &path)?),
-                Kind::Component => this
-                    .linkers
-                    .component(digest, map_component(&this.engine, &path)?),
-                Kind::Server => this
-                    .linkers
-                    .server(digest, map_component(&this.engine, &path)?),
+                Kind::Core => linkers.core(digest, map_module(engine, &path)?),
+                Kind::Component => linkers.component(digest, map_component(engine, &path)?),
+                Kind::Server => linkers.server(digest, map_component(engine, &path)?),
             };
             loaded
                 .map(Arc::new)
@@ -309,6 +307,7 @@ impl Cache {
         lower_priority();
         let bytes = read_verified(source)?;
         let kind = classify(&bytes).map_err(PrepareError::Invalid)?;
+        fits(source.handler, &bytes).map_err(PrepareError::Invalid)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .thread_name(|number| format!("carob-compile-{number}"))
             .start_handler(|_| lower_priority())
@@ -317,14 +316,15 @@ impl Cache {
                 io_error(|| "starting threads to compile".into())(io::Error::other(error))
             })?;
         // An engine for this module alone: a compiler keeps what its largest function needed.
-        let compiler = engine(1).map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
+        let compiler = engine(source.handler, 1)
+            .map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
         let compiled = pool.install(|| match kind {
             Kind::Core => compiler.precompile_module(&bytes),
             Kind::Component | Kind::Server => compiler.precompile_component(&bytes),
         });
         drop(compiler);
         let compiled = compiled.map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
-        let path = self.path(digits, kind);
+        let path = self.path(digits, source.handler, kind);
         let path = store(&path, &compiled, source.keep)
             .map_err(io_error(|| format!("writing {}", path.display())))?;
         tracing::info!(bytes = bytes.len(), compiled = compiled.len(), "compiled");
@@ -338,6 +338,12 @@ enum Unusable {
     Damaged(String),
     /// The module itself cannot be run.
     Refused(PrepareError),
+}
+
+/// Refuses a module whose memories the handler has no room for, before it is compiled.
+fn fits(handler: Handler, bytes: &[u8]) -> Result<(), String> {
+    let fits = handler.fits(largest_memory(bytes)?);
+    fits.map_err(|refused| refused.to_string())
 }
 
 fn lower_priority() {

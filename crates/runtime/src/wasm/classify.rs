@@ -132,6 +132,23 @@ fn component(bytes: &[u8]) -> Result<Kind, String> {
     entry_point(&exports)
 }
 
+/// The bytes that the largest linear memory of a module, or of any in a component, begins with.
+pub(super) fn largest_memory(bytes: &[u8]) -> Result<u64, String> {
+    let mut largest = 0;
+    for payload in parser().parse_all(bytes) {
+        if let Payload::MemorySection(section) = payload.map_err(malformed)? {
+            for memory in section {
+                let memory = memory.map_err(malformed)?;
+                let page = 1u64
+                    .checked_shl(memory.page_size_log2.unwrap_or(16))
+                    .unwrap_or(u64::MAX);
+                largest = largest.max(memory.initial.saturating_mul(page));
+            }
+        }
+    }
+    Ok(largest)
+}
+
 fn parser() -> Parser {
     let mut parser = Parser::new(0);
     parser.set_features(WasmFeatures::all());
@@ -190,6 +207,24 @@ mod tests {
             (export "wasi:http/incoming-handler@0.2.3" (instance $i))
             (export "wasi:cli/run@0.2.3" (instance $i)))"#;
         assert_eq!(of(both), Ok(Kind::Component));
+    }
+
+    #[test]
+    fn the_largest_memory() {
+        for (text, largest) in [
+            ("(module)", 0),
+            ("(module (memory 3))", 3 << 16),
+            ("(module (memory 1) (memory 2 9))", 2 << 16),
+            ("(module (memory i64 0x1_0000_0000_0000))", u64::MAX),
+            (
+                "(component (core module (memory 1)) (component (core module (memory 5))))",
+                5 << 16,
+            ),
+        ] {
+            let bytes = wat::parse_str(text).unwrap();
+            assert_eq!(largest_memory(&bytes), Ok(largest), "{text}");
+        }
+        assert!(largest_memory(b"\0asm\x01\0\0\0\x05\xff").is_err());
     }
 
     #[test]

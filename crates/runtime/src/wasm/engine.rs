@@ -1,4 +1,4 @@
-//! The engine: one a process, its pool of instances sized by what the system can map.
+//! What an engine is: how it compiles, and its pool of instances, sized by what the system can map.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -7,7 +7,9 @@ use wasmtime::{
     WasmBacktraceDetails,
 };
 
-/// Memory mappings that a live instance takes: its linear memory, its tables and its stack, each
+use crate::Handler;
+
+/// Memory mappings that an instance's place in a pool takes: its linear memory, its tables and its stack, each
 /// with the guard beside it.
 const MAPPINGS_PER_INSTANCE: u64 = 6;
 
@@ -28,17 +30,31 @@ pub(super) fn capacity(wanted: u32) -> u32 {
             "raised vm.max_map_count, for room for {wanted} guests"
         );
     }
-    let possible = most.saturating_sub(MAPPINGS_FOR_THE_REST) / MAPPINGS_PER_INSTANCE;
-    let capacity = u64::from(wanted).min(possible).max(1);
-    if capacity < u64::from(wanted) {
+    let capacity = possible(most, wanted);
+    if capacity < wanted {
         tracing::warn!(
             wanted,
             capacity,
             "vm.max_map_count is {most}: raise it to {needed} for more guests on this node"
         );
     }
-    // At most `wanted`, which is a u32.
-    capacity as u32
+    capacity
+}
+
+/// How many more than the `first`, which another pool has, a pool holds when `wanted` are asked for. The first are counted as if all
+/// lived: the stacks of a pool are mapped from its beginning on, and what an instance took stays mapped when it has ended.
+pub(super) fn capacity_beside(first: u32, wanted: u32) -> u32 {
+    capacity(first.saturating_add(wanted)).saturating_sub(first)
+}
+
+/// How many of the `wanted` so many mappings are enough for: one at least.
+fn possible(mappings: u64, wanted: u32) -> u32 {
+    let possible = mappings.saturating_sub(MAPPINGS_FOR_THE_REST) / MAPPINGS_PER_INSTANCE;
+    // More than any u32 are as many as anybody wants.
+    u32::try_from(possible)
+        .unwrap_or(u32::MAX)
+        .min(wanted)
+        .max(1)
 }
 
 fn max_map_count() -> u64 {
@@ -48,7 +64,7 @@ fn max_map_count() -> u64 {
     text.trim().parse().unwrap_or(default)
 }
 
-fn pool(instances: u32) -> PoolingAllocationConfig {
+fn pool(handler: Handler, instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     // A component is made of several core instances: the program, and what adapts it.
     let core_instances = instances.saturating_mul(5);
@@ -69,7 +85,7 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
         .max_component_instance_size(8 << 20)
         .total_stacks(instances)
         .total_gc_heaps(heaps)
-        .max_memory_size(4 << 30)
+        .max_memory_size(reservation(handler))
         .max_unused_warm_slots(instances.min(100))
         .linear_memory_keep_resident(1 << 20)
         .table_keep_resident(64 << 10)
@@ -77,8 +93,16 @@ fn pool(instances: u32) -> PoolingAllocationConfig {
     pool
 }
 
-/// Makes the engine for at most `instances` guests at a time.
-pub(super) fn engine(instances: u32) -> wasmtime::Result<Engine> {
+/// Addresses that each memory has to itself, besides the guard behind it, used or not. Linux gives a process 128 TiB, which
+/// its program parts into 85 and 42: the one holds 21,500 memories of 4 GiB, which the default pool of 16,000 instances
+/// nearly takes, and the other the 17 TiB of the 62,500 that 50,000 dense ones come to.
+fn reservation(handler: Handler) -> usize {
+    // Addresses have 64 bits here.
+    handler.largest_memory() as usize
+}
+
+/// Makes an engine for at most `instances` guests at a time.
+pub(super) fn engine(handler: Handler, instances: u32) -> wasmtime::Result<Engine> {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -88,7 +112,10 @@ pub(super) fn engine(instances: u32) -> wasmtime::Result<Engine> {
         .max_wasm_stack(1 << 20)
         .async_stack_size(2 << 20)
         .wasm_exceptions(true)
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(instances)));
+        .memory_reservation(reservation(handler) as u64)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool(
+            handler, instances,
+        )));
     Engine::new(&config)
 }
 
@@ -111,8 +138,28 @@ mod tests {
     }
 
     #[test]
+    fn pools_part_what_can_be_mapped() {
+        for (mappings, parts) in [
+            (0, (1, 0)),
+            // Linux's own default, and what some systems have: all is the default pool's, or what it leaves is the other's.
+            (65_530, (10_255, 0)),
+            (262_144, (16_000, 27_024)),
+            (400_000, (16_000, 50_000)),
+            (u64::MAX, (16_000, 50_000)),
+        ] {
+            let first = possible(mappings, 16_000);
+            let both = possible(mappings, first + 50_000);
+            assert_eq!((first, both - first), parts, "{mappings}");
+        }
+        assert_eq!(capacity_beside(capacity(100), 0), 0);
+    }
+
+    #[test]
     fn the_fingerprint_is_stable() {
-        let (one, two) = (engine(4).unwrap(), engine(8).unwrap());
-        assert_eq!(fingerprint(&one), fingerprint(&two));
+        let of = |handler, instances| fingerprint(&engine(handler, instances).unwrap());
+        for handler in Handler::ALL {
+            assert_eq!(of(handler, 4), of(handler, 8));
+        }
+        assert_ne!(of(Handler::Carob, 4), of(Handler::Dense, 4));
     }
 }

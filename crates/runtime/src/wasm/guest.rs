@@ -5,16 +5,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use network::Listener;
 use wasmtime::{Engine, ResourceLimiterAsync, Store};
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::guard::{Guard, GuardedView};
 use super::http::Outgoing;
 use super::preview1::{self, Descriptors};
-use crate::Exit;
+use super::world::Given;
 use crate::memory::{Memory, OutOfMemory};
 use crate::running::Stop;
+use crate::{Exit, Handler};
 
 /// What an element of a table costs: a pointer.
 const TABLE_ELEMENT: u64 = 8;
@@ -31,6 +34,8 @@ const BACKTRACE: usize = 16 << 10;
 pub(super) struct Limiter {
     /// What all instances have.
     memory: Arc<Memory>,
+    /// By which each of its memories is bounded.
+    handler: Handler,
     /// What this one has.
     held: u64,
     /// What the growth under way added, to be taken back where it fails.
@@ -38,9 +43,10 @@ pub(super) struct Limiter {
 }
 
 impl Limiter {
-    pub(super) fn new(memory: Arc<Memory>) -> Self {
+    pub(super) fn new(memory: Arc<Memory>, handler: Handler) -> Self {
         Self {
             memory,
+            handler,
             held: 0,
             growing: 0,
         }
@@ -78,6 +84,8 @@ impl ResourceLimiterAsync for Limiter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
+        // As with a limit, and in words that say what would help.
+        self.handler.fits(desired as u64)?;
         self.grow(desired.saturating_sub(current) as u64)
     }
 
@@ -119,6 +127,7 @@ impl ResourceLimiterAsync for Limiter {
 /// The state of a preview 1 module.
 pub(super) struct Core {
     pub(super) wasi: WasiP1Ctx,
+    pub(super) guard: Guard,
     /// The descriptors of a module that accepts connections or takes part in its termination; no other's functions
     /// look at them.
     pub(super) descriptors: Descriptors,
@@ -130,6 +139,7 @@ pub(super) struct Core {
 /// The state of a component.
 pub(super) struct Component {
     wasi: WasiCtx,
+    guard: Guard,
     pub(super) table: ResourceTable,
     limits: Limiter,
     /// The end that was asked for, which `carob:pod/lifecycle` tells.
@@ -142,6 +152,17 @@ impl Component {
     /// Bytes of linear memory and tables that it has.
     pub(super) fn held(&self) -> u64 {
         self.limits.held
+    }
+
+    /// Its files.
+    pub(super) fn files(&mut self) -> GuardedView<'_> {
+        GuardedView {
+            stock: WasiFilesystemCtxView {
+                ctx: self.wasi.filesystem(),
+                table: &mut self.table,
+            },
+            guard: &mut self.guard,
+        }
     }
 }
 
@@ -176,11 +197,12 @@ fn store<T: Send + 'static>(engine: &Engine, state: T) -> Store<T> {
 /// `listeners` are those of a module whose descriptors are ours, and `None` for any other.
 pub(super) async fn run_core(
     module: wasmtime::InstancePre<Core>,
-    mut wasi: WasiCtxBuilder,
+    given: Given<WasiCtxBuilder>,
     listeners: Option<Vec<Listener>>,
     limits: Limiter,
     stop: Arc<Stop>,
 ) -> Exit {
+    let Given { mut wasi, guard } = given;
     let mut wasi = wasi.build_p1();
     wasi.ctx().table.set_max_capacity(RESOURCES);
     let descriptors = match listeners {
@@ -192,6 +214,7 @@ pub(super) async fn run_core(
     };
     let state = Core {
         wasi,
+        guard,
         descriptors,
         limits,
         stop,
@@ -212,7 +235,7 @@ pub(super) async fn run_core(
 /// The store of a component that is yet to be instantiated.
 pub(super) fn component_store(
     engine: &Engine,
-    wasi: WasiCtx,
+    given: Given<WasiCtx>,
     limits: Limiter,
     stop: Arc<Stop>,
     outgoing: Outgoing,
@@ -220,7 +243,8 @@ pub(super) fn component_store(
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES);
     let state = Component {
-        wasi,
+        wasi: given.wasi,
+        guard: given.guard,
         table,
         limits,
         stop,
@@ -235,12 +259,16 @@ pub(super) fn component_store(
 /// Runs a component to its end.
 pub(super) async fn run_component(
     command: CommandPre<Component>,
-    mut wasi: WasiCtxBuilder,
+    given: Given<WasiCtxBuilder>,
     limits: Limiter,
     stop: Arc<Stop>,
     outgoing: Outgoing,
 ) -> Exit {
-    let mut store = component_store(command.engine(), wasi.build(), limits, stop, outgoing);
+    let given = match given.build() {
+        Ok(given) => given,
+        Err(error) => return exit(&error),
+    };
+    let mut store = component_store(command.engine(), given, limits, stop, outgoing);
     let run = async {
         let command = command.instantiate_async(&mut store).await?;
         command.wasi_cli_run().call_run(&mut store).await

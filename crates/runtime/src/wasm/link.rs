@@ -1,5 +1,7 @@
 //! Linking: what guests may import, and a module with its imports resolved.
 
+use std::sync::Arc;
+
 use wasmtime::component::Component as ComponentCode;
 use wasmtime::{Caller, Engine, InstancePre, Module, UnknownImportError};
 use wasmtime_wasi::p2::bindings::CommandPre;
@@ -7,7 +9,9 @@ use wasmtime_wasi::{I32Exit, p1, p2};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::guest::{Component, Core};
-use super::{lifecycle, preview1, sockets};
+use super::room::Room;
+use super::{guard, lifecycle, preview1, sockets};
+use crate::Handler;
 
 /// Bytes of a page of linear memory.
 const PAGE: u64 = 64 << 10;
@@ -18,6 +22,8 @@ pub(super) struct Linkers {
     /// For preview 1 modules that have descriptors which wasmtime-wasi does not know.
     extended: wasmtime::Linker<Core>,
     component: wasmtime::component::Linker<Component>,
+    handler: Handler,
+    room: Arc<Room>,
 }
 
 /// A module with its imports resolved: the next step is an instance.
@@ -25,6 +31,9 @@ pub(crate) struct Loaded {
     digest: String,
     code: Code,
     drains: bool,
+    handler: Handler,
+    /// Where its instances have their places.
+    room: Arc<Room>,
 }
 
 #[derive(Clone)]
@@ -57,6 +66,14 @@ impl Loaded {
         &self.digest
     }
 
+    pub(crate) fn handler(&self) -> Handler {
+        self.handler
+    }
+
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
     pub(super) fn code(&self) -> Code {
         self.code.clone()
     }
@@ -68,7 +85,11 @@ impl Loaded {
 }
 
 impl Linkers {
-    pub(super) fn new(engine: &Engine) -> wasmtime::Result<Self> {
+    pub(super) fn new(
+        engine: &Engine,
+        handler: Handler,
+        room: Arc<Room>,
+    ) -> wasmtime::Result<Self> {
         let mut core = wasmtime::Linker::new(engine);
         p1::add_to_linker_async(&mut core, |core: &mut Core| &mut core.wasi)?;
         // wasmtime's own traps for codes above 125; a process may exit with any byte.
@@ -80,11 +101,13 @@ impl Linkers {
                 Err(I32Exit(code & 0xff).into())
             },
         )?;
+        preview1::link_guarded(&mut core)?;
         let mut extended = core.clone();
         preview1::link(&mut extended)?;
         lifecycle::link_core(&mut extended)?;
         let mut component = wasmtime::component::Linker::new(engine);
         link_wasi(&mut component)?;
+        guard::link(&mut component)?;
         sockets::link(&mut component)?;
         lifecycle::link(&mut component)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut component)?;
@@ -92,7 +115,19 @@ impl Linkers {
             core,
             extended,
             component,
+            handler,
+            room,
         })
+    }
+
+    fn loaded(&self, digest: String, code: Code, drains: bool) -> Loaded {
+        Loaded {
+            digest,
+            code,
+            drains,
+            handler: self.handler,
+            room: self.room.clone(),
+        }
     }
 
     pub(super) fn core(&self, digest: String, module: Module) -> wasmtime::Result<Loaded> {
@@ -108,11 +143,7 @@ impl Linkers {
             accepts,
             extended,
         };
-        Ok(Loaded {
-            digest,
-            code: Code::Core(code),
-            drains,
-        })
+        Ok(self.loaded(digest, Code::Core(code), drains))
     }
 
     pub(super) fn component(
@@ -122,11 +153,8 @@ impl Linkers {
     ) -> wasmtime::Result<Loaded> {
         let drains = lifecycle::imported_by(&component);
         let linked = self.component.instantiate_pre(&component)?;
-        Ok(Loaded {
-            digest,
-            code: Code::Component(CommandPre::new(linked)?),
-            drains,
-        })
+        let code = Code::Component(CommandPre::new(linked)?);
+        Ok(self.loaded(digest, code, drains))
     }
 
     pub(super) fn server(
@@ -136,11 +164,8 @@ impl Linkers {
     ) -> wasmtime::Result<Loaded> {
         let memory = initial_memory(&component);
         let proxy = ProxyPre::new(self.component.instantiate_pre(&component)?)?;
-        Ok(Loaded {
-            digest,
-            code: Code::Server(ServerCode { proxy, memory }),
-            drains: true,
-        })
+        let code = Code::Server(ServerCode { proxy, memory });
+        Ok(self.loaded(digest, code, true))
     }
 }
 
@@ -165,16 +190,13 @@ fn initial_memory(component: &ComponentCode) -> u64 {
     memories.saturating_mul(pages).saturating_mul(PAGE)
 }
 
-/// All of `wasi:cli/imports` but `wasi:sockets`: one by one, so that the operating system's sockets
-/// are never within a guest's reach.
+/// All of `wasi:cli/imports` but `wasi:sockets` and `wasi:filesystem`: one by one, so that the operating system's
+/// sockets are never within a guest's reach.
 fn link_wasi(linker: &mut wasmtime::component::Linker<Component>) -> wasmtime::Result<()> {
     use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
-    use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
-    use wasmtime_wasi::p2::bindings::{cli, filesystem, random};
+    use wasmtime_wasi::p2::bindings::{cli, random};
     use wasmtime_wasi::random::{WasiRandom, WasiRandomView as _};
     p2::add_to_linker_proxy_interfaces_async(linker)?;
-    filesystem::types::add_to_linker::<_, WasiFilesystem>(linker, Component::filesystem)?;
-    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, Component::filesystem)?;
     random::insecure::add_to_linker::<_, WasiRandom>(linker, Component::random)?;
     random::insecure_seed::add_to_linker::<_, WasiRandom>(linker, Component::random)?;
     cli::exit::add_to_linker::<_, WasiCli>(linker, Component::cli)?;

@@ -3,6 +3,8 @@
 mod cache;
 mod classify;
 mod engine;
+mod engines;
+mod guard;
 mod guest;
 mod http;
 mod lifecycle;
@@ -31,9 +33,11 @@ use crate::{
     Compiled, Metrics, Module, ModuleSource, PrepareError, Running, Runtime, StartError, Workload,
 };
 use cache::Cache;
-use link::{Code, Linkers};
-use room::Room;
+use engines::Engines;
+use guard::budget::Budget;
+use link::Code;
 use start::{Program, Start};
+use world::Node;
 
 /// How a [`Wasm`] runtime is set up.
 #[derive(Clone, Debug)]
@@ -45,17 +49,24 @@ pub struct Config {
     pub threads: usize,
     /// Guests that may live at a time; fewer where the system's `vm.max_map_count` demands it.
     pub instances: u32,
+    /// Files and directories that guests may have open together; `None` for three quarters of what the process may.
+    pub open_files: Option<usize>,
+    /// Guests of [`Handler::Dense`](crate::Handler::Dense) that may live besides; fewer where the others leave less of that.
+    /// What they need is set aside with the first.
+    pub dense_instances: u32,
     /// Authorities that guests' HTTPS requests trust beside those that browsers do: the cluster's own.
     pub roots: Vec<CertificateDer<'static>>,
 }
 
 impl Config {
-    /// A thread for each core and room for 16,000 guests.
+    /// A thread for each core and room for 16,000 guests, and for 50,000 dense ones.
     pub fn new(cache_dir: impl Into<PathBuf>) -> Self {
         Self {
             cache_dir: cache_dir.into(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             instances: 16_000,
+            open_files: None,
+            dense_instances: 50_000,
             roots: Vec::new(),
         }
     }
@@ -79,7 +90,8 @@ pub enum SetupError {
 pub struct Wasm {
     cache: Arc<Cache>,
     counters: Arc<Counters>,
-    room: Arc<Room>,
+    engines: Arc<Engines>,
+    node: Node,
     tls: Arc<rustls::ClientConfig>,
     gate: Gate,
     io: tokio::runtime::Handle,
@@ -119,25 +131,31 @@ impl Wasm {
     /// When this machine cannot run guests or the cache's directory is not ours alone.
     pub fn new(config: Config) -> Result<Self, SetupError> {
         let tls = crate::tls::trusting_authorities(&config.roots)?;
-        let capacity = engine::capacity(config.instances);
-        let engine = engine::engine(capacity).map_err(SetupError::Engine)?;
+        let engines = Engines::new(config.instances, config.dense_instances);
+        let engines = Arc::new(engines.map_err(SetupError::Engine)?);
+        let places = engines.places();
         let (io, handle) = GuestIo::start()?;
         let counters = Arc::new(Counters::default());
-        let linkers = Linkers::new(&engine).map_err(SetupError::Engine)?;
         let cache = Cache::open(
             &config.cache_dir,
-            &engine,
-            linkers,
+            engines.clone(),
             handle.clone(),
             counters.clone(),
         )?;
-        let ticked = engine.clone();
-        let tick = move || ticked.increment_epoch();
+        let ticked = engines.clone();
+        let tick = move || ticked.tick();
         let gate = Gate::start(config.threads, handle.clone(), tick)?;
         Ok(Self {
             cache: Arc::new(cache),
             counters,
-            room: Room::new(capacity),
+            engines,
+            node: Node {
+                directory: config.cache_dir,
+                open_files: match config.open_files {
+                    Some(most) => Budget::new(most, places),
+                    None => Budget::of_process(places),
+                },
+            },
             tls,
             gate,
             io: handle,
@@ -145,9 +163,9 @@ impl Wasm {
         })
     }
 
-    /// How many guests may live at a time.
+    /// How many guests of the default handler may live at a time.
     pub fn capacity(&self) -> u32 {
-        self.room.capacity()
+        self.engines.room().capacity()
     }
 }
 

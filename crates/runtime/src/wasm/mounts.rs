@@ -6,45 +6,132 @@
 //! than `/`, the directories at the top of the root are therefore preopened by their own names and
 //! `.` is the working directory: relative paths start there, absolute ones still find what exists.
 //!
-//! Paths inside a mount are resolved by [`files`], beneath the mount.
+//! Paths inside a mount are resolved by [`files`], beneath the mount. Single files are mounts, too: see [`super::guard::single`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
-use crate::files::{self, FOLLOW};
+use super::guard::single::{Single, Singles, Stand};
+use crate::files::{self, FOLLOW, Mounted};
 use crate::{Mount, StartError};
 
-/// Preopens every mount and the working directory.
+/// What was preopened.
+pub(super) struct Preopened {
+    pub(super) singles: Option<Singles>,
+    /// How many of the host's descriptors that took.
+    pub(super) descriptors: usize,
+}
+
+/// Preopens every mount and the working directory. What stands for single files is made in `own` where there are any.
 pub(super) fn preopen(
     wasi: &mut WasiCtxBuilder,
     mounts: &[Mount],
     working_dir: &str,
-) -> Result<(), StartError> {
-    let mut mounts = mounts
-        .iter()
-        .map(Opened::open)
-        .collect::<Result<Vec<_>, _>>()?;
-    mounts.sort_by(|a, b| a.guest.cmp(&b.guest));
-    if let Some(pair) = mounts
-        .windows(2)
-        .find(|pair| pair[0].guest == pair[1].guest)
-    {
-        let why = format!("two mounts at {}", pair[0].guest);
-        return Err(StartError::Invalid(why));
-    }
-    mount_points(&mounts)?;
+    own: &Path,
+) -> Result<Preopened, StartError> {
+    let (mounts, files) = opened(mounts)?;
+    mount_points(&mounts, &files)?;
     for mount in &mounts {
         mount.preopen(wasi, mount.directory.as_fd(), &mount.guest)?;
     }
     let working_dir = normal(working_dir)?;
+    let names: BTreeSet<String> = files.keys().cloned().collect();
+    let relative = relative(&files, &working_dir);
+    // Of a single file there are its own, and what stands for it by each of its names.
+    let mut descriptors = mounts.len() + 2 * files.len() + relative.len();
+    let singles = preopen_files(wasi, files.into_iter().chain(relative).collect(), own)?;
     if working_dir != "/" {
-        preopen_working_dir(wasi, &mounts, &working_dir)?;
+        descriptors += preopen_working_dir(wasi, &mounts, &names, &working_dir)?;
     }
     wasi.initial_cwd(working_dir);
-    Ok(())
+    Ok(Preopened {
+        singles,
+        descriptors,
+    })
+}
+
+/// Single files, by where the guest sees them.
+type Files = BTreeMap<String, Arc<Single>>;
+
+/// The files that lie beneath the working directory, by their paths from there: it has other files in their places.
+fn relative(files: &Files, working_dir: &str) -> Files {
+    let beneath = |(guest, single): (&String, &Arc<Single>)| {
+        let path = guest.strip_prefix(working_dir)?.strip_prefix('/')?;
+        Some((path.to_owned(), single.clone()))
+    };
+    files.iter().filter_map(beneath).collect()
+}
+
+/// Opens all mounts: directories, by where the guest sees them, and single files.
+fn opened(mounts: &[Mount]) -> Result<(Vec<Opened>, Files), StartError> {
+    let (mut directories, mut files) = (Vec::new(), Files::new());
+    for mount in mounts {
+        let guest = normal(&mount.guest)?;
+        let perms = match mount.read_only {
+            true => FsPerms::ReadOnly,
+            false => FsPerms::ReadWrite,
+        };
+        let is_other = |other: &Opened| other.guest == guest;
+        if directories.iter().any(is_other) || files.contains_key(&guest) {
+            return Err(StartError::Invalid(format!("two mounts at {guest}")));
+        }
+        match files::mounted(mount, true).map_err(|error| failed(&guest, error))? {
+            Mounted::Directory(directory) => directories.push(Opened {
+                guest,
+                directory,
+                perms,
+            }),
+            Mounted::File(_) if guest == "/" => {
+                return Err(failed(&guest, rustix::io::Errno::NOTDIR));
+            }
+            Mounted::File(file) => {
+                files.insert(guest, Single::new(file, perms));
+            }
+        }
+    }
+    directories.sort_by(|a, b| a.guest.cmp(&b.guest));
+    Ok((directories, files))
+}
+
+/// Preopens what stands for single files.
+fn preopen_files(
+    wasi: &mut WasiCtxBuilder,
+    files: Files,
+    own: &Path,
+) -> Result<Option<Singles>, StartError> {
+    let Some(first) = files.keys().next() else {
+        return Ok(None);
+    };
+    let stand = Stand::make(own).map_err(|source| StartError::Mount {
+        guest: first.clone(),
+        source,
+    })?;
+    for guest in files.keys() {
+        preopen_at(wasi, stand.path(), guest, FsPerms::ReadOnly)?;
+    }
+    Ok(Some(Singles::new(stand, files)))
+}
+
+fn preopen_at(
+    wasi: &mut WasiCtxBuilder,
+    path: impl AsRef<Path>,
+    guest: &str,
+    perms: FsPerms,
+) -> Result<(), StartError> {
+    match wasi.preopened_dir(path, guest, perms) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let source = error.downcast().unwrap_or_else(io::Error::other);
+            let guest = guest.to_owned();
+            Err(StartError::Mount { guest, source })
+        }
+    }
 }
 
 struct Opened {
@@ -54,22 +141,6 @@ struct Opened {
 }
 
 impl Opened {
-    fn open(mount: &Mount) -> Result<Self, StartError> {
-        let guest = normal(&mount.guest)?;
-        let perms = match mount.read_only {
-            true => FsPerms::ReadOnly,
-            false => FsPerms::ReadWrite,
-        };
-        match files::mounted(mount, true) {
-            Ok(directory) => Ok(Self {
-                guest,
-                directory,
-                perms,
-            }),
-            Err(error) => Err(failed(&guest, error)),
-        }
-    }
-
     fn writable(&self) -> bool {
         self.perms == FsPerms::ReadWrite
     }
@@ -82,14 +153,7 @@ impl Opened {
     ) -> Result<(), StartError> {
         // By descriptor: the path may mean something else by now.
         let path = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        match wasi.preopened_dir(path, guest, self.perms) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let source = error.downcast().unwrap_or_else(io::Error::other);
-                let guest = guest.to_owned();
-                Err(StartError::Mount { guest, source })
-            }
-        }
+        preopen_at(wasi, path, guest, self.perms)
     }
 
     /// The rest of a guest's path that lies in this mount, without leading `/`.
@@ -132,34 +196,61 @@ pub(super) fn normal(path: &str) -> Result<String, StartError> {
     Ok(normal)
 }
 
-/// Makes the directories in the guest's own root that its other mounts lie at, so that they show
+/// Makes the directories and the files in the guest's own root that its other mounts lie at, so that they show
 /// when it is listed.
-fn mount_points(mounts: &[Opened]) -> Result<(), StartError> {
+fn mount_points(mounts: &[Opened], files: &Files) -> Result<(), StartError> {
     let Some(root) = mounts
         .first()
         .filter(|root| root.guest == "/" && root.writable())
     else {
         return Ok(());
     };
-    for mount in &mounts[1..] {
+    let root = root.directory.as_fd();
+    // What lies beneath another mount is that mount's business.
+    let beneath = |guest: &str| {
+        let mut others = mounts[1..].iter();
+        others.any(|other| other.guest != guest && other.relative(guest).is_some())
+    };
+    for mount in mounts[1..].iter().filter(|mount| !beneath(&mount.guest)) {
         let path = mount.guest.trim_start_matches('/');
-        // What lies beneath another mount is that mount's business.
-        let beneath = mounts[1..]
-            .iter()
-            .any(|other| other.guest != mount.guest && other.relative(&mount.guest).is_some());
-        if !beneath {
-            files::directory(root.directory.as_fd(), path, true, FOLLOW)
-                .map_err(|error| failed(&mount.guest, error))?;
-        }
+        files::directory(root, path, true, FOLLOW).map_err(|error| failed(&mount.guest, error))?;
+    }
+    for guest in files.keys().filter(|guest| !beneath(guest.as_str())) {
+        file_point(root, guest.trim_start_matches('/')).map_err(|error| failed(guest, error))?;
     }
     Ok(())
 }
 
+/// Makes an empty file where nothing is.
+///
+/// # Errors
+/// The system's; `ISDIR` for a directory.
+fn file_point(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<()> {
+    let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let parent = files::directory(root, parent, true, FOLLOW)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let mode = Mode::from_raw_mode(0o644);
+    match files::open(parent.as_fd(), name, flags, mode, files::NO_LINKS) {
+        Err(rustix::io::Errno::EXIST) => {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW;
+            let found = files::open(parent.as_fd(), name, flags, Mode::empty(), files::NO_LINKS)?;
+            match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
+                // What lies in it would be beneath the file.
+                FileType::Directory => Err(rustix::io::Errno::ISDIR),
+                _ => Ok(()),
+            }
+        }
+        made => made.map(drop),
+    }
+}
+
+/// Gives how many directories that took.
 fn preopen_working_dir(
     wasi: &mut WasiCtxBuilder,
     mounts: &[Opened],
+    files: &BTreeSet<String>,
     path: &str,
-) -> Result<(), StartError> {
+) -> Result<usize, StartError> {
     let around = mounts
         .iter()
         .filter_map(|mount| Some((mount, mount.relative(path)?)))
@@ -169,18 +260,22 @@ fn preopen_working_dir(
     };
     let directory = files::directory(mount.directory.as_fd(), relative, mount.writable(), FOLLOW)
         .map_err(|error| failed(path, error))?;
+    let mut descriptors = 1;
     if let Some(root) = mounts.first().filter(|root| root.guest == "/") {
         for name in directories(root.directory.as_fd()).map_err(|error| failed("/", error))? {
             let guest = format!("/{name}");
-            if mounts.iter().all(|mount| mount.guest != guest) {
+            let is_mount = mounts.iter().any(|mount| mount.guest == guest);
+            if !is_mount && !files.contains(&guest) {
                 let directory = files::directory(root.directory.as_fd(), &name, false, FOLLOW)
                     .map_err(|error| failed(&guest, error))?;
                 root.preopen(wasi, directory.as_fd(), &guest)?;
+                descriptors += 1;
             }
         }
     }
     // Last, because the guests' library takes the last of equal prefixes.
-    mount.preopen(wasi, directory.as_fd(), ".")
+    mount.preopen(wasi, directory.as_fd(), ".")?;
+    Ok(descriptors)
 }
 
 /// The names of the directories right in this one.
@@ -219,12 +314,13 @@ mod tests {
         std::fs::write(host.path().join("file"), "").unwrap();
         std::os::unix::fs::symlink("a", host.path().join("link")).unwrap();
         let mount = Mount {
-            host: host.path().to_owned(),
+            host: host.path().into(),
             beneath: String::new(),
             guest: "/".into(),
             read_only: false,
         };
-        let opened = Opened::open(&mount).unwrap();
-        assert_eq!(directories(opened.directory.as_fd()).unwrap(), ["a"]);
+        let (opened, files) = opened(&[mount]).unwrap();
+        assert_eq!(directories(opened[0].directory.as_fd()).unwrap(), ["a"]);
+        assert!(files.is_empty());
     }
 }

@@ -3,20 +3,27 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::StartError;
 use crate::metrics::Counters;
+use crate::{Handler, StartError};
 
-/// The places for instances that the pool has.
+/// The places for instances that one handler's pool has.
 #[derive(Debug)]
 pub(super) struct Room {
+    handler: Handler,
     capacity: u32,
+    /// How many there were to be.
+    wanted: u32,
     live: AtomicU64,
 }
 
 impl Room {
-    pub(super) fn new(capacity: u32) -> Arc<Self> {
-        let live = AtomicU64::new(0);
-        Arc::new(Self { capacity, live })
+    pub(super) fn new(handler: Handler, capacity: u32, wanted: u32) -> Arc<Self> {
+        Arc::new(Self {
+            handler,
+            capacity,
+            wanted,
+            live: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn capacity(&self) -> u32 {
@@ -28,17 +35,25 @@ impl Room {
     /// # Errors
     /// When all are taken.
     pub(super) fn take(self: &Arc<Self>) -> Result<Place, StartError> {
-        let more = |live: u64| (live < u64::from(self.capacity)).then_some(live + 1);
+        let most = u64::from(self.capacity);
+        let more = |live: u64| (live < most).then_some(live + 1);
         let taken = self
             .live
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        match taken {
-            Ok(_) => Ok(Place(self.clone())),
-            Err(live) => Err(StartError::Exhausted(format!(
-                "{live} modules run here, and this node has room for no more \
-                 (vm.max_map_count bounds it)"
-            ))),
-        }
+        taken.map_err(|live| self.full(live))?;
+        Ok(Place(self.clone()))
+    }
+
+    fn full(&self, live: u64) -> StartError {
+        // Where it is not the system that bounds it, nobody is to raise anything there.
+        let bound = match self.capacity < self.wanted {
+            true => " (vm.max_map_count bounds it)",
+            false => "",
+        };
+        let name = self.handler.name();
+        StartError::Exhausted(format!(
+            "{live} modules of the handler \"{name}\" run here, and this node has room for no more{bound}"
+        ))
     }
 }
 
@@ -66,5 +81,28 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_finds_no_place_is_told_what_bounds_it() {
+        for (wanted, bound) in [(2, ""), (3, " (vm.max_map_count bounds it)")] {
+            let room = Room::new(Handler::Dense, 2, wanted);
+            let _first = room.take().unwrap();
+            let second = room.take().unwrap();
+            let words = format!(
+                "2 modules of the handler \"dense\" run here, and this node has room for no more{bound}"
+            );
+            let Err(StartError::Exhausted(why)) = room.take() else {
+                panic!("there are two places only");
+            };
+            assert_eq!(why, words);
+            drop(second);
+            room.take().unwrap();
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::link::{CoreCode, ServerCode};
 use super::preview1::Activation;
 use super::room::Counted;
 use super::sockets::{Resolver, Sockets};
-use super::world::World;
+use super::world::{Given, World};
 use super::{Loaded, Wasm};
 use crate::gate::{Account, Task};
 use crate::limits::Resources;
@@ -102,8 +102,8 @@ impl Start {
     ) -> Result<Running, StartError> {
         let listeners = program.listen(&mut workload)?;
         let world = World::of(workload)?;
-        let place = wasm.room.take()?;
-        let wasi = world.open()?;
+        let place = self.module.room().take()?;
+        let given = world.open(&wasm.node)?;
         drop(world);
         let counted = Counted::new(&wasm.counters);
         let (sender, receiver) = watch::channel(None);
@@ -118,7 +118,7 @@ impl Start {
                 biased;
                 exit = stopped.due(drains) => exit,
                 () = ended(main) => Exit::Killed,
-                exit = self.run(program, wasi, listeners) => exit,
+                exit = self.run(program, given, listeners) => exit,
             };
             tracing::info!(code = exit.code(), "guest ended");
             tracing::debug!(?exit);
@@ -143,16 +143,21 @@ impl Start {
     }
 
     /// Runs a program until it ends by itself.
-    async fn run(self, program: Program, wasi: WasiCtxBuilder, listeners: Vec<Listener>) -> Exit {
-        let limits = Limiter::new(self.memory);
+    async fn run(
+        self,
+        program: Program,
+        given: Given<WasiCtxBuilder>,
+        listeners: Vec<Listener>,
+    ) -> Exit {
+        let limits = Limiter::new(self.memory, self.module.handler());
         match program {
             Program::Core(core) => {
                 let listeners = core.extended.then_some(listeners);
-                let run = guest::run_core(core.module, wasi, listeners, limits, self.stop);
+                let run = guest::run_core(core.module, given, listeners, limits, self.stop);
                 Box::pin(run).await
             }
             Program::Component(command) => {
-                let run = guest::run_component(command, wasi, limits, self.stop, self.outgoing);
+                let run = guest::run_component(command, given, limits, self.stop, self.outgoing);
                 Box::pin(run).await
             }
         }
@@ -166,7 +171,7 @@ impl Start {
         mut workload: Workload,
     ) -> Result<Running, StartError> {
         if self.main.is_some() {
-            let why = "a component that serves HTTP cannot run beside another module: it exports no wasi:cli/run";
+            let why = "the module serves HTTP, and cannot be run as a command: it exports no wasi:cli/run";
             return Err(StartError::Invalid(why.into()));
         }
         let net = workload.net.clone().ok_or_else(|| {
@@ -187,12 +192,13 @@ impl Start {
             code,
             ports,
             net,
-            worlds: World::of(workload)?.open_many()?,
+            worlds: World::of(workload)?.open_many(&wasm.node)?,
             memory: self.memory,
             admission,
             outgoing: self.outgoing,
             account: self.account,
-            room: wasm.room.clone(),
+            room: self.module.room().clone(),
+            handler: self.module.handler(),
             stop: self.stop,
             counted: Counted::new(&wasm.counters),
         };

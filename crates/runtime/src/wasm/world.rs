@@ -1,12 +1,44 @@
 //! What an instance sees of the world: words, streams and files, as its workload gives them.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
+use super::guard::Guard;
+use super::guard::budget::{Budget, Share};
 use super::mounts;
 use super::stdio::{Input, Printed};
 use crate::streams::Sink;
-use crate::{Mount, Output, StartError, Stdin, Workload};
+use crate::{Meter, Mount, Output, StartError, Stdin, Workload};
+
+/// What all guests of a node have in common.
+pub(super) struct Node {
+    /// A directory of the runtime's own.
+    pub(super) directory: PathBuf,
+    /// What they may have open together.
+    pub(super) open_files: Arc<Budget>,
+}
+
+/// What one instance is given.
+pub(super) struct Given<W> {
+    /// wasmtime-wasi's part.
+    pub(super) wasi: W,
+    pub(super) guard: Guard,
+}
+
+impl Given<WasiCtxBuilder> {
+    /// For a component.
+    ///
+    /// # Errors
+    /// When wasmtime-wasi cannot list its own directories.
+    pub(super) fn build(mut self) -> wasmtime::Result<Given<WasiCtx>> {
+        let (mut wasi, mut guard) = (self.wasi.build(), self.guard);
+        guard.learn(&mut wasi)?;
+        Ok(Given { wasi, guard })
+    }
+}
 
 /// What every instance of a workload is given.
 pub(super) struct World {
@@ -14,6 +46,7 @@ pub(super) struct World {
     env: Vec<(String, String)>,
     working_dir: String,
     mounts: Vec<Mount>,
+    meter: Option<Arc<Meter>>,
     stdin: Option<Input>,
     stdout: Printed,
     stderr: Printed,
@@ -41,6 +74,7 @@ impl World {
             env,
             working_dir: workload.working_dir,
             mounts: workload.mounts,
+            meter: workload.meter,
             stdin: match workload.stdin {
                 Stdin::Empty => None,
                 Stdin::Pipe(reader) => Some(Input {
@@ -57,23 +91,29 @@ impl World {
     ///
     /// # Errors
     /// When a mount or the working directory cannot be set up.
-    pub(super) fn open(&self) -> Result<WasiCtxBuilder, StartError> {
+    pub(super) fn open(&self, node: &Node) -> Result<Given<WasiCtxBuilder>, StartError> {
         let mut wasi = self.without_files();
-        mounts::preopen(&mut wasi, &self.mounts, &self.working_dir)?;
-        Ok(wasi)
+        let (mounts, own) = (&self.mounts, &node.directory);
+        let preopened = mounts::preopen(&mut wasi, mounts, &self.working_dir, own)?;
+        let share = Share::new(node.open_files.clone(), preopened.descriptors);
+        let guard = Guard::new(self.meter.clone(), preopened.singles, share);
+        Ok(Given { wasi, guard })
     }
 
     /// For any number of instances.
     ///
     /// # Errors
     /// As of [`open`](Self::open).
-    pub(super) fn open_many(self) -> Result<Worlds, StartError> {
-        let files = self.open()?.build().filesystem().clone();
+    pub(super) fn open_many(self, node: &Node) -> Result<Worlds, StartError> {
+        let given = self.open(node)?.build();
+        let mut given = given.map_err(|error| StartError::Invalid(error.to_string()))?;
+        let files = given.wasi.filesystem().clone();
         let working_dir = mounts::normal(&self.working_dir)?;
         Ok(Worlds {
             world: self,
             working_dir,
             files,
+            guard: given.guard,
         })
     }
 
@@ -97,15 +137,19 @@ pub(super) struct Worlds {
     world: World,
     working_dir: String,
     files: WasiFilesystemCtx,
+    guard: Guard,
 }
 
 impl Worlds {
     /// One more.
-    pub(super) fn one(&self) -> WasiCtx {
+    pub(super) fn one(&self) -> Given<WasiCtx> {
         let mut wasi = self.world.without_files();
         let mut wasi = wasi.initial_cwd(&self.working_dir).build();
         *wasi.filesystem() = self.files.clone();
-        wasi
+        Given {
+            wasi,
+            guard: self.guard.another(),
+        }
     }
 
     /// Where what goes wrong is told.

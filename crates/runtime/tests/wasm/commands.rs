@@ -1,6 +1,6 @@
 //! What commands in containers need: a terminal, and modules that nobody keeps.
 
-use runtime::{Exit, ModuleSource, Runtime, Stdin, Workload};
+use runtime::{Exit, Handler, ModuleSource, Runtime, Stdin, Workload};
 
 use crate::support::{Bench, Player, Web, run, script};
 
@@ -55,6 +55,7 @@ async fn what_is_not_kept_leaves_nothing_on_disk() {
     let kept = bench.source(&wat::parse_str(text).unwrap());
     let source = ModuleSource {
         keep: false,
+        handler: Handler::default(),
         ..kept.clone()
     };
     let module = bench.runtime.prepare(source.clone()).await.unwrap();
@@ -71,6 +72,7 @@ async fn what_is_not_kept_leaves_nothing_on_disk() {
     let flies = r#"(module (import "env" "fly" (func)) (func (export "_start")))"#;
     let flies = ModuleSource {
         keep: false,
+        handler: Handler::default(),
         ..bench.source(&wat::parse_str(flies).unwrap())
     };
     bench.runtime.prepare(flies).await.unwrap_err();

@@ -101,7 +101,7 @@ async fn instances_see_what_a_process_would() {
         workload.env = vec![("COLOUR".into(), "blue".into())];
         workload.working_dir = "/data".into();
         workload.mounts = vec![Mount {
-            host: data,
+            host: data.into(),
             beneath: String::new(),
             guest: "/data".into(),
             read_only: true,

@@ -2,12 +2,16 @@
 
 mod client;
 mod commands;
+mod dense;
 mod http;
 mod inspector;
 mod interfaces;
 mod limits;
+mod metered;
+mod open_files;
 mod outgoing;
 mod preview1;
+mod singles;
 mod sockets;
 mod support;
 
@@ -23,13 +27,16 @@ async fn scripted_conforms() {
         path: "/nowhere".into(),
         digest: "sha256:0".into(),
         keep: true,
+        handler: runtime::Handler::default(),
     };
     let module = runtime.prepare(source).await.unwrap();
     runtime::conformance::suite(&runtime, &module, &module).await;
+    runtime::conformance::meters(&runtime, &module, &[]).await;
     let source = runtime::ModuleSource {
         path: "/nowhere".into(),
         digest: "sha256:1".into(),
         keep: true,
+        handler: runtime::Handler::default(),
     };
     runtime::conformance::forgets(&runtime, source).await;
 }
@@ -38,9 +45,12 @@ async fn scripted_conforms() {
 async fn wasm_conforms() {
     let bench = Bench::new();
     let core = bench.player(Player::Core).await;
+    let root = [mount(bench.directory("root"), "/", false)];
+    runtime::conformance::meters(&bench.runtime, &core, &root).await;
     for kind in [Player::Draining, Player::Component] {
         let drains = bench.player(kind).await;
         runtime::conformance::suite(&bench.runtime, &core, &drains).await;
+        runtime::conformance::meters(&bench.runtime, &drains, &root).await;
         let unknown = Bench::new();
         let source = unknown.player_source(kind);
         runtime::conformance::forgets(&unknown.runtime, source).await;
@@ -285,7 +295,7 @@ async fn a_guest_in_debt_is_killed_at_once() {
 
 fn mount(host: std::path::PathBuf, guest: &str, read_only: bool) -> Mount {
     Mount {
-        host,
+        host: host.into(),
         beneath: String::new(),
         guest: guest.into(),
         read_only,

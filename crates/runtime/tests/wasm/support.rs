@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use network::names::search::{Hosts, Search};
 use runtime::output::Capture;
-use runtime::{Config, Exit, Module, ModuleSource, PrepareError, Running, Runtime, Wasm, Workload};
+use runtime::{
+    Config, Exit, Handler, Module, ModuleSource, PrepareError, Running, Runtime, Wasm, Workload,
+};
 use sha2::{Digest as _, Sha256};
 
 /// A runtime in a directory of its own.
@@ -44,6 +46,7 @@ impl Bench {
             path,
             digest: format!("sha256:{digest}"),
             keep: true,
+            handler: Handler::default(),
         }
     }
 
@@ -104,6 +107,7 @@ pub(crate) fn config(directory: &Path, threads: usize) -> Config {
         cache_dir: directory.join("compiled"),
         threads,
         instances: 64,
+        dense_instances: 64,
         ..Config::new("unused")
     }
 }

@@ -8,25 +8,29 @@ use std::sync::Arc;
 
 use super::store::remove;
 use super::{Cache, Modules, digits, engine_of};
-use crate::Compiled;
 use crate::wasm::classify::Kind;
+use crate::wasm::engines::Engines;
+use crate::{Compiled, Handler};
 
 impl Modules {
     /// Lets go of a module that nobody but this cache has; `false` if somebody has it.
     fn release(&mut self, digest: &str) -> bool {
-        let found = self
-            .loaded
-            .get(digest)
-            .and_then(|(found, _)| found.upgrade());
-        if let Some(found) = found {
-            let recent = self.recent.iter().filter(|m| Arc::ptr_eq(m, &found));
+        let keys = Handler::ALL.map(|handler| (digest.to_owned(), handler));
+        let of_handler = |key| self.loaded.get(key)?.0.upgrade();
+        let found: Vec<_> = keys.iter().filter_map(of_handler).collect();
+        let somebody_has = |found: &Arc<_>| {
+            let recent = self.recent.iter().filter(|m| Arc::ptr_eq(m, found));
             // Nobody gets another one meanwhile but from those he has: `Modules` is locked.
-            if Arc::strong_count(&found) > recent.count() + 1 {
-                return false;
-            }
-            self.recent.retain(|other| !Arc::ptr_eq(other, &found));
+            Arc::strong_count(found) > recent.count() + 1
+        };
+        if found.iter().any(somebody_has) {
+            return false;
         }
-        self.loaded.remove(digest);
+        self.recent
+            .retain(|other| !found.iter().any(|found| Arc::ptr_eq(other, found)));
+        for key in &keys {
+            self.loaded.remove(key);
+        }
         true
     }
 
@@ -40,10 +44,10 @@ impl Modules {
 }
 
 impl Cache {
-    /// All that this engine has compiled, by digest.
+    /// All that these engines have compiled, by digest.
     pub(in crate::wasm) async fn compiled(self: &Arc<Self>) -> io::Result<Vec<Compiled>> {
         let this = self.clone();
-        let read = move || sizes(&this.directory, &this.fingerprint);
+        let read = move || sizes(&this.directory, &this.engines);
         self.io
             .spawn_blocking(read)
             .await
@@ -53,7 +57,8 @@ impl Cache {
     /// Removes what was compiled of a module, unless somebody has it.
     pub(in crate::wasm) async fn forget(self: &Arc<Self>, digest: &str) -> io::Result<bool> {
         let digits = digits(digest).map_err(io::Error::other)?;
-        let files = Kind::ALL.map(|kind| self.path(digits, kind));
+        let of_handler = |handler| Kind::ALL.map(|kind| self.path(digits, handler, kind));
+        let files = Handler::ALL.map(of_handler).concat();
         let loading = self.modules.lock().loading(digest);
         // While this is held nobody compiles the module, and nobody is about to map what was compiled.
         let alone = loading.lock().await;
@@ -72,14 +77,15 @@ impl Cache {
     }
 }
 
-fn sizes(directory: &Path, fingerprint: &str) -> io::Result<Vec<Compiled>> {
+fn sizes(directory: &Path, engines: &Engines) -> io::Result<Vec<Compiled>> {
     let mut sizes = BTreeMap::<String, u64>::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let digits = name.split('-').next().unwrap_or_default();
         let digest = format!("sha256:{digits}");
-        if engine_of(&name) != Some(fingerprint) || super::digits(&digest).is_err() {
+        let is_ours = engine_of(&name).is_some_and(|of| engines.knows(of));
+        if !is_ours || super::digits(&digest).is_err() {
             continue;
         }
         // One that is removed meanwhile is simply not listed.

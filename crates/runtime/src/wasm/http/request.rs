@@ -140,7 +140,7 @@ async fn run(
     let mut store = guest::component_store(
         server.proxy.engine(),
         server.worlds.one(),
-        Limiter::new(server.memory.clone()),
+        Limiter::new(server.memory.clone(), server.handler),
         server.stop.clone(),
         server.outgoing.clone(),
     );

@@ -21,7 +21,7 @@ use crate::wasm::guest::Component;
 use crate::wasm::link::ServerCode;
 use crate::wasm::room::{Counted, Room};
 use crate::wasm::world::Worlds;
-use crate::{Exit, StartError};
+use crate::{Exit, Handler, StartError};
 
 /// Where a server listens that is given no port.
 const DEFAULT_PORT: u16 = 8080;
@@ -41,6 +41,7 @@ pub(in crate::wasm) struct Plan {
     pub(in crate::wasm) outgoing: Outgoing,
     pub(in crate::wasm) account: Arc<Account>,
     pub(in crate::wasm) room: Arc<Room>,
+    pub(in crate::wasm) handler: Handler,
     pub(in crate::wasm) stop: Arc<Stop>,
     pub(in crate::wasm) counted: Counted,
 }
@@ -54,6 +55,7 @@ pub(super) struct Server {
     pub(super) memory: Arc<Memory>,
     pub(super) outgoing: Outgoing,
     pub(super) room: Arc<Room>,
+    pub(super) handler: Handler,
     pub(super) admission: Arc<Admission>,
     pub(super) stop: Arc<Stop>,
     account: Arc<Account>,
@@ -97,6 +99,7 @@ pub(in crate::wasm) fn serve(
         memory: plan.memory,
         outgoing: plan.outgoing,
         room: plan.room,
+        handler: plan.handler,
         admission: plan.admission,
         stop: plan.stop,
         account: plan.account,

@@ -9,7 +9,7 @@ use wiggle::{GuestMemory, GuestPtr};
 use super::Result;
 
 /// The most buffers that one call may name: POSIX's `IOV_MAX` on Linux.
-const MOST: u32 = 1024;
+pub(super) const MOST: u32 = 1024;
 
 /// What is left of the buffers of a call. All of them lie in the guest's memory.
 pub(super) struct Buffers {

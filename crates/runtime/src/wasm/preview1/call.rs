@@ -11,6 +11,8 @@ use wiggle::{GuestMemory, GuestPtr, GuestType};
 use super::Result;
 use super::buffers::Buffers;
 use super::descriptors::{Descriptor, Descriptors, STREAMS};
+use super::guarded::Guarded;
+use crate::wasm::guard::Guard;
 use crate::wasm::guest::Core;
 
 /// What [`Prestat`](wasmtime_wasi::p1::types::Prestat) says of what is not a directory. C libraries and Go's look for
@@ -24,6 +26,7 @@ const PIPE: Filetype = Filetype::Unknown;
 pub(super) struct Call<'a> {
     pub(super) memory: GuestMemory<'a>,
     pub(super) wasi: &'a mut WasiP1Ctx,
+    pub(super) guard: &'a mut Guard,
     pub(super) descriptors: &'a mut Descriptors,
 }
 
@@ -61,8 +64,18 @@ impl<'a> Call<'a> {
         Ok(Self {
             memory: GuestMemory::Unshared(memory),
             wasi: &mut core.wasi,
+            guard: &mut core.guard,
             descriptors: &mut core.descriptors,
         })
+    }
+
+    /// What the [`Guard`] looks at first, by wasmtime-wasi's numbers.
+    pub(super) fn guarded(&mut self) -> Guarded<'_, 'a> {
+        Guarded {
+            guard: self.guard,
+            wasi: self.wasi,
+            memory: &mut self.memory,
+        }
     }
 
     /// Writes a result where the guest wants it.
@@ -186,9 +199,7 @@ impl<'a> Call<'a> {
             Descriptor::Stock(number) => {
                 let fd = number.cast_signed();
                 let [buffers, count, written] = [buffers, count, written].map(u32::cast_signed);
-                let told =
-                    stock::fd_write(self.wasi, &mut self.memory, fd, buffers, count, written);
-                passed(told.await)
+                passed(self.guarded().fd_write(fd, buffers, count, written).await)
             }
             Descriptor::Listening(_) | Descriptor::Connection(_) => {
                 self.sock_send(fd, buffers, count, 0, written).await
@@ -201,7 +212,7 @@ impl<'a> Call<'a> {
         match closed {
             Descriptor::Stock(number) => {
                 let number = number.cast_signed();
-                passed(stock::fd_close(self.wasi, &mut self.memory, number).await)
+                passed(self.guarded().fd_close(number).await)
             }
             // They end by being dropped.
             Descriptor::Listening(_) | Descriptor::Connection(_) | Descriptor::Termination(_) => {

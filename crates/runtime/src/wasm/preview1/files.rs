@@ -38,26 +38,51 @@ pub(super) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
         fd_allocate(offset: i64, length: i64) else Spipe;
         fd_datasync() [.await] else Inval;
         fd_fdstat_set_rights(base: i64, inheriting: i64) else Notsup;
-        fd_filestat_set_size(size: i64) [.await] else Inval;
         fd_filestat_set_times(accessed: i64, modified: i64, flags: i32) [.await] else Inval;
         fd_pread(buffers: i32, count: i32, offset: i64, read: i32) [.await] else Spipe;
         fd_prestat_dir_name(name: i32, length: i32) else Notdir;
-        fd_pwrite(buffers: i32, count: i32, offset: i64, written: i32) [.await] else Spipe;
         fd_readdir(buffer: i32, length: i32, cookie: i64, used: i32) [.await] else Notdir;
         fd_seek(offset: i64, whence: i32, position: i32) [.await] else Spipe;
         fd_sync() [.await] else Inval;
         fd_tell(position: i32) else Spipe;
-        path_create_directory(path: i32, length: i32) [.await] else Notdir;
-        path_filestat_get(flags: i32, path: i32, length: i32, at: i32) [.await] else Notdir;
-        path_filestat_set_times(
-            follow: i32, path: i32, length: i32, accessed: i64, modified: i64, flags: i32
-        ) [.await] else Notdir;
         path_readlink(path: i32, length: i32, buffer: i32, size: i32, used: i32) [.await] else Notdir;
         path_remove_directory(path: i32, length: i32) [.await] else Notdir;
         path_unlink_file(path: i32, length: i32) [.await] else Notdir;
     }
+    link_guarded(linker)?;
     link_two(linker)?;
     link_open(linker)
+}
+
+/// Links those of these functions that the guard looks at first.
+fn link_guarded(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
+    macro_rules! link {
+        ($($name:ident($($argument:ident: $type:ty),*) else $errno:ident;)+) => {$(
+            linker.func_wrap_async(
+                PREVIEW_1,
+                stringify!($name),
+                |mut caller: Caller<'_, Core>, (fd, $($argument,)*): (u32, $($type,)*)| {
+                    Box::new(async move {
+                        let mut call = Call::of(&mut caller)?;
+                        match call.stock(fd, Errno::$errno) {
+                            Ok(fd) => call.guarded().$name(fd, $($argument),*).await,
+                            Err(error) => told(Err(error)),
+                        }
+                    })
+                },
+            )?;
+        )+};
+    }
+    link! {
+        fd_filestat_set_size(size: i64) else Inval;
+        fd_pwrite(buffers: i32, count: i32, offset: i64, written: i32) else Spipe;
+        path_create_directory(path: i32, length: i32) else Notdir;
+        path_filestat_get(flags: i32, path: i32, length: i32, at: i32) else Notdir;
+        path_filestat_set_times(
+            follow: i32, path: i32, length: i32, accessed: i64, modified: i64, flags: i32
+        ) else Notdir;
+    }
+    Ok(())
 }
 
 /// Links the functions that take a directory elsewhere than first, or two of them.
@@ -76,7 +101,7 @@ fn link_two(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
                                 Err(error) => return told(Err(error)),
                             };
                         )+
-                        stock::$name(call.wasi, &mut call.memory, $($argument),+).await
+                        call.guarded().$name($($argument),+).await
                     })
                 },
             )?;
@@ -105,10 +130,9 @@ fn link_open(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
                     Ok(directory) => directory,
                     Err(error) => return told(Err(error)),
                 };
-                let (wasi, memory) = (&mut *call.wasi, &mut call.memory);
                 let at = opened.cast_signed();
-                let code = stock::path_open(
-                    wasi, memory, directory, lookup, path, length, how, base, inheriting, flags, at,
+                let code = call.guarded().path_open(
+                    directory, lookup, path, length, how, base, inheriting, flags, at,
                 );
                 match passed(code.await) {
                     Ok(0) => told(call.opened(opened)),

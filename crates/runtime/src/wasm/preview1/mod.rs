@@ -9,7 +9,9 @@ mod buffers;
 mod call;
 mod descriptors;
 mod files;
+mod guarded;
 mod poll;
+mod single;
 mod socket;
 mod termination;
 
@@ -27,6 +29,7 @@ use super::guest::Core;
 use crate::{Served, StartError};
 use call::{Call, told};
 pub(super) use descriptors::Descriptors;
+pub(super) use guarded::link as link_guarded;
 
 /// Where preview 1 is imported from.
 const PREVIEW_1: &str = "wasi_snapshot_preview1";

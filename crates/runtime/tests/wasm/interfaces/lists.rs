@@ -22,6 +22,11 @@ pub(super) const REFUSED_CORE: &[(&str, &str, &str)] = &[
     ("wasi_unstable", "wasi_unstable", "fd_write"),
     ("wasi::thread-spawn", "wasi", "thread-spawn"),
     ("wasi_ephemeral_nn", "wasi_ephemeral_nn", "load"),
+    (
+        "wasi_ephemeral_crypto_common",
+        "wasi_ephemeral_crypto_common",
+        "options_open",
+    ),
     ("wasix_32v1", "wasix_32v1", "proc_fork"),
 ];
 
@@ -199,7 +204,7 @@ pub(super) const FAMILY_AND_ERRORS: &str = r#"
         "permanent-resolver-failure"))
     (export "error-code" (type $errors (eq $codes)))"#;
 
-/// By the document's name, the interface with a version that there is, and one of its functions or resources.
+/// By the document's name, the interface with a version that there is, and one of its functions or, as `[resource]…`, its resources.
 pub(super) const REFUSED: &[(&str, &str, &str)] = &[
     (
         "wasi:clocks/timezone",
@@ -222,6 +227,11 @@ pub(super) const REFUSED: &[(&str, &str, &str)] = &[
         "get-all",
     ),
     (
+        "wasi:config/runtime",
+        "wasi:config/runtime@0.2.0-draft",
+        "get",
+    ),
+    (
         "wasi:keyvalue/store",
         "wasi:keyvalue/store@0.2.0-draft2",
         "open",
@@ -237,9 +247,19 @@ pub(super) const REFUSED: &[(&str, &str, &str)] = &[
         "get-many",
     ),
     (
+        "wasi:keyvalue/watcher",
+        "wasi:keyvalue/watcher@0.2.0-draft2",
+        "on-set",
+    ),
+    (
         "wasi:blobstore/blobstore",
         "wasi:blobstore/blobstore@0.2.0-draft",
         "create-container",
+    ),
+    (
+        "wasi:blobstore/container",
+        "wasi:blobstore/container@0.2.0-draft",
+        "[resource]container",
     ),
     (
         "wasi:logging/logging",
@@ -251,7 +271,38 @@ pub(super) const REFUSED: &[(&str, &str, &str)] = &[
         "wasi:messaging/producer@0.2.0-draft",
         "send",
     ),
+    (
+        "wasi:messaging/request-reply",
+        "wasi:messaging/request-reply@0.2.0-draft",
+        "request",
+    ),
+    (
+        "wasi:messaging/incoming-handler",
+        "wasi:messaging/incoming-handler@0.2.0-draft",
+        "handle",
+    ),
     ("wasi:nn/graph", "wasi:nn/graph@0.2.0-rc-2024-10-28", "load"),
+    (
+        "wasi:nn/tensor",
+        "wasi:nn/tensor@0.2.0-rc-2024-10-28",
+        "[resource]tensor",
+    ),
+    (
+        "wasi:nn/inference",
+        "wasi:nn/inference@0.2.0-rc-2024-10-28",
+        "[resource]graph-execution-context",
+    ),
+    (
+        "wasi:otel/tracing",
+        "wasi:otel/tracing@0.2.0-rc.1",
+        "on-start",
+    ),
+    (
+        "wasi:otel/metrics",
+        "wasi:otel/metrics@0.2.0-rc.1",
+        "export",
+    ),
+    ("wasi:otel/logs", "wasi:otel/logs@0.2.0-rc.1", "on-emit"),
     (
         "wasi:sql/readwrite",
         "wasi:sql/readwrite@0.2.0-draft",
@@ -263,6 +314,28 @@ pub(super) const REFUSED: &[(&str, &str, &str)] = &[
         "client-handshake",
     ),
     ("wasi:webgpu/webgpu", "wasi:webgpu/webgpu@0.0.1", "get-gpu"),
+    (
+        "wasi:graphics-context/graphics-context",
+        "wasi:graphics-context/graphics-context@0.0.1",
+        "[resource]context",
+    ),
+    (
+        "wasi:surface/surface",
+        "wasi:surface/surface@0.0.1",
+        "[resource]surface",
+    ),
+    (
+        "wasi:frame-buffer/frame-buffer",
+        "wasi:frame-buffer/frame-buffer@0.0.1",
+        "[resource]device",
+    ),
+    ("wasi:i2c/i2c", "wasi:i2c/i2c@0.0.0", "[resource]i2c"),
+    ("wasi:spi/spi", "wasi:spi/spi", "get-device-names"),
+    (
+        "component:usb/usb",
+        "component:usb/usb@0.1.0",
+        "[resource]usb-device",
+    ),
     ("wasi:cli/run", "wasi:cli/run@0.2.12", "run"),
     (
         "wasi:http/incoming-handler",

@@ -138,6 +138,26 @@ async fn interfaces_are_offered_as_documented() {
     bench.web(Web::Client).await;
 }
 
+/// The name of what is refused of an interface, and an instance's items that are in want of it.
+fn refused_item(item: &str) -> (&str, String) {
+    if let Some(resource) = item.strip_prefix("[resource]") {
+        let items = format!(r#"(export "{resource}" (type (sub resource)))"#);
+        return (resource, items);
+    }
+    // A method's type names what it belongs to; no other function's type matters where there is none.
+    let items = match item.strip_prefix("[method]") {
+        Some(method) => {
+            let resource = method.split('.').next().unwrap();
+            format!(
+                r#"(export "{resource}" (type $r (sub resource)))
+                (export "{item}" (func (param "self" (borrow $r))))"#
+            )
+        }
+        None => format!(r#"(export "{item}" (func (param "of" (list (list s8)))))"#),
+    };
+    (item, items)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn interfaces_are_refused_as_documented() {
     let bench = Bench::new();
@@ -152,21 +172,11 @@ async fn interfaces_are_refused_as_documented() {
     let mut documented = [named(&mut pages), named(&mut more)].concat();
     documented.sort();
     assert_eq!(documented, sorted(REFUSED.iter().map(|(name, ..)| *name)));
-    for (_, interface, function) in REFUSED {
-        // A method's type names what it belongs to; no other function's type matters where there is none.
-        let items = match function.strip_prefix("[method]") {
-            Some(method) => {
-                let resource = method.split('.').next().unwrap();
-                format!(
-                    r#"(export "{resource}" (type $r (sub resource)))
-                    (export "{function}" (func (param "self" (borrow $r))))"#
-                )
-            }
-            None => format!(r#"(export "{function}" (func (param "of" (list (list s8)))))"#),
-        };
+    for (_, interface, item) in REFUSED {
+        let (name, items) = refused_item(item);
         let imports = format!(r#"(import "{interface}" (instance {items}))"#);
         let why = refused(bench.text(&component(&imports)).await);
-        for named in [*interface, *function, "implementation is missing"] {
+        for named in [*interface, name, "implementation is missing"] {
             assert!(why.contains(named), "{interface}: {why}");
         }
     }

@@ -251,7 +251,7 @@ async fn directories_lie_after_the_listeners() {
         let data = bench.directory("data");
         std::fs::write(data.join("file"), "text").unwrap();
         workload.mounts = vec![Mount {
-            host: data,
+            host: data.into(),
             beneath: String::new(),
             guest: "/data".into(),
             read_only: true,
@@ -429,7 +429,7 @@ async fn without_ports_there_are_no_listeners() {
         workload.net = Some(guest.pod.clone());
         workload.serve = vec![80.into()];
         workload.mounts = vec![Mount {
-            host: root.clone(),
+            host: root.clone().into(),
             beneath: String::new(),
             guest: "/".into(),
             read_only: false,

@@ -2,7 +2,7 @@
 //! some that only a real guest can play.
 
 use std::hint::black_box;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -78,9 +78,30 @@ fn play(verb: &str, rest: &str, kept: &mut Vec<Vec<u8>>) {
         },
         "cat" => report(std::fs::read_to_string(rest)),
         "ls" => report(list(rest)),
-        "write" => {
-            let (path, text) = rest.split_once(' ').unwrap();
-            report(std::fs::write(path, text).map(|()| "written".into()));
+        "write" => match rest.split_once(' ') {
+            Some((path, text)) => report(std::fs::write(path, text).map(|()| "written".into())),
+            None => append(rest.parse().unwrap()).unwrap(),
+        },
+        "size" => report(std::fs::metadata(rest).map(|found| found.len().to_string())),
+        "remove" => report(std::fs::remove_file(rest).map(|()| "removed".into())),
+        "exhaust" => exhaust(rest),
+        "mkdir" => std::fs::create_dir(rest).unwrap(),
+        "link" => {
+            let (old, new) = rest.split_once(' ').unwrap();
+            std::fs::hard_link(old, new).unwrap();
+        }
+        "grow" => {
+            let (path, size) = rest.split_once(' ').unwrap();
+            let file = std::fs::File::options().create(true).truncate(false).write(true).open(path);
+            file.unwrap().set_len(size.parse().unwrap()).unwrap();
+        }
+        "scatter" => {
+            let (path, count) = rest.split_once(' ').unwrap();
+            report(scatter(path, count.parse().unwrap()).map(|()| "scattered".into()));
+        }
+        "rename" => {
+            let (old, new) = rest.split_once(' ').unwrap();
+            report(std::fs::rename(old, new).map(|()| "renamed".into()));
         }
         "cwd" => report(std::env::current_dir().map(|path| path.display().to_string())),
         "serve" => serve(rest),
@@ -92,6 +113,35 @@ fn play(verb: &str, rest: &str, kept: &mut Vec<Vec<u8>>) {
         "remain" => println!("{:?}", remaining()),
         other => panic!("{other:?} is no step"),
     }
+}
+
+/// `write BYTES`: appends so many bytes to `/written`.
+fn append(bytes: usize) -> std::io::Result<()> {
+    let file = std::fs::File::options().create(true).append(true).open("/written");
+    file?.write_all(&vec![b'x'; bytes])
+}
+
+/// `scatter PATH COUNT`: writes so many bytes, each into a block of its own.
+fn scatter(path: &str, count: u64) -> std::io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    for number in 0..count {
+        file.seek(SeekFrom::Start(number * 8_192))?;
+        file.write_all(b"x")?;
+    }
+    Ok(())
+}
+
+/// `exhaust PATH`: opens a file as often as that goes, says how often, and keeps them open until the input ends.
+fn exhaust(path: &str) {
+    let mut files = Vec::new();
+    let error = loop {
+        match std::fs::File::open(path) {
+            Ok(file) => files.push(file),
+            Err(error) => break error,
+        }
+    };
+    println!("{} {error}", files.len());
+    copy();
 }
 
 fn duration(text: &str) -> Duration {
