@@ -102,6 +102,12 @@ impl Simulated {
         *self.shared.revision.borrow()
     }
 
+    /// How many watches run.
+    #[must_use]
+    pub fn watches(&self) -> usize {
+        self.shared.generation.receiver_count()
+    }
+
     /// Forgets all history: a watch from any revision before now gets 410.
     pub fn compact(&self) {
         self.shared.state.lock().objects.compact();

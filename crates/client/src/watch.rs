@@ -55,7 +55,10 @@ impl<T> fmt::Debug for Watch<T> {
 }
 
 impl<T: Object> Watch<T> {
-    pub(crate) fn new(body: Body) -> Self {
+    /// Reads the answer to a request for a watch. What is sent in another form than the objects' own, such as tables,
+    /// comes as [`Untyped`](crate::Untyped).
+    #[must_use]
+    pub fn new(body: Body) -> Self {
         Watch {
             body,
             lines: Lines::new(MAX_LINE),
