@@ -140,9 +140,17 @@ impl Writer {
     /// # Errors
     /// When the reader is gone or the stream was reset.
     pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        self.poll_room_for(cx, 1)
+    }
+
+    /// Ready with the room there is once that is enough for so many bytes, or nothing waits.
+    ///
+    /// # Errors
+    /// When the reader is gone or the stream was reset.
+    pub fn poll_room_for(&self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<usize, Broken>> {
         let mut state = self.0.state.lock();
         match self.room_of(&state) {
-            Ok(0) => {
+            Ok(room) if room < bytes && state.used > 0 => {
                 state.writers.register(cx);
                 Poll::Pending
             }

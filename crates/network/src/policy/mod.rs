@@ -95,6 +95,8 @@ struct Pods {
     by_address: HashMap<Ipv4Addr, Arc<PodPolicy>>,
     /// Those that any rules are about: mostly few.
     isolated: BTreeSet<Ipv4Addr>,
+    /// Nobody may talk to anybody else.
+    is_shut: bool,
 }
 
 impl Pods {
@@ -143,6 +145,12 @@ impl Policies {
             }
         }
         self.0.changed.notify_waiters();
+    }
+
+    /// Whether every pod is shut off from all others, whatever the rules: as long as nobody knows them all. What is open
+    /// already goes on.
+    pub fn shut(&self, is_shut: bool) {
+        self.0.pods.write().is_shut = is_shut;
     }
 
     /// The address of a pod's node, where it is known.
@@ -214,6 +222,9 @@ impl Policies {
     pub fn egress(&self, from: Ipv4Addr, to: impl Into<SocketAddr>, protocol: Protocol) -> Verdict {
         let to = to.into();
         let pods = self.0.pods.read();
+        if pods.is_shut && IpAddr::V4(from) != to.ip() {
+            return Verdict::Denied(Direction::Egress);
+        }
         let Some(Isolation::Only(rules)) = pods.get(&from).map(|pod| &pod.egress) else {
             return Verdict::Allowed;
         };
@@ -239,6 +250,9 @@ impl Policies {
     /// does not ask.
     pub fn ingress(&self, from: Ipv4Addr, to: SocketAddrV4, protocol: Protocol) -> Verdict {
         let pods = self.0.pods.read();
+        if pods.is_shut && from != *to.ip() {
+            return Verdict::Denied(Direction::Ingress);
+        }
         let Some(destination) = pods.get(to.ip()).map(|pod| &**pod) else {
             return Verdict::Allowed;
         };

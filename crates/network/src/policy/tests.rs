@@ -196,3 +196,18 @@ fn blocks() {
         assert!(Block::new("10.0.0.0/8", [bad]).is_err(), "except {bad}");
     }
 }
+
+#[test]
+fn while_it_is_shut_nobody_reaches_another() {
+    let policies = of_web(Isolation::None, Isolation::None);
+    policies.shut(true);
+    let denied = Verdict::Denied(Direction::Egress);
+    for (from, to) in [(SHOP, WEB), (WEB, OUTSIDE)] {
+        assert_eq!(tcp(&policies, from, to, 8080), denied);
+    }
+    let inwards = policies.ingress(SHOP, SocketAddrV4::new(WEB, 8080), Protocol::Udp);
+    assert_eq!(inwards, Verdict::Denied(Direction::Ingress));
+    assert_eq!(tcp(&policies, WEB, WEB, 8080), Verdict::Allowed);
+    policies.shut(false);
+    assert_eq!(tcp(&policies, SHOP, WEB, 8080), Verdict::Allowed);
+}
