@@ -10,7 +10,8 @@
 //! whatever is between a pull and the end of the container or the volume that it was for: `image/kept.rs` says why that is
 //! never taken away. [`select()`] decides, [`Garbage::run`] performs. Looking at the disk is one system call every ten
 //! seconds; directories of pods are looked at each hour, under pressure, and each minute while something is left that has to
-//! go, so that a node at rest does nothing for each of its pods.
+//! go, so that a node at rest does nothing for each of its pods. Where all that is not enough, or memory is short, pods end:
+//! `eviction` has that.
 
 mod select;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use tokio::time::MissedTickBehavior;
 use crate::blocking::blocking;
 use crate::clock::Clock;
 use crate::driver::Driver;
+use crate::eviction::{EvictionHard, Evictor, Met, Pressures, Signal, Sources};
 use crate::image::Images;
 use crate::node::Health;
 use crate::remove::remove_tree;
@@ -52,9 +54,6 @@ const MINUTE: u64 = 6;
 const IMAGES: u64 = 5 * MINUTE;
 const HOUR: u64 = 60 * MINUTE;
 
-/// What is said of a disk that cannot be looked at.
-const UNREADABLE: &str = "the disk does not say how full it is";
-
 /// Asks the system how much room there is.
 ///
 /// # Errors
@@ -69,30 +68,49 @@ pub fn read_disk(path: &Path) -> io::Result<Disk> {
     })
 }
 
-/// Looks at the disk for the first time: a node that is under pressure does not say otherwise while its agent starts.
-pub(crate) async fn first_look(dir: &Path, disk: &ReadDisk, now: Timestamp) -> (Pressure, bool) {
-    let mut pressure = Pressure::default();
-    let thresholds = Thresholds::default();
-    let is_met = match look(dir, disk).await {
-        Ok(disk) => thresholds.is_met(&disk),
-        Err(error) => {
-            tracing::warn!(%error, "{UNREADABLE}");
-            false
-        }
-    };
-    let pressed = pressure.observe(is_met, &thresholds, now);
-    (pressure, pressed)
+/// Looks at the machine for the first time: a node that is under pressure does not say otherwise while its agent starts.
+pub(crate) async fn first_look(
+    sources: &Sources,
+    hard: EvictionHard,
+    now: Timestamp,
+) -> (Lasting, Pressures) {
+    let mut lasting = Lasting::default();
+    let thresholds = thresholds(hard);
+    let met = hard.met(&sources.look().await);
+    let pressures = lasting.observe(&met, &thresholds, now);
+    (lasting, pressures)
 }
 
-async fn look(dir: &Path, disk: &ReadDisk) -> io::Result<Disk> {
-    let (dir, disk) = (dir.to_owned(), disk.clone());
-    blocking(move || disk(&dir)).await
+fn thresholds(hard: EvictionHard) -> Thresholds {
+    Thresholds {
+        hard,
+        ..Thresholds::default()
+    }
+}
+
+/// The pressures of a node, each for a while after it was.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lasting {
+    memory: Pressure,
+    disk: Pressure,
+}
+
+impl Lasting {
+    fn observe(&mut self, met: &[Met], thresholds: &Thresholds, now: Timestamp) -> Pressures {
+        let is_met = |of_memory| {
+            let mut met = met.iter();
+            met.any(|m| (m.signal == Signal::Memory) == of_memory)
+        };
+        Pressures {
+            memory: self.memory.observe(is_met(true), thresholds, now),
+            disk: self.disk.observe(is_met(false), thresholds, now),
+        }
+    }
 }
 
 /// The collector of one node.
 pub(crate) struct Garbage {
-    pub(crate) dir: PathBuf,
-    pub(crate) disk: ReadDisk,
+    pub(crate) sources: Sources,
     pub(crate) clock: Clock,
     pub(crate) driver: Driver,
     pub(crate) images: Images,
@@ -100,17 +118,20 @@ pub(crate) struct Garbage {
     pub(crate) nodes: Informer<Node>,
     pub(crate) node: Key,
     pub(crate) health: watch::Sender<Health>,
-    /// As the [`first_look`] found it.
-    pub(crate) pressure: Pressure,
+    pub(crate) hard: EvictionHard,
+    /// As the [`first_look`] found them.
+    pub(crate) lasting: Lasting,
+    /// What agents of this machine share.
+    pub(crate) shared: Option<PathBuf>,
 }
 
 /// What it remembers from round to round.
-#[derive(Default)]
 struct Memory {
     thresholds: Thresholds,
-    pressure: Pressure,
-    /// There was too little room at the last look.
-    was_met: bool,
+    lasting: Lasting,
+    evictor: Evictor,
+    /// What there was too little of at the last look.
+    was_met: Vec<Signal>,
     /// When directories of no pod of this node were first seen.
     orphans: BTreeMap<PathBuf, Timestamp>,
     /// The last collection of images did not free what it had to.
@@ -123,41 +144,56 @@ impl Garbage {
         // Before that nobody knows whose the directories are.
         self.driver.taken_up().await;
         let mut memory = Memory {
-            pressure: self.pressure,
-            ..Memory::default()
+            thresholds: thresholds(self.hard),
+            lasting: self.lasting,
+            evictor: Evictor::new(
+                self.driver.clone(),
+                self.hard,
+                self.sources.clone(),
+                self.shared.as_deref(),
+            ),
+            was_met: Vec::new(),
+            orphans: BTreeMap::new(),
+            images_failed: false,
         };
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for round in 0_u64.. {
             tick.tick().await;
-            match look(&self.dir, &self.disk).await {
-                Ok(disk) => self.round(&mut memory, round, &disk).await,
-                Err(error) => tracing::warn!(%error, "{UNREADABLE}"),
-            }
+            self.round(&mut memory, round).await;
         }
     }
 
-    async fn round(&self, memory: &mut Memory, round: u64, disk: &Disk) {
+    async fn round(&self, memory: &mut Memory, round: u64) {
         let now = self.clock.now();
-        let is_met = memory.thresholds.is_met(disk);
-        let pressed = memory.pressure.observe(is_met, &memory.thresholds, now);
+        let signals = self.sources.look().await;
+        let met = self.hard.met(&signals);
+        let pressures = memory.lasting.observe(&met, &memory.thresholds, now);
         self.health.send_if_modified(|health| {
-            std::mem::replace(&mut health.disk_pressure, pressed) != pressed
+            std::mem::replace(&mut health.pressures, pressures) != pressures
         });
         let is_minute = round.is_multiple_of(MINUTE);
-        let reclaims = is_met && (is_minute || !memory.was_met);
-        memory.was_met = is_met;
-        if reclaims {
-            tracing::warn!(?disk, "there is too little room on the disk");
-            let message = "Attempting to reclaim ephemeral-storage".to_owned();
+        let is_new = |met: &&Met| is_minute || !memory.was_met.contains(&met.signal);
+        let reclaimed: Vec<Met> = met.iter().filter(is_new).copied().collect();
+        memory.was_met = met.iter().map(|m| m.signal).collect();
+        if let Some(first) = reclaimed.first() {
+            tracing::warn!(?signals, "the node is short of something");
+            let message = format!("Attempting to reclaim {}", first.signal.resource());
             self.warn("EvictionThresholdMet", message);
         }
+        let reclaims = reclaimed.iter().any(|m| m.signal != Signal::Memory);
         let untidy = is_minute && self.driver.take_untidy();
-        if reclaims || untidy || round.is_multiple_of(HOUR) {
-            self.sweep(memory, disk, now).await;
+        if let Some(disk) = &signals.disk {
+            if reclaims || untidy || round.is_multiple_of(HOUR) {
+                self.sweep(memory, disk, now).await;
+            }
+            if reclaims || round.is_multiple_of(IMAGES) {
+                self.collect_images(memory, disk, now).await;
+            }
         }
-        if reclaims || round.is_multiple_of(IMAGES) {
-            self.collect_images(memory, disk, now).await;
+        match met.is_empty() {
+            true => memory.evictor.rest(),
+            false => memory.evictor.round(now).await,
         }
     }
 
@@ -199,8 +235,13 @@ impl Garbage {
         for Remove { what, .. } in plan {
             let What::Path(path) = what else { continue };
             tracing::info!(path = %path.display(), "removing what nobody needs any more");
-            let of = path.clone();
-            if let Err(error) = blocking(move || remove_tree(&of)).await {
+            let (of, driver) = (path.clone(), self.driver.clone());
+            let is_orphan = memory.orphans.contains_key(&path);
+            let remove = move || match is_orphan {
+                true => driver.remove_orphan(&of),
+                false => remove_tree(&of),
+            };
+            if let Err(error) = blocking(remove).await {
                 tracing::warn!(path = %path.display(), %error, "it cannot be removed");
                 failed = true;
             }

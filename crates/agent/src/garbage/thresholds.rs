@@ -2,6 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::eviction::{EvictionHard, Signals};
+
 /// The room on a disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Disk {
@@ -15,24 +17,9 @@ pub struct Disk {
     pub inodes_free: u64,
 }
 
-/// How much must be left: the smaller of a share and an amount.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Least {
-    /// Hundredths of all there is.
-    pub(crate) percent: u64,
-    pub(crate) amount: u64,
-}
-
-impl Least {
-    fn is_left(self, left: u64, of: u64) -> bool {
-        left >= part(of, self.percent).min(self.amount)
-    }
-}
-
 /// What a node keeps, and how much room it leaves.
 ///
-/// The numbers are Kubernetes', but for three things. A disk is mostly shared: with the machine's other programs, and with
-/// more nodes. So a share of the disk counts only up to an amount (a disk of 20 GB that is 95 % full has room for pods).
+/// The numbers are Kubernetes', but for two things, beside those that [`EvictionHard`] has. A disk is mostly shared.
 /// [`Thresholds::high`] and [`Thresholds::low`] are shares of what images could have, which is what they take and what
 /// nobody has taken. And Kubernetes keeps unused images for ever where there is room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,10 +36,8 @@ pub(crate) struct Thresholds {
     pub(crate) dangling: SignedDuration,
     /// How long after it was found the directory of a pod that is not this node's goes.
     pub(crate) orphan: SignedDuration,
-    /// Less room than this is disk pressure (`nodefs.available`).
-    pub(crate) available: Least,
-    /// Fewer inodes than this are, too (`nodefs.inodesFree`).
-    pub(crate) inodes_free: Least,
+    /// What is left when there is pressure.
+    pub(crate) hard: EvictionHard,
     /// How long pressure is told after it was last there, so that pods do not come and go with it.
     pub(crate) transition: SignedDuration,
 }
@@ -66,14 +51,7 @@ impl Default for Thresholds {
             unused: SignedDuration::from_secs(7 * 24 * 3600),
             dangling: SignedDuration::from_secs(3600),
             orphan: SignedDuration::from_secs(2 * 60),
-            available: Least {
-                percent: 10,
-                amount: 512 << 20,
-            },
-            inodes_free: Least {
-                percent: 5,
-                amount: 100_000,
-            },
+            hard: EvictionHard::default(),
             transition: SignedDuration::from_secs(5 * 60),
         }
     }
@@ -82,8 +60,11 @@ impl Default for Thresholds {
 impl Thresholds {
     /// Whether the disk has too little room.
     pub(crate) fn is_met(&self, disk: &Disk) -> bool {
-        !self.available.is_left(disk.available, disk.capacity)
-            || !self.inodes_free.is_left(disk.inodes_free, disk.inodes)
+        let signals = Signals {
+            disk: Some(*disk),
+            memory: None,
+        };
+        !self.hard.met(&signals).is_empty()
     }
 }
 
@@ -93,9 +74,7 @@ pub(super) fn part(of: u64, percent: u64) -> u64 {
     u64::try_from(part).unwrap_or(u64::MAX)
 }
 
-/// Whether the node is under pressure, which it is for a while after it was.
-///
-/// Whoever ends pods for lack of room begins here: what was to be reclaimed first is gone when this has been on for a look.
+/// Whether the node is under a pressure, which it is for a while after it was.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pressure {
     last_met: Option<Timestamp>,

@@ -1,0 +1,240 @@
+//! How much of a node stays free: the kubelet's hard eviction thresholds.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use api::quantity::Quantity;
+
+use super::{Met, Signal, Signals};
+
+/// All there is.
+const WHOLE: u64 = 1_000_000;
+
+/// How much must be left: the smaller of a share and an amount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Least {
+    /// Millionths of all there is.
+    share: u64,
+    amount: u64,
+}
+
+impl Least {
+    /// Nothing has to be left.
+    const NOTHING: Self = Self {
+        share: 0,
+        amount: 0,
+    };
+
+    /// So many hundredths, but no more than an amount.
+    const fn percent(percent: u64, amount: u64) -> Self {
+        Self {
+            share: percent * (WHOLE / 100),
+            amount,
+        }
+    }
+
+    /// An amount.
+    const fn amount(amount: u64) -> Self {
+        Self {
+            share: WHOLE,
+            amount,
+        }
+    }
+
+    /// How much that is of what there is.
+    pub(crate) fn of(self, capacity: u64) -> u64 {
+        let share = u128::from(capacity) * u128::from(self.share) / u128::from(WHOLE);
+        u64::try_from(share).map_or(self.amount, |share| share.min(self.amount))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let Some(percent) = text.strip_suffix('%') else {
+            let quantity = Quantity::parse(text).map_err(|error| error.to_string())?;
+            return match u64::try_from(quantity.value()) {
+                Ok(amount) if amount > 0 => Ok(Self::amount(amount)),
+                _ => Err("it must be positive".to_owned()),
+            };
+        };
+        let wrong = || format!("{text} is no percentage");
+        let percent: f64 = percent.parse().map_err(|_| wrong())?;
+        if !(0.0..=100.0).contains(&percent) {
+            return Err(wrong());
+        }
+        // As the kubelet has it: neither says anything.
+        if percent == 0.0 || percent == 100.0 {
+            return Ok(Self::NOTHING);
+        }
+        let share = (percent * (WHOLE / 100) as f64).round() as u64;
+        Ok(Self {
+            share,
+            amount: u64::MAX,
+        })
+    }
+}
+
+/// Below what a node is under pressure and ends pods, by signal.
+///
+/// The defaults are Kubernetes', except that a share of the disk counts only up to an amount: a disk is mostly shared, with
+/// the machine's other programs and with more nodes, and one of 20 GB that is 95 % full has room for pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvictionHard {
+    /// `memory.available`.
+    pub(crate) memory: Least,
+    /// `nodefs.available`.
+    pub(crate) nodefs: Least,
+    /// `nodefs.inodesFree`.
+    pub(crate) inodes: Least,
+}
+
+impl Default for EvictionHard {
+    fn default() -> Self {
+        Self {
+            memory: Least::amount(100 << 20),
+            nodefs: Least::percent(10, 512 << 20),
+            inodes: Least::percent(5, 100_000),
+        }
+    }
+}
+
+impl FromStr for EvictionHard {
+    type Err = String;
+
+    /// Reads the value of the kubelet's `--eviction-hard`: `SIGNAL<QUANTITY|PERCENT%`, with commas between. As with the
+    /// kubelet, what is not said has no threshold then.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut all = Self {
+            memory: Least::NOTHING,
+            nodefs: Least::NOTHING,
+            inodes: Least::NOTHING,
+        };
+        let mut said = Vec::new();
+        let statements = text.split(',').map(str::trim);
+        for statement in statements.filter(|s| !s.is_empty()) {
+            let Some((signal, value)) = statement.split_once('<') else {
+                return Err(format!(
+                    "{statement}: SIGNAL<QUANTITY or SIGNAL<PERCENT% expected"
+                ));
+            };
+            let (signal, value) = (signal.trim(), value.trim());
+            let wrong = |why: &dyn Display| format!("{statement}: {why}");
+            let of = match signal {
+                "memory.available" => &mut all.memory,
+                "nodefs.available" => &mut all.nodefs,
+                "nodefs.inodesFree" => &mut all.inodes,
+                "imagefs.available" | "imagefs.inodesFree" => {
+                    return Err(wrong(&"images lie on the node's own disk: say nodefs"));
+                }
+                "pid.available" => return Err(wrong(&"guests are no processes")),
+                _ => return Err(wrong(&"no such signal")),
+            };
+            if said.contains(&signal) {
+                return Err(wrong(&"it is said twice"));
+            }
+            said.push(signal);
+            *of = Least::parse(value).map_err(|why| wrong(&why))?;
+        }
+        Ok(all)
+    }
+}
+
+impl EvictionHard {
+    /// What the node has too little of, in the order in which it is reclaimed.
+    pub(crate) fn met(&self, signals: &Signals) -> Vec<Met> {
+        let memory = signals.memory.as_ref();
+        let memory = memory.map(|m| (Signal::Memory, self.memory, m.available, m.capacity));
+        let disk = signals.disk.iter().flat_map(|d| {
+            [
+                (Signal::Nodefs, self.nodefs, d.available, d.capacity),
+                (Signal::Inodes, self.inodes, d.inodes_free, d.inodes),
+            ]
+        });
+        let all = memory.into_iter().chain(disk);
+        let met = |(signal, least, available, capacity): (_, Least, u64, u64)| {
+            let threshold = least.of(capacity);
+            (available < threshold).then_some(Met {
+                signal,
+                threshold,
+                available,
+            })
+        };
+        all.filter_map(met).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Memory;
+    use super::*;
+    use crate::garbage::Disk;
+
+    #[test]
+    fn as_the_kubelet_reads_them() {
+        let parse = |text: &str| text.parse::<EvictionHard>();
+        let all =
+            parse("memory.available<1Gi, nodefs.available < 10%,nodefs.inodesFree<2.5%").unwrap();
+        assert_eq!(all.memory.of(8 << 30), 1 << 30);
+        assert_eq!(all.nodefs.of(200 << 30), 20 << 30);
+        assert_eq!(all.inodes.of(1_000_000), 25_000);
+        // What is not said, or says nothing, is not looked at.
+        for nothing in ["", "nodefs.available<0%", "nodefs.available<100%"] {
+            let none = parse(nothing).unwrap();
+            assert_eq!(none.memory, Least::NOTHING, "{nothing}");
+            assert_eq!(none.nodefs.of(u64::MAX), 0, "{nothing}");
+        }
+        for (text, why) in [
+            (
+                "memory.available",
+                "SIGNAL<QUANTITY or SIGNAL<PERCENT% expected",
+            ),
+            ("memory.available<", "quantities must match"),
+            ("memory.available<0", "it must be positive"),
+            ("memory.available<-1Gi", "it must be positive"),
+            ("nodefs.available<101%", "101% is no percentage"),
+            ("nodefs.available<-1%", "-1% is no percentage"),
+            ("nodefs.available<x%", "x% is no percentage"),
+            ("nodefs.available<NaN%", "NaN% is no percentage"),
+            ("imagefs.available<10%", "images lie on the node's own disk"),
+            ("pid.available<10%", "guests are no processes"),
+            ("weather<10%", "no such signal"),
+            (
+                "memory.available<1Gi,memory.available<2Gi",
+                "it is said twice",
+            ),
+        ] {
+            let said = parse(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn what_there_is_too_little_of() {
+        const GIB: u64 = 1 << 30;
+        let hard = EvictionHard::default();
+        let met = |memory: u64, available: u64, inodes_free: u64| {
+            let signals = Signals {
+                memory: Some(Memory {
+                    capacity: 16 * GIB,
+                    available: memory,
+                }),
+                disk: Some(Disk {
+                    capacity: 100 * GIB,
+                    available,
+                    inodes: 1_000_000,
+                    inodes_free,
+                }),
+            };
+            let met = hard.met(&signals);
+            met.iter().map(|m| m.signal).collect::<Vec<_>>()
+        };
+        assert!(met(100 << 20, GIB / 2, 50_000).is_empty());
+        assert_eq!(met((100 << 20) - 1, GIB, 50_000), [Signal::Memory]);
+        assert_eq!(met(GIB, GIB / 2 - 1, 50_000), [Signal::Nodefs]);
+        assert_eq!(met(GIB, GIB, 49_999), [Signal::Inodes]);
+        assert_eq!(
+            met(0, 0, 0),
+            [Signal::Memory, Signal::Nodefs, Signal::Inodes]
+        );
+        // What cannot be read is not met.
+        assert!(hard.met(&Signals::default()).is_empty());
+    }
+}
