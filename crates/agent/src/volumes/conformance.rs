@@ -21,6 +21,8 @@ use crate::image::Images;
 use crate::resources::Amounts;
 
 mod changes;
+mod claims;
+mod memory;
 mod projections;
 
 /// An API server of two objects, which gives tokens to one service account. Every answer takes it [`ANSWER`].
@@ -95,6 +97,7 @@ struct Bench {
     client: Client,
     objects: crate::objects::Objects,
     images: Images,
+    disks: super::Disks,
     clock: Clock,
     ended: CancellationToken,
 }
@@ -110,6 +113,13 @@ impl Bench {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let server = Arc::<Objects>::default();
+        *server.changed.lock() = claims::there();
+        let disks = super::Disks {
+            node: "n1".to_owned(),
+            own: dir.path().join("own"),
+            shared: vec![dir.path().join("shared")],
+            host_path: false,
+        };
         let client = Client::new(server.clone(), "test");
         let runtime = Arc::new(runtime::Scripted::new());
         let images =
@@ -120,21 +130,24 @@ impl Bench {
             objects: crate::objects::Objects::new(&client),
             client,
             images,
+            disks,
             clock: Clock::simulated("2026-11-21T10:00:00Z".parse().unwrap()),
             ended: CancellationToken::new(),
         }
     }
 
     async fn with<T>(&self, pod: &Pod, work: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
-        let dir = self.volumes();
+        let (dir, memory) = (self.volumes(), self.dir.path().join("machine/agent/pod"));
         let cx = Context {
             pod,
             client: &self.client,
             objects: &self.objects,
             images: &self.images,
+            disks: &self.disks,
             clock: self.clock,
             machine: &MACHINE,
             dir: &dir,
+            memory: Some(&memory),
             ended: &self.ended,
             tokens_until: None,
         };
@@ -191,6 +204,8 @@ async fn every_kind_is_made_twice_without_harm_and_leaves_nothing() {
         json!({"name": "v", "secret": {"secretName": "s"}}),
         json!({"name": "v", "emptyDir": {}}),
         json!({"name": "v", "hostPath": {"path": host, "type": "DirectoryOrCreate"}}),
+        json!({"name": "v", "persistentVolumeClaim": {"claimName": "data"}}),
+        json!({"name": "v", "ephemeral": {}}),
     ];
     for volume in volumes {
         let made = b.make(&volume).await.unwrap();
@@ -221,6 +236,10 @@ async fn every_kind_is_made_twice_without_harm_and_leaves_nothing() {
         assert!(!b.volumes().exists(), "{volume}");
     }
     assert!(host.join("mine").exists(), "what belongs to the host stays");
+    for own in ["pvc-data", "pvc-web-v"] {
+        let own = b.disks.own.join(own);
+        assert!(own.join("mine").exists(), "a claim outlives the pod");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,7 +307,15 @@ async fn what_is_missing_is_said_in_the_kubelets_words() {
         ),
         (
             json!({"name": "v", "hostPath": {"path": "/dev/null"}}),
-            "hostPath type check failed: /dev/null is not a directory",
+            "hostPath type check failed: /dev/null is not a directory or a file",
+        ),
+        (
+            json!({"name": "v", "hostPath": {"path": "/dev", "type": "FileOrCreate"}}),
+            "hostPath type check failed: /dev is not a file",
+        ),
+        (
+            json!({"name": "v", "hostPath": {"path": "/none/at/all", "type": "File"}}),
+            "hostPath type check failed: /none/at/all is not a file",
         ),
         (
             json!({"name": "v", "hostPath": {"path": "/none/at/all", "type": "Directory"}}),
@@ -312,11 +339,32 @@ async fn what_is_missing_is_said_in_the_kubelets_words() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_of_the_host_is_made_once_and_never_removed() {
+    let b = Bench::new();
+    let host = b.dir.path().join("file");
+    let volume = |kind| json!({"name": "v", "hostPath": {"path": host, "type": kind}});
+    let made = b.make(&volume("FileOrCreate")).await.unwrap();
+    assert_eq!(
+        (fs::read(&host).unwrap(), made.read_only),
+        (Vec::new(), false)
+    );
+    fs::write(&host, "mine").unwrap();
+    for kind in ["FileOrCreate", "File", ""] {
+        let again = b.make(&volume(kind)).await.unwrap();
+        assert_eq!(
+            (again.path, fs::read(&host).unwrap()),
+            (host.clone(), b"mine".to_vec())
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_waited_for_when_the_pod_has_ended() {
     let table = [
         json!({"name": "v", "configMap": {"name": "stalls"}}),
         json!({"name": "v", "secret": {"secretName": "stalls"}}),
         json!({"name": "v", "image": {"reference": "stalls:v1"}}),
+        json!({"name": "v", "persistentVolumeClaim": {"claimName": "stalls"}}),
         json!({"name": "v", "projected": {"sources": [{"configMap": {"name": "no"}}, {"secret": {"name": "stalls"}}]}}),
         json!({"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),
     ];

@@ -1,13 +1,16 @@
-//! `emptyDir`: a directory that lives as long as the pod.
+//! `emptyDir`: a directory that lives as long as the pod, on the node's disk or in its memory. What lies in it is measured by
+//! `driver/storage.rs`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Volume;
 
 use super::{Context, Error, Kind, Made};
 use crate::blocking::blocking;
+use crate::eviction::{is_in_memory, make_own};
 use crate::pod::Host;
 
 pub(super) struct EmptyDir;
@@ -22,27 +25,42 @@ impl Kind for EmptyDir {
         volume.empty_dir.is_some()
     }
 
-    fn refusal(&self, volume: &Volume, _: &Host) -> Option<String> {
+    fn refusal(&self, volume: &Volume, host: &Host) -> Option<String> {
         let source = volume.empty_dir.as_ref()?;
         match source.medium.as_deref() {
-            None | Some("") => {}
-            Some(medium) => return Some(format!("medium {medium} is not supported by carob yet")),
+            None | Some("") => None,
+            Some("Memory") if host.memory.is_some() => None,
+            Some("Memory") => Some("this node has no file system in memory".to_owned()),
+            Some(medium) if medium.starts_with("HugePages") => {
+                Some(format!("medium {medium}: guests have no huge pages"))
+            }
+            Some(medium) => Some(format!("medium {medium} is not supported by carob yet")),
         }
-        source
-            .size_limit
-            .as_ref()
-            .map(|_| "sizeLimit is not supported by carob yet".to_owned())
     }
 
-    async fn set_up(&self, _: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
-        let dir = cx.dir.to_owned();
+    async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
+        let path = match cx.memory.filter(|_| is_in_memory(volume)) {
+            Some(memory) => memory.join(&volume.name),
+            None => cx.dir.to_owned(),
+        };
+        let dir = path.clone();
+        let memory = cx.memory.filter(|_| is_in_memory(volume));
+        let memory = memory.map(Path::to_owned);
         let make = move || {
+            // The machine's, the agent's and the pod's.
+            let above: Vec<&Path> = memory
+                .iter()
+                .flat_map(|dir| dir.ancestors().take(3))
+                .collect();
+            for dir in above.into_iter().rev() {
+                make_own(dir)?;
+            }
             fs::create_dir_all(&dir)?;
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o777))
         };
         blocking(make)
             .await
             .map_err(Error::io("creating the directory"))?;
-        Ok(Made::new(cx.dir, false))
+        Ok(Made::new(path, false))
     }
 }

@@ -1,7 +1,8 @@
-//! `hostPath`: a directory of the node, where the operator lets pods have them.
+//! `hostPath`: a directory or a file of the node, where the operator lets pods have them.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -32,9 +33,9 @@ impl Kind for HostPath {
             return Some(format!("path {:?} is not absolute", source.path));
         }
         match source.type_.as_deref() {
-            None | Some("" | "Directory" | "DirectoryOrCreate") => None,
+            None | Some("" | "Directory" | "DirectoryOrCreate" | "File" | "FileOrCreate") => None,
             Some(kind) => Some(format!(
-                "type {kind} is not supported by carob yet, only directories are"
+                "type {kind} cannot be shown to a WebAssembly module, only directories and files can"
             )),
         }
     }
@@ -42,26 +43,44 @@ impl Kind for HostPath {
     async fn set_up(&self, volume: &Volume, _: &Context<'_>) -> Result<Made, Error> {
         let source = volume.host_path.clone().unwrap_or_default();
         let path = PathBuf::from(&source.path);
-        let is_made = source.type_.as_deref() == Some("DirectoryOrCreate");
-        let is_checked = source.type_.as_deref() == Some("Directory");
+        let kind = source.type_.unwrap_or_default();
         // The host's disk may be any, and slow.
-        let of = path.clone();
+        let (of, made) = (path.clone(), kind.clone());
         let found = blocking(move || {
-            if is_made {
-                fs::create_dir_all(&of)?;
+            match made.as_str() {
+                "DirectoryOrCreate" => fs::create_dir_all(&of)?,
+                "FileOrCreate" => make_file(&of)?,
+                _ => {}
             }
             fs::metadata(&of)
         });
-        let is_none = || {
-            let why = format!("{} is not a directory", path.display());
-            Err(Error::HostPath(why))
+        let is_none = |what| {
+            Err(Error::HostPath(format!(
+                "{} is not a {what}",
+                path.display()
+            )))
         };
-        match found.await {
-            Ok(m) if m.is_dir() => Ok(Made::new(path, false)),
-            Ok(_) => is_none(),
-            // One that is asked for in so many words is said to be none, as by the kubelet.
-            Err(e) if is_checked && e.kind() == io::ErrorKind::NotFound => is_none(),
-            Err(e) => Err(Error::HostPath(format!("{}: {e}", path.display()))),
+        let found = found.await;
+        // One that is asked for in so many words is said to be none, as by the kubelet.
+        let is_missing = matches!(&found, Err(e) if e.kind() == io::ErrorKind::NotFound);
+        match (kind.as_str(), found) {
+            ("Directory", _) if is_missing => is_none("directory"),
+            ("File", _) if is_missing => is_none("file"),
+            (_, Err(e)) => Err(Error::HostPath(format!("{}: {e}", path.display()))),
+            ("Directory" | "DirectoryOrCreate", Ok(m)) if !m.is_dir() => is_none("directory"),
+            ("File" | "FileOrCreate", Ok(m)) if !m.is_file() => is_none("file"),
+            (_, Ok(m)) if m.is_dir() || m.is_file() => Ok(Made::new(path, false)),
+            (_, Ok(_)) => is_none("directory or a file"),
         }
+    }
+}
+
+/// Makes an empty file where nothing is, in a directory that is there.
+fn make_file(path: &Path) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o644);
+    match options.open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }

@@ -1,16 +1,19 @@
 //! A pod's volumes: each kind is one file here and one line in [`KINDS`].
 //!
-//! A volume is a directory of the node that the runtime shows to guests at `mountPath`. It is made before the pod's
+//! A volume is a directory of the node, or of `hostPath` a file, that the runtime shows to guests at `mountPath`. It is made before the pod's
 //! first container starts and torn down when the pod has ended; containers' restarts leave it alone. What does not last
 //! ([`Made::renew_at`]), follows the pod's labels or shows an object that has changed is made anew meanwhile, in one step
 //! for those who read it.
 
+mod claim;
 mod config_map;
 mod downward_api;
 mod empty_dir;
+mod ephemeral;
 mod host_path;
 mod image;
 mod payload;
+mod persistent_volume_claim;
 mod projected;
 mod secret;
 mod token;
@@ -34,6 +37,7 @@ use crate::objects::{self, Objects, Reads};
 use crate::pod::{Host, PodView as _};
 use crate::remove::remove_tree;
 use crate::resources::Amounts;
+pub(crate) use claim::{Disks, own_path};
 use payload::Files;
 
 /// Every kind of volume, sorted by its field's name in `spec.volumes`.
@@ -41,8 +45,10 @@ static KINDS: &[&dyn Kind] = &[
     &config_map::ConfigMap,
     &downward_api::DownwardApi,
     &empty_dir::EmptyDir,
+    &ephemeral::Ephemeral,
     &host_path::HostPath,
     &image::Image,
+    &persistent_volume_claim::PersistentVolumeClaim,
     &projected::Projected,
     &secret::Secret,
 ];
@@ -79,6 +85,12 @@ pub(crate) enum Error {
     /// The host path is not of the type that was asked for.
     #[error("hostPath type check failed: {0}")]
     HostPath(String),
+    /// The directory of a volume cannot be had.
+    #[error("{0}")]
+    HostDir(String),
+    /// All that the kubelet says of it.
+    #[error("{0}")]
+    Told(String),
     /// The pod has ended meanwhile.
     #[error("the pod has ended")]
     Ended,
@@ -134,11 +146,14 @@ pub(crate) struct Context<'a> {
     pub(crate) client: &'a Client,
     pub(crate) objects: &'a Objects,
     pub(crate) images: &'a Images,
+    pub(crate) disks: &'a Disks,
     pub(crate) clock: Clock,
     /// What a missing limit stands for.
     pub(crate) machine: &'a Amounts,
     /// A kind's: the volume's own directory, which may exist from before the agent's last restart. Else that of all.
     pub(crate) dir: &'a Path,
+    /// Where the pod's volumes lie that are in memory, if the node has memory for that.
+    pub(crate) memory: Option<&'a Path>,
     /// Cancelled when the pod ends.
     pub(crate) ended: &'a CancellationToken,
     /// A kind's: the tokens that lie in the volume are good until then, when it is made anew for something else.
@@ -166,6 +181,20 @@ impl Context<'_> {
         }
     }
 
+    /// Awaits an answer to something that is asked for this pod alone.
+    async fn asked<T>(
+        &self,
+        answer: impl Future<Output = Result<T, client::Error>>,
+    ) -> Result<Result<T, client::Error>, Error> {
+        // Answers are large while they are awaited.
+        let answer = Box::pin(answer);
+        let answer = async {
+            let _room = self.objects.room().await;
+            answer.await
+        };
+        self.while_wanted(answer).await
+    }
+
     /// Awaits somebody else's answer, but not beyond the pod's end: nothing of an ended pod may wait for ever.
     async fn while_wanted<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
         let answer = self.ended.run_until_cancelled(answer).await;
@@ -187,10 +216,15 @@ impl Context<'_> {
 /// A volume that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Made {
-    /// The directory to show to guests.
+    /// The directory to show to guests, or that which it lies in. No guest can make its name lead elsewhere.
     pub(crate) path: PathBuf,
-    /// Nobody may write to it, whatever the mount says.
+    /// The volume lies at this path below the directory, where guests may change what leads to it: it is resolved each time
+    /// that it is shown, following no link. Empty for the directory itself.
+    pub(crate) beneath: String,
+    /// The pod may not write to it, whatever the mount says. Others may.
     pub(crate) read_only: bool,
+    /// What lies in it is the agent's own, links too: no guest can change it.
+    pub(crate) is_own: bool,
     /// What lies in it may go and be replaced while guests use it.
     pub(crate) is_replaced: bool,
     /// When its content is to be made anew, if it does not last.
@@ -200,11 +234,13 @@ pub(crate) struct Made {
 }
 
 impl Made {
-    /// A volume whose content lasts.
-    pub(crate) fn new(path: impl Into<PathBuf>, read_only: bool) -> Self {
+    /// A volume whose content lasts: the agent's own, which no pod may write to, or guests'.
+    pub(crate) fn new(path: impl Into<PathBuf>, is_own: bool) -> Self {
         Self {
             path: path.into(),
-            read_only,
+            beneath: String::new(),
+            read_only: is_own,
+            is_own,
             is_replaced: false,
             renew_at: None,
             hold: None,
@@ -282,6 +318,7 @@ impl Failure {
     fn of(volume: &Volume, error: Error) -> Self {
         match error {
             Error::Ended => Self::Ended,
+            Error::Told(message) => Self::Mount(message),
             Error::Image(ImageError { reason, message }) => Self::Image(ImageError {
                 reason,
                 message: format!("volume \"{}\": {message}", volume.name),
