@@ -10,8 +10,7 @@ use network::pipe::{Writer, pipe};
 use runtime::{Running, Stdin};
 
 use super::Driver;
-use super::log::Refusal;
-use crate::pod::PodView as _;
+use super::log::{Refusal, container_of};
 
 /// What waits for a guest that does not read.
 const WAITING: usize = 64 << 10;
@@ -56,12 +55,9 @@ impl Driver {
             container,
             ..
         } = target;
-        let unknown = || Refusal::Unknown(format!("pod {namespace}/{name} is not on this node"));
-        let cell = self.find(namespace, name, uid).ok_or_else(unknown)?;
+        let cell = self.find(namespace, name, uid)?;
         let state = cell.state.lock();
-        let spec = state.pod.container(container).ok_or_else(|| {
-            Refusal::Unknown(format!("container {container} is not valid for pod {name}"))
-        })?;
+        let spec = container_of(&state.pod, name, container)?;
         if spec.stdin != Some(true) {
             return Err(Refusal::NotYet(format!(
                 "container \"{container}\" in pod \"{name}\" takes no standard input: its spec does not say `stdin: true`"
@@ -72,10 +68,7 @@ impl Driver {
             .get(container)
             .zip(state.inputs.get(container));
         if let Some((instance, input)) = open {
-            return Ok(Some(Attached {
-                input: input.clone(),
-                running: instance.running.clone(),
-            }));
+            return Ok(Some(Attached::to(input, &instance.running)));
         }
         let ended = |c: &crate::pod::Container| c.ended.is_some();
         if state.observed.get(container).is_some_and(ended) {
@@ -88,6 +81,18 @@ impl Driver {
 }
 
 impl Attached {
+    /// One that writes to an instance's input.
+    pub(super) fn to(input: &Input, running: &Running) -> Self {
+        Self {
+            input: input.clone(),
+            running: running.clone(),
+        }
+    }
+
+    pub(super) fn writer(&self) -> &Writer {
+        &self.input.writer
+    }
+
     /// Passes chunks on until they end, or the container does.
     pub(crate) async fn pass(&self, chunks: impl Stream<Item = Bytes>) {
         let all = async {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use runtime::{Module, ModuleSource, Runtime};
+use runtime::{Handler, Module, ModuleSource, Runtime};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
@@ -68,9 +68,10 @@ struct Ready {
 }
 
 impl Ready {
-    fn get(&mut self, digest: &str) -> Option<Module> {
+    fn get(&mut self, digest: &str, handler: Handler) -> Option<Module> {
         let mut all = self.modules.iter();
-        let place = all.position(|(_, module)| module.digest() == digest)?;
+        let place =
+            all.position(|(_, module)| module.digest() == digest && module.handler() == handler)?;
         let found = self.modules.remove(place)?;
         let module = found.1.clone();
         self.modules.push_back(found);
@@ -117,13 +118,14 @@ impl Files {
         }
     }
 
-    /// The module in the file that is opened, compiled if it has to be.
+    /// The module in the file that is opened, to be run by a handler, compiled if it has to be.
     ///
     /// # Errors
     /// When it is none that can run.
     pub(super) async fn module(
         &self,
         open: impl FnOnce() -> io::Result<File> + Send + 'static,
+        handler: Handler,
     ) -> Result<Module, Refused> {
         // It is never closed.
         let read = Arc::clone(&self.own.reads).acquire_owned().await.ok();
@@ -135,7 +137,7 @@ impl Files {
             Ok((seen, file))
         });
         let (seen, mut file) = seen.await?;
-        if let Some(module) = self.own.ready.lock().get(&seen.digest) {
+        if let Some(module) = self.own.ready.lock().get(&seen.digest, handler) {
             return Ok(module);
         }
         let turn = Arc::clone(&self.node.turn).lock_owned().await;
@@ -148,24 +150,30 @@ impl Files {
             Ok((seen, copied, turn))
         });
         let (seen, copied, turn) = copied.await?;
-        if let Some(module) = self.own.ready.lock().get(&seen.digest) {
+        if let Some(module) = self.own.ready.lock().get(&seen.digest, handler) {
             return Ok(module);
         }
         let this = self.clone();
         // A task of its own: the compiler goes on when nobody waits any more, and reads the copy by its descriptor.
         let compiled = tokio::spawn(async move {
-            let module = this.compile(&seen, &copied).await;
+            let module = this.compile(&seen, &copied, handler).await;
             drop((copied, turn));
             module
         });
         compiled.await.map_err(Refused::cannot_run)?
     }
 
-    async fn compile(&self, seen: &Seen, copied: &File) -> Result<Module, Refused> {
+    async fn compile(
+        &self,
+        seen: &Seen,
+        copied: &File,
+        handler: Handler,
+    ) -> Result<Module, Refused> {
         let source = ModuleSource {
             path: PathBuf::from(format!("/proc/self/fd/{}", copied.as_raw_fd())),
             digest: seen.digest.clone(),
             keep: false,
+            handler,
         };
         let module = self.node.runtime.prepare(source).await;
         let module = module.map_err(Refused::cannot_run)?;

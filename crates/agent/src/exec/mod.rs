@@ -4,9 +4,14 @@
 //! itself; a module that lies in the container's file system ([`files`]); or the container's own module once more. The
 //! modules run beside the container's instance: with its environment, its files and its network, and within its limits.
 //! Whatever it is ends with the instance, or when nobody wants it any more: its future is dropped then.
+//!
+//! Somebody may sit at a terminal: at a command's own, or at that of a container ([`screen`]). [`tty`] says what becomes of
+//! what he types, and [`keyboard`] does it.
 
 mod choice;
 pub(crate) mod files;
+pub(crate) mod keyboard;
+pub(crate) mod screen;
 mod streams;
 pub(crate) mod toolbox;
 pub(crate) mod tty;
@@ -18,7 +23,7 @@ use client::tls::{Identity, certificates};
 use jiff::Timestamp;
 use network::PodNet;
 use network::names::search::Search;
-use runtime::{Exit, Module, Mount, Running, Runtime, Source, Stdin, Workload};
+use runtime::{Exit, Meter, Module, Mount, Running, Runtime, Source, Stdin, Workload};
 use rustls::ClientConfig;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -44,6 +49,8 @@ pub(crate) struct Given {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) working_dir: String,
+    /// The pod's, if it may not write without end.
+    pub(crate) meter: Option<Arc<Meter>>,
     pub(crate) net: Option<PodNet>,
     pub(crate) names: Arc<Search>,
     pub(crate) started: Timestamp,
@@ -57,6 +64,7 @@ impl Given {
             env: self.env.clone(),
             mounts: self.mounts.clone(),
             working_dir: self.working_dir.clone(),
+            meter: self.meter.clone(),
             net: self.net.clone(),
             names: Arc::clone(&self.names),
             ..Workload::new(self.module.clone())
@@ -118,10 +126,12 @@ impl Command {
     /// Has what it runs ready, which may take as long as the modules of others are compiled.
     pub(crate) async fn ready(self) -> Ready {
         let name = self.words.first().cloned().unwrap_or_default();
-        let program = match Choice::of(&name) {
+        let own = self.given.argv.first().map_or("", String::as_str);
+        let program = match Choice::of(&name, own) {
             Choice::Applet => Ok(Program::Applet),
             Choice::File => self.file(&name).await.map(Program::Module),
             Choice::Module => Ok(Program::Module(self.given.module.clone())),
+            Choice::Unknown => Ok(Program::Instead(self.given.module.clone())),
         };
         Ready {
             command: self,
@@ -144,6 +154,7 @@ impl Command {
             mounts: given.mounts.clone(),
             env,
             working_dir: given.working_dir.clone(),
+            meter: given.meter.clone(),
             net: given.net.clone(),
             names: Arc::clone(&given.names),
             processes: self.processes.clone(),
@@ -168,7 +179,8 @@ impl Command {
 
     async fn file(&self, path: &str) -> Result<Module, Refused> {
         let (view, path) = (self.view(Vec::new()), path.to_owned());
-        self.files.module(move || view.open(&path)).await
+        let handler = self.given.module.handler();
+        self.files.module(move || view.open(&path), handler).await
     }
 
     async fn module(self, module: Module, streams: Streams) -> Result<Exit, Refused> {
@@ -221,6 +233,8 @@ fn ended_with(container: Option<Exit>) -> i32 {
 enum Program {
     Applet,
     Module(Module),
+    /// The container's own, for want of what was named.
+    Instead(Module),
 }
 
 /// A command that waits for nothing but to be run.
@@ -241,6 +255,13 @@ impl Ready {
         let ran = match self.program {
             Ok(Program::Applet) => return self.command.applet(streams).await,
             Ok(Program::Module(module)) => self.command.module(module, streams).await,
+            Ok(Program::Instead(module)) => {
+                // First of all: what the module makes of such words may go on for ever.
+                let name = toolbox::shown(&self.name);
+                let why = "is no applet: running the container's module with these words";
+                stderr.print(format!("carob: {name} {why}")).await;
+                self.command.module(module, streams).await
+            }
             Err(refused) => Err(refused),
         };
         let (code, why) = match ran {

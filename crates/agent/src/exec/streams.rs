@@ -35,15 +35,55 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Says in an environment what it is, in place of what the container's says.
-    pub(crate) fn tell(self, env: &mut Vec<(String, String)>) {
+    fn variables(self) -> Vec<(&'static str, String)> {
         let mut variables = vec![("TERM", "xterm".to_owned())];
         if let Some((columns, lines)) = self.size {
             variables.push(("COLUMNS", columns.to_string()));
             variables.push(("LINES", lines.to_string()));
         }
+        variables
+    }
+
+    /// Says in an environment what it is, where that says nothing of it.
+    pub(crate) fn suggest(self, env: &mut Vec<(String, String)>) {
+        for (name, value) in self.variables() {
+            if env.iter().all(|(other, _)| other != name) {
+                env.push((name.to_owned(), value));
+            }
+        }
+    }
+
+    /// Says in an environment what it is, in place of what the container's says.
+    pub(crate) fn tell(self, env: &mut Vec<(String, String)>) {
+        let variables = self.variables();
         env.retain(|(name, _)| variables.iter().all(|(other, _)| other != name));
         let variables = variables.into_iter();
         env.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_is_told_of_a_terminal() {
+        let terminal = Terminal {
+            size: Some((80, 24)),
+        };
+        let told = |by: fn(Terminal, &mut Vec<(String, String)>)| {
+            let own = [("LINES", "9"), ("A", "b"), ("TERM", "vt100")];
+            let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let mut env = own.to_vec();
+            by(terminal, &mut env);
+            env.sort();
+            let words = env.iter().map(|(name, value)| format!("{name}={value}"));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(told(Terminal::tell), "A=b COLUMNS=80 LINES=24 TERM=xterm");
+        assert_eq!(told(Terminal::suggest), "A=b COLUMNS=80 LINES=9 TERM=vt100");
+        let mut env = Vec::new();
+        Terminal::default().suggest(&mut env);
+        assert_eq!(env, [("TERM".to_owned(), "xterm".to_owned())]);
     }
 }

@@ -3,7 +3,7 @@ use std::path::Path;
 use futures::FutureExt as _;
 use network::names::search::Hosts;
 use runtime::output::Capture;
-use runtime::{ModuleSource, Scripted};
+use runtime::{Handler, ModuleSource, Scripted};
 
 use super::*;
 
@@ -30,6 +30,7 @@ impl Bench {
             path: "/nowhere".into(),
             digest: "sha256:0".into(),
             keep: true,
+            handler: Handler::default(),
         };
         let argv = ["main"].iter().chain(script);
         let given = Given {
@@ -41,7 +42,8 @@ impl Bench {
                 ("B".into(), "2".into()),
             ],
             mounts: vec![mount(root.path())],
-            working_dir: "/work".into(),
+            working_dir: "/app".into(),
+            meter: None,
             net: None,
             names: Arc::new(Search::none(Hosts::new())),
             started: Timestamp::UNIX_EPOCH,
@@ -88,7 +90,7 @@ impl Bench {
 
 fn mount(host: &Path) -> Mount {
     Mount {
-        host: host.to_owned(),
+        host: host.into(),
         beneath: String::new(),
         guest: "/".into(),
         read_only: false,
@@ -99,19 +101,33 @@ fn mount(host: &Path) -> Mount {
 async fn another_instance_of_the_module() {
     let b = Bench::new(&["forever"]).await;
     for (words, wanted) in [
-        (&["x", "args", "exit 3"][..], (3, "x\nargs\nexit 3\n")),
-        (&["x", "env"], (0, "A=1\nCOLUMNS=9\nB=2\n")),
-        (&["x", "read", "print end"], (0, "end\n")),
-        (&["x", "sleep 5s", "eprint e"], (0, "e\n")),
-        (&["x", "trap ouch"], (134, "x: ouch\n")),
+        (&["main", "args", "exit 3"][..], (3, "main\nargs\nexit 3\n")),
+        (&["main", "env"], (0, "A=1\nCOLUMNS=9\nB=2\n")),
+        (&["main", "read", "print end"], (0, "end\n")),
+        (&["main", "sleep 5s", "eprint e"], (0, "e\n")),
+        (&["main", "trap ouch"], (134, "main: ouch\n")),
         // The instance's own limit holds.
-        (&["x", "allocate 101"], (137, "x: out of memory\n")),
-        (&["x", "fly"], (126, "x: \"fly\" is no step of a script\n")),
+        (&["main", "allocate 101"], (137, "main: out of memory\n")),
+        (
+            &["main", "fly"],
+            (126, "main: \"fly\" is no step of a script\n"),
+        ),
     ] {
         let (code, printed) = b.run(words).await;
         assert_eq!((code, printed.as_str()), wanted, "{words:?}");
     }
     assert_eq!(b.main.exit(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_there_is_said_before_the_module_runs() {
+    let b = Bench::new(&["forever"]).await;
+    let instead = "is no applet: running the container's module with these words";
+    for (name, shown) in [("bash", "bash"), ("/sbin/ls", "/sbin/ls"), ("a\nb", "a?b")] {
+        let ran = b.run(&[name, "print on", "exit 3"]).await;
+        let printed = format!("carob: {shown} {instead}\non\n");
+        assert_eq!(ran, (3, printed), "{name:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -124,7 +140,7 @@ async fn a_terminal_is_told_of() {
         }),
         ..Streams::into_one(&output)
     };
-    assert_eq!(b.command(&["x", "env"]).run(streams).await, 0);
+    assert_eq!(b.command(&["main", "env"]).run(streams).await, 0);
     let wanted = "A=1\nB=2\nTERM=xterm\nCOLUMNS=80\nLINES=24\n";
     assert_eq!(output.text(), wanted);
 }
@@ -132,21 +148,21 @@ async fn a_terminal_is_told_of() {
 #[tokio::test]
 async fn applets_see_the_container() {
     let b = Bench::new(&["forever"]).await;
-    assert_eq!(b.run(&["/bin/pwd"]).await, (0, "/work\n".to_owned()));
+    assert_eq!(b.run(&["/bin/pwd"]).await, (0, "/app\n".to_owned()));
 }
 
 #[tokio::test]
 async fn modules_among_the_containers_files() {
     let b = Bench::new(&["forever"]).await;
-    let work = b.root.path().join("work");
-    std::fs::create_dir_all(work.join("dir.wasm")).unwrap();
-    std::fs::write(work.join("tool.wasm"), b"\0asm").unwrap();
-    std::fs::write(work.join("broken.wasm"), BROKEN).unwrap();
-    let long = std::fs::File::create(work.join("long.wasm")).unwrap();
+    let app = b.root.path().join("app");
+    std::fs::create_dir_all(app.join("dir.wasm")).unwrap();
+    std::fs::write(app.join("tool.wasm"), b"\0asm").unwrap();
+    std::fs::write(app.join("broken.wasm"), BROKEN).unwrap();
+    let long = std::fs::File::create(app.join("long.wasm")).unwrap();
     long.set_len((64 << 20) + 1).unwrap();
-    std::os::unix::fs::symlink("/etc/passwd", work.join("out.wasm")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", app.join("out.wasm")).unwrap();
     let before = b.runtime.metrics().memory_cache_hits;
-    for path in ["tool.wasm", "/work/tool.wasm", "./../work/tool.wasm"] {
+    for path in ["tool.wasm", "/app/tool.wasm", "./../app/tool.wasm"] {
         let wanted = (4, format!("{path}\nargs\nexit 4\n"));
         assert_eq!(b.run(&[path, "args", "exit 4"]).await, wanted);
     }
@@ -176,7 +192,7 @@ async fn the_containers_end_is_the_commands() {
     for (script, terminates, code) in [("sleep 5s", false, 137), ("forever", true, 143)] {
         let b = Bench::new(&[script]).await;
         let main = b.main.clone();
-        let (ended, ()) = tokio::join!(b.run(&["x", "forever"]), async {
+        let (ended, ()) = tokio::join!(b.run(&["main", "forever"]), async {
             if terminates {
                 main.terminate(std::time::Duration::ZERO);
             }
@@ -189,7 +205,7 @@ async fn the_containers_end_is_the_commands() {
 async fn what_has_ended_before_its_container_has_its_own_code() {
     let b = Bench::new(&["forever"]).await;
     let output = Capture::new(1 << 10);
-    let command = b.command(&["x", "print end", "exit 3"]);
+    let command = b.command(&["main", "print end", "exit 3"]);
     let mut ran = std::pin::pin!(command.run(Streams::into_one(&output)));
     // Nobody asks how it went until both have ended, the command first.
     assert_eq!(ran.as_mut().now_or_never(), None);
@@ -204,7 +220,7 @@ async fn what_has_ended_before_its_container_has_its_own_code() {
 #[tokio::test(start_paused = true)]
 async fn what_nobody_wants_any_more_is_killed() {
     let b = Bench::new(&["forever"]).await;
-    let forever = b.run(&["x", "forever"]);
+    let forever = b.run(&["main", "forever"]);
     let patience = std::time::Duration::from_secs(60);
     tokio::time::timeout(patience, forever).await.unwrap_err();
     // A later turn of the runtime's own.

@@ -42,6 +42,8 @@ impl Discipline {
                 INTERRUPT => {
                     typed.echo.extend_from_slice(b"^C");
                     typed.interrupt = true;
+                    // Who goes on reading nonetheless begins with an empty line.
+                    self.line.clear();
                     return typed;
                 }
                 byte => self.key(byte, &mut typed),
@@ -222,13 +224,17 @@ mod tests {
 
     #[test]
     fn a_command_is_interrupted() {
-        let became = Discipline::default().take(b"a\rb\x03c\r");
+        let mut discipline = Discipline::default();
+        let became = discipline.take(b"a\rb\x03c\r");
         let wanted = Typed {
             echo: b"a\r\nb^C".to_vec(),
             input: vec![b"a\n".to_vec()],
             interrupt: true,
         };
         assert_eq!(became, wanted);
+        // Nothing of it is left to whoever reads on.
+        let became = discipline.take(b"n\r");
+        assert_eq!(became.input.concat(), b"n\n");
     }
 
     #[test]

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use network::PodNet;
 use network::names::search::Search;
-use runtime::files::{self, FOLLOW, NO_LINKS};
-use runtime::{Mount, Usage};
+use runtime::files::{self, FOLLOW, Mounted, NO_LINKS};
+use runtime::{Meter, Mount, Usage};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustls::ClientConfig;
@@ -45,6 +45,8 @@ pub(crate) struct View {
     pub(crate) env: Vec<(String, String)>,
     /// The absolute directory that relative paths start at.
     pub(crate) working_dir: String,
+    /// Counts what is added to the node's disk.
+    pub(crate) meter: Option<Arc<Meter>>,
     /// The pod's network; without it nothing can be connected to.
     pub(crate) net: Option<PodNet>,
     /// How the pod's names are looked up.
@@ -126,7 +128,7 @@ pub(super) struct Spot {
 
 impl Place<'_> {
     fn base(&self) -> rustix::io::Result<OwnedFd> {
-        files::mounted(self.mount, false)
+        files::mounted(self.mount, false)?.directory()
     }
 
     /// Opens it, following links.
@@ -135,8 +137,13 @@ impl Place<'_> {
             "" => ".",
             rest => rest,
         };
-        let opened = files::open(self.base()?.as_fd(), path, flags, mode, FOLLOW);
-        opened.map_err(outside)
+        match files::mounted(self.mount, false)? {
+            Mounted::Directory(base) => {
+                files::open(base.as_fd(), path, flags, mode, FOLLOW).map_err(outside)
+            }
+            Mounted::File(file) if self.rest.is_empty() => single(file, flags),
+            Mounted::File(_) => Err(Errno::NOTDIR),
+        }
     }
 
     /// Refuses what would change a mount that may not be changed.
@@ -225,6 +232,21 @@ impl View {
         }
         flags.set(OFlags::TRUNC, !append);
         reopened(&place, path, flags)
+    }
+
+    /// What a path leads to, for what is known of it to be changed. It is not opened: it may be anything.
+    ///
+    /// # Errors
+    /// As [`View::create`]'s.
+    pub(super) fn to_change(&self, path: &str) -> io::Result<File> {
+        let absolute = self.absolute(path)?;
+        let place = self.place(&absolute)?;
+        place.to_change()?;
+        let found = File::from(place.open(OFlags::PATH, Mode::empty())?);
+        match path.ends_with('/') && !found.metadata()?.is_dir() {
+            true => Err(Errno::NOTDIR.into()),
+            false => Ok(found),
+        }
     }
 
     /// What a path is; of a symbolic link, what it leads to if it is followed, or if the path ends in `/`.
@@ -438,6 +460,21 @@ fn reopened(place: &Place<'_>, path: &str, flags: OFlags) -> io::Result<File> {
             "Not a regular file",
         )),
     }
+}
+
+/// Opens a mount that is a file.
+fn single(file: OwnedFd, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    if flags.contains(OFlags::DIRECTORY) {
+        return Err(Errno::NOTDIR);
+    }
+    if flags.contains(OFlags::EXCL) {
+        return Err(Errno::EXIST);
+    }
+    if flags.contains(OFlags::PATH) {
+        return Ok(file);
+    }
+    let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::open(same, flags | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// Guests learn that they may not, rather than how it is known.

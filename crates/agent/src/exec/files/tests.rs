@@ -56,7 +56,9 @@ fn node(may: usize) -> (Arc<Compiler>, Files, tempfile::TempDir) {
 }
 
 async fn run(files: &Files, path: PathBuf) {
-    files.module(move || File::open(path)).await.unwrap();
+    let opened = move || File::open(path);
+    let module = files.module(opened, Handler::default()).await;
+    module.unwrap();
 }
 
 #[tokio::test]
@@ -116,7 +118,7 @@ async fn what_runs_is_what_was_copied() {
         let _ = opened.send(());
         Err(io::ErrorKind::NotFound.into())
     };
-    assert!(files.module(open).await.is_err());
+    assert!(files.module(open, Handler::default()).await.is_err());
     told.await.unwrap();
     std::fs::write(&two, "changed").unwrap();
     compiler.may.add_permits(1);

@@ -19,6 +19,12 @@ pub(super) async fn mkdir(call: &mut Call) -> Answer {
     let mut code = 0;
     for name in options.some_operands()? {
         let path = name.clone();
+        let _paid = call
+            .pay_names(match parents {
+                true => name.split('/').filter(|part| !part.is_empty()).count(),
+                false => 1,
+            })
+            .await;
         let made = call.files(move |view| match parents {
             true => with_parents(view, &path),
             false => view.make_dir(&path),

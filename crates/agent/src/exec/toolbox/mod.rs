@@ -7,12 +7,15 @@
 mod bounds;
 mod bridge;
 mod cat;
+mod date;
 mod ends;
 mod env;
+mod grep;
 mod ls;
 mod mkdir;
 mod nslookup;
 mod options;
+mod paying;
 mod print;
 mod ps;
 mod rm;
@@ -22,6 +25,7 @@ mod tar;
 mod test;
 #[cfg(test)]
 mod tests;
+mod touch;
 mod wget;
 
 use std::future::ready;
@@ -46,6 +50,9 @@ const DEEPEST: usize = 16;
 
 /// A command's exit code as the shell has it that ran into a bound, or found what cannot be run.
 const CANNOT_RUN: i32 = 126;
+
+/// A command's exit code where it cannot be understood, and 1 means something else.
+const MISUSED: i32 = 2;
 
 /// A command whose output nobody takes ends as one that SIGPIPE ends.
 const PIPE: i32 = 141;
@@ -97,6 +104,14 @@ fn failed(why: impl Into<String>) -> Stop {
     Stop::Failed(1, why.into())
 }
 
+/// Why a command ends for which 1 says something else: that it was called wrongly.
+fn misused(stop: Stop) -> Stop {
+    match stop {
+        Stop::Failed(_, why) => Stop::Failed(MISUSED, why),
+        other @ Stop::Output(_) => other,
+    }
+}
+
 type Answer = Result<i32, Stop>;
 type Applet = for<'a> fn(&'a mut Call) -> BoxFuture<'a, Answer>;
 
@@ -104,9 +119,11 @@ type Applet = for<'a> fn(&'a mut Call) -> BoxFuture<'a, Answer>;
 const APPLETS: &[(&str, Applet)] = &[
     ("[", |call| Box::pin(test::bracket(call))),
     ("cat", |call| Box::pin(cat::cat(call))),
+    ("date", |call| Box::pin(date::date(call))),
     ("echo", |call| Box::pin(print::echo(call))),
     ("env", |call| Box::pin(env::env(call))),
     ("false", |_| Box::pin(ready(Ok(1)))),
+    ("grep", |call| Box::pin(grep::grep(call))),
     ("head", |call| Box::pin(ends::head(call))),
     ("ls", |call| Box::pin(ls::ls(call))),
     ("mkdir", |call| Box::pin(mkdir::mkdir(call))),
@@ -120,6 +137,7 @@ const APPLETS: &[(&str, Applet)] = &[
     ("tail", |call| Box::pin(ends::tail(call))),
     ("tar", |call| Box::pin(tar::tar(call))),
     ("test", |call| Box::pin(test::test(call))),
+    ("touch", |call| Box::pin(touch::touch(call))),
     ("true", |_| Box::pin(ready(Ok(0)))),
     ("wget", |call| Box::pin(wget::wget(call))),
 ];
@@ -223,7 +241,7 @@ impl Call {
 }
 
 /// A text of names that guests have chosen, as one line, and without what a terminal would take for orders.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { '?' } else { c })
         .collect()

@@ -2,6 +2,7 @@
 
 mod files;
 mod mounts;
+mod paying;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +44,7 @@ impl Ran {
 /// A mount without anything beneath.
 pub(super) fn mount(host: &Path, guest: &str, read_only: bool) -> Mount {
     Mount {
-        host: host.to_owned(),
+        host: host.into(),
         beneath: String::new(),
         guest: guest.to_owned(),
         read_only,
@@ -60,6 +61,7 @@ impl Container {
             mounts: vec![mount(&root, "/", false)],
             env: Vec::new(),
             working_dir: "/".to_owned(),
+            meter: None,
             net: None,
             names: Arc::new(Search::none(Hosts::new())),
             processes: Vec::new(),

@@ -11,9 +11,9 @@ const RESERVED: &[&str] = &[
 
 /// Built-in commands of POSIX that are none of ours, and would be missed in silence by scripts that go on.
 const UNKNOWN: &[&str] = &[
-    ".", "alias", "bg", "break", "command", "continue", "eval", "exec", "export", "fg", "getopts",
-    "jobs", "kill", "local", "read", "readonly", "return", "set", "shift", "source", "trap",
-    "ulimit", "umask", "unset", "wait",
+    ".", "alias", "bg", "break", "command", "continue", "eval", "export", "fg", "getopts", "jobs",
+    "kill", "local", "read", "readonly", "return", "set", "shift", "source", "trap", "ulimit",
+    "umask", "unset", "wait",
 ];
 
 /// Why a text cannot be run.
@@ -137,6 +137,9 @@ fn command(tokens: &mut Tokens) -> Result<Command, Error> {
         command.words.is_empty() && command.redirects.is_empty(),
         tokens.peek(),
     ) {
+        (false, _) if matches!(&command.words[..], [exec] if bare(exec) == Some("exec")) => {
+            Err(refused("exec without a command"))
+        }
         (false, _) => Ok(command),
         (true, Some(token)) => Err(unexpected(shown(token))),
         (true, None) => Err(Error::Incomplete),

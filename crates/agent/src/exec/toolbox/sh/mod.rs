@@ -13,7 +13,10 @@ use tokio::io::AsyncReadExt as _;
 use super::bounds::MOST_RUN;
 use super::options::{Options, Spec};
 use super::streams::{Input, Output};
-use super::{Answer, CANNOT_RUN, Call, MOST_WORDS, Stop, dispatch, failed, offers, words as why};
+use super::{
+    Answer, CANNOT_RUN, Call, MISUSED, MOST_WORDS, Stop, dispatch, failed, misused, offers,
+    words as why,
+};
 use grammar::{Command, Error, Redirect, When, parse};
 use words::Part;
 
@@ -23,20 +26,18 @@ const LONGEST: usize = 128 << 10;
 /// Lines of one command: all of it is read again for each.
 const MOST_LINES: usize = 1_000;
 
-/// The code for what cannot be understood.
-const MISUSED: i32 = 2;
-
 /// Bytes of a command's words, once variables are put in.
 const MOST_EXPANDED: usize = 1 << 20;
 
 pub(super) async fn sh(call: &mut Call) -> Answer {
     let spec = Spec {
-        flags: "c",
+        // There is no profile that `-l` would read.
+        flags: "cel",
         leading: true,
         ..Spec::default()
     };
     let options = Options::of(&call.args, spec).map_err(misused)?;
-    let mut shell = Shell::new(call.clone());
+    let mut shell = Shell::new(call.clone(), options.has('e'));
     let mut operands = options.operands.iter();
     let first = operands.next();
     if let Some(more) = operands.next() {
@@ -59,13 +60,6 @@ pub(super) async fn sh(call: &mut Call) -> Answer {
     }
 }
 
-fn misused(stop: Stop) -> Stop {
-    match stop {
-        Stop::Failed(_, why) => Stop::Failed(MISUSED, why),
-        other => other,
-    }
-}
-
 /// A shell, or a part of a pipe, which changes nothing for the rest.
 #[derive(Clone)]
 struct Shell {
@@ -75,14 +69,17 @@ struct Shell {
     status: i32,
     /// Whether it is to end.
     exits: bool,
+    /// Whether a failure ends it.
+    fails: bool,
 }
 
 impl Shell {
-    fn new(call: Call) -> Self {
+    fn new(call: Call, fails: bool) -> Self {
         Self {
             call,
             status: 0,
             exits: false,
+            fails,
         }
     }
 
@@ -146,7 +143,7 @@ impl Shell {
     }
 
     async fn list(&mut self, steps: &[grammar::Step]) {
-        for step in steps {
+        for (at, step) in steps.iter().enumerate() {
             let runs = match step.when {
                 When::Always => true,
                 When::And => self.status == 0,
@@ -164,6 +161,9 @@ impl Shell {
                 [command] => self.command(command).await,
                 stages => self.status = self.pipe(stages).await,
             }
+            // What `&&` and `||` ask for may fail.
+            let asked = steps.get(at + 1).is_some_and(|s| s.when != When::Always);
+            self.exits |= self.fails && self.status != 0 && !asked;
             if self.exits {
                 return;
             }
@@ -197,19 +197,18 @@ impl Shell {
         };
     }
 
-    async fn run(&mut self, words: Vec<String>, mut call: Call) -> Result<i32, (i32, String)> {
-        let Some(name) = words.first() else {
-            return Ok(0);
-        };
-        match name.as_str() {
-            ":" => Ok(0),
-            "cd" => self.change_directory(&words[1..]).await,
-            "exit" => self.exit(&words[1..]),
-            name if !offers(name) => Err((127, format!("{name}: not found"))),
-            _ => {
-                call.args = words;
-                Ok(Box::pin(dispatch(call)).await)
+    async fn run(&mut self, mut words: Vec<String>, call: Call) -> Result<i32, (i32, String)> {
+        match words.first().map(String::as_str) {
+            Some(":") => Ok(0),
+            Some("cd") => self.change_directory(&words[1..]).await,
+            Some("exit") => self.exit(&words[1..]),
+            Some("exec") => {
+                words.remove(0);
+                // What it runs is all that is left of the shell.
+                self.exits |= !words.is_empty();
+                applet(words, call).await
             }
+            _ => applet(words, call).await,
         }
     }
 
@@ -299,6 +298,10 @@ impl Shell {
             return Ok((Input::empty(), Output::sink()));
         }
         let name = path.clone();
+        let _paid = match append {
+            Some(_) => self.call.pay_names(1).await,
+            None => None,
+        };
         let opened = self.call.files(move |view| match append {
             None => view.open(&name),
             Some(append) => view.create(&name, append),
@@ -308,10 +311,9 @@ impl Shell {
             opened.await,
         );
         let file = opened.map_err(|error| (1, format!("can't {kind} {path}: {}", why(&error))))?;
-        let file = tokio::fs::File::from_std(file);
         Ok(match append {
-            None => (Input::new(file), Output::sink()),
-            Some(_) => (Input::empty(), Output::new(file)),
+            None => (Input::new(tokio::fs::File::from_std(file)), Output::sink()),
+            Some(_) => (Input::empty(), self.call.paid_file(file)),
         })
     }
 
@@ -351,6 +353,21 @@ impl Shell {
         let env = &self.call.view.env;
         let known = env.iter().find(|(known, _)| known == name);
         known.map_or("", |(_, value)| value)
+    }
+}
+
+/// Runs a command of the toolbox.
+async fn applet(words: Vec<String>, mut call: Call) -> Result<i32, (i32, String)> {
+    match words.first() {
+        None => Ok(0),
+        Some(name) if name.ends_with(".wasm") => {
+            Err((126, format!("not supported: running {name}")))
+        }
+        Some(name) if !offers(name) => Err((127, format!("{name}: not found"))),
+        Some(_) => {
+            call.args = words;
+            Ok(Box::pin(dispatch(call)).await)
+        }
     }
 }
 

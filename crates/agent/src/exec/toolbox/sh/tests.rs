@@ -56,9 +56,19 @@ async fn the_grammar() {
         ("exit 256", said("")),
         ("sh -c 'exit 3' || echo $?", said("3\n")),
         (":; : && echo y", said("y\n")),
+        ("exec echo a; echo never", said("a\n")),
+        ("exec $E; echo on", said("on\n")),
+        ("exec false", fails(1, "")),
+        ("exec nope; echo no", fails(127, "sh: nope: not found\n")),
+        ("exec cat < dir/b | cat; echo on", said("beeon\n")),
+        ("exec env C=1 printenv C", said("1\n")),
         (
             "nope; echo $?",
             Ran::of("127\n", "sh: nope: not found\n", 0),
+        ),
+        (
+            "/tmp/x.wasm; echo $?",
+            Ran::of("126\n", "sh: not supported: running /tmp/x.wasm\n", 0),
         ),
         ("/bin/echo a", said("a\n")),
         // Redirections.
@@ -122,6 +132,7 @@ async fn what_is_refused_is_named() {
         ),
         ("(echo a)", "not supported: ( ) (subshells and functions)"),
         ("export A=1", "not supported: export"),
+        ("echo a; exec > f", "not supported: exec without a command"),
         (
             "A=1",
             "not supported: A= (assignments; env A=VALUE COMMAND is)",
@@ -246,6 +257,27 @@ async fn how_it_is_called() {
         .await;
     let binary = container.run(&["sh"], b"\xff\n").await;
     assert_eq!(binary, fails(2, "sh: a command is no UTF-8\n"));
+}
+
+#[tokio::test]
+async fn a_failure_ends_the_shell_where_it_is_asked_to() {
+    for (text, due) in [
+        ("false; echo no", fails(1, "")),
+        ("true && false; echo no", fails(1, "")),
+        ("true | false; echo no", fails(1, "")),
+        ("nope; echo no", fails(127, "sh: nope: not found\n")),
+        ("false || echo a; false && echo no; echo b", said("a\nb\n")),
+        ("false | true; sh -c 'false; echo own'", said("own\n")),
+    ] {
+        for option in ["-ec", "-lec"] {
+            let ran = container().run(&["sh", option, text], "").await;
+            assert_eq!(ran, due, "{text}");
+        }
+    }
+    let lines = container().run(&["sh", "-e"], "false\necho no\n").await;
+    assert_eq!(lines, fails(1, ""));
+    let login = container().run(&["sh", "-lc", "false; echo on"], "").await;
+    assert_eq!(login, said("on\n"));
 }
 
 #[tokio::test]

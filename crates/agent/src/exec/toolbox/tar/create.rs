@@ -26,6 +26,9 @@ struct Level {
 
 /// Archives a job's operands. Names are shown on `out`, or on the standard error where that has the archive.
 ///
+/// Where none of the operands is there, nothing at all is written: `kubectl cp` goes at an archive's end, without
+/// waiting for the exit code, and takes one without members for all that there was to copy.
+///
 /// # Errors
 /// When the archive cannot be written.
 pub(super) fn create<'a>(
@@ -36,6 +39,18 @@ pub(super) fn create<'a>(
     left: &'a CancellationToken,
     report: &mut Report<'_>,
 ) -> io::Result<()> {
+    let missing = job.operands.iter().map_while(|(dir, name)| {
+        let path = beneath(dir, name);
+        let error = view.info(&path, false).err()?;
+        Some((path, error))
+    });
+    let missing: Vec<_> = missing.collect();
+    if missing.len() == job.operands.len() {
+        for (path, error) in &missing {
+            cannot_stat(path, error, report);
+        }
+        return Ok(());
+    }
     let mut creation = Creation {
         builder: Builder::new(archive),
         view,
@@ -52,6 +67,10 @@ pub(super) fn create<'a>(
         creation.add_tree(path, member, report)?;
     }
     creation.builder.finish()
+}
+
+fn cannot_stat(path: &str, error: &io::Error, report: &mut Report<'_>) {
+    report.fail(2, &format!("{path}: Cannot stat: {}", words(error)));
 }
 
 /// What a name loses, and what is left of it: nothing that leads out of where it is unpacked.
@@ -130,7 +149,7 @@ impl Creation<'_> {
         let info = match self.view.info(path, false) {
             Ok(info) => info,
             Err(error) => {
-                report.fail(2, &format!("{path}: Cannot stat: {}", words(&error)));
+                cannot_stat(path, &error, report);
                 return Ok(None);
             }
         };

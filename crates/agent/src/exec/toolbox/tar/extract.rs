@@ -9,11 +9,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd as _;
 
 use images::tree::link_stays_inside;
+use runtime::meter::Charge;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 use tar::EntryType;
 
 use super::super::super::view::{Spot, View};
+use super::super::paying::Purse;
 use super::super::{shown, words};
 use super::members::{Member, Next, Source, each};
 use super::{Job, Report};
@@ -22,6 +24,7 @@ pub(super) struct Extraction<'a> {
     job: &'a Job,
     view: &'a View,
     out: &'a mut dyn Write,
+    purse: &'a Purse,
 }
 
 /// Why a member is left out.
@@ -40,8 +43,18 @@ impl From<Errno> for Refused {
 }
 
 impl<'a> Extraction<'a> {
-    pub(super) fn new(job: &'a Job, view: &'a View, out: &'a mut dyn Write) -> Self {
-        Self { job, view, out }
+    pub(super) fn new(
+        job: &'a Job,
+        view: &'a View,
+        out: &'a mut dyn Write,
+        purse: &'a Purse,
+    ) -> Self {
+        Self {
+            job,
+            view,
+            out,
+            purse,
+        }
     }
 
     /// Unpacks what is asked for. Members that are refused are reported, and the others unpacked.
@@ -88,13 +101,15 @@ impl<'a> Extraction<'a> {
     }
 
     fn place(&self, member: &Member, path: &str, content: &mut dyn Read) -> Result<Next, Refused> {
+        // Its own name, and those of directories on the way there.
+        let paid = self.purse.pay_names(path.matches('/').count() + 1)?;
         match member.kind {
             // What it is unpacked in, as `tar -C DIR .` has it.
             EntryType::Directory if path.is_empty() => {}
             _ if path.is_empty() => return Err(Refused("it has no name".to_owned())),
             EntryType::Directory => self.directory(member, path)?,
             EntryType::Regular | EntryType::Continuous => {
-                return self.file(member, path, content);
+                return self.file(member, path, content, paid);
             }
             EntryType::Symlink => self.symlink(member, path)?,
             EntryType::Link => self.hard_link(member, path)?,
@@ -125,13 +140,21 @@ impl<'a> Extraction<'a> {
         }
     }
 
-    fn file(&self, member: &Member, path: &str, content: &mut dyn Read) -> Result<Next, Refused> {
+    fn file(
+        &self,
+        member: &Member,
+        path: &str,
+        content: &mut dyn Read,
+        names: Option<Charge>,
+    ) -> Result<Next, Refused> {
         let spot = self.view.unlinked(&self.job.dir, path, true)?;
         make_room(&spot)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600 | (member.mode & 0o755));
         let mut file = File::from(rustix::fs::openat(&spot.parent, &spot.name, flags, mode)?);
+        // Who holds what was paid must not wait for more: only what is on the disk makes room.
+        drop(names);
         let mut chunk = vec![0; 64 << 10];
         let mut left = member.size;
         while left > 0 {
@@ -140,6 +163,7 @@ impl<'a> Extraction<'a> {
                 // What cannot be read any more is as good as ended.
                 _ => return Ok(Next::Torn),
             };
+            let _paid = self.purse.pay(read as u64)?;
             let written = file.write_all(&chunk[..read]);
             written.map_err(|error| Refused(format!("Cannot write: {}", words(&error))))?;
             left = left.saturating_sub(read as u64);

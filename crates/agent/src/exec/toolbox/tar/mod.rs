@@ -9,12 +9,11 @@ mod tests;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
-
 use super::super::view::View;
 use super::bridge::{Held, Streams, bridged};
 use super::ls::join;
 use super::options::{Spec, Word, read};
+use super::paying::Purse;
 use super::{Answer, Call, Stop, failed, shown, words};
 use create::create;
 use extract::Extraction;
@@ -152,10 +151,10 @@ impl Report<'_> {
 }
 
 fn work(job: &Job, view: &Arc<View>, streams: &mut Streams) -> i32 {
-    let left = &streams.left;
+    let purse = Purse::new(view, &streams.left);
     let held = |file| Held {
         file,
-        left: left.clone(),
+        purse: purse.clone(),
     };
     let mut report = Report {
         errors: &mut streams.stderr,
@@ -163,13 +162,13 @@ fn work(job: &Job, view: &Arc<View>, streams: &mut Streams) -> i32 {
         cut: false,
     };
     let done = match job.mode {
-        'c' => make(job, view, &mut streams.stdout, left, &mut report),
+        'c' => make(job, view, &mut streams.stdout, &purse, &mut report),
         _ => {
             let source = match job.archive.as_str() {
                 "-" => Ok(Source::Stream(&mut streams.stdin)),
                 path => view.open(path).map(|file| Source::File(held(file))),
             };
-            take(job, view, source, &mut streams.stdout, &mut report)
+            take(job, view, source, &mut streams.stdout, &purse, &mut report)
         }
     };
     match done {
@@ -188,16 +187,20 @@ fn make(
     job: &Job,
     view: &View,
     out: &mut dyn Write,
-    left: &CancellationToken,
+    purse: &Purse,
     report: &mut Report<'_>,
 ) -> io::Result<()> {
+    let left = purse.left();
     if job.archive == "-" {
         return create(job, view, out, None, left, report);
     }
-    let mut file = match view.create(&job.archive, false) {
+    let name = purse.pay_names(1)?;
+    let made = view.create(&job.archive, false);
+    drop(name);
+    let mut file = match made {
         Ok(file) => BufWriter::new(Held {
             file,
-            left: left.clone(),
+            purse: purse.clone(),
         }),
         Err(error) => {
             report.fail(
@@ -216,6 +219,7 @@ fn take(
     view: &View,
     archive: io::Result<Source<'_>>,
     out: &mut dyn Write,
+    purse: &Purse,
     report: &mut Report<'_>,
 ) -> io::Result<()> {
     let archive = match archive {
@@ -228,6 +232,6 @@ fn take(
     };
     match job.mode {
         't' => list(job, archive, out, report),
-        _ => Extraction::new(job, view, out).run(archive, report),
+        _ => Extraction::new(job, view, out, purse).run(archive, report),
     }
 }

@@ -130,6 +130,27 @@ async fn names_in_archives() {
 }
 
 #[tokio::test]
+async fn of_nothing_no_archive_is_made() {
+    let container = Container::with(&[("f", "f")]);
+    let missing = |name: &str| format!("tar: {name}: Cannot stat: No such file or directory\n");
+    let (nope, never) = (
+        missing("/nope"),
+        missing("f/never").replace("No such file or", "Not a"),
+    );
+    for (words, stderr) in [
+        ("tar cf - /nope", format!("{nope}{FAILED}")),
+        ("tar cf - /nope f/never", format!("{nope}{never}{FAILED}")),
+    ] {
+        container.all(&[(words, "", fails(2, &stderr))]).await;
+    }
+    // What is there is archived still.
+    let ran = container.run(&["tar", "cf", "-", "/nope", "f"], "").await;
+    assert_eq!((ran.code, ran.stderr), (2, format!("{CUT}{nope}{FAILED}")));
+    let listed = container.run(&["tar", "tf", "-"], &ran.stdout).await;
+    assert_eq!(listed, said("f\n"));
+}
+
+#[tokio::test]
 async fn how_it_is_called() {
     let container = Container::with(&[("f", "f")]);
     container

@@ -20,6 +20,51 @@ fn usual() -> Container {
 }
 
 #[tokio::test]
+async fn what_was_touched() {
+    let container = usual();
+    let root = container.root();
+    let old = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    for name in ["a.txt", "dir"] {
+        fs::File::open(root.join(name))
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+    }
+    container
+        .all(&[
+            ("touch link dir new dir/b", "", said("")),
+            ("touch -c never", "", said("")),
+            ("cat new", "", said("")),
+            ("cat dir/b", "", said("bee")),
+            ("touch", "", fails(1, "touch: missing operand\n")),
+            (
+                "touch no/new",
+                "",
+                fails(1, "touch: no/new: No such file or directory\n"),
+            ),
+            ("touch new/", "", fails(1, "touch: new/: Not a directory\n")),
+            (
+                "touch -t 1 new",
+                "",
+                fails(1, "touch: unrecognized option: -t\n"),
+            ),
+        ])
+        .await;
+    for name in ["a.txt", "dir"] {
+        let changed = fs::metadata(root.join(name)).unwrap().modified().unwrap();
+        assert!(changed > old, "{name}");
+    }
+    assert!(!root.join("never").exists());
+    let mut fixed = usual();
+    fixed.view.mounts[0].read_only = true;
+    for words in ["touch a.txt", "touch new"] {
+        let name = words.split(' ').next_back().unwrap();
+        let why = format!("touch: {name}: Read-only file system\n");
+        fixed.all(&[(words, "", fails(1, &why))]).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_there() {
     let all = "a.txt\ndir\nlink\nvoid\n";
     let deep = ".:\na.txt\ndir\nlink\nvoid\n\n./dir:\nb\n\n./void:\n";

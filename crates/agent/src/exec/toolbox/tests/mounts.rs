@@ -262,3 +262,30 @@ async fn however_deep_it_is() {
     assert_eq!(container.run(&["rm", "-r", "deep"], "").await, said(""));
     assert!(!container.root().join("deep").exists());
 }
+
+#[tokio::test]
+async fn a_mount_may_be_a_single_file() {
+    let mut container = Container::with(&[("etc/f", "")]);
+    let file = container.outside("f");
+    fs::write(&file, "old").unwrap();
+    container.view.mounts.push(mount(&file, "/etc/f", false));
+    container
+        .all(&[
+            ("cat /etc/f", "", said("old")),
+            ("ls /etc", "", said("f\n")),
+            ("ls -F /etc/f", "", said("/etc/f\n")),
+        ])
+        .await;
+    let ran = container.run(&["sh", "-c", "echo new > /etc/f"], "").await;
+    assert_eq!(ran, said(""));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
+    for refused in ["rm /etc/f", "cat /etc/f/x", "ls /etc/f/", "mkdir /etc/f"] {
+        let words: Vec<&str> = refused.split(' ').collect();
+        assert_ne!(container.run(&words, "").await.code, 0, "{refused}");
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
+    container.view.mounts[1].read_only = true;
+    let ran = container.run(&["sh", "-c", "echo no > /etc/f"], "").await;
+    assert_ne!(ran.code, 0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
+}

@@ -289,6 +289,7 @@ async fn save(call: &mut Call, wanted: &Wanted, url: &Url, mut exchange: Exchang
 
 async fn file(call: &Call, name: &str, replaces: bool) -> Result<Output, Stop> {
     let path = name.to_owned();
+    let _paid = call.pay_names(1).await;
     let opened = call.files(move |view| {
         if !replaces && view.info(&path, false).is_ok() {
             return Err(rustix::io::Errno::EXIST.into());
@@ -298,7 +299,7 @@ async fn file(call: &Call, name: &str, replaces: bool) -> Result<Output, Stop> {
     let opened = opened
         .await
         .map_err(|e| failed(format!("can't open '{name}': {}", words(&e))));
-    Ok(Output::new(tokio::fs::File::from_std(opened?)))
+    Ok(call.paid_file(opened?))
 }
 
 fn unwritten(error: std::io::Error, name: &str, to_stdout: bool) -> Stop {
