@@ -51,9 +51,10 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Nothing is known yet.
+    /// Nothing is known yet, so that no pod reaches another.
     pub(crate) fn new(node: &str, network: Network) -> Self {
         let known = Known::default();
+        known.index.policies().shut(true);
         network.update(|table| {
             table.services.set_place(Place {
                 node: node.to_owned(),
@@ -71,10 +72,14 @@ impl Cluster {
         }
     }
 
-    /// Follows the cluster, from when all that rules pods' connections has been read once, and for as long as the result is
-    /// kept. Ingresses are served at the node's address, and at these ports if any are given.
+    /// Follows the cluster, and for as long as the result is kept. Once all that rules pods' connections has been read, they
+    /// reach each other, and this returns. Ingresses are served at the node's address, and at these ports if any are given.
     pub(crate) async fn follow(
         &self,
+        Entered {
+            mut following,
+            gateway,
+        }: Entered,
         client: &Client,
         recorder: &Recorder,
         services: &Informer<Service>,
@@ -88,8 +93,6 @@ impl Cluster {
         let pods = Informer::<Peer>::start(pods, all().fields(alive));
         let nodes = Informer::<Node>::start(client.of(), all());
         let slices = Informer::<EndpointSlice>::start(client.of(), all());
-        let mut following = Following::default();
-        let gateway = self.enter(&mut following);
         // What rules mean is known before whom they mean: pods that are many are judged once.
         let cluster = self.clone();
         let namespace = move |key: &Key, _: Option<&Namespace>, new: Option<&Namespace>| {
@@ -121,6 +124,7 @@ impl Cluster {
             cluster.slice(key, old, new);
         };
         following.each(slices, slice).await;
+        self.known.lock().index.policies().shut(false);
         self.network.update(|table| table.outside = true);
         if let Some(gateway) = gateway {
             let entrance = Entrance::new(self.network.clone(), gateway);
@@ -150,9 +154,15 @@ impl Cluster {
         following
     }
 
-    /// Gives the node itself the first address among its pods'. The second is the DNS server's: rules that let that one in
-    /// are not about whoever comes by the node.
-    fn enter(&self, following: &mut Following) -> Option<PodNet> {
+    /// Gives the node itself the first address among its pods', before any of them has one. The second is the DNS server's:
+    /// rules that let that one in are not about whoever comes by the node.
+    pub(crate) fn enter(&self) -> Entered {
+        let mut following = Following::default();
+        let gateway = self.join(&mut following);
+        Entered { following, gateway }
+    }
+
+    fn join(&self, following: &mut Following) -> Option<PodNet> {
         let joined = self.network.join(names::GATEWAY);
         match joined.and_then(|gateway| Ok((gateway, self.network.join(names::UID)?))) {
             Ok((gateway, server)) => {
@@ -209,7 +219,7 @@ impl Cluster {
             let what = format!("node {} cannot serve {ports}: not its address", self.node);
             (new.reference(), what)
         });
-        self.rules(|known| known.told(key, new.map(|new| &new.pod)));
+        self.rules(|known| known.peer(key, old, new));
         if before.asked != after.asked {
             let set = |table: &mut Table| table.host_ports.set(&name(key), after.asked);
             self.network.update(set);
@@ -283,6 +293,13 @@ impl Cluster {
             }
         });
     }
+}
+
+/// The node among its pods.
+pub(crate) struct Entered {
+    following: Following,
+    /// It has an address there.
+    gateway: Option<PodNet>,
 }
 
 /// The tasks that follow the cluster. Dropping it ends them.

@@ -112,7 +112,7 @@ pub(crate) fn environment(
     facts: &Facts,
 ) -> Result<Vec<(String, String)>, String> {
     let mut env = Env::default();
-    env.set("HOSTNAME", pod.hostname());
+    env.set("HOSTNAME", pod.nodename());
     for (name, value) in &facts.service_links {
         env.set(name, value.clone());
     }

@@ -8,18 +8,22 @@
 //! | `image` | has modules and trees of files on this node |
 //! | `objects` | ConfigMaps and Secrets: read for volumes, followed for those that show them |
 //! | `env` | a container's environment and command line |
+//! | `eviction` | pods that end because they, or all together, use too much |
 //! | `exec` | commands in a container that runs: what they are, the built-in toolbox, terminals |
 //! | `downward` | what pods may ask about themselves |
 //! | `garbage` | what nobody needs any more: decides, removes, and says when there is too little room |
+//! | `local_path` | volumes on this node's own disk: removed when they are deleted |
 //! | `logs` | what containers print: written, rotated, read, followed |
 //! | `cluster` | what the node hears of Services, slices, nodes and policies, for its pods' network |
 //! | `publish` | the node's own ports, which lead to Services and pods |
 //! | `ingress` | Ingresses: HTTP from outside to the pods behind Services |
+//! | `statics` | pods from files of the node |
 //! | [`policies`] | what NetworkPolicies make of each pod's network. Pure |
 //! | `node` | the Node object, its heartbeats, the service that servers ask for logs and for what is used |
 //!
 //! [`run`] is the whole agent. It keeps below its data directory: `pods/UID/` (a record of what has to outlive the
-//! agent, volumes, containers' roots, logs) and `images/` (blobs, unpacked trees).
+//! agent, volumes, containers' roots, logs), `images/` (blobs, unpacked trees), `volumes/` (what claims are bound to) and
+//! `pod-cidr` (the range of its pods' addresses).
 //!
 //! Choices where Kubernetes leaves one, or carob differs: init containers that have succeeded are not run again after
 //! the agent's restart, since the pod's volumes outlive it; what ran when an agent was killed is reported as containerd
@@ -36,10 +40,12 @@ mod cluster;
 mod downward;
 mod driver;
 mod env;
+mod eviction;
 mod exec;
 mod garbage;
 mod image;
 mod ingress;
+mod local_path;
 mod logs;
 mod metrics;
 mod node;
@@ -49,12 +55,13 @@ mod publish;
 mod remove;
 mod resources;
 mod service_links;
+mod statics;
 mod volumes;
 mod word;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +74,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use clock::Clock;
+pub use eviction::{EvictionHard, Memory, ReadMemory, forget_memory, read_memory, shared_memory};
 pub use garbage::{Disk, ReadDisk, read_disk};
 pub use node::{Service, ServiceError};
 
@@ -80,6 +88,9 @@ use objects::Objects;
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 /// How long an ending agent tries to say that its node is not ready: one write that has to be tried twice.
 const TELL: Duration = Duration::from_secs(1);
+
+/// Where the range of pod addresses that the node was given is kept, below the data directory.
+pub const POD_RANGE: &str = "pod-cidr";
 
 /// What an agent is told at its start.
 pub struct Config {
@@ -99,8 +110,12 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// The Node's taints when it is first registered.
     pub taints: Vec<Taint>,
+    /// The directory whose files are pods of this node, an absolute path; `None` if there is none.
+    pub pod_manifest_path: Option<PathBuf>,
     /// Whether pods may have `hostPath` volumes.
     pub allow_host_path: bool,
+    /// Directories that other nodes have, too: volumes of claims may lie below them.
+    pub shared_dirs: Vec<PathBuf>,
     /// Whether pods may have `file://` images.
     pub allow_file_images: bool,
     /// At which ports of its address the node serves Ingresses; where one is not given, the usual one, or what stands
@@ -112,6 +127,12 @@ pub struct Config {
     pub clock: Clock,
     /// How much room there is: [`read_disk`], usually.
     pub disk: ReadDisk,
+    /// How much memory there is: [`read_memory`], usually.
+    pub memory: ReadMemory,
+    /// A directory in memory that agents of this machine share, if it has one: [`shared_memory`], usually.
+    pub shared_memory: Option<PathBuf>,
+    /// When the node is short of something.
+    pub eviction_hard: EvictionHard,
 }
 
 /// Why an agent cannot run.
@@ -136,26 +157,30 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The cluster has given the node another range of pod addresses: the next start takes it up.
+    #[error("the node's podCIDR was {0} and is {1} now: its pods need new addresses")]
+    PodRangeMoved(String, String),
     /// The node's port cannot be served.
     #[error("serving the node's port: {0}")]
     Service(#[from] ServiceError),
 }
 
-/// Runs a node's agent until `shutdown`; then ends the pods within the configured grace period, while their objects
-/// stay.
+/// Runs a node's agent until `shutdown`, or until the cluster gives the node other addresses for its pods; then ends the
+/// pods within the configured grace period, while their objects stay.
 ///
-/// It registers the Node, waits for the cluster to give it a range of pod addresses, takes up what an earlier run left,
-/// and from then on runs the pods that are bound to it.
+/// It registers the Node, waits for the cluster to give it a range of pod addresses if it never did, takes up what an
+/// earlier run left, and from then on runs the pods of its files and those that are bound to it.
 ///
 /// # Errors
-/// When it cannot begin, or the node's port cannot be served any more. A server that cannot be reached is no error: it
-/// is asked again.
+/// When it cannot begin, the node's port cannot be served any more, or the addresses are others ([`Error::PodRangeMoved`]).
+/// A server that cannot be reached is no error: it is asked again.
 pub fn run(config: Config, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), Error>> {
     // Boxed here, so that all of it is compiled with this crate.
     Box::pin(run_until(config, shutdown))
 }
 
-async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let service = config.service.take();
     let client = Client::new(config.transport.clone(), "carob-agent");
     let pods_dir = config.data_dir.join("pods");
     std::fs::create_dir_all(&pods_dir).map_err(|source| Error::Io {
@@ -172,17 +197,22 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     let machine = node::Machine::read(&config.data_dir);
 
     let nodes = node::informer(&client, &config.node_name);
-    let (pressure, disk_pressure) =
-        garbage::first_look(&config.data_dir, &config.disk, config.clock.now()).await;
+    let (hard, sources) = (
+        config.eviction_hard,
+        eviction::Sources {
+            dir: config.data_dir.clone(),
+            disk: config.disk.clone(),
+            memory: config.memory.clone(),
+        },
+    );
+    let (lasting, pressures) = garbage::first_look(&sources, hard, config.clock.now()).await;
     let (health, health_seen) = watch::channel(Health {
-        disk_pressure,
+        pressures,
         ..Health::default()
     });
-    let port = config
-        .service
-        .as_ref()
-        .and_then(|s| s.listener.local_addr().ok())
-        .map_or(0, |a| a.port());
+    let listener = service.as_ref().map(|service| &service.listener);
+    let address = listener.and_then(|listener| listener.local_addr().ok());
+    let port = address.map_or(0, |address| address.port());
     let facts = Arc::new(node::Facts {
         name: config.node_name.clone(),
         address: config.address,
@@ -190,13 +220,17 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         labels: config.labels.clone(),
         taints: config.taints.clone(),
         machine: machine.clone(),
+        hard,
     });
+    // The name under which users and their tools know a node's events.
+    let recorder = Recorder::start(client.clone(), "kubelet", config.node_name.clone());
     let keep = node::keep(
         client.clone(),
+        recorder.clone(),
         facts,
         config.clock,
         nodes.clone(),
-        health_seen,
+        health_seen.clone(),
     );
     let _keep = AbortOnDropHandle::new(tokio::spawn(keep));
     let beat = node::heartbeat(
@@ -207,96 +241,120 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
     );
     let _beat = AbortOnDropHandle::new(tokio::spawn(beat));
 
+    let range_file = config.data_dir.join(POD_RANGE);
     let cidr = tokio::select! {
-        cidr = pod_range(&nodes, &config.node_name) => cidr,
+        cidr = pod_range(&nodes, &config.node_name, &range_file) => cidr,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let network = network::Network::new(cidr.parse().map_err(|e: network::AddressError| {
-        Error::PodRange {
-            cidr,
-            reason: e.to_string(),
+    let network = match cidr.parse() {
+        Ok(range) => network::Network::new(range),
+        Err(error) => {
+            // The next start asks for it anew.
+            drop(std::fs::remove_file(&range_file));
+            let error: network::AddressError = error;
+            let reason = error.to_string();
+            return Err(Error::PodRange { cidr, reason });
         }
-    })?);
-    if let Some(service) = &config.service {
+    };
+    if let Some(service) = &service {
         network.link(node::links(&service.identity).map_err(ServiceError::from)?);
     }
-    // The name under which users and their tools know a node's events.
-    let recorder = Recorder::start(client.clone(), "kubelet", config.node_name.clone());
     let services = Informer::start(client.of(), ListOptions::default());
     let cluster = Cluster::new(&config.node_name, network.clone());
-    // No pod has a network, and no link is taken, before it is known who may talk to whom.
-    let _cluster = tokio::select! {
-        following = cluster.follow(&client, &recorder, &services, (config.address, config.ingress)) => following,
-        () = shutdown.cancelled() => return Ok(()),
-    };
+    let entered = cluster.enter();
     let counters = Arc::<metrics::Counters>::default();
-    let identity = config.service.as_ref().map(|service| &service.identity);
+    let identity = service.as_ref().map(|service| &service.identity);
     let tls = exec::trust(identity).map_err(ServiceError::from)?;
-    let (for_garbage, for_events) = (images.clone(), recorder.clone());
-    let objects = Objects::new(&client);
+    let disks = volumes::Disks {
+        node: config.node_name.clone(),
+        own: config.data_dir.join("volumes"),
+        shared: std::mem::take(&mut config.shared_dirs),
+        host_path: config.allow_host_path,
+    };
     let driver = Driver::new(Tools {
+        disks: disks.clone(),
         dir: pods_dir,
         host: pod::Host {
             host_path: config.allow_host_path,
             ips: vec![config.address],
+            memory: (config.shared_memory.as_deref())
+                .map(|shared| eviction::own_memory(shared, &config.data_dir)),
         },
         clock: config.clock,
         client: client.clone(),
-        objects: objects.clone(),
-        images,
+        objects: Objects::new(&client),
+        images: images.clone(),
         runtime: config.runtime.clone(),
         network: network.clone(),
-        cluster,
-        recorder,
-        services,
-        machine: machine.amounts(),
-        counters: counters.clone(),
-        tls,
-    });
-
-    let stop = CancellationToken::new();
-    let stale = driver.clone();
-    let follow = objects.follow(client.clone(), config.node_name.clone(), move |volumes| {
-        stale.stale(&volumes);
-    });
-    let _objects = AbortOnDropHandle::new(tokio::spawn(follow));
-    let informer: Informer<Pod> = Informer::start(
-        client.of(),
-        ListOptions::default().fields(format!("spec.nodeName={}", config.node_name)),
-    );
-    let following = AbortOnDropHandle::new(tokio::spawn({
-        let (driver, stop) = (driver.clone(), stop.clone());
-        async move { driver.run(informer, stop).await }
-    }));
-    let garbage = Garbage {
-        dir: config.data_dir,
-        disk: config.disk,
-        clock: config.clock,
-        driver: driver.clone(),
-        images: for_garbage,
-        recorder: for_events,
+        cluster: cluster.clone(),
+        recorder: recorder.clone(),
+        services: services.clone(),
         nodes: nodes.clone(),
         node: Key::new("", config.node_name.as_str()),
-        health: health.clone(),
-        pressure,
-    };
-    let _garbage = AbortOnDropHandle::new(tokio::spawn(garbage.run()));
-    let served = serve(
-        config.service,
-        &driver,
-        network,
-        config.clock,
-        config.runtime.clone(),
-        counters,
-        &stop,
-    );
-    health.send_modify(|h| h.readiness = Readiness::Ready);
-    tracing::info!(node = config.node_name, "the agent takes pods");
+        machine: machine.allocatable(&hard),
+        most_in_memory: (config.shared_memory.as_deref())
+            .map_or(u64::MAX, eviction::most_in_memory),
+        counters: counters.clone(),
+        tls,
+        health: health_seen,
+    });
+    let keep = local_path::keep(client.clone(), driver.clone(), disks, recorder.clone());
+    let _local_path = AbortOnDropHandle::new(tokio::spawn(keep));
 
-    tokio::select! {
-        result = served => result?,
-        () = shutdown.cancelled() => {}
+    let stop = CancellationToken::new();
+    let begun = driver.begin().await;
+    // Before the cluster is heard of: they need nothing of it.
+    let _statics = static_pods(&config, &driver, &recorder, &nodes).await;
+    let moved = range_moved(&nodes, &config.node_name, &cidr, &range_file);
+    tokio::pin!(moved);
+    let up = async {
+        let at = (config.address, config.ingress);
+        // No pod of the API has a network, and no link is taken, before it is known who may talk to whom.
+        let cluster = cluster.follow(entered, &client, &recorder, &services, at);
+        let cluster = cluster.await;
+        let garbage = Garbage {
+            sources,
+            clock: config.clock,
+            driver: driver.clone(),
+            images,
+            recorder: recorder.clone(),
+            nodes: nodes.clone(),
+            node: Key::new("", config.node_name.as_str()),
+            health: health.clone(),
+            hard,
+            lasting,
+            shared: config.shared_memory.clone(),
+        };
+        follow(cluster, &client, &config.node_name, garbage, &stop)
+    };
+    let mut outcome = Ok(());
+    let up = tokio::select! {
+        up = up => Some(up),
+        why = &mut moved => {
+            outcome = Err(why);
+            None
+        }
+        () = shutdown.cancelled() => None,
+    };
+    if up.is_some() {
+        let served = serve(
+            service,
+            &driver,
+            network,
+            config.clock,
+            config.runtime.clone(),
+            counters,
+            &stop,
+        );
+        health.send_modify(|h| h.readiness = Readiness::Ready);
+        tracing::info!(node = config.node_name, "the agent takes pods");
+        tokio::select! {
+            result = served => result?,
+            why = &mut moved => outcome = Err(why),
+            () = shutdown.cancelled() => {}
+        }
     }
+    // Whichever it is, the pods end in their own time.
     health.send_modify(|h| h.readiness = Readiness::Ending);
     tracing::info!(node = config.node_name, grace = ?config.shutdown_grace, "ending pods");
     // Pods begin to end at once, whether or not a server takes the news; but while one can be reached it hears
@@ -314,19 +372,103 @@ async fn run_until(config: Config, shutdown: CancellationToken) -> Result<(), Er
         tracing::warn!("not every pod's end could be reported");
     }
     stop.cancel();
-    drop(following.await);
-    Ok(())
+    if let Some(up) = up {
+        drop(up.following.await);
+    }
+    driver.finish(begun).await;
+    outcome
 }
 
-/// Waits until the cluster has given the node a range of pod addresses.
-async fn pod_range(nodes: &Informer<Node>, name: &str) -> String {
+/// Begins the pods from files, if the node has a directory of any, and follows that for as long as the result is kept.
+async fn static_pods(
+    config: &Config,
+    driver: &Driver,
+    recorder: &Recorder,
+    nodes: &Informer<Node>,
+) -> Option<AbortOnDropHandle<()>> {
+    let directory = statics::Directory {
+        dir: config.pod_manifest_path.clone()?,
+        node: config.node_name.clone(),
+        clock: config.clock,
+        driver: driver.clone(),
+        recorder: recorder.clone(),
+        nodes: nodes.clone(),
+    };
+    let following = directory.begin().await.follow();
+    Some(AbortOnDropHandle::new(tokio::spawn(following)))
+}
+
+/// What goes on once the cluster has been heard of. Dropping it ends that.
+struct Up {
+    _cluster: cluster::Following,
+    _objects: AbortOnDropHandle<()>,
+    _garbage: AbortOnDropHandle<()>,
+    /// Ends when it is told to stop.
+    following: AbortOnDropHandle<()>,
+}
+
+/// Follows the pods of a node, and what they refer to.
+fn follow(
+    cluster: cluster::Following,
+    client: &Client,
+    node: &str,
+    garbage: Garbage,
+    stop: &CancellationToken,
+) -> Up {
+    let (driver, stop) = (garbage.driver.clone(), stop.clone());
+    let stale = driver.clone();
+    let objects = driver.objects().clone();
+    let follow = objects.follow(client.clone(), node.to_owned(), move |volumes| {
+        stale.stale(&volumes);
+    });
+    let informer: Informer<Pod> = Informer::start(
+        client.of(),
+        ListOptions::default().fields(format!("spec.nodeName={node}")),
+    );
+    let following = async move { driver.run(informer, stop).await };
+    Up {
+        _cluster: cluster,
+        _objects: AbortOnDropHandle::new(tokio::spawn(follow)),
+        _garbage: AbortOnDropHandle::new(tokio::spawn(garbage.run())),
+        following: AbortOnDropHandle::new(tokio::spawn(following)),
+    }
+}
+
+/// The range of pod addresses that the cluster has given to the node, as soon as it has. What was given before is kept in
+/// a file, for a start at which no server can be reached.
+async fn pod_range(nodes: &Informer<Node>, name: &str, file: &Path) -> String {
+    let kept = std::fs::read_to_string(file).unwrap_or_default();
+    if !kept.is_empty() {
+        return kept;
+    }
+    let given = another_range(nodes, name, "").await;
+    keep_range(file, &given);
+    given
+}
+
+/// Completes when the cluster gives the node another range of pod addresses, which the next start finds.
+async fn range_moved(nodes: &Informer<Node>, name: &str, from: &str, file: &Path) -> Error {
+    let to = another_range(nodes, name, from).await;
+    keep_range(file, &to);
+    Error::PodRangeMoved(from.to_owned(), to)
+}
+
+fn keep_range(file: &Path, range: &str) {
+    // It is short: written as a whole, or found to be no range and asked for anew.
+    if let Err(error) = std::fs::write(file, range) {
+        tracing::error!(%error, "the node's range of pod addresses cannot be kept");
+    }
+}
+
+/// Waits until the node has a range of pod addresses that is not this one.
+async fn another_range(nodes: &Informer<Node>, name: &str, than: &str) -> String {
     let mut changes = nodes.subscribe();
     let key = Key::new("", name);
     loop {
         let given = nodes
             .get(&key)
             .and_then(|n| n.spec.as_ref()?.pod_cidr.clone());
-        if let Some(cidr) = given.filter(|c| !c.is_empty()) {
+        if let Some(cidr) = given.filter(|c| !c.is_empty() && c != than) {
             return cidr;
         }
         changes.next().await;
@@ -345,10 +487,10 @@ async fn serve(
     let Some(service) = service else {
         return std::future::pending().await;
     };
-    let of = driver.clone();
+    let (of, held) = (driver.clone(), network.clone());
     let page = move || {
         let (pods, running) = of.pods();
-        let page = counters.page(pods, running, &runtime.metrics());
+        let page = counters.page(pods, running, held.pods(), &runtime.metrics());
         page + &metrics::resource::restarts(&of.restarts())
     };
     let page = Arc::new(page);

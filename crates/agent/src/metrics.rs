@@ -51,6 +51,7 @@ impl Counters {
         &self,
         pods: usize,
         running_pods: usize,
+        addresses: usize,
         runtime: &runtime::Metrics,
     ) -> String {
         let mut out = String::new();
@@ -78,6 +79,12 @@ impl Counters {
             "gauge",
             "Guests that run now.",
             runtime.running,
+        );
+        one(
+            "carob_pod_addresses",
+            "gauge",
+            "Addresses of the node's range that are held: by pods, and by the node itself.",
+            addresses as u64,
         );
         one(
             "kubelet_started_containers_total",

@@ -1,5 +1,6 @@
 //! All the cluster's pods, as far as their network goes: a node remembers every one of them.
 
+use api::static_pods::MIRROR;
 use client::Object;
 use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -10,13 +11,15 @@ use serde::{Deserialize, Deserializer};
 pub(crate) struct Peer {
     /// What is left.
     pub(crate) pod: Pod,
+    /// It mirrors what its node has from a file.
+    pub(crate) is_mirror: bool,
     revision: u64,
 }
 
 /// Whatever else changes of a pod is no change of this.
 impl PartialEq for Peer {
     fn eq(&self, other: &Self) -> bool {
-        self.pod == other.pod
+        self.pod == other.pod && self.is_mirror == other.is_mirror
     }
 }
 
@@ -28,6 +31,10 @@ impl From<Pod> for Peer {
             pod.spec.unwrap_or_default(),
             pod.status.unwrap_or_default(),
         );
+        // Its node knows the pod by the uid that it gave it, and says that where it opens connections.
+        let annotations = meta.annotations.as_ref();
+        let mirrored = annotations.and_then(|held| held.get(MIRROR)).cloned();
+        let is_mirror = mirrored.is_some();
         let container = |container: Container| Container {
             name: container.name,
             ports: container.ports,
@@ -41,7 +48,7 @@ impl From<Pod> for Peer {
             metadata: ObjectMeta {
                 namespace: meta.namespace,
                 name: meta.name,
-                uid: meta.uid,
+                uid: mirrored.or(meta.uid),
                 labels: meta.labels,
                 creation_timestamp: meta.creation_timestamp,
                 ..ObjectMeta::default()
@@ -62,7 +69,11 @@ impl From<Pod> for Peer {
                 ..PodStatus::default()
             }),
         };
-        Peer { pod, revision }
+        Peer {
+            pod,
+            is_mirror,
+            revision,
+        }
     }
 }
 
@@ -115,5 +126,13 @@ mod tests {
         assert_ne!(peer("1", "10.0.0.1"), peer("1", "10.0.0.2"));
         assert_eq!(peer("7", "10.0.0.1").revision(), 7);
         assert_eq!(peer("7", "10.0.0.1").reference().uid.as_deref(), Some("u"));
+    }
+
+    #[test]
+    fn a_mirror_has_the_uid_of_what_it_mirrors() {
+        let annotations = json!({"kubernetes.io/config.mirror": "h"});
+        let pod = json!({"metadata": {"name": "p", "uid": "u", "annotations": annotations}});
+        let peer: Peer = serde_json::from_value(pod).expect("a pod");
+        assert_eq!((peer.uid(), peer.is_mirror), ("h", true));
     }
 }

@@ -18,14 +18,17 @@ pub(crate) struct Amounts {
 /// The share of a container that requests nothing, as the kubelet gives it.
 const LEAST_WEIGHT: u32 = 2;
 
-/// Reads a container's limits and requests as the runtime takes them. What is absent is no limit.
-pub(crate) fn limits(resources: Option<&ResourceRequirements>) -> Limits {
+/// Reads a container's limits and requests as the runtime takes them. Who has no limit of memory may have no more than the node:
+/// beyond that the system would end the agent, and all guests with it.
+pub(crate) fn limits(resources: Option<&ResourceRequirements>, node: &Amounts) -> Limits {
     let memory = quantity(resources, Of::Limits, "memory");
     let cpu = quantity(resources, Of::Limits, "cpu");
     let request = quantity(resources, Of::Requests, "cpu").or(cpu);
     Limits {
         memory: memory
             .and_then(|q| u64::try_from(q.value()).ok())
+            .filter(|m| *m > 0)
+            .or_else(|| u64::try_from(node.memory).ok())
             .filter(|m| *m > 0),
         cpu_quota: cpu.map(|q| q.milli() as f64 / 1000.0).filter(|c| *c > 0.0),
         cpu_weight: request
@@ -101,8 +104,12 @@ mod tests {
 
     #[test]
     fn limits_as_the_runtime_takes_them() {
+        let node = Amounts {
+            memory: 1 << 30,
+            ..Amounts::default()
+        };
         let of = |resources: serde_json::Value| {
-            limits(Some(&serde_json::from_value(resources).unwrap()))
+            limits(Some(&serde_json::from_value(resources).unwrap()), &node)
         };
         let all = of(
             serde_json::json!({"limits": {"cpu": "250m", "memory": "64Mi"}, "requests": {"cpu": "100m"}}),
@@ -119,7 +126,7 @@ mod tests {
         assert_eq!(
             only_limit,
             Limits {
-                memory: None,
+                memory: Some(1 << 30),
                 cpu_quota: Some(1.0),
                 cpu_weight: 1000
             }
@@ -127,7 +134,7 @@ mod tests {
         assert_eq!(
             of(serde_json::json!({})),
             Limits {
-                memory: None,
+                memory: Some(1 << 30),
                 cpu_quota: None,
                 cpu_weight: 2
             }

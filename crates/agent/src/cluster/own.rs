@@ -15,6 +15,7 @@ use crate::policies::{Changed, Index};
 #[derive(Debug, Default)]
 pub(super) struct Known {
     pub(super) index: Index,
+    /// By what each is [known by](known_by).
     own: BTreeMap<Key, Own>,
     /// Counted up by each pod that joins.
     turn: u64,
@@ -34,6 +35,20 @@ struct Own {
 }
 
 impl Known {
+    /// The watch of all pods tells of a name: what it stood for, and what it stands for now.
+    pub(super) fn peer(&mut self, key: &Key, old: Option<&Peer>, new: Option<&Peer>) -> Changed {
+        let place = |peer: &Peer| known_by(key, &peer.pod, peer.is_mirror);
+        let after = new.map(|new| (place(new), &new.pod));
+        let before = old.map(place);
+        let left = before.filter(|before| after.as_ref().is_none_or(|(now, _)| now != before));
+        let mut changed = left.map_or_else(Changed::default, |left| self.told(&left, None));
+        if let Some((now, new)) = after {
+            let told = self.told(&now, Some(new));
+            changed.addresses.extend(told.addresses);
+        }
+        changed
+    }
+
     /// A pod has got its address.
     fn joined(&mut self, key: &Key, pod: &Pod, address: Ipv4Addr) -> (u64, Changed) {
         self.turn += 1;
@@ -49,9 +64,9 @@ impl Known {
         (self.turn, changed)
     }
 
-    /// The watch of all pods tells of a name. It may be behind: of an earlier pod of that name, or of this one without
+    /// The watch of all pods tells of what is known by this. It may be behind: of an earlier pod of that name, or of this one without
     /// its address.
-    pub(super) fn told(&mut self, key: &Key, new: Option<&Pod>) -> Changed {
+    fn told(&mut self, key: &Key, new: Option<&Pod>) -> Changed {
         let Some(own) = self.own.get_mut(key) else {
             return self.set(key, new);
         };
@@ -86,6 +101,17 @@ impl Known {
     }
 }
 
+/// What a pod is known by: its name, but one from a file of a node, which may share that with others, by its node and uid,
+/// too. No name of the API's is like that, and no other node's mirror.
+fn known_by(key: &Key, pod: &Pod, is_from_file: bool) -> Key {
+    if !is_from_file {
+        return key.clone();
+    }
+    let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+    let name = [&*key.name, node.unwrap_or_default(), pod.uid()].join("\0");
+    Key::new(key.namespace.as_str(), name)
+}
+
 fn placed(mut pod: Pod, address: Ipv4Addr) -> Pod {
     pod.status.get_or_insert_default().pod_ip = Some(address.to_string());
     pod
@@ -106,8 +132,8 @@ pub(crate) struct OwnPod {
 impl Cluster {
     /// Takes up a pod of this node at its new address before anybody hears of that: its first connection is to be
     /// judged by its rules. To be kept for as long as the pod has that address.
-    pub(crate) fn own_pod(&self, pod: &Pod, address: Ipv4Addr) -> OwnPod {
-        let key = Key::of(pod);
+    pub(crate) fn own_pod(&self, pod: &Pod, is_from_file: bool, address: Ipv4Addr) -> OwnPod {
+        let key = known_by(&Key::of(pod), pod, is_from_file);
         let mut turn = 0;
         self.rules(|known| {
             let changed;
@@ -168,7 +194,7 @@ mod tests {
         for after in [None, Some(&new)] {
             let cluster = cluster();
             tell(&cluster, None, Some(&old));
-            let own = cluster.own_pod(&new, NEW);
+            let own = cluster.own_pod(&new, false, NEW);
             let relabelled = pod("1", 1, "b", Some(OLD));
             for (before, after) in [(&old, Some(&relabelled)), (&relabelled, after)] {
                 tell(&cluster, Some(before), after);
@@ -184,17 +210,76 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_pod_without_its_address_yet_keeps_it_and_gets_new_labels() {
+    /// A cluster in which all that is labelled `b` is isolated.
+    fn isolating() -> Cluster {
         let cluster = cluster();
         let policy = json!({"metadata": {"name": "p"}, "spec": {"podSelector": {"matchLabels": {"app": "b"}}}});
         let policy = serde_json::from_value(policy).expect("a policy");
         cluster.rules(|known| known.index.set_policy("d", "p", Some(&policy)));
-        let isolated = || {
-            let policies = cluster.known.lock().index.policies();
-            policies.isolates(NEW, network::policy::Direction::Ingress)
+        cluster
+    }
+
+    fn is_isolated(cluster: &Cluster, address: Ipv4Addr) -> bool {
+        let policies = cluster.known.lock().index.policies();
+        policies.isolates(address, network::policy::Direction::Ingress)
+    }
+
+    #[test]
+    fn who_shares_the_name_of_one_from_a_file_takes_no_rules_from_it() {
+        let from_file = pod("f", 1, "b", None);
+        let mirror_on = |node: &str, label| {
+            let mut mirror = pod("m", 3, label, (node == "n").then_some(OLD));
+            let marked = [(api::static_pods::MIRROR.to_owned(), "f".to_owned())];
+            mirror.metadata.annotations = Some(marked.into());
+            mirror.spec.get_or_insert_default().node_name = Some(node.to_owned());
+            mirror
         };
-        let _own = cluster.own_pod(&pod("2", 1, "a", None), NEW);
+        let (mirror, forged) = (mirror_on("n", "b"), mirror_on("elsewhere", "a"));
+        for (node, heard, second) in [
+            ("n", false, 0),
+            ("n", true, 2),
+            ("elsewhere", false, 2),
+            ("elsewhere", true, 0),
+        ] {
+            let cluster = isolating();
+            let _file = cluster.own_pod(&from_file, true, OLD);
+            let before = heard.then_some(&mirror);
+            if heard {
+                tell(&cluster, None, before);
+            }
+            let mut other = pod("2", second, "b", Some(NEW));
+            other.spec.get_or_insert_default().node_name = Some(node.to_owned());
+            let own = (node == "n").then(|| cluster.own_pod(&other, false, NEW));
+            tell(&cluster, before, Some(&other));
+            let both = [OLD, NEW].map(|address| is_isolated(&cluster, address));
+            assert_eq!(both, [true, true], "{node} {heard} {second}");
+            drop(own);
+            tell(&cluster, Some(&other), Some(&forged));
+            let both = [OLD, NEW].map(|address| is_isolated(&cluster, address));
+            assert_eq!(both, [true, false], "{node} {heard} {second}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_says_the_labels_of_one_from_a_file() {
+        let cluster = isolating();
+        let file = cluster.own_pod(&pod("f", 1, "a", None), true, OLD);
+        let mut mirror = pod("m", 1, "b", None);
+        let marked = [(api::static_pods::MIRROR.to_owned(), "f".to_owned())];
+        mirror.metadata.annotations = Some(marked.into());
+        tell(&cluster, None, Some(&mirror));
+        assert!(is_isolated(&cluster, OLD));
+        tell(&cluster, Some(&mirror), None);
+        assert!(is_isolated(&cluster, OLD));
+        drop(file);
+        assert_eq!(at(&cluster, OLD), None);
+    }
+
+    #[test]
+    fn a_pod_without_its_address_yet_keeps_it_and_gets_new_labels() {
+        let cluster = isolating();
+        let isolated = || is_isolated(&cluster, NEW);
+        let _own = cluster.own_pod(&pod("2", 1, "a", None), false, NEW);
         assert!(!isolated());
         tell(&cluster, None, Some(&pod("2", 1, "b", None)));
         assert!(isolated());
@@ -208,7 +293,7 @@ mod tests {
             (1, false, None),
         ] {
             let cluster = cluster();
-            let own = cluster.own_pod(&pod("1", 1, "a", None), OLD);
+            let own = cluster.own_pod(&pod("1", 1, "a", None), false, OLD);
             let before = heard.then(|| pod("1", 1, "a", None));
             if heard {
                 tell(&cluster, None, before.as_ref());
@@ -225,8 +310,8 @@ mod tests {
     #[test]
     fn a_pods_second_address_outlives_its_first() {
         let cluster = cluster();
-        let first = cluster.own_pod(&pod("1", 1, "a", None), OLD);
-        let _second = cluster.own_pod(&pod("1", 1, "a", None), NEW);
+        let first = cluster.own_pod(&pod("1", 1, "a", None), false, OLD);
+        let _second = cluster.own_pod(&pod("1", 1, "a", None), false, NEW);
         drop(first);
         assert_eq!(
             (at(&cluster, OLD), at(&cluster, NEW).as_deref()),

@@ -9,15 +9,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use network::PodNet;
 use parking_lot::Mutex;
-use runtime::Running;
+use runtime::{Meter, Running};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::probe::Room;
 use super::stdin::Input;
 use crate::cluster::OwnPod;
 use crate::exec::Given;
 use crate::exec::files::Files;
+use crate::exec::screen::Screen;
 use crate::image::Ready;
 use crate::logs::Log;
 use crate::pod::{Observed, PodView as _, phase};
@@ -36,6 +38,8 @@ pub(super) struct Instance {
 pub(super) struct Cell {
     pub(super) uid: String,
     pub(super) key: Key,
+    /// It is from a file of this node. The API holds at most a mirror of it, which has another uid.
+    pub(super) is_static: bool,
     /// Everything of this pod on this node.
     pub(super) dir: PathBuf,
     pub(super) state: Mutex<State>,
@@ -48,6 +52,8 @@ pub(super) struct Cell {
     pub(super) probes: Room,
     /// Room for commands that somebody runs in it.
     pub(super) commands: Arc<Semaphore>,
+    /// What it writes is counted, where it may not write without end.
+    pub(super) meter: Option<Arc<Meter>>,
 }
 
 pub(super) struct State {
@@ -68,8 +74,14 @@ pub(super) struct State {
     pub(super) logs: BTreeMap<String, (u32, Arc<Log>)>,
     /// The standard inputs of the instances that run and have one.
     pub(super) inputs: BTreeMap<String, Input>,
+    /// Measures what it writes, from when its volumes are there until all is given back.
+    pub(super) following: Option<AbortOnDropHandle<()>>,
+    /// The screens of containers that have a terminal, the last instance's each.
+    pub(super) screens: BTreeMap<String, Screen>,
     /// Ends the wait for what volumes are made of.
     pub(super) mounting: CancellationToken,
+    /// The uid of what mirrors it in the API, where it is from a file.
+    pub(super) mirror: Option<String>,
     /// What the API holds of the pod's status, whoever wrote it.
     pub(super) reported: Option<PodStatus>,
     /// The object's version that `reported` is of.
@@ -87,15 +99,17 @@ pub(super) struct State {
 impl Cell {
     pub(super) fn new(
         pod: Arc<Pod>,
-        key: Key,
+        (key, is_static): (Key, bool),
         dir: PathBuf,
         (observed, is_admitted): (Observed, bool),
         (net, own): (Option<PodNet>, Option<OwnPod>),
+        meter: Option<Arc<Meter>>,
     ) -> Self {
         let (reported, reported_in) = (pod.status.clone(), version(&pod));
         Self {
             uid: pod.uid().to_owned(),
             key,
+            is_static,
             dir,
             state: Mutex::new(State {
                 pod,
@@ -109,7 +123,10 @@ impl Cell {
                 running: BTreeMap::new(),
                 logs: BTreeMap::new(),
                 inputs: BTreeMap::new(),
+                following: None,
+                screens: BTreeMap::new(),
                 mounting: CancellationToken::new(),
+                mirror: None,
                 reported,
                 reported_in,
                 untold: true,
@@ -121,6 +138,15 @@ impl Cell {
             telling: tokio::sync::Mutex::default(),
             probes: Room::of_pod(),
             commands: Arc::new(Semaphore::new(super::exec::MOST_OF_POD)),
+            meter,
+        }
+    }
+
+    /// By which uid the API knows it, if it does.
+    pub(super) fn told_as<'a>(&'a self, state: &'a State) -> Option<&'a str> {
+        match self.is_static {
+            true => state.mirror.as_deref(),
+            false => Some(&self.uid),
         }
     }
 
@@ -166,6 +192,17 @@ impl State {
         self.is_over() || matches!(phase(&self.pod, &self.observed), "Succeeded" | "Failed")
     }
 
+    /// Whether its end can be made its node's doing, or come sooner by that. A final phase stays.
+    pub(super) fn may_be_evicted(&self) -> bool {
+        let is_final = matches!(phase(&self.pod, &self.observed), "Succeeded" | "Failed");
+        !is_final && !self.observed.gone
+    }
+
+    /// Whether anything of it runs, or is not given back yet.
+    pub(super) fn has_something(&self) -> bool {
+        self.observed.any_live() || !self.observed.sandbox.is_released()
+    }
+
     /// Whether what is set aside for its containers is so still. What was deleted by force counts for nobody any more: the
     /// scheduler may have placed others in its stead.
     pub(super) fn has_room(&self) -> bool {
@@ -175,7 +212,9 @@ impl State {
 
     /// Nothing of the pod runs, and the API and the record know all about it.
     pub(super) fn at_rest(&self) -> bool {
-        !self.observed.any_live() && self.unsaved == 0 && !self.untold && !self.reporting
+        let is_told = !self.untold && !self.reporting;
+        // Nothing is told of one that was not taken in.
+        !self.observed.any_live() && self.unsaved == 0 && (is_told || !self.is_admitted)
     }
 }
 

@@ -7,10 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Driver;
 use super::cell::{Cell, State};
-use super::log::Refusal;
+use super::log::{Refusal, container_of};
 use crate::exec::Command;
 use crate::exec::view::Process;
-use crate::pod::PodView as _;
 
 /// How many commands callers may run at once, on a node and in a pod.
 pub(super) const MOST_OF_NODE: usize = 256;
@@ -30,13 +29,9 @@ impl Driver {
             command,
             ..
         } = target;
-        let unknown = || Refusal::Unknown(format!("pod {namespace}/{name} is not on this node"));
-        let cell = self.find(&namespace, &name, &uid).ok_or_else(unknown)?;
+        let cell = self.find(&namespace, &name, &uid)?;
         let state = cell.state.lock();
-        if state.pod.container(&container).is_none() {
-            let why = format!("container {container} is not valid for pod {name}");
-            return Err(Refusal::Unknown(why));
-        }
+        container_of(&state.pod, &name, &container)?;
         let command = self.command(&cell, &state, &container, command);
         let command = command.ok_or_else(|| {
             let place = format!("container \"{container}\" in pod \"{name}\"");

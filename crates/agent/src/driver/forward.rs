@@ -25,8 +25,7 @@ impl Driver {
             uid,
             ..
         } = target;
-        let unknown = || Refusal::Unknown(format!("pod {namespace}/{name} is not on this node"));
-        let cell = self.find(namespace, name, uid).ok_or_else(unknown)?;
+        let cell = self.find(namespace, name, uid)?;
         let state = cell.state.lock();
         let address = state.net.as_ref().map(network::PodNet::address);
         address.ok_or_else(|| Refusal::NotYet(format!("pod {name} is not running")))

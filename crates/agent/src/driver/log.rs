@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use client::node::{LogsRequest, NOT_RUNNING};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{self as core, ContainerStatus, Pod, PodStatus};
 
 use super::Driver;
 use crate::logs::{Log, Progress};
@@ -31,6 +31,16 @@ pub(crate) enum Refusal {
     Full(String),
 }
 
+/// The container that a request for a pod names.
+pub(super) fn container_of<'p>(
+    pod: &'p Pod,
+    name: &str,
+    container: &str,
+) -> Result<&'p core::Container, Refusal> {
+    let unknown = || Refusal::Unknown(format!("container {container} is not valid for pod {name}"));
+    pod.container(container).ok_or_else(unknown)
+}
+
 impl Driver {
     /// Finds the log that a request means.
     ///
@@ -45,19 +55,14 @@ impl Driver {
             previous,
             ..
         } = request;
-        let unknown = || Refusal::Unknown(format!("pod {namespace}/{name} is not on this node"));
-        let cell = self.find(namespace, name, uid).ok_or_else(unknown)?;
+        let cell = self.find(namespace, name, uid)?;
         let state = cell.state.lock();
         let only = match state.pod.containers() {
             [only] if container.is_empty() => Some(only.name.clone()),
             _ => None,
         };
         let container = only.as_ref().unwrap_or(container);
-        if state.pod.container(container).is_none() {
-            return Err(Refusal::Unknown(format!(
-                "container {container} is not valid for pod {name}"
-            )));
-        }
+        container_of(&state.pod, name, container)?;
         let fresh = Container::default();
         let c = state.observed.get(container).unwrap_or(&fresh);
         let status = || self.status(&state);

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::Container;
-use runtime::Exit;
-use rustix::fs::OFlags;
+use runtime::{Exit, Host, Mount};
+use rustix::fs::{Mode, OFlags};
 
 use super::root;
 use crate::logs;
@@ -35,12 +36,27 @@ pub(super) fn left(
     root: &Path,
     container: &Container,
     volumes: &BTreeMap<String, Made>,
+    mounts: &[Mount],
 ) -> Option<String> {
     let path = root::inside(path(container))?;
-    let (dir, path) = root::place_of(root, container, volumes, &path)?;
     // The guest made what lies there, and may have made a pipe that nobody writes to.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-    let mut file = fs::File::from(root::open(&dir, &path, flags).ok()?);
+    let mounted = mounts.iter().find_map(|mount| match &mount.host {
+        Host::File(file) if root::inside(&mount.guest).as_ref() == Some(&path) => Some(file),
+        _ => None,
+    });
+    let opened = match mounted {
+        // What takes its name is another file.
+        Some(file) => {
+            let same = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::open(same, flags | OFlags::CLOEXEC, Mode::empty())
+        }
+        None => {
+            let (dir, path) = root::place_of(root, container, volumes, &path)?;
+            root::open(&dir, &path, flags)
+        }
+    };
+    let mut file = fs::File::from(opened.ok()?);
     let length = file.metadata().ok().filter(fs::Metadata::is_file)?.len();
     let from = length.saturating_sub(LONGEST as u64);
     file.seek(SeekFrom::Start(from)).ok()?;
@@ -85,6 +101,7 @@ pub(super) fn of_end(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::core::v1::Pod;
     use serde_json::{Value, json};
 
     fn container(value: Value) -> Container {
@@ -99,7 +116,7 @@ mod tests {
         fs::create_dir_all(root.join("dev")).unwrap();
         fs::write(dir.path().join("secret"), "s").unwrap();
         let main = container(json!({"name": "m"}));
-        let found = || left(&root, &main, &BTreeMap::new());
+        let found = || left(&root, &main, &BTreeMap::new(), &[]);
         assert_eq!(found(), None);
         std::os::unix::fs::symlink("../../secret", &log).unwrap();
         assert_eq!(found(), None);
@@ -129,12 +146,40 @@ mod tests {
                 {"name": "data", "mountPath": "/out", "subPath": "sub"},
             ]}),
         );
-        let found = || left(dir.path(), &main, &volumes);
+        let found = || left(dir.path(), &main, &volumes, &[]);
         assert_eq!(found().as_deref(), Some("bye"));
         fs::remove_dir_all(data.join("sub/deep")).unwrap();
         std::os::unix::fs::symlink("..", data.join("sub/deep")).unwrap();
         fs::write(data.join("end"), "not this").unwrap();
         assert_eq!(found(), None);
+    }
+
+    #[test]
+    fn a_message_is_found_in_a_single_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, data) = (dir.path().join("root"), dir.path().join("data"));
+        fs::create_dir_all(&data).unwrap();
+        for name in ["end", "other"] {
+            fs::write(data.join(name), "bye").unwrap();
+        }
+        let volumes = BTreeMap::from([
+            ("dir".to_owned(), Made::new(&data, false)),
+            ("file".to_owned(), Made::new(data.join("other"), false)),
+        ]);
+        let main = |mount: Value| {
+            container(json!({
+                "name": "m", "terminationMessagePath": "/out/log", "volumeMounts": [mount],
+            }))
+        };
+        for mount in [
+            json!({"name": "dir", "mountPath": "/out/log", "subPath": "end"}),
+            json!({"name": "file", "mountPath": "/out/log"}),
+        ] {
+            let main = main(mount);
+            let mounts = root::make(&root, &Pod::default(), &main, &volumes, None).unwrap();
+            let found = left(&root, &main, &volumes, &mounts);
+            assert_eq!(found.as_deref(), Some("bye"), "{mounts:?}");
+        }
     }
 
     #[test]

@@ -2,14 +2,17 @@
 //!
 //! A pod is looked at when its object changed, when something was learned about it, or when its plan asked for a time.
 //! Looking is quick and never waits; whatever takes time is a task of its own that ends in an [`Observation`]. A pod at
-//! rest has no task, except the one that awaits each running guest's end, and no timer of its own: a time at which its
-//! plan wants to be made again (a token's renewal, say) is a line in the queue that all pods share.
+//! rest has no task, except the one that awaits each running guest's end and, where it may not write without end, the one
+//! that measures it, and no timer of its own but for files in memory: a time at which its plan wants to be made again (a
+//! token's renewal, say) is a line in the queue that all pods share.
 
 mod cell;
+mod class;
 mod exec;
 mod forward;
 mod hook;
 mod log;
+mod measuring;
 mod message;
 mod mount;
 mod names;
@@ -19,27 +22,31 @@ mod record;
 mod report;
 mod resize;
 mod root;
+mod run;
+mod shortage;
 mod start;
+mod statics;
 mod stats;
 mod stdin;
+mod storage;
 mod sub_path;
 mod sweep;
+mod terminal;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use client::{Client, Informer, Key, Recorder, WorkQueue};
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::{Pod, PodStatus, Service};
+use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
 use network::Network;
 use parking_lot::{Mutex, RwLock};
 use runtime::Runtime;
 use tokio::sync::{Notify, Semaphore, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use crate::clock::Clock;
 use crate::cluster::Cluster;
@@ -47,18 +54,20 @@ use crate::exec::files::Files;
 use crate::exec::toolbox::Workers;
 use crate::image::Images;
 use crate::metrics::Counters;
+use crate::node::Health;
 use crate::node::allocation::Part;
 use crate::node::ledger::Ledger;
 use crate::objects::{self, Objects};
 use crate::pod::{self, Action, Host, Observation, Observed, PodView as _};
 use crate::resources::Amounts;
 use cell::Cell;
+use measuring::Measuring;
+use record::Left;
+use statics::Statics;
 
 pub(crate) use log::Refusal;
+pub(crate) use shortage::Rounds;
 pub(crate) use stats::{ContainerUsage, PodUsage, Restarts};
-
-/// How many pods are looked at at the same time. Looking does no I/O.
-const WORKERS: usize = 4;
 
 /// What the driver works with.
 pub(crate) struct Tools {
@@ -69,16 +78,25 @@ pub(crate) struct Tools {
     pub(crate) client: Client,
     pub(crate) objects: Objects,
     pub(crate) images: Images,
+    /// Where the volumes of claims lie.
+    pub(crate) disks: crate::volumes::Disks,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) network: Network,
     pub(crate) cluster: Cluster,
     pub(crate) recorder: Recorder,
     /// The Services that containers are told of as they start.
     pub(crate) services: Informer<Service>,
+    /// This node, for whatever is its own.
+    pub(crate) nodes: Informer<Node>,
+    pub(crate) node: Key,
     pub(crate) machine: Amounts,
+    /// How many bytes of files a pod may have in memory.
+    pub(crate) most_in_memory: u64,
     pub(crate) counters: Arc<Counters>,
     /// Whom HTTPS of commands trusts.
     pub(crate) tls: Arc<rustls::ClientConfig>,
+    /// Under which pressure the node is.
+    pub(crate) health: watch::Receiver<Health>,
 }
 
 /// All pods of this node. Clones are handles to the same ones.
@@ -102,6 +120,8 @@ struct Inner {
     files: Files,
     /// Threads of commands.
     workers: Workers,
+    /// Room for pods whose files are measured.
+    measuring: Measuring,
     /// What earlier runs of the agent left was taken up.
     taken_up: watch::Sender<bool>,
     /// Something that nobody needs could not be removed.
@@ -113,6 +133,12 @@ struct Inner {
     /// What each pod has of the node. It is in step with a pod whose `state` nobody holds; locked after that, as `cells` are
     /// before, and nothing else is locked then.
     ledger: Mutex<Ledger>,
+    /// Pods from files of this node; locked before `cells`.
+    statics: Mutex<Statics>,
+    /// Names whose mirrors in the API are to be looked at.
+    mirrors: WorkQueue<Key>,
+    /// What earlier runs of the agent left.
+    left: Mutex<Left>,
 }
 
 #[derive(Default)]
@@ -125,14 +151,11 @@ struct Cells {
 
 impl Driver {
     pub(crate) fn new(tools: Tools) -> Self {
-        let queue = WorkQueue::with_backoff(
-            std::time::Duration::from_millis(100),
-            std::time::Duration::from_secs(30),
-        );
+        let (first, longest) = (Duration::from_millis(100), Duration::from_secs(30));
         let files = Files::new(&tools.dir, Arc::clone(&tools.runtime));
         Self(Arc::new(Inner {
             tools,
-            queue,
+            queue: WorkQueue::with_backoff(first, longest),
             cells: RwLock::default(),
             rested: Notify::new(),
             renewals: Semaphore::new(mount::RENEWALS),
@@ -140,74 +163,20 @@ impl Driver {
             commands: Arc::new(Semaphore::new(exec::MOST_OF_NODE)),
             files,
             workers: Workers::of_node(),
+            measuring: Measuring::of_node(),
             taken_up: watch::Sender::new(false),
             untidy: AtomicBool::new(false),
             wishing: Mutex::default(),
             room: Notify::new(),
             ledger: Mutex::default(),
+            statics: Mutex::default(),
+            mirrors: WorkQueue::with_backoff(first, longest),
+            left: Mutex::default(),
         }))
     }
 
-    /// Follows the pods of `informer` until `stop`. What earlier runs of the agent left is taken up first.
-    pub(crate) async fn run(&self, informer: Informer<Pod>, stop: CancellationToken) {
-        let mut changes = informer.subscribe();
-        informer.synced().await;
-        self.0.tools.objects.followed().await;
-        let mut left = self.left_behind().await;
-        let pods = informer.view().into_iter();
-        let mut pods: Vec<_> = pods
-            .map(|(_, pod)| (left.remove(pod.uid()).flatten(), pod))
-            .collect();
-        // Who was here before has what it has, before others are given any.
-        pods.sort_by_key(|(record, pod)| record.is_none() && known(pod).is_none());
-        for (record, pod) in pods {
-            self.desired(&pod, record);
-        }
-        // Only now: a new pod must not get an address that an earlier one has yet to take up again.
-        let workers: Vec<_> = (0..WORKERS)
-            .map(|_| AbortOnDropHandle::new(tokio::spawn(self.clone().work())))
-            .collect();
-        let _sharing = AbortOnDropHandle::new(tokio::spawn(self.clone().share_room()));
-        self.remove_orphans(left).await;
-        self.0.taken_up.send_replace(true);
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                keys = changes.next() => {
-                    self.take_up(keys.into_iter().map(|key| (informer.get(&key), key)));
-                }
-            }
-        }
-        self.0.queue.close();
-        for worker in workers {
-            if let Err(error) = worker.await {
-                tracing::error!(%error, "a worker of the pods' driver failed");
-            }
-        }
-    }
-
-    /// Takes in what has changed, each with its present object. Who goes or was here already comes before who is new, since
-    /// it may leave room; of those the oldest comes first, as the kubelet has it.
-    fn take_up(&self, changed: impl IntoIterator<Item = (Option<Arc<Pod>>, Key)>) {
-        let mut new = Vec::new();
-        for (pod, key) in changed {
-            match pod {
-                None => self.gone(&key),
-                Some(pod) if self.0.cells.read().by_uid.contains_key(pod.uid()) => {
-                    self.desired(&pod, None);
-                }
-                Some(pod) => new.push(pod),
-            }
-        }
-        let since = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|t| t.0);
-        new.sort_by_key(|pod| since(pod));
-        for pod in &new {
-            self.desired(pod, None);
-        }
-    }
-
     /// Ends all pods, each within `grace`; their objects stay. Returns when nothing runs and all is reported.
-    pub(crate) async fn end(&self, grace: std::time::Duration) {
+    pub(crate) async fn end(&self, grace: Duration) {
         let limit = SignedDuration::try_from(grace).unwrap_or(SignedDuration::MAX);
         let cells: Vec<_> = {
             let mut cells = self.0.cells.write();
@@ -232,6 +201,11 @@ impl Driver {
         }
     }
 
+    /// What the pods' volumes show.
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.0.tools.objects
+    }
+
     /// How many pods there are here, and how many of them have a running container.
     pub(crate) fn pods(&self) -> (usize, usize) {
         let cells = self.0.cells.read();
@@ -244,10 +218,20 @@ impl Driver {
     }
 
     /// The pod of that name, if it is the one with that uid (any, if it is empty).
-    fn find(&self, namespace: &str, name: &str, uid: &str) -> Option<Arc<Cell>> {
+    fn find(&self, namespace: &str, name: &str, uid: &str) -> Result<Arc<Cell>, Refusal> {
+        let key = Key::new(namespace, name);
+        let from_file = self.static_uid(&key);
         let cells = self.0.cells.read();
-        let found = cells.by_key.get(&Key::new(namespace, name))?;
-        (uid.is_empty() || uid == found).then(|| cells.by_uid.get(found).cloned())?
+        let found = [cells.by_key.get(&key), from_file.as_ref()];
+        let mut found = found
+            .into_iter()
+            .flatten()
+            .filter_map(|of| cells.by_uid.get(of));
+        let is_it = |cell: &&Arc<Cell>| {
+            uid.is_empty() || uid == cell.uid || cell.told_as(&cell.state.lock()) == Some(uid)
+        };
+        let unknown = || Refusal::Unknown(format!("pod {namespace}/{name} is not on this node"));
+        found.find(is_it).cloned().ok_or_else(unknown)
     }
 
     /// Takes up a pod's present object.
@@ -284,25 +268,33 @@ impl Driver {
                 self.count(&cell, &state);
             }
             None => {
-                let cell = Arc::new(self.new_cell(key, pod, record));
-                {
-                    let mut cells = self.0.cells.write();
-                    cell.state.lock().observed.shutdown = cells.shutdown;
-                    // Before anything is read for its volumes, and not between a forgotten pod's cell and its volumes: this
-                    // may be the same pod.
-                    self.0.tools.objects.put(pod);
-                    cells.by_uid.insert(uid.clone(), cell.clone());
-                }
-                if self.take_in(&cell, &mut cell.state.lock()).is_err() {
-                    // What others had may be free by its turn.
-                    return self.ask_room(&cell);
-                }
+                self.add((key, false), pod, record);
+                return;
             }
         }
         self.0.queue.add(uid);
     }
 
-    fn new_cell(&self, key: Key, pod: &Arc<Pod>, record: Option<Observed>) -> Cell {
+    /// Takes up a pod that was not here. Its name, and whether it is from a file.
+    fn add(&self, of: (Key, bool), pod: &Arc<Pod>, record: Option<Observed>) -> Arc<Cell> {
+        let cell = Arc::new(self.new_cell(of, pod, record));
+        {
+            let mut cells = self.0.cells.write();
+            cell.state.lock().observed.shutdown = cells.shutdown;
+            // Before anything is read for its volumes, and not between a forgotten pod's cell and its volumes: this may be
+            // the same pod.
+            self.0.tools.objects.put(pod);
+            cells.by_uid.insert(cell.uid.clone(), cell.clone());
+        }
+        match self.take_in(&cell, &mut cell.state.lock()) {
+            Ok(()) => self.0.queue.add(cell.uid.clone()),
+            // What others had may be free by its turn.
+            Err(_) => self.ask_room(&cell),
+        }
+        cell
+    }
+
+    fn new_cell(&self, of: (Key, bool), pod: &Arc<Pod>, record: Option<Observed>) -> Cell {
         let now = self.0.tools.clock.now();
         let known = known(pod);
         let is_admitted = record.is_some() || known.is_some();
@@ -312,7 +304,7 @@ impl Driver {
         observed.start_time.get_or_insert(now);
         observed.observe(Observation::AgentRestarted, now);
         let net = match observed.sandbox {
-            pod::Sandbox::Ready(IpAddr::V4(ip)) => self.0.tools.network.rejoin(ip, pod.uid()).ok(),
+            pod::Sandbox::Ready(IpAddr::V4(ip)) => self.rejoin(ip, pod.uid()),
             _ => None,
         };
         if matches!(observed.sandbox, pod::Sandbox::Ready(_))
@@ -324,13 +316,17 @@ impl Driver {
         }
         // The API may not have heard of its address.
         let cluster = &self.0.tools.cluster;
-        let own = net.as_ref().map(|net| cluster.own_pod(pod, net.address()));
+        let own = net
+            .as_ref()
+            .map(|net| cluster.own_pod(pod, of.1, net.address()));
+        let limits = self.limits_of(pod, of.1);
         Cell::new(
             pod.clone(),
-            key,
+            of,
             self.0.tools.dir.join(pod.uid()),
             (observed, is_admitted),
             (net, own),
+            limits.map(|limits| storage::meter(&limits, is_admitted)),
         )
     }
 
@@ -478,7 +474,7 @@ impl Driver {
 
     fn again_at(&self, cell: &Cell, at: jiff::Timestamp) {
         // A little later than asked for: the clocks' resolutions differ, and too early means once more.
-        let delay = self.0.tools.clock.until(at) + std::time::Duration::from_millis(1);
+        let delay = self.0.tools.clock.until(at) + Duration::from_millis(1);
         self.0.queue.add_after(cell.uid.clone(), delay);
     }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use client::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ pub(super) const RENEWALS: usize = 64;
 fn context<'a>(
     driver: &'a Driver,
     pod: &'a Pod,
-    dir: &'a Path,
+    (dir, memory): (&'a Path, Option<&'a Path>),
     ended: &'a CancellationToken,
 ) -> volumes::Context<'a> {
     let tools = &driver.0.tools;
@@ -29,9 +30,11 @@ fn context<'a>(
         client: &tools.client,
         objects: &tools.objects,
         images: &tools.images,
+        disks: &tools.disks,
         clock: tools.clock,
         machine: &tools.machine,
         dir,
+        memory,
         ended,
         tokens_until: None,
     }
@@ -40,11 +43,17 @@ fn context<'a>(
 /// Makes all volumes of a pod.
 pub(super) async fn set_up(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
     let (pod, dir) = (cell.state.lock().allocated_pod(), cell.volumes_dir());
-    let made = volumes::set_up(&context(driver, &pod, &dir, ended)).await;
+    let memory = driver.memory_dir(&cell.uid);
+    let dirs = (dir.as_path(), memory.as_deref());
+    let made = volumes::set_up(&context(driver, &pod, dirs, ended)).await;
     let warn =
         |reason, message: String| driver.event(cell, None, EventKind::Warning, reason, message);
     let learned = match made {
-        Ok(made) => have_volumes(cell, made),
+        Ok(made) => {
+            let have = have_volumes(cell, made);
+            driver.follow_storage(cell);
+            have
+        }
         Err(volumes::Failure::Mount(message)) => {
             warn("FailedMount", message.clone());
             Observation::VolumesFailed(message)
@@ -69,8 +78,9 @@ pub(super) async fn renew(driver: &Driver, cell: &Arc<Cell>, ended: &Cancellatio
         let stale = state.observed.renewal.behind().clone();
         (state.allocated_pod(), state.volumes.clone(), stale)
     };
-    let dir = cell.volumes_dir();
-    let cx = context(driver, &pod, &dir, ended);
+    let (dir, memory) = (cell.volumes_dir(), driver.memory_dir(&cell.uid));
+    let dirs = (dir.as_path(), memory.as_deref());
+    let cx = context(driver, &pod, dirs, ended);
     let began = cx.clock.now();
     let Outcome { made, unmade } = volumes::renew(&cx, &made, &stale).await;
     for Unmade { why, .. } in &unmade {
@@ -88,6 +98,18 @@ pub(super) async fn renew(driver: &Driver, cell: &Arc<Cell>, ended: &Cancellatio
         false => not_renewed(&cell.state.lock().volumes, &unmade, began),
     };
     driver.learned(cell, learned).await;
+}
+
+impl Driver {
+    /// A pod here whose guests may have the directory of a volume.
+    pub(crate) fn mounts(&self, dir: &Path) -> Option<Key> {
+        let cells: Vec<_> = self.0.cells.read().by_uid.values().cloned().collect();
+        let has = |cell: &&Arc<Cell>| {
+            let state = cell.state.lock();
+            state.volumes.values().any(|made| made.path == dir)
+        };
+        cells.iter().find(has).map(|cell| cell.key.clone())
+    }
 }
 
 fn have_volumes(cell: &Cell, made: BTreeMap<String, Made>) -> Observation {

@@ -9,6 +9,22 @@ use network::names::search::{CLUSTER_NDOTS, Hosts, LOCAL, Search};
 
 use crate::pod::PodView as _;
 
+/// The longest name that a host may have, as the kernel of others has it.
+const LONGEST: usize = 64;
+
+/// Refuses a name of the pod's host that is too long to be one, in the kubelet's words.
+pub(super) fn check(pod: &Pod) -> Result<(), String> {
+    let name = pod.nodename();
+    match name.len() > LONGEST {
+        true => Err(format!(
+            "failed to construct FQDN from pod hostname and cluster domain, FQDN {name} is too long \
+             ({LONGEST} characters is the max, {} characters requested)",
+            name.len()
+        )),
+        false => Ok(()),
+    }
+}
+
 /// The text of `/etc/hosts`.
 pub(super) fn hosts(pod: &Pod, ip: Option<IpAddr>) -> String {
     let mut text = format!("# Kubernetes-managed hosts file.\n{LOCAL}");
@@ -102,12 +118,7 @@ fn ndots(pod: &Pod) -> u8 {
 }
 
 fn own_names(pod: &Pod) -> Vec<String> {
-    let host = pod.hostname();
-    let subdomain = pod.pod_spec().and_then(|s| s.subdomain.as_deref());
-    let full = subdomain
-        .filter(|s| !s.is_empty())
-        .map(|sub| format!("{host}.{sub}.{}.svc.{DOMAIN}", pod.namespace()));
-    full.into_iter().chain([host]).collect()
+    pod.fqdn().into_iter().chain([pod.hostname()]).collect()
 }
 
 fn aliases(pod: &Pod) -> &[HostAlias] {
@@ -153,6 +164,39 @@ mod tests {
             let line = |l: &str| l.starts_with(address) && l.split_whitespace().any(|w| w == name);
             assert!(text.lines().any(line), "{name}: {text}");
         }
+    }
+
+    #[test]
+    fn what_guests_call_their_host() {
+        let long = "x".repeat(40);
+        for (spec, name) in [
+            (json!({}), Ok("web".to_owned())),
+            (json!({"hostname": "front"}), Ok("front".to_owned())),
+            (json!({"subdomain": "db"}), Ok("web".to_owned())),
+            // Without a domain the whole name is no longer.
+            (json!({"setHostnameAsFQDN": true}), Ok("web".to_owned())),
+            (
+                json!({"subdomain": "db", "setHostnameAsFQDN": true}),
+                Ok("web.db.shop.svc.cluster.local".to_owned()),
+            ),
+            (
+                json!({"subdomain": long, "setHostnameAsFQDN": true}),
+                Err(format!(
+                    "failed to construct FQDN from pod hostname and cluster domain, FQDN \
+                     web.{long}.shop.svc.cluster.local is too long (64 characters is the max, 67 characters requested)"
+                )),
+            ),
+            (
+                json!({"hostnameOverride": "a.example", "subdomain": "db"}),
+                Ok("a.example".to_owned()),
+            ),
+        ] {
+            let pod = pod(spec);
+            let found = check(&pod).map(|()| pod.nodename());
+            assert_eq!(found, name, "{:?}", pod.spec);
+        }
+        let overridden = pod(json!({"hostnameOverride": "a.example", "subdomain": "db"}));
+        assert_eq!(own_names(&overridden), ["a.example"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::cell::Cell;
-use super::{Driver, mount};
+use super::{Driver, mount, names};
 use crate::blocking::blocking;
 use crate::image;
 use crate::pod::{Action, EventKind, Observation, PodView as _};
@@ -189,18 +189,18 @@ async fn prepare_sandbox(driver: &Driver, cell: &Arc<Cell>) {
     let made = blocking(move || std::fs::create_dir_all(dir))
         .await
         .map_err(|e| e.to_string());
-    let joined = made.and_then(|()| {
-        driver
-            .0
-            .tools
-            .network
-            .join(&cell.uid)
-            .map_err(|e| e.to_string())
-    });
-    match joined {
+    let network = &driver.0.tools.network;
+    let pod = Arc::clone(&cell.state.lock().pod);
+    let joined = async {
+        made?;
+        names::check(&pod)?;
+        driver.handler(cell).await?;
+        network.join(&cell.uid).map_err(|e| e.to_string())
+    };
+    match joined.await {
         Ok(net) => {
-            let pod = Arc::clone(&cell.state.lock().pod);
-            let own = driver.0.tools.cluster.own_pod(&pod, net.address());
+            let cluster = &driver.0.tools.cluster;
+            let own = cluster.own_pod(&pod, cell.is_static, net.address());
             let ip = net.address().into();
             {
                 let mut state = cell.state.lock();
@@ -273,6 +273,8 @@ async fn have_image(
     let began = tokio::time::Instant::now();
     let keys = image::Keys::of(&driver.0.tools.client, pod).await;
     let found = images.module(image, policy, &keys).await?;
+    let handler = driver.handler(cell).await;
+    let handler = handler.map_err(image::Error::create)?;
     let took = shown(began.elapsed());
     normal(
         "Pulled",
@@ -284,7 +286,7 @@ async fn have_image(
             ),
         },
     );
-    images.prepare(found).await
+    images.prepare(found, handler).await
 }
 
 /// What the kubelet says of an image that it cannot have, or cannot make a container of: reasons and messages.
@@ -305,9 +307,14 @@ fn image_warnings(image: &str, error: &image::Error) -> Vec<(&'static str, Strin
 /// Gives back volumes, roots and address. Logs and the record stay until the object is gone.
 async fn release(driver: &Driver, cell: &Arc<Cell>) {
     let (volumes_dir, containers) = (cell.volumes_dir(), cell.dir.join("containers"));
+    let memory = driver.memory_dir(&cell.uid);
+    cell.state.lock().following = None;
     let remove = move || {
-        volumes::tear_down(&volumes_dir)?;
-        remove_tree(&containers)
+        let volumes = volumes::tear_down(&volumes_dir);
+        // What can be given back is, whatever cannot.
+        let memory = memory.map_or(Ok(()), |memory| volumes::tear_down(&memory));
+        let containers = remove_tree(&containers);
+        volumes.and(memory).and(containers)
     };
     driver.removed(
         cell,
@@ -320,6 +327,7 @@ async fn release(driver: &Driver, cell: &Arc<Cell>) {
         state.volumes.clear();
         state.modules.clear();
         state.logs.clear();
+        state.screens.clear();
     }
     driver.learned(cell, Observation::Released).await;
 }
@@ -336,6 +344,9 @@ async fn forget(driver: &Driver, cell: &Arc<Cell>) {
         blocking(move || remove_tree(&dir)).await,
     );
     driver.0.rested.notify_waiters();
+    if cell.is_static {
+        driver.static_left(cell);
+    }
 }
 
 impl Driver {

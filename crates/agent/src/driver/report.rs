@@ -15,8 +15,9 @@ use crate::pod::{self, Observation};
 const FIRST_REPORT: SignedDuration = SignedDuration::from_millis(50);
 
 /// The conditions that are this agent's to say.
-const OWN: [&str; 8] = [
+const OWN: [&str; 9] = [
     "AllContainersRestarting",
+    "DisruptionTarget",
     "PodResizePending",
     "PodResizeInProgress",
     "PodReadyToStartContainers",
@@ -31,7 +32,8 @@ impl Driver {
     pub(super) fn report(&self, cell: &Arc<Cell>) {
         let now = self.0.tools.clock.now();
         let mut state = cell.state.lock();
-        if state.observed.gone || state.observed.deleting {
+        let is_known = cell.told_as(&state).is_some();
+        if state.observed.gone || state.observed.deleting || !is_known {
             state.untold = false;
             return;
         }
@@ -75,8 +77,12 @@ impl Driver {
         });
     }
 
-    /// Reports the last status and removes the Pod object, which is done with when its finalizers are.
+    /// Reports the last status and removes the Pod object, which is done with when its finalizers are. What came from a
+    /// file has none, and nobody is waited for.
     pub(super) async fn delete(&self, cell: &Arc<Cell>) {
+        if cell.is_static {
+            return self.vanished(&cell.uid);
+        }
         let result = async {
             self.tell(cell).await?;
             let options = DeleteOptions::uid(&cell.uid).grace_period_seconds(0);
@@ -103,19 +109,23 @@ impl Driver {
 
     async fn tell(&self, cell: &Arc<Cell>) -> Result<(), client::Error> {
         let _one_at_a_time = cell.telling.lock().await;
-        let (before, held_in, status) = {
+        let (before, held_in, status, uid) = {
             let state = cell.state.lock();
+            let Some(uid) = cell.told_as(&state).map(str::to_owned) else {
+                return Ok(());
+            };
             (
                 state.reported.clone().unwrap_or_default(),
                 state.reported_in,
                 self.status(&state),
+                uid,
             )
         };
         let changed = changes(&before, &status)?;
         if changed.is_empty() {
             return Ok(());
         }
-        let patch = json!({"metadata": {"uid": cell.uid}, "status": changed});
+        let patch = json!({"metadata": {"uid": uid}, "status": changed});
         let pods = self.0.tools.client.of::<Pod>();
         let answer = pods
             .patch(
@@ -277,6 +287,7 @@ mod tests {
             "conditions": [
                 {"type": "Ready", "status": "True"}, {"type": "Mine", "status": "True"},
                 {"type": "AllContainersRestarting", "status": "True"},
+                {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"},
                 {"type": "PodResizeInProgress", "status": "True"},
             ],
         }));
@@ -286,6 +297,7 @@ mod tests {
             "conditions": [
                 {"type": "Ready", "status": "True", "reason": null, "message": null},
                 {"type": "AllContainersRestarting", "status": "True"},
+                {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"},
                 {"type": "PodResizeInProgress", "status": "True", "reason": null},
                 {"$patch": "delete", "type": "PodResizePending"},
             ],

@@ -11,6 +11,7 @@ use runtime::ResizeError;
 use super::Driver;
 use super::cell::{Cell, State};
 use super::perform;
+use crate::eviction::refusal;
 use crate::node::allocation::Part;
 use crate::pod::{self, EventKind, Live, Observation, PodView as _, Why};
 use crate::resources::limits;
@@ -45,7 +46,7 @@ impl Driver {
         }
     }
 
-    fn share(&self) {
+    pub(super) fn share(&self) {
         for cell in self.waiting() {
             self.judge(&cell);
         }
@@ -147,6 +148,11 @@ impl Driver {
         let pod = state.pod.clone();
         // Who has ended needs nothing.
         if !state.is_admitted && !state.is_final() {
+            let pressures = self.0.tools.health.borrow().pressures;
+            let refused = refusal(&pod, pressures).filter(|_| !cell.is_static);
+            if let Some(why) = refused {
+                return Err(("Evicted".to_owned(), why));
+            }
             let asked = pod.pod_spec().map(asked).unwrap_or_default();
             let machine = &self.0.tools.machine;
             self.0.ledger.lock().admit(&cell.uid, asked, machine)?;
@@ -163,9 +169,19 @@ impl Driver {
             drop(state);
             return self.0.queue.add(cell.uid.clone());
         };
+        // Those who have the room may not be there any more.
+        let is_early = || !*self.0.taken_up.borrow();
+        if cell.is_static && state.pod.deletion_grace().is_none() && is_early() {
+            drop(state);
+            self.0.wishing.lock().insert(cell.uid.clone());
+            if !is_early() {
+                self.0.room.notify_one();
+            }
+            return;
+        }
         state.is_admitted = true;
         let told = format!("Pod was rejected: {message}");
-        state.observed.turn_away(reason.clone(), told);
+        state.observed.turn_away(&reason, told);
         state.unsaved += 1;
         drop(state);
         self.event(cell, None, EventKind::Warning, &reason, message);
@@ -204,7 +220,9 @@ impl Driver {
         };
         // What has ended is started with them.
         let Some(instance) = instance else { return };
-        let resized = instance.running.resize(limits(Some(&resources)));
+        let resized = instance
+            .running
+            .resize(limits(Some(&resources), &self.0.tools.machine));
         let error = resized.err().map(|error| words(&container, &error));
         if let Some(error) = error.as_deref().filter(|_| is_first) {
             let (pod, observed) = {
@@ -236,7 +254,7 @@ impl Driver {
 }
 
 /// What a pod has on the node.
-fn held(state: &State) -> Part {
+pub(super) fn held(state: &State) -> Part {
     let spec = state.pod.pod_spec().filter(|_| state.has_room());
     let counted = |spec| Requests::asked(spec, &|c| state.observed.counted(c)).into();
     spec.map(counted).unwrap_or_default()
@@ -258,4 +276,4 @@ fn words(container: &str, error: &ResizeError) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
-use runtime::Mount;
+use runtime::files::{self, Mounted};
+use runtime::{Host, Mount};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::{message, names, sub_path};
@@ -17,6 +19,17 @@ use crate::cluster::DNS;
 use crate::pod::PodView as _;
 use crate::remove::remove_tree;
 use crate::volumes::Made;
+
+/// A mount of a file, which stays the same one for the instance and for every command in it, whatever takes its name
+/// meanwhile.
+fn of_file(file: OwnedFd, guest: String, read_only: bool) -> Mount {
+    Mount {
+        host: Host::File(Arc::new(file)),
+        beneath: String::new(),
+        guest,
+        read_only,
+    }
+}
 
 /// Makes the root in `dir` (which must not exist) and says what the guest is to see.
 ///
@@ -39,13 +52,16 @@ pub(super) fn make(
         .security_context
         .as_ref()
         .is_some_and(|s| s.read_only_root_filesystem == Some(true));
-    let mut mounts = vec![Mount {
-        host: dir.to_owned(),
+    let root = Mount {
+        host: dir.into(),
         beneath: String::new(),
         guest: "/".to_owned(),
         read_only,
-    }];
-    mounts.extend(message_dir(dir, container).filter(|_| read_only));
+    };
+    let mut mounts = vec![root];
+    if read_only {
+        mounts.extend(message_file(dir, container).map_err(io)?);
+    }
     for (number, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let Some(made) = volumes.get(&mount.name) else {
             return Err(format!("volume \"{}\" is not there", mount.name));
@@ -56,19 +72,40 @@ pub(super) fn make(
     Ok(mounts)
 }
 
-/// The directory of the termination message, which can be written where the rest of the root cannot. What is right below
-/// `/` has none of its own, and what lies in a volume is that volume's business.
-fn message_dir(root: &Path, container: &Container) -> Option<Mount> {
-    let path = inside(message::path(container))?;
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty())?;
+/// The file of the termination message, which can be written where the rest of the root cannot. What lies in a volume is
+/// that volume's business.
+fn message_file(root: &Path, container: &Container) -> io::Result<Option<Mount>> {
+    let Some(path) = inside(message::path(container)) else {
+        return Ok(None);
+    };
     let mut mounts = container.volume_mounts.iter().flatten();
     let in_volume = mounts.any(|m| inside(&m.mount_path).is_some_and(|at| path.starts_with(at)));
-    (!in_volume).then(|| Mount {
-        host: root.join(parent),
-        beneath: String::new(),
-        guest: Path::new("/").join(parent).to_string_lossy().into_owned(),
-        read_only: false,
-    })
+    let host = root.join(&path);
+    // A directory of the root has no room for a message.
+    if in_volume || host.is_dir() {
+        return Ok(None);
+    }
+    point(&host)?;
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&host, flags, Mode::empty())?;
+    Ok(Some(of_file(file, guest_path(&path), false)))
+}
+
+/// Makes an empty file where none is, for a mount to show up in its parent's listing.
+fn point(place: &Path) -> io::Result<()> {
+    if let Some(parent) = place.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match fs::File::create_new(place) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Err(_) if place.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Ok(()),
+    }
+}
+
+/// What the guest calls a path in its root.
+fn guest_path(path: &Path) -> String {
+    Path::new("/").join(path).to_string_lossy().into_owned()
 }
 
 /// Where a container's path lies on the host: in the volume that is mounted closest above it, else in the root. As a
@@ -97,7 +134,7 @@ fn fill(dir: &Path, pod: &Pod, container: &Container, ip: Option<IpAddr>) -> io:
     fs::create_dir_all(dir.join("tmp"))?;
     fs::set_permissions(dir.join("tmp"), fs::Permissions::from_mode(0o777))?;
     fs::create_dir_all(dir.join("etc"))?;
-    fs::write(dir.join("etc/hostname"), format!("{}\n", pod.hostname()))?;
+    fs::write(dir.join("etc/hostname"), format!("{}\n", pod.nodename()))?;
     fs::write(dir.join("etc/hosts"), names::hosts(pod, ip))?;
     if let Some(text) = names::resolv_conf(pod, DNS) {
         fs::write(dir.join("etc/resolv.conf"), text)?;
@@ -114,8 +151,9 @@ fn fill(dir: &Path, pod: &Pod, container: &Container, ip: Option<IpAddr>) -> io:
     Ok(())
 }
 
-/// One volume at its place; a single file of a read-only volume is copied into the root instead, which has no mount. What
-/// lies in a volume whose files are replaced is taken from a `copy`: what a `subPath` shows does not change.
+/// One volume at its place. A single file of a volume whose files are replaced is copied into the root instead, which has no
+/// mount, unless it lies below another one; any other single file is a mount of its own. What lies in a volume whose files are replaced is
+/// taken from a `copy`: what a `subPath` shows does not change.
 fn attach(
     root: &Path,
     container: &Container,
@@ -142,38 +180,35 @@ fn attach(
         sub_path::copy(made, mount, &copy).map_err(unprepared)?;
         host = copy;
     }
-    if made.read_only && host.is_file() {
-        if let Some(above) = above(container, &at) {
-            return Err(format!(
-                "volumeMount \"{}\": a subPath that is a file below another volume's mountPath ({above}) is not supported by carob yet",
-                mount.name
-            ));
-        }
+    if made.is_replaced && host.is_file() && !is_below_another(container, &at) {
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent).map_err(io)?;
         }
-        // No guest can change what lies in a read-only volume.
+        // No guest can change it meanwhile.
         fs::copy(&host, &place).map_err(io)?;
         return Ok(None);
     }
+    let shown = Mount {
+        host: host.into(),
+        beneath,
+        guest: guest_path(&at),
+        read_only: made.read_only || mount.read_only == Some(true),
+    };
+    // Guests may change a writable volume meanwhile: a file is what is found here, and whatever else it is the runtime
+    // looks at again.
+    if let Ok(Mounted::File(file)) = files::mounted(&shown, false) {
+        point(&place).map_err(io)?;
+        return Ok(Some(of_file(file, shown.guest, shown.read_only)));
+    }
     // So that the mount shows up in its parent's listing.
     fs::create_dir_all(&place).map_err(io)?;
-    Ok(Some(Mount {
-        host,
-        beneath,
-        guest: Path::new("/").join(&at).to_string_lossy().into_owned(),
-        read_only: made.read_only || mount.read_only == Some(true),
-    }))
+    Ok(Some(shown))
 }
 
-/// The `mountPath` of a volume that covers this path of the container, if there is one (but not at the path itself).
-fn above<'a>(container: &'a Container, at: &Path) -> Option<&'a str> {
-    let mut paths = container
-        .volume_mounts
-        .iter()
-        .flatten()
-        .map(|m| m.mount_path.as_str());
-    paths.find(|path| inside(path).is_some_and(|p| at != p && at.starts_with(p)))
+/// Whether another volume covers this path of the container, but not at the path itself.
+fn is_below_another(container: &Container, at: &Path) -> bool {
+    let mut mounts = container.volume_mounts.iter().flatten();
+    mounts.any(|m| inside(&m.mount_path).is_some_and(|p| at != p && at.starts_with(p)))
 }
 
 /// Opens what lies below a directory that guests may change, following no link.
@@ -206,6 +241,8 @@ pub(super) fn inside(path: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd as _;
+
     use super::*;
     use serde_json::json;
 
@@ -215,6 +252,22 @@ mod tests {
             "spec": {"containers": [container], "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]},
         }))
         .unwrap()
+    }
+
+    /// Where on the host a mount lies.
+    fn place(mount: &Mount) -> PathBuf {
+        match &mount.host {
+            Host::Path(path) => path.clone(),
+            Host::File(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
+        }
+    }
+
+    /// A volume whose files are replaced, as a ConfigMap's are.
+    fn replaced(path: &Path) -> Made {
+        Made {
+            is_replaced: true,
+            ..Made::new(path, true)
+        }
     }
 
     #[test]
@@ -230,7 +283,7 @@ mod tests {
         fs::write(config.join("x.conf"), "x").unwrap();
         let volumes = BTreeMap::from([
             ("data".to_owned(), Made::new(&data, false)),
-            ("config".to_owned(), Made::new(&config, true)),
+            ("config".to_owned(), replaced(&config)),
         ]);
         let pod = pod(
             json!({"name": "m", "workingDir": "/srv/here", "volumeMounts": [
@@ -249,7 +302,7 @@ mod tests {
         .unwrap();
         let seen: Vec<_> = mounts
             .iter()
-            .map(|m| (m.guest.as_str(), m.host.join(&m.beneath), m.read_only))
+            .map(|m| (m.guest.as_str(), place(m).join(&m.beneath), m.read_only))
             .collect();
         assert_eq!(
             seen,
@@ -284,52 +337,80 @@ mod tests {
                 "volumeMounts": [{"name": "data", "mountPath": "/data"}],
             }));
             let mounts = make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap();
-            let writable = mounts.into_iter().filter(|m| !m.read_only);
-            writable.map(|m| (m.guest, m.host)).collect::<Vec<_>>()
+            let writable = mounts.iter().filter(|m| !m.read_only);
+            let host = |m: &Mount| fs::canonicalize(place(m)).unwrap();
+            writable
+                .map(|m| (m.guest.clone(), host(m)))
+                .collect::<Vec<_>>()
         };
-        let at = |guest: &str, host: PathBuf| (guest.to_owned(), host);
-        let data = at("/data", data.clone());
+        let at = |guest: &str, host: &Path| (guest.to_owned(), host.to_owned());
+        let data = at("/data", &fs::canonicalize(&data).unwrap());
+        let root = fs::canonicalize(dir.path()).unwrap().join("root");
+        for path in ["/dev/termination-log", "/end"] {
+            let file = root.join(path.trim_start_matches('/'));
+            assert_eq!(writable(true, path), [at(path, &file), data.clone()]);
+            assert_eq!(fs::read(file).unwrap(), b"");
+        }
         let log = "/dev/termination-log";
-        assert_eq!(
-            writable(true, log),
-            [at("/dev", root.join("dev")), data.clone()]
-        );
-        assert!(root.join("dev").is_dir());
-        assert_eq!(writable(false, log), [at("/", root.clone()), data.clone()]);
-        for path in ["/end", "/data/end", "/data"] {
+        assert_eq!(writable(false, log), [at("/", &root), data.clone()]);
+        assert!(root.join("dev").is_dir() && !root.join("dev/termination-log").exists());
+        for path in ["/data/end", "/data", "/tmp", "/"] {
             assert_eq!(writable(true, path), std::slice::from_ref(&data), "{path}");
         }
     }
 
     #[test]
-    fn a_single_file_is_mounted_only_where_it_would_be_seen_and_kept_up() {
+    fn a_single_file_is_a_mount_of_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let (root, data) = (dir.path().join("root"), dir.path().join("data"));
-        fs::create_dir_all(&data).unwrap();
-        fs::write(data.join("f"), "f").unwrap();
-        let made = |read_only| Made::new(&data, read_only);
+        fs::create_dir_all(data.join("deep")).unwrap();
+        fs::write(data.join("deep/f"), "old").unwrap();
+        let made = |path: &Path, read_only| Made::new(path, read_only);
         let volumes = BTreeMap::from([
-            ("rw".to_owned(), made(false)),
-            ("ro".to_owned(), made(true)),
+            ("rw".to_owned(), made(&data, false)),
+            ("ro".to_owned(), made(&data, true)),
+            ("replaced".to_owned(), replaced(&data)),
+            ("file".to_owned(), made(&data.join("deep/f"), false)),
+            // As a claim is that this pod may only read.
+            (
+                "claim".to_owned(),
+                Made {
+                    read_only: true,
+                    ..made(&data, false)
+                },
+            ),
         ]);
-        let refused = |mounts: serde_json::Value| {
-            let pod = pod(json!({"name": "m", "volumeMounts": mounts}));
-            make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap_err()
-        };
-        let why = refused(json!([
+        let pod = pod(json!({"name": "m", "volumeMounts": [
             {"name": "rw", "mountPath": "/app"},
-            {"name": "ro", "mountPath": "/app/x", "subPath": "f"},
-        ]));
-        assert!(
-            why.contains("volumeMount \"ro\"") && why.contains("(/app)"),
-            "{why}"
-        );
-        let why =
-            refused(json!([{"name": "rw", "mountPath": "/x", "subPath": "f", "readOnly": true}]));
-        assert!(
-            why.contains("volumeMount \"rw\"") && why.contains("writable volume"),
-            "{why}"
-        );
+            {"name": "ro", "mountPath": "/app/x", "subPath": "deep/f"},
+            {"name": "rw", "mountPath": "/etc/f", "subPath": "deep/f", "readOnly": true},
+            {"name": "file", "mountPath": "/g"},
+            {"name": "replaced", "mountPath": "/h", "subPath": "deep/f"},
+            {"name": "ro", "mountPath": "/i", "subPath": "deep/f"},
+            {"name": "claim", "mountPath": "/c", "subPath": "deep/f"},
+        ]}));
+        let mounts = make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap();
+        let seen = mounts[1..].iter().map(|m| (m.guest.as_str(), m.read_only));
+        let due = [
+            ("/app", false),
+            ("/app/x", true),
+            ("/etc/f", true),
+            ("/g", false),
+            ("/i", true),
+            ("/c", true),
+        ];
+        assert_eq!(seen.collect::<Vec<_>>(), due);
+        let held = |m: &&Mount| matches!(m.host, Host::File(_));
+        assert_eq!(mounts.iter().filter(held).count(), 5);
+        // They show where they are, and what was copied has its contents.
+        assert_eq!(fs::read(root.join("etc/f")).unwrap(), b"");
+        assert_eq!(fs::read(root.join("h")).unwrap(), b"old");
+        // What takes the name is another file.
+        fs::write(data.join("new"), "new").unwrap();
+        fs::rename(data.join("new"), data.join("deep/f")).unwrap();
+        for mount in &mounts[2..] {
+            assert_eq!(fs::read(place(mount)).unwrap(), b"old", "{mount:?}");
+        }
     }
 
     #[test]
@@ -356,9 +437,9 @@ mod tests {
             let mounts = make(&root, &Pod::default(), &container, &volumes, None).unwrap();
             let part = &mounts[1];
             assert!(part.read_only && part.guest == "/part");
-            assert_eq!(fs::read(part.host.join("er/f")).unwrap(), b"old");
-            assert!(part.host.starts_with(dir.path().join("0/sub-paths")));
-            assert_eq!(mounts[2].host, volume);
+            assert_eq!(fs::read(place(part).join("er/f")).unwrap(), b"old");
+            assert!(place(part).starts_with(dir.path().join("0/sub-paths")));
+            assert_eq!(place(&mounts[2]), volume);
             assert_eq!(fs::read(root.join("etc/f")).unwrap(), b"old");
         }
     }

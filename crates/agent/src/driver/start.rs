@@ -4,14 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
-use runtime::{Exit, Running, Served, Workload};
+use runtime::{Exit, Output, Running, Served, Workload};
 
 use super::Driver;
 use super::cell::{Cell, Instance};
+use super::terminal::INTERRUPTED;
 use super::{message, names, root, stdin};
 use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
-use crate::exec::Given;
+use crate::exec::screen::Screen;
+use crate::exec::{Given, Terminal};
 use crate::logs::Log;
 use crate::pod::{EventKind, Observation, PodView as _};
 use crate::{resources, service_links};
@@ -127,7 +129,15 @@ impl Driver {
             service_links: service_links::variables(pod, &tools.services.view()),
             node: tools.machine,
         };
-        let env = env::environment(pod, &spec, &objects, &facts).map_err(Refused::config)?;
+        let mut env = env::environment(pod, &spec, &objects, &facts).map_err(Refused::config)?;
+        let terminal = (spec.tty == Some(true)).then(|| {
+            let state = cell.state.lock();
+            let before = state.screens.get(&spec.name);
+            before.map(Screen::terminal).unwrap_or_default()
+        });
+        if let Some(terminal) = terminal {
+            terminal.suggest(&mut env);
+        }
         let spec = env::with_sub_paths(spec, &env).map_err(Refused::config)?;
         let (root_dir, log_dir, clock) = (
             self.root_dir(cell, &spec, attempt),
@@ -135,16 +145,17 @@ impl Driver {
             tools.clock,
         );
         let (of_pod, of_spec) = (pod.clone(), spec.clone());
+        let meter = cell.meter.clone();
         let made = blocking(move || {
             let mounts = match root::make(&root_dir, &of_pod, &of_spec, &volumes, ip) {
                 Ok(mounts) => mounts,
                 Err(why) => return Ok(Err(why)),
             };
-            Ok(Ok((mounts, Log::create(&log_dir, attempt, clock)?)))
+            Ok(Ok((mounts, Log::create(&log_dir, attempt, clock, meter)?)))
         });
         let made = made.await.map_err(Refused::create)?;
         let (mounts, log) = made.map_err(Refused::config)?;
-        let (stdout, stderr) = log.writers();
+        let (screen, stdout, stderr) = outputs(&log, terminal);
         let (stdin, input) = stdin::open(&spec);
         {
             let mut state = cell.state.lock();
@@ -152,6 +163,10 @@ impl Driver {
             match input {
                 Some(input) => state.inputs.insert(spec.name.clone(), input),
                 None => state.inputs.remove(&spec.name),
+            };
+            match screen {
+                Some(screen) => state.screens.insert(spec.name.clone(), screen),
+                None => state.screens.remove(&spec.name),
             };
         }
         let given = Given {
@@ -164,16 +179,17 @@ impl Driver {
                 .filter(|d| !d.is_empty())
                 .unwrap_or_else(|| "/".to_owned()),
             mounts,
+            meter: cell.meter.clone(),
             names: Arc::new(names::search(pod, ip)),
             net,
             started: tools.clock.now(),
         };
         let workload = Workload {
             stdin,
-            stdout: Box::new(stdout),
-            stderr: Box::new(stderr),
-            terminal: false,
-            limits: resources::limits(spec.resources.as_ref()),
+            stdout,
+            stderr,
+            terminal: terminal.is_some(),
+            limits: resources::limits(spec.resources.as_ref(), &tools.machine),
             beside: None,
             serve: served(&spec),
             span: span.clone(),
@@ -197,7 +213,9 @@ impl Driver {
                 Ok((spec, instance))
             }
             Err(error) => {
-                cell.state.lock().logs.remove(&spec.name);
+                let mut state = cell.state.lock();
+                state.logs.remove(&spec.name);
+                state.screens.remove(&spec.name);
                 Err(refused(error.to_string()))
             }
         }
@@ -213,15 +231,29 @@ impl Driver {
     ) {
         let exit = running.wait().await;
         drop(running);
-        span.in_scope(|| tracing::info!(code = exit.code(), "container ended"));
+        let screen = cell.state.lock().screens.get(&spec.name).cloned();
+        let code = match &screen {
+            Some(screen) if screen.is_interrupted() && exit == Exit::Terminated => INTERRUPTED,
+            _ => exit.code(),
+        };
+        span.in_scope(|| tracing::info!(code, "container ended"));
         let (root_dir, log_dir) = (
             self.root_dir(cell, &spec, attempt),
             cell.log_dir(&spec.name),
         );
         let (of_spec, of_exit) = (spec.clone(), exit.clone());
-        let volumes = cell.state.lock().volumes.clone();
+        let (volumes, given) = {
+            let state = cell.state.lock();
+            let instance = state.running.get(&spec.name);
+            let given = instance.map(|instance| Arc::clone(&instance.given));
+            (state.volumes.clone(), given)
+        };
         let message = blocking(move || {
-            let left = message::left(&root_dir, &of_spec, &volumes);
+            if let Some(screen) = screen {
+                screen.end();
+            }
+            let mounts = given.as_ref().map_or(&[][..], |given| &given.mounts);
+            let left = message::left(&root_dir, &of_spec, &volumes, mounts);
             Ok(message::of_end(left, &of_spec, &of_exit, || {
                 message::from_log(&log_dir, attempt)
             }))
@@ -237,7 +269,7 @@ impl Driver {
         self.0.tools.counters.ended();
         let ended = Observation::Ended {
             container: spec.name,
-            exit_code: exit.code(),
+            exit_code: code,
             reason: reason(&exit).to_owned(),
             message: message.ok().flatten(),
         };
@@ -247,6 +279,22 @@ impl Driver {
     fn root_dir(&self, cell: &Cell, spec: &Container, attempt: u32) -> PathBuf {
         cell.instance_dir(&spec.name, attempt).join("root")
     }
+}
+
+/// What shows what a container prints, where it has a terminal, and what it prints to.
+fn outputs(
+    log: &Arc<Log>,
+    terminal: Option<Terminal>,
+) -> (Option<Screen>, Box<dyn Output>, Box<dyn Output>) {
+    let (stdout, stderr) = log.writers();
+    let Some(terminal) = terminal else {
+        return (None, Box::new(stdout), Box::new(stderr));
+    };
+    // Both are one, as at any terminal.
+    let screen = Screen::new(stdout, terminal);
+    let printed = || screen.printed();
+    let (stdout, stderr) = (printed(), printed());
+    (Some(screen), stdout, stderr)
 }
 
 /// Where the runtime listens for a module that leaves listening to it: the container's TCP ports.

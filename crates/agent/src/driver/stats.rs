@@ -1,5 +1,7 @@
 //! What containers use, and how often they were started again.
 
+use std::collections::BTreeMap;
+
 use client::Key;
 use jiff::Timestamp;
 use runtime::Usage;
@@ -44,6 +46,14 @@ impl Driver {
         pods.filter(|pod| !pod.containers.is_empty()).collect()
     }
 
+    /// The same, of one pod of each name.
+    pub(crate) fn usage_by_name(&self) -> Vec<PodUsage> {
+        let cells = self.0.cells.read();
+        let all = cells.by_uid.values();
+        let all = all.map(|cell| (cell.uid.as_str(), usage(cell)));
+        one_of_each(all, &cells.by_key)
+    }
+
     /// Of each container that was ever started.
     pub(crate) fn restarts(&self) -> Vec<Restarts> {
         let cells = self.0.cells.read();
@@ -61,6 +71,20 @@ impl Driver {
         }
         all
     }
+}
+
+/// Where the API has a pod of a name, that one: one from a file, or one that is gone and has not ended, may have the same.
+fn one_of_each<'a>(
+    all: impl Iterator<Item = (&'a str, PodUsage)>,
+    uids: &BTreeMap<Key, String>,
+) -> Vec<PodUsage> {
+    let mut pods = BTreeMap::new();
+    for (uid, pod) in all.filter(|(_, pod)| !pod.containers.is_empty()) {
+        if uids.get(&pod.key).is_none_or(|of| of == uid) {
+            pods.entry(pod.key.clone()).or_insert(pod);
+        }
+    }
+    pods.into_values().collect()
 }
 
 fn usage(cell: &Cell) -> PodUsage {
@@ -87,7 +111,44 @@ fn usage(cell: &Cell) -> PodUsage {
     });
     PodUsage {
         key: cell.key.clone(),
-        uid: cell.uid.clone(),
+        uid: cell.told_as(&state).unwrap_or(&cell.uid).to_owned(),
         containers: containers.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_pods() {
+        let pod = |uid: &'static str, name: &str, runs: bool| {
+            let container = ContainerUsage {
+                name: "c".to_owned(),
+                attempt: 0,
+                started_at: Timestamp::UNIX_EPOCH,
+                restarts: 0,
+                used: Usage::default(),
+            };
+            let pod = PodUsage {
+                key: Key::new("d", name),
+                uid: uid.to_owned(),
+                containers: runs.then_some(container).into_iter().collect(),
+            };
+            (uid, pod)
+        };
+        let all = [
+            pod("file", "both", true),
+            pod("of-api", "both", true),
+            pod("file-2", "ended", true),
+            pod("of-api-2", "ended", false),
+            pod("file-3", "alone", true),
+            pod("gone", "alone", true),
+        ];
+        let uids = [("both", "of-api"), ("ended", "of-api-2")];
+        let uids = uids.map(|(name, uid)| (Key::new("d", name), uid.to_owned()));
+        let found = one_of_each(all.into_iter(), &uids.into());
+        let found: Vec<&str> = found.iter().map(|pod| pod.uid.as_str()).collect();
+        assert_eq!(found, ["file-3", "of-api"]);
     }
 }

@@ -25,10 +25,10 @@ pub(super) fn find(made: &Made, mount: &VolumeMount) -> Result<(PathBuf, String)
         .filter(|_| !sub.starts_with('/'))
         .ok_or_else(|| format!("{sub:?} must stay below the volume"))?;
     if relative.as_os_str().is_empty() {
-        return Ok((made.path.clone(), String::new()));
+        return Ok((made.path.clone(), made.beneath.clone()));
     }
-    if made.read_only {
-        // Its links are the agent's own, and no guest can change them.
+    if made.is_own {
+        // So are its links.
         let base = made.path.canonicalize().map_err(|e| e.to_string())?;
         let full = base.join(relative);
         // The first look may have come between the links of old files and these files' end.
@@ -39,15 +39,14 @@ pub(super) fn find(made: &Made, mount: &VolumeMount) -> Result<(PathBuf, String)
         }
         return Ok((full, String::new()));
     }
-    // Guests may change it until it is opened, when the runtime checks it again: this is for the words.
-    match open(&made.path, &relative, OFlags::PATH | OFlags::DIRECTORY) {
+    // Guests may change it until it is opened, when it is looked at again: this is for the words.
+    let relative = Path::new(&made.beneath).join(relative);
+    match open(&made.path, &relative, OFlags::PATH) {
         Ok(_) | Err(Errno::NOENT) => {
             let beneath = relative.to_string_lossy().into_owned();
             Ok((made.path.clone(), beneath))
         }
-        Err(Errno::NOTDIR) => Err(format!(
-            "{sub:?} is a file of a writable volume, which is not supported by carob yet"
-        )),
+        Err(Errno::NOTDIR) => Err(format!("{sub:?} lies below a file")),
         Err(Errno::LOOP | Errno::XDEV) => Err(format!("{sub:?} leads out of the volume")),
         Err(error) => Err(error.to_string()),
     }
@@ -115,6 +114,8 @@ mod tests {
     use std::cell::Cell;
     use std::os::unix::fs::symlink;
 
+    use runtime::{Mount, files};
+
     use super::*;
 
     #[test]
@@ -133,6 +134,42 @@ mod tests {
                 };
                 assert!(find(&made, &mount).is_err(), "{sub} {read_only}");
             }
+        }
+    }
+
+    #[test]
+    fn what_other_pods_change_leads_nowhere_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let (volume, aside) = (dir.path().join("v"), dir.path().join("aside"));
+        fs::create_dir_all(volume.join("b/x")).unwrap();
+        fs::create_dir(volume.join("x")).unwrap();
+        let mount = VolumeMount {
+            sub_path: Some("x".to_owned()),
+            ..VolumeMount::default()
+        };
+        // Where the volume lies, what is replaced by a link, and what it leads to.
+        for (beneath, place, to) in [("", "x", ".."), ("b", "b", ".."), ("b", "b/x", "../..")] {
+            let made = Made {
+                beneath: beneath.to_owned(),
+                read_only: true,
+                ..Made::new(&volume, false)
+            };
+            let (host, beneath) = find(&made, &mount).unwrap();
+            let shown = Mount {
+                host: host.into(),
+                beneath,
+                guest: "/x".to_owned(),
+                read_only: true,
+            };
+            files::mounted(&shown, false).unwrap();
+            let place = volume.join(place);
+            fs::rename(&place, &aside).unwrap();
+            symlink(to, &place).unwrap();
+            let found = files::mounted(&shown, true).map(drop);
+            assert_eq!(found, Err(Errno::LOOP), "{shown:?}");
+            assert!(find(&made, &mount).is_err(), "{shown:?}");
+            fs::remove_file(&place).unwrap();
+            fs::rename(&aside, &place).unwrap();
         }
     }
 

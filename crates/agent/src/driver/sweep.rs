@@ -56,8 +56,8 @@ impl Driver {
     /// Directories and files that nobody needs: of pods that are not here, and of instances that have ended.
     ///
     /// A pod has its cell here before it has a directory. So what is found to have no cell after it was listed is nobody's,
-    /// and stays so: a pod that is gone and forgotten would have to come back under the same uid. A pod whose own directories cannot be read
-    /// keeps nobody from finding what others have left.
+    /// unless its pod comes back under the same uid, as one from a file may: [`Driver::remove_orphan`] asks again. A pod whose own
+    /// directories cannot be read keeps nobody from finding what others have left.
     ///
     /// # Errors
     /// When the directory of all pods cannot be read.
@@ -74,7 +74,7 @@ impl Driver {
                 match cell {
                     None => all.push((Kind::Orphan, entry.path())),
                     Some(cell) => {
-                        let dead = cell.leftovers().unwrap_or_else(|error| {
+                        let dead = cell.leftovers(this.memory_dir(&cell.uid)).unwrap_or_else(|error| {
                             tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "what a pod has left cannot be looked through");
                             this.left_untidy();
                             Vec::new()
@@ -82,6 +82,10 @@ impl Driver {
                         all.extend(dead.into_iter().map(|path| (Kind::Dead, path)));
                     }
                 }
+            }
+            if let Some(memory) = &this.0.tools.host.memory {
+                let orphans = this.orphans_in(memory)?;
+                all.extend(orphans.into_iter().map(|path| (Kind::Orphan, path)));
             }
             Ok(all)
         })
@@ -92,7 +96,7 @@ impl Driver {
 impl Cell {
     /// What is left of what was to be removed. Logs are, as long as the pod is here, only where those of two later
     /// instances are.
-    fn leftovers(&self) -> io::Result<Vec<PathBuf>> {
+    fn leftovers(&self, memory: Option<PathBuf>) -> io::Result<Vec<PathBuf>> {
         let containers = self.dir.join("containers");
         let (is_released, ended) = {
             let state = self.state.lock();
@@ -113,7 +117,8 @@ impl Cell {
         let mut all = Vec::new();
         if is_released {
             let given_back = [self.volumes_dir(), containers.clone()];
-            all.extend(given_back.into_iter().filter(|path| path.exists()));
+            let given_back = given_back.into_iter().chain(memory);
+            all.extend(given_back.filter(|path| path.exists()));
         }
         for (name, attempt, removed) in ended {
             all.extend(logs::before(

@@ -19,7 +19,7 @@ use client::Client;
 use futures::future::{BoxFuture, FutureExt as _, Shared};
 use images::{Blobs, Digest, Hold, Name, Pulled, Reference, Source, Wanted};
 use parking_lot::Mutex;
-use runtime::{Module, ModuleSource, PrepareError, Runtime};
+use runtime::{Handler, Module, ModuleSource, PrepareError, Runtime};
 
 use cluster::ClusterRegistry;
 use kept::Record;
@@ -43,6 +43,14 @@ pub(crate) struct Error {
 }
 
 impl Error {
+    /// It is here, and no container is made of it.
+    pub(crate) fn create(message: String) -> Self {
+        Self {
+            reason: "CreateContainerError",
+            message,
+        }
+    }
+
     fn pull(message: impl ToString) -> Self {
         Self {
             reason: "ErrImagePull",
@@ -192,6 +200,7 @@ impl Images {
             path,
             digest: known.content.clone(),
             keep: true,
+            handler: Handler::default(),
         };
         Ok(Found {
             image: image.to_owned(),
@@ -203,22 +212,23 @@ impl Images {
         })
     }
 
-    /// Makes a module that is here ready to start.
+    /// Makes a module that is here ready to start by a handler.
     ///
     /// # Errors
     /// With the reason that the container waits for: what cannot be run is not to be pulled again.
-    pub(crate) async fn prepare(&self, found: Found) -> Result<Ready, Error> {
-        match self.0.runtime.prepare(found.source).await {
+    pub(crate) async fn prepare(&self, found: Found, handler: Handler) -> Result<Ready, Error> {
+        let source = ModuleSource {
+            handler,
+            ..found.source
+        };
+        match self.0.runtime.prepare(source).await {
             Ok(module) => Ok(Ready {
                 module,
                 id: found.id,
                 name: found.name,
                 _hold: found.hold,
             }),
-            Err(PrepareError::Invalid(message)) => Err(Error {
-                reason: "CreateContainerError",
-                message,
-            }),
+            Err(PrepareError::Invalid(message)) => Err(Error::create(message)),
             Err(error) => {
                 // Damaged, or changed under our feet: the next try begins with a pull. One that is gone is missed by
                 // whoever looks for it, and anything else (a full disk) another pull would only make worse.

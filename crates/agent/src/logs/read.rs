@@ -277,7 +277,7 @@ mod tests {
         fn new(file_size: u64) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let clock = Clock::simulated("2026-11-21T10:00:00Z".parse().unwrap());
-            let log = Log::with_file_size(dir.path(), 0, clock, file_size).unwrap();
+            let log = Log::with_file_size(dir.path(), 0, (clock, None), file_size).unwrap();
             Self { dir, log }
         }
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use runtime::Output;
 use runtime::output::Closed;
+use runtime::{Meter, Output};
 use tokio::sync::watch;
 
 use super::line::encode;
@@ -25,6 +25,8 @@ pub(crate) struct Log {
     attempt: u32,
     file_size: u64,
     clock: Clock,
+    /// Where it counts.
+    meter: Option<Arc<Meter>>,
     state: Mutex<State>,
     /// Changes whenever something was written, and closes when nothing more comes.
     written: watch::Sender<Progress>,
@@ -56,14 +58,19 @@ impl Log {
     ///
     /// # Errors
     /// When the directory cannot be used.
-    pub(crate) fn create(dir: &Path, attempt: u32, clock: Clock) -> io::Result<Arc<Self>> {
-        Self::with_file_size(dir, attempt, clock, FILE_SIZE)
+    pub(crate) fn create(
+        dir: &Path,
+        attempt: u32,
+        clock: Clock,
+        meter: Option<Arc<Meter>>,
+    ) -> io::Result<Arc<Self>> {
+        Self::with_file_size(dir, attempt, (clock, meter), FILE_SIZE)
     }
 
     pub(super) fn with_file_size(
         dir: &Path,
         attempt: u32,
-        clock: Clock,
+        (clock, meter): (Clock, Option<Arc<Meter>>),
         file_size: u64,
     ) -> io::Result<Arc<Self>> {
         fs::create_dir_all(dir)?;
@@ -79,6 +86,7 @@ impl Log {
             attempt,
             file_size,
             clock,
+            meter,
             state: Mutex::new(State {
                 number,
                 length,
@@ -122,6 +130,9 @@ impl Log {
 
     fn append(&self, lines: &[u8]) {
         let mut state = self.state.lock();
+        // As far as it may: nobody who prints waits, but then it is time to measure.
+        let meter = self.meter.as_ref();
+        let _paid = meter.and_then(|meter| meter.try_charge(0, lines.len() as u64));
         let result = self.append_to(&mut state, lines);
         match result {
             Ok(()) => state.failing = false,

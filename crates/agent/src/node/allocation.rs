@@ -1,17 +1,20 @@
 //! Whether a node has what a pod asks for.
 
 use api::resources::Resources;
+use serde::{Deserialize, Serialize};
 
 use crate::pod::Why;
 use crate::resources::Amounts;
 
 /// What a pod asks for, or has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Part {
     /// Thousandths of a core.
     pub(crate) milli_cpu: i64,
     /// Bytes.
     pub(crate) memory: i64,
+    /// Bytes of the node's disk.
+    pub(crate) ephemeral: i64,
 }
 
 impl From<Resources> for Part {
@@ -19,6 +22,7 @@ impl From<Resources> for Part {
         Self {
             milli_cpu: resources.milli_cpu,
             memory: resources.memory,
+            ephemeral: resources.ephemeral_storage,
         }
     }
 }
@@ -28,6 +32,7 @@ impl From<Resources> for Part {
 pub(super) struct Used {
     milli_cpu: i128,
     memory: i128,
+    ephemeral: i128,
 }
 
 impl Used {
@@ -35,12 +40,14 @@ impl Used {
     pub(super) fn add(&mut self, held: Part) {
         self.milli_cpu += i128::from(held.milli_cpu);
         self.memory += i128::from(held.memory);
+        self.ephemeral += i128::from(held.ephemeral);
     }
 
     /// Takes away what was counted.
     pub(super) fn subtract(&mut self, held: Part) {
         self.milli_cpu -= i128::from(held.milli_cpu);
         self.memory -= i128::from(held.memory);
+        self.ephemeral -= i128::from(held.ephemeral);
     }
 }
 
@@ -54,8 +61,8 @@ struct Share {
 }
 
 impl Share {
-    /// CPU and memory, in this order.
-    fn all(asked: Part, held: Part, used: Used, machine: &Amounts) -> [Self; 2] {
+    /// CPU, memory and disk, in this order.
+    fn all(asked: Part, held: Part, used: Used, machine: &Amounts) -> [Self; 3] {
         [
             Self {
                 name: "cpu",
@@ -70,6 +77,13 @@ impl Share {
                 held: held.memory,
                 used: used.memory,
                 capacity: machine.memory,
+            },
+            Self {
+                name: "ephemeral-storage",
+                asked: asked.ephemeral,
+                held: held.ephemeral,
+                used: used.ephemeral,
+                capacity: machine.ephemeral,
             },
         ]
     }
@@ -125,7 +139,11 @@ mod tests {
 
     #[test]
     fn what_fits() {
-        let of = |milli_cpu, memory| Part { milli_cpu, memory };
+        let of = |milli_cpu, memory| Part {
+            milli_cpu,
+            memory,
+            ephemeral: 0,
+        };
         let machine = Amounts {
             milli_cpu: 4_000,
             memory: 1_000,
@@ -204,20 +222,24 @@ mod tests {
 
     #[test]
     fn who_is_taken_in() {
-        let of = |milli_cpu, memory| Part { milli_cpu, memory };
+        let of = |(milli_cpu, memory, ephemeral)| Part {
+            milli_cpu,
+            memory,
+            ephemeral,
+        };
         let machine = Amounts {
             milli_cpu: 4_000,
             memory: 1_000,
-            ephemeral: 0,
+            ephemeral: 50,
         };
         let mut used = Used::default();
-        used.add(of(3_000, 1_200));
+        used.add(of((3_000, 1_200, 20)));
         for (case, asked, expected) in [
-            ("nothing", (0, 0), None),
-            ("what is left", (1_000, 0), None),
+            ("nothing", (0, 0, 0), None),
+            ("what is left", (1_000, 0, 30), None),
             (
                 "more than is left",
-                (1_001, 1),
+                (1_001, 1, 31),
                 Some((
                     "OutOfcpu",
                     "Node didn't have enough resource: cpu, requested: 1001, used: 3000, capacity: 4000",
@@ -225,14 +247,22 @@ mod tests {
             ),
             (
                 "of what is promised already",
-                (1_000, 1),
+                (1_000, 1, 31),
                 Some((
                     "OutOfmemory",
                     "Node didn't have enough resource: memory, requested: 1, used: 1200, capacity: 1000",
                 )),
             ),
+            (
+                "of the disk",
+                (1_000, 0, 31),
+                Some((
+                    "OutOfephemeral-storage",
+                    "Node didn't have enough resource: ephemeral-storage, requested: 31, used: 20, capacity: 50",
+                )),
+            ),
         ] {
-            let found = reject(of(asked.0, asked.1), used, &machine);
+            let found = reject(of(asked), used, &machine);
             let found = found
                 .as_ref()
                 .map(|(why, words)| (why.as_str(), words.as_str()));

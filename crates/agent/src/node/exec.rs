@@ -1,37 +1,28 @@
 //! A command's streams as messages of the node protocol.
 
-use std::future::{pending, poll_fn};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::future::pending;
 
 use bytes::Bytes;
 use client::node::exec_request::What as Asked;
 use client::node::exec_response::What as Said;
-use client::node::{ExecRequest, ExecResponse, ExecTarget};
+use client::node::{ExecRequest, ExecResponse, ExecTarget, TerminalSize};
 use futures::FutureExt as _;
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use network::pipe::{Reader, Writer, pipe};
-use runtime::output::{Closed, Discard};
-use runtime::{Output, Sink};
+use runtime::Sink;
+use runtime::output::Discard;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::calls::Call;
-use crate::exec::tty::{self, Discipline};
+use crate::exec::keyboard::{Display, Keyboard, PATIENCE};
 use crate::exec::{Streams, Terminal};
 
 /// What waits on its way to a command or from it, in bytes.
 const WAITING: usize = 64 << 10;
 /// The most bytes of one message.
 const CHUNK: usize = 64 << 10;
-/// How much of what was typed is taken in at once.
-const KEYS: usize = 4 << 10;
-/// What is shown where a key is dropped.
-const BELL: Bytes = Bytes::from_static(b"\x07");
-/// How long a command at a terminal waits, once its caller is there, to be told the terminal's size, which clients say
-/// first of all, and how long what is typed there waits for a command that does not read.
-const PATIENCE: Duration = Duration::from_millis(250);
 /// The exit code of a command that is interrupted at its terminal.
 const INTERRUPTED: i32 = 130;
 
@@ -47,6 +38,19 @@ pub(super) struct Held {
     tty: bool,
 }
 
+impl Held {
+    /// Those of one who is attached to a container's own terminal, which passes on what it shows and does with what is
+    /// typed what has to be done.
+    pub(super) fn of_viewer(target: &ExecTarget) -> Self {
+        Self {
+            stdin: target.stdin,
+            stdout: target.stdout,
+            stderr: false,
+            tty: false,
+        }
+    }
+}
+
 impl From<&ExecTarget> for Held {
     fn from(target: &ExecTarget) -> Self {
         Self {
@@ -59,20 +63,24 @@ impl From<&ExecTarget> for Held {
 }
 
 /// Runs a command for as long as the responses are asked for and the requests come. Who drops the responses ends it, and
-/// so does who breaks the call off.
-pub(super) fn carry<C>(
-    command: impl FnOnce(Streams) -> C + Send + 'static,
+/// so does who breaks the call off. The caller's standard output, where he has one, is there from the beginning: `accepted`
+/// has it, and answers the command. Sizes that are said while it runs go to `sized`.
+pub(super) fn carry<F, C>(
+    accepted: impl FnOnce(Option<Sink>) -> F,
     held: Held,
+    sized: impl Fn(TerminalSize) + Send + 'static,
     requests: impl Stream<Item = Result<ExecRequest, Status>> + Send + Unpin + 'static,
     call: Call,
 ) -> Responses
 where
+    F: FnOnce(Streams) -> C + Send + 'static,
     C: Future<Output = i32> + Send + 'static,
 {
     let (stdout, out) = output(held.stdout);
+    let command = accepted(held.stdout.then(|| stdout.clone()));
     let (stderr, err) = output(held.stderr && !held.tty);
     let session = async move {
-        let ended = session(command, held, requests, stdout, stderr);
+        let ended = session(command, held, sized, requests, (stdout, stderr));
         tokio::select! {
             biased;
             () = call.broken_off() => Err(broken_off()),
@@ -104,9 +112,9 @@ fn output(held: bool) -> (Sink, Option<Reader>) {
 async fn session<C: Future<Output = i32>>(
     command: impl FnOnce(Streams) -> C,
     held: Held,
+    sized: impl Fn(TerminalSize),
     mut requests: impl Stream<Item = Result<ExecRequest, Status>> + Unpin,
-    stdout: Sink,
-    stderr: Sink,
+    (stdout, stderr): (Sink, Sink),
 ) -> Result<i32, Status> {
     started(&mut requests).await?;
     let (terminal, early) = match held.tty {
@@ -125,8 +133,8 @@ async fn session<C: Future<Output = i32>>(
     };
     let input = Input {
         pipe,
-        keyboard: (held.tty && held.stdin).then(|| (Discipline::default(), stdout.clone())),
-        stuck: false,
+        keyboard: (held.tty && held.stdin).then(|| Keyboard::new(stdout.clone())),
+        sized,
     };
     let streams = match terminal {
         Some(_) => {
@@ -185,16 +193,15 @@ async fn size(
 }
 
 /// Where what comes in goes to.
-struct Input {
+struct Input<S> {
     /// Until the input has ended.
     pipe: Option<Writer>,
-    /// What it is typed at, and where its echo is shown.
-    keyboard: Option<(Discipline, Sink)>,
-    /// The command did not take in time what was typed at it.
-    stuck: bool,
+    /// What it is typed at.
+    keyboard: Option<Keyboard>,
+    sized: S,
 }
 
-impl Input {
+impl<S: Fn(TerminalSize)> Input<S> {
     /// Passes on what comes in until the command is to end: with an exit code, or because nobody is there any more.
     async fn follow(
         mut self,
@@ -209,8 +216,7 @@ impl Input {
                     }
                 }
                 Some(Asked::StdinEnd(_)) => (self.pipe, self.keyboard) = (None, None),
-                // A guest is told at its start, and has no signal by which it could be told again.
-                Some(Asked::Size(_)) => {}
+                Some(Asked::Size(size)) => (self.sized)(size),
                 Some(Asked::Target(_) | Asked::Start(_)) | None => {
                     return Err(Status::invalid_argument("a request that asks for nothing"));
                 }
@@ -221,71 +227,14 @@ impl Input {
 
     /// Takes in some bytes; whether they interrupt the command.
     async fn take(&mut self, bytes: Bytes) -> Result<bool, Status> {
-        let Some((discipline, display)) = &mut self.keyboard else {
-            let pipe = self.pipe.as_ref();
-            let pipe = pipe.ok_or_else(|| Status::invalid_argument("input after its end"))?;
-            // A command that has closed its input does not mind what is not read.
-            let _ = pipe.send(bytes).await;
-            return Ok(false);
-        };
-        for keys in bytes.chunks(KEYS) {
-            let typed = discipline.take(keys);
-            let echo = show(display, typed.echo.into());
-            if typed.interrupt {
-                // Nothing is waited for: neither that the command reads, nor that somebody looks.
-                let _ = echo.now_or_never();
-                return Ok(true);
-            }
-            // Nor is it for long otherwise: ^C may be what is typed next.
-            let _ = timeout(PATIENCE, echo).await;
-            if let Some(pipe) = &self.pipe {
-                for piece in typed.input {
-                    self.stuck = !hand_over(pipe, piece.into(), self.stuck).await;
-                    if self.stuck {
-                        let _ = show(display, BELL).now_or_never();
-                    }
-                }
-            }
+        let pipe = self.pipe.as_ref();
+        if let Some(keyboard) = &mut self.keyboard {
+            return Ok(keyboard.take(&bytes, pipe).await);
         }
+        let pipe = pipe.ok_or_else(|| Status::invalid_argument("input after its end"))?;
+        // A command that has closed its input does not mind what is not read.
+        let _ = pipe.send(bytes).await;
         Ok(false)
-    }
-}
-
-/// Has the command read what was typed; whether it was in time. Where it was not before there is no waiting.
-async fn hand_over(pipe: &Writer, piece: Bytes, stuck: bool) -> bool {
-    if stuck && pipe.room() == Ok(0) {
-        return false;
-    }
-    // A command that has closed its input does not mind what is not read.
-    let sent = async {
-        if piece.is_empty() {
-            let _ = poll_fn(|cx| pipe.poll_room(cx)).await;
-            let _ = pipe.end_read();
-        } else {
-            let _ = pipe.send(piece).await;
-        }
-    };
-    timeout(PATIENCE, sent).await.is_ok()
-}
-
-/// Shows bytes as they are, once there is room.
-async fn show(display: &Sink, bytes: Bytes) {
-    if !bytes.is_empty() && poll_fn(|cx| display.poll_ready(cx)).await.is_ok() {
-        // Where nobody looks any more there is nothing to be shown.
-        let _ = display.write(bytes);
-    }
-}
-
-/// What is printed, as a terminal shows it.
-struct Display(Sink);
-
-impl Output for Display {
-    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        self.0.poll_ready(cx)
-    }
-
-    fn write(&self, chunk: Bytes) -> Result<(), Closed> {
-        self.0.write(tty::shown(&chunk).into())
     }
 }
 

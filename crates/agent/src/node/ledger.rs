@@ -30,7 +30,9 @@ impl Ledger {
         } else {
             self.held.insert(uid.to_owned(), now);
         }
-        now.milli_cpu < before.milli_cpu || now.memory < before.memory
+        now.milli_cpu < before.milli_cpu
+            || now.memory < before.memory
+            || now.ephemeral < before.ephemeral
     }
 
     /// Gives a pod that is new what it asks for.
@@ -67,6 +69,7 @@ impl Ledger {
         let both = Part {
             milli_cpu: held.milli_cpu.max(asked.milli_cpu),
             memory: held.memory.max(asked.memory),
+            ephemeral: held.ephemeral.max(asked.ephemeral),
         };
         self.set(uid, both);
         Ok(())
@@ -104,7 +107,11 @@ mod tests {
     };
 
     fn part((milli_cpu, memory): (i64, i64)) -> Part {
-        Part { milli_cpu, memory }
+        Part {
+            milli_cpu,
+            memory,
+            ephemeral: 0,
+        }
     }
 
     impl Ledger {

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::Path;
 
+use crate::eviction::{EvictionHard, memory_capacity};
+
 /// A machine's size and names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Machine {
     pub(crate) cores: usize,
-    /// Bytes.
+    /// Bytes, as far as control groups leave them to this process.
     pub(crate) memory: u64,
     /// Bytes of the file system that the agent's data lie on.
     pub(crate) storage: u64,
@@ -29,7 +31,7 @@ impl Machine {
             rustix::fs::statvfs(data_dir).map_or(0, |s| s.f_blocks.saturating_mul(s.f_frsize));
         Self {
             cores: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
-            memory: memory(&text("/proc/meminfo")),
+            memory: memory_capacity().unwrap_or(0),
             storage,
             kernel: text("/proc/sys/kernel/osrelease"),
             os_image: os_image(&text("/etc/os-release")),
@@ -49,6 +51,17 @@ impl Machine {
             ephemeral: bytes(self.storage),
         }
     }
+
+    /// What of it pods may have: all but what stays free.
+    pub(crate) fn allocatable(&self, hard: &EvictionHard) -> crate::resources::Amounts {
+        let all = self.amounts();
+        let kept = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
+        crate::resources::Amounts {
+            memory: (all.memory - kept(hard.memory.of(self.memory))).max(0),
+            ephemeral: (all.ephemeral - kept(hard.nodefs.of(self.storage))).max(0),
+            ..all
+        }
+    }
 }
 
 /// The host's architecture, as Go and Kubernetes call it.
@@ -58,12 +71,6 @@ pub(crate) fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-fn memory(meminfo: &str) -> u64 {
-    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemTotal:"));
-    let kib: Option<u64> = line.and_then(|l| l.trim().strip_suffix("kB")?.trim().parse().ok());
-    kib.unwrap_or(0) * 1024
 }
 
 fn os_image(release: &str) -> String {
@@ -76,9 +83,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_stays_free_is_nobodys() {
+        let machine = Machine {
+            memory: 1 << 30,
+            storage: 100 << 30,
+            ..Machine::default()
+        };
+        let hard = "memory.available<24Mi,nodefs.available<10%";
+        let left = machine.allocatable(&hard.parse().unwrap());
+        assert_eq!(left.memory, 1000 << 20);
+        assert_eq!(left.ephemeral, 90 << 30);
+        let most = "memory.available<2Gi".parse().unwrap();
+        assert_eq!(machine.allocatable(&most).memory, 0);
+    }
+
+    #[test]
     fn files_of_the_system_are_read() {
-        assert_eq!(memory("MemTotal:       16384 kB\nMemFree: 1 kB"), 16 << 20);
-        assert_eq!(memory("nonsense"), 0);
         assert_eq!(
             os_image("ID=debian\nPRETTY_NAME=\"Debian GNU/Linux 13\"\n"),
             "Debian GNU/Linux 13"

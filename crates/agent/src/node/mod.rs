@@ -17,12 +17,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Client, Informer, Key, ListOptions, Patch};
+use client::{Client, EventType, Informer, Key, ListOptions, Patch, Recorder};
 use k8s_openapi::api::core::v1::{Node, Taint};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::eviction::{EvictionHard, Pressures};
+use crate::resources::Amounts;
 
 pub(crate) use heartbeat::heartbeat;
 pub(crate) use machine::Machine;
@@ -45,6 +47,8 @@ pub(crate) struct Facts {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) taints: Vec<Taint>,
     pub(crate) machine: Machine,
+    /// What of the machine no pod is to have.
+    pub(crate) hard: EvictionHard,
 }
 
 /// Whether the node takes pods, and why not.
@@ -63,13 +67,14 @@ pub(crate) enum Readiness {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     pub(crate) readiness: Readiness,
-    /// There is too little room on its disk, or was a while ago.
-    pub(crate) disk_pressure: bool,
+    /// Of what there is too little.
+    pub(crate) pressures: Pressures,
 }
 
-/// Keeps the Node object in being and true. It never returns: drop it.
+/// Keeps the Node object in being and true, and records how it turns. It never returns: drop it.
 pub(crate) async fn keep(
     client: Client,
+    recorder: Recorder,
     facts: Arc<Facts>,
     clock: Clock,
     informer: Informer<Node>,
@@ -82,7 +87,10 @@ pub(crate) async fn keep(
         let wanted = *health.borrow_and_update();
         let result = match informer.get(&key) {
             None => create(&client, &facts).await,
-            Some(node) => correct(&client, &facts, clock, &node, &wanted).await,
+            Some(node) => {
+                let corrected = correct(&client, &facts, clock, &node, &wanted).await;
+                corrected.map(|turned| tell(&recorder, &node, &turned))
+            }
         };
         let failed = match result {
             Ok(()) => false,
@@ -141,14 +149,25 @@ async fn create(client: &Client, facts: &Facts) -> Result<(), client::Error> {
         .map(|_| tracing::info!(node = facts.name, "node registered"))
 }
 
-/// Writes what the object says otherwise. Most calls find nothing to write.
+/// Records how the node is now, in the kubelet's words.
+fn tell(recorder: &Recorder, node: &Node, turned: &[String]) {
+    let name = node.metadata.name.as_deref().unwrap_or_default();
+    for reason in turned {
+        let about = client::reference(node);
+        let message = format!("Node {name} status is now: {reason}");
+        recorder.event(&about, EventType::Normal, reason, message);
+    }
+}
+
+/// Writes what the object says otherwise, and answers what its users are to be told of that. Most calls find nothing
+/// to write.
 async fn correct(
     client: &Client,
     facts: &Facts,
     clock: Clock,
     node: &Node,
     health: &Health,
-) -> Result<(), client::Error> {
+) -> Result<Vec<String>, client::Error> {
     let have = node.metadata.labels.clone().unwrap_or_default();
     let missing: BTreeMap<_, _> = labels(facts)
         .into_iter()
@@ -172,14 +191,14 @@ async fn correct(
         .all(|(k, v)| now.get(k) == Some(v))
         && conditions.is_empty();
     if same {
-        return Ok(());
+        return Ok(Vec::new());
     }
+    let turned = turned(&now["conditions"], &conditions);
     wanted["conditions"] = conditions.into();
     let patch = Patch::Strategic(json!({"status": wanted}));
-    nodes
-        .patch("", &facts.name, &patch, Some("status"))
-        .await
-        .map(|_| tracing::debug!(node = facts.name, ?health, "node status written"))
+    nodes.patch("", &facts.name, &patch, Some("status")).await?;
+    tracing::debug!(node = facts.name, ?health, "node status written");
+    Ok(turned)
 }
 
 /// `kubernetes.io/os` and `arch` are the host's, although guests run on neither: what users select by has to match.
@@ -195,15 +214,17 @@ fn labels(facts: &Facts) -> BTreeMap<String, String> {
 
 fn status(facts: &Facts) -> Value {
     let m = &facts.machine;
-    let amounts = json!({
-        "cpu": m.cores.to_string(),
-        "memory": format!("{}Ki", m.memory / 1024),
-        "ephemeral-storage": format!("{}Ki", m.storage / 1024),
-        "pods": PODS.to_string(),
-    });
+    let amounts = |of: &Amounts| {
+        json!({
+            "cpu": m.cores.to_string(),
+            "memory": format!("{}Ki", of.memory / 1024),
+            "ephemeral-storage": format!("{}Ki", of.ephemeral / 1024),
+            "pods": PODS.to_string(),
+        })
+    };
     json!({
-        "capacity": amounts,
-        "allocatable": amounts,
+        "capacity": amounts(&m.amounts()),
+        "allocatable": amounts(&m.allocatable(&facts.hard)),
         "addresses": [
             {"type": "InternalIP", "address": facts.address.to_string()},
             {"type": "Hostname", "address": facts.name},
@@ -236,13 +257,21 @@ fn conditions(health: &Health, have: &Value, at: &str) -> Vec<Value> {
         Readiness::Ending => ("False", "KubeletNotReady", "node is shutting down"),
     };
     let wanted = [
-        (
-            "MemoryPressure",
-            "False",
-            "KubeletHasSufficientMemory",
-            "kubelet has sufficient memory available",
-        ),
-        match health.disk_pressure {
+        match health.pressures.memory {
+            false => (
+                "MemoryPressure",
+                "False",
+                "KubeletHasSufficientMemory",
+                "kubelet has sufficient memory available",
+            ),
+            true => (
+                "MemoryPressure",
+                "True",
+                "KubeletHasInsufficientMemory",
+                "kubelet has insufficient memory available",
+            ),
+        },
+        match health.pressures.disk {
             false => (
                 "DiskPressure",
                 "False",
@@ -266,11 +295,7 @@ fn conditions(health: &Health, have: &Value, at: &str) -> Vec<Value> {
     ];
     let mut differing = Vec::new();
     for (kind, status, reason, message) in wanted {
-        let before = have
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|c| c["type"] == kind);
+        let before = of_type(have, kind);
         let since = before
             .filter(|c| c["status"] == status)
             .map_or(json!(at), |c| c["lastTransitionTime"].clone());
@@ -287,32 +312,68 @@ fn conditions(health: &Health, have: &Value, at: &str) -> Vec<Value> {
     differing
 }
 
+fn of_type<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value> {
+    let mut all = conditions.as_array().into_iter().flatten();
+    all.find(|c| c["type"] == kind)
+}
+
+/// The kubelet's events about conditions that are to be otherwise than they are: of what the node has, or lacks. That
+/// it is ready, or not, is for the controllers to say.
+fn turned(have: &Value, conditions: &[Value]) -> Vec<String> {
+    let turns = conditions.iter().filter(|c| {
+        let before = of_type(have, c["type"].as_str().unwrap_or_default());
+        before.is_some_and(|before| before["status"] != c["status"])
+    });
+    let reasons = turns.filter_map(|c| c["reason"].as_str()?.strip_prefix("KubeletHas"));
+    reasons.map(|what| format!("NodeHas{what}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn conditions_are_written_when_they_differ() {
-        let health = |readiness, disk_pressure| Health {
+        let health = |readiness, disk| Health {
             readiness,
-            disk_pressure,
+            pressures: Pressures {
+                disk,
+                memory: false,
+            },
         };
         let ready = health(Readiness::Ready, false);
         let first = conditions(&ready, &Value::Null, "2026-11-21T10:00:00Z");
         assert_eq!(first.len(), 4);
         let have = Value::from(first);
         assert!(conditions(&ready, &have, "2026-11-21T10:00:09Z").is_empty());
+        assert!(turned(&Value::Null, have.as_array().unwrap()).is_empty());
         let pressed = health(Readiness::Ready, true);
         let pressed = conditions(&pressed, &have, "2026-11-21T10:00:09Z");
+        assert_eq!(turned(&have, &pressed), ["NodeHasDiskPressure"]);
         let wanted = json!([{
             "type": "DiskPressure", "status": "True",
             "reason": "KubeletHasDiskPressure", "message": "kubelet has disk pressure",
             "lastHeartbeatTime": "2026-11-21T10:00:09Z", "lastTransitionTime": "2026-11-21T10:00:09Z",
         }]);
-        assert_eq!(Value::from(pressed), wanted);
+        let pressed = Value::from(pressed);
+        assert_eq!(pressed, wanted);
+        let relieved = conditions(&ready, &pressed, "2026-11-21T10:00:10Z");
+        assert_eq!(turned(&pressed, &relieved), ["NodeHasNoDiskPressure"]);
+        let short = Health {
+            readiness: Readiness::Ready,
+            pressures: Pressures {
+                disk: false,
+                memory: true,
+            },
+        };
+        let short = conditions(&short, &have, "2026-11-21T10:00:09Z");
+        assert_eq!(short.len(), 1);
+        assert_eq!(short[0]["type"], "MemoryPressure");
+        assert_eq!(turned(&have, &short), ["NodeHasInsufficientMemory"]);
         let ending = health(Readiness::Ending, false);
         let ending = conditions(&ending, &have, "2026-11-21T10:00:09Z");
         assert_eq!(ending.len(), 1);
+        assert!(turned(&have, &ending).is_empty());
         assert_eq!(ending[0]["lastTransitionTime"], "2026-11-21T10:00:09Z");
     }
 }

@@ -10,7 +10,7 @@ use client::node::node_server::{Node, NodeServer};
 use client::node::{
     BreakOffRequest, BreakOffResponse, CONNECTION_WINDOW, ExecRequest, LogStream, LogsChunk,
     LogsRequest, MOST_STREAMS, PortForwardRequest, SERVERS, STREAM_WINDOW, StatsRequest,
-    StatsResponse, StdinRequest, StdinResponse, admit_server, exec_request,
+    StatsResponse, StdinRequest, StdinResponse, TerminalSize, admit_server, exec_request,
 };
 use client::tls::{Identity, Subject};
 use futures::stream::{BoxStream, StreamExt as _};
@@ -78,7 +78,7 @@ pub(crate) async fn serve(
     let _accepting = AbortOnDropHandle::new(tokio::spawn(accepting));
     let of = driver.clone();
     let resource: Page =
-        Arc::new(move || resource::page(clock.now(), Process::read(), &of.usage()));
+        Arc::new(move || resource::page(clock.now(), Process::read(), &of.usage_by_name()));
     let containers = NodeServer::new(Containers {
         driver,
         clock,
@@ -210,13 +210,34 @@ impl Node for Containers {
                 "the first request names no container",
             ));
         };
+        if target.attach {
+            let (call, held) = (
+                self.calls.enter(target.call)?,
+                exec::Held::of_viewer(&target),
+            );
+            let viewer = self.driver.terminal(&target).map_err(Status::from)?;
+            let screen = viewer.screen.clone();
+            let sized = move |size: TerminalSize| screen.resize(size.width, size.height);
+            // From now on, though his streams are not there yet: the guest may have ended by then.
+            let look = |stdout| {
+                let viewer = viewer.look(stdout);
+                move |streams| viewer.run(streams)
+            };
+            return Ok(Response::new(exec::carry(
+                look, held, sized, requests, call,
+            )));
+        }
         if target.command.is_empty() {
             return Err(Status::invalid_argument("a command has a name"));
         }
         let (call, held) = (self.calls.enter(target.call)?, exec::Held::from(&target));
         let command = self.driver.exec(target).map_err(Status::from)?;
-        let command = |streams| command.run(streams);
-        Ok(Response::new(exec::carry(command, held, requests, call)))
+        let command = |_| move |streams| command.run(streams);
+        // A command is told at its start, and has no signal by which it could be told again.
+        let sized = |_: TerminalSize| {};
+        Ok(Response::new(exec::carry(
+            command, held, sized, requests, call,
+        )))
     }
 
     async fn break_off(

@@ -53,6 +53,7 @@ pub(super) fn conditions(
         },
     ];
     own.extend(all_restarting(pod, phase, observed));
+    own.extend(disrupted(observed));
     let before = |kind: &str| {
         let all = previous
             .or(pod.status.as_ref())
@@ -241,6 +242,16 @@ fn all_restarting(pod: &Pod, phase: &str, observed: &Observed) -> Option<Verdict
             holds: false,
             ..yes(kind)
         },
+    })
+}
+
+/// Whether the pod ends for the node's sake.
+fn disrupted(observed: &Observed) -> Option<Verdict> {
+    let verdict = observed.verdict.as_ref().filter(|v| v.disrupted)?;
+    Some(Verdict {
+        reason: Some("TerminationByKubelet"),
+        message: Some(verdict.message.clone()),
+        ..yes("DisruptionTarget")
     })
 }
 

@@ -11,6 +11,8 @@ use super::{Found, HookKind, ProbeKind, Resources, Why};
 /// Something learned about a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observation {
+    /// What the pod's class says of how its containers are run. The sandbox comes next, with which it is remembered.
+    Handler(String),
     /// The sandbox is there.
     SandboxReady(IpAddr),
     /// The sandbox could not be made.
@@ -93,6 +95,13 @@ pub enum Observation {
         /// Why it has what it had, if it does.
         error: Option<String>,
     },
+    /// The pod, or all of the node's together, have taken too much of something.
+    Evicted {
+        /// Of what, for people.
+        message: String,
+        /// It may have kept to its own limits.
+        disrupted: bool,
+    },
     /// All that was made for the pod has been given back.
     Released,
     /// The Pod object could not be removed; it has to be tried again.
@@ -110,6 +119,7 @@ impl Observation {
                 | Self::Started(..)
                 | Self::Ended { .. }
                 | Self::Room { refused: None, .. }
+                | Self::Evicted { .. }
                 | Self::Released
                 | Self::AgentRestarted
         )

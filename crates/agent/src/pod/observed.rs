@@ -13,7 +13,7 @@ use super::probe::{Found, Heard, ProbeKind};
 use super::problem::{Problem, Step, failed, missing};
 use super::renewal::Renewal;
 use super::resize::{Change, Resize, Resources};
-use super::{Action, Observation, PodView as _, Sandbox};
+use super::{Action, Observation, PodView as _, Sandbox, Verdict};
 
 /// All that the node knows of one pod.
 ///
@@ -25,6 +25,9 @@ pub struct Observed {
     pub start_time: Option<Timestamp>,
     /// The pod's address and directory.
     pub sandbox: Sandbox,
+    /// By which handler its containers are run: its class may be another by now, or gone.
+    #[serde(default)]
+    pub handler: Option<String>,
     /// The volumes, all together.
     #[serde(skip)]
     pub volumes: Step,
@@ -80,28 +83,7 @@ impl Deletion {
     }
 }
 
-/// Why a pod failed as a whole.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// `status.reason`.
-    pub reason: String,
-    /// `status.message`.
-    pub message: String,
-    /// The node did not take it in: nothing of it was ever begun.
-    #[serde(default)]
-    pub turned_away: bool,
-}
-
 impl Observed {
-    /// Notes that the node does not take the pod in.
-    pub fn turn_away(&mut self, reason: String, message: String) {
-        self.verdict = Some(Verdict {
-            reason,
-            message,
-            turned_away: true,
-        });
-    }
-
     /// Notes that an action was taken up, so that it is not planned twice.
     pub fn begin(&mut self, action: &Action, now: Timestamp) {
         match action {
@@ -195,11 +177,7 @@ impl Observed {
                 }
             }
             Action::Fail { reason, message } => {
-                self.verdict = Some(Verdict {
-                    reason: reason.clone(),
-                    message: message.clone(),
-                    turned_away: false,
-                });
+                self.verdict = Some(Verdict::new(reason, message.clone()));
             }
             Action::Refuse { .. } => self.refused = true,
             Action::Release => self.released = true,
@@ -215,9 +193,12 @@ impl Observed {
     pub fn sees(&mut self, pod: &Pod, now: Timestamp) -> bool {
         self.renewal.sees(pod);
         self.wishes(pod);
-        let Some(grace) = pod.deletion_grace() else {
+        let Some(asked) = pod.deletion_grace() else {
             return false;
         };
+        // Who is evicted has no more time for being deleted, too.
+        let given = self.verdict.as_ref().and_then(|verdict| verdict.grace);
+        let grace = given.map_or(asked, |given| given.min(asked));
         let is_known = self.deletion.is_some_and(|d| d.grace <= grace);
         if !is_known {
             self.deletion = Some(Deletion { since: now, grace });
@@ -228,6 +209,7 @@ impl Observed {
     /// Takes in something learned at `now`.
     pub fn observe(&mut self, observation: Observation, now: Timestamp) {
         match observation {
+            Observation::Handler(name) => self.handler = Some(name),
             Observation::SandboxReady(ip) => self.sandbox = Sandbox::Ready(ip),
             Observation::SandboxFailed(message) => self.sandbox.failed(message, now),
             Observation::VolumesReady(due) => {
@@ -295,6 +277,7 @@ impl Observed {
                 self.sandbox = Sandbox::Released(self.sandbox.ip());
                 self.no_volumes();
             }
+            Observation::Evicted { message, disrupted } => self.evicted(message, disrupted, now),
             Observation::DeleteFailed => self.deleting = false,
             Observation::AgentRestarted => self.agent_restarted(now),
         }
@@ -349,9 +332,8 @@ impl Observed {
         if let (Some("Failed"), Some(reason)) = (status.phase.as_deref(), &status.reason) {
             let message = status.message.clone().unwrap_or_default();
             observed.verdict = Some(Verdict {
-                reason: reason.clone(),
-                message,
                 turned_away: observed.containers.is_empty(),
+                ..Verdict::new(reason, message)
             });
         }
         observed

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use super::PodView as _;
 
 /// `Guaranteed`, `Burstable` or `BestEffort`: what the API server said, else what follows from the containers' resources.
-pub(super) fn qos_class(pod: &Pod) -> String {
+pub(crate) fn qos_class(pod: &Pod) -> String {
     if let Some(class) = pod.status.as_ref().and_then(|s| s.qos_class.clone()) {
         return class;
     }

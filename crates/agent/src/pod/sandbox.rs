@@ -43,7 +43,7 @@ impl Sandbox {
     }
 
     /// Whether it has been given back.
-    pub(super) fn is_released(&self) -> bool {
+    pub(crate) fn is_released(&self) -> bool {
         matches!(self, Self::Released(_))
     }
 

@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
+use network::names::DOMAIN;
 use sha2::{Digest as _, Sha256};
 
 /// A container's identity in statuses: the same for the same start of the same container.
@@ -45,8 +46,12 @@ pub trait PodView {
     fn deletion_grace(&self) -> Option<SignedDuration>;
     /// `spec.terminationGracePeriodSeconds`, else 30 s.
     fn grace(&self) -> SignedDuration;
-    /// The name by which the pod's guests know their host.
+    /// The first part of the name by which the pod's guests know their host.
     fn hostname(&self) -> String;
+    /// That name with the pod's domain, where it has one.
+    fn fqdn(&self) -> Option<String>;
+    /// What guests find as their host's name: the one or, with `spec.setHostnameAsFQDN`, the other.
+    fn nodename(&self) -> String;
     /// `NAME_NAMESPACE(UID)`, as the kubelet writes it in messages.
     fn label(&self) -> String;
     /// The container of that name, whatever it is to the pod.
@@ -129,6 +134,26 @@ impl PodView for Pod {
             name.truncate(name.trim_end_matches(['-', '.']).len());
         }
         name
+    }
+
+    fn fqdn(&self) -> Option<String> {
+        let spec = self.pod_spec()?;
+        // Who overrides the name has said all of it.
+        let is_whole = spec
+            .hostname_override
+            .as_ref()
+            .is_some_and(|n| !n.is_empty());
+        let subdomain = spec.subdomain.as_deref();
+        let subdomain = subdomain.filter(|s| !s.is_empty() && !is_whole)?;
+        let (host, namespace) = (self.hostname(), self.namespace());
+        Some(format!("{host}.{subdomain}.{namespace}.svc.{DOMAIN}"))
+    }
+
+    fn nodename(&self) -> String {
+        let wants_all = |spec: &PodSpec| spec.set_hostname_as_fqdn == Some(true);
+        let whole = self.pod_spec().is_some_and(wants_all);
+        let fqdn = self.fqdn().filter(|_| whole);
+        fqdn.unwrap_or_else(|| self.hostname())
     }
 
     fn label(&self) -> String {

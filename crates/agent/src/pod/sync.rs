@@ -47,7 +47,7 @@ pub fn sync(pod: &Pod, observed: &Observed, host: &Host, now: Timestamp) -> Vec<
     } else if let Some(grace) = observed.shutdown {
         plan.end(Cause::Agent, later(now, grace.min(pod.grace())));
     } else if matches!(phase(pod, observed), "Succeeded" | "Failed") {
-        plan.end(Cause::Pod, later(now, pod.grace()));
+        plan.end(Cause::Pod, later(now, observed.grace(pod)));
         if plan.at_rest() {
             plan.release();
         }

@@ -3,16 +3,20 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use agent::{Clock, Config, Disk};
+use agent::{Clock, Config, Disk, Memory};
+use bytes::Bytes;
 use client::simulated::Simulated;
-use client::{Client, ListOptions, Patch};
+use client::{Body, BoxFuture, Client, Error, ListOptions, Patch, Transport};
+use http::{Request, Response};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use network::PodNet;
 use runtime::{
-    Compiled, Metrics, Module, ModuleSource, PrepareError, Running, Runtime, StartError, Workload,
+    Compiled, Handler, Metrics, Module, ModuleSource, PrepareError, Running, Runtime, StartError,
+    Workload,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -32,10 +36,32 @@ pub(crate) const EMPTY: Disk = Disk {
     inodes_free: 1 << 20,
 };
 
+/// A machine with much memory.
+pub(crate) const FREE: Memory = Memory {
+    capacity: 8 << 30,
+    available: 6 << 30,
+};
+
+/// The way to the server, which may be cut.
+struct Wire {
+    server: Simulated,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl Transport for Wire {
+    fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<Body>, Error>> {
+        match self.is_cut.load(Ordering::Relaxed) {
+            false => self.server.send(request),
+            true => Box::pin(async { Err(Error::transport("simulated", "the way is cut")) }),
+        }
+    }
+}
+
 /// Plays scripts when the test lets it, and lets the test into the networks of those that say so.
 struct Tapped {
     scripts: runtime::Scripted,
     nets: Arc<Mutex<Vec<PodNet>>>,
+    handlers: Arc<Mutex<Vec<Handler>>>,
     prepares: Arc<watch::Sender<bool>>,
     forgets: Arc<watch::Sender<bool>>,
 }
@@ -58,6 +84,10 @@ impl Runtime for Tapped {
         if workload.env.iter().any(|(name, _)| name == "TAPPED") {
             self.nets.lock().unwrap().extend(workload.net.clone());
         }
+        self.handlers
+            .lock()
+            .unwrap()
+            .push(workload.module.handler());
         self.scripts.start(workload)
     }
 
@@ -78,10 +108,14 @@ impl Runtime for Tapped {
 pub(crate) struct Bench {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) server: Simulated,
+    /// No server can be reached by the agent.
+    pub(crate) is_cut: Arc<AtomicBool>,
     pub(crate) client: Client,
     pub(crate) runtime: runtime::Scripted,
     /// The networks of the pods whose containers have `TAPPED` in their environment, in the order of their starts.
     pub(crate) nets: Arc<Mutex<Vec<PodNet>>>,
+    /// By what was run what was started, in this order.
+    pub(crate) handlers: Arc<Mutex<Vec<Handler>>>,
     /// Modules that are asked for are made ready as long as this says so, and wait while it does not.
     pub(crate) prepares: Arc<watch::Sender<bool>>,
     /// The same, for compiled code that is to go.
@@ -89,6 +123,8 @@ pub(crate) struct Bench {
     pub(crate) clock: Clock,
     /// How full the agent finds its disk.
     pub(crate) disk: Arc<Mutex<Disk>>,
+    /// How much memory the agent finds.
+    pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) agent: Option<(JoinHandle<()>, CancellationToken)>,
     /// The pods' uids, by name.
     pub(crate) uids: Mutex<BTreeMap<String, String>>,
@@ -97,7 +133,13 @@ pub(crate) struct Bench {
 impl Bench {
     /// A cluster whose one node has its range of addresses, and an agent that runs.
     pub(crate) async fn new() -> Self {
+        Self::with_range("10.128.0.0/18").await
+    }
+
+    /// The same, with this range.
+    pub(crate) async fn with_range(cidr: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("shared")).unwrap();
         std::fs::write(dir.path().join("hello.wasm"), b"\0asm\x01\0\0\0").unwrap();
         std::fs::write(dir.path().join("broken.wasm"), BROKEN).unwrap();
         let server = Simulated::new();
@@ -106,13 +148,16 @@ impl Bench {
         let mut bench = Self {
             dir,
             server,
+            is_cut: Arc::default(),
             client,
             runtime: runtime::Scripted::with_invalid([BROKEN_DIGEST.to_owned()]),
             nets: Arc::default(),
+            handlers: Arc::default(),
             prepares: Arc::new(watch::Sender::new(true)),
             forgets: Arc::new(watch::Sender::new(true)),
             clock,
             disk: Arc::new(Mutex::new(EMPTY)),
+            memory: Arc::new(Mutex::new(FREE)),
             agent: None,
             uids: Mutex::default(),
         };
@@ -127,7 +172,7 @@ impl Bench {
                     .is_some()
             })
             .await;
-        let range = json!({"spec": {"podCIDR": "10.128.0.0/18"}});
+        let range = json!({"spec": {"podCIDR": cidr}});
         bench
             .client
             .of::<Node>()
@@ -143,17 +188,23 @@ impl Bench {
             data_dir: self.dir.path().join("agent"),
             node_name: "n1".to_owned(),
             address: IpAddr::from([127, 0, 0, 1]),
-            transport: Arc::new(self.server.clone()),
+            transport: Arc::new(Wire {
+                server: self.server.clone(),
+                is_cut: self.is_cut.clone(),
+            }),
             service: None,
             runtime: Arc::new(Tapped {
                 scripts: self.runtime.clone(),
                 nets: self.nets.clone(),
+                handlers: self.handlers.clone(),
                 prepares: self.prepares.clone(),
                 forgets: self.forgets.clone(),
             }),
             labels: [("zone".to_owned(), "a".to_owned())].into(),
             taints: Vec::new(),
+            pod_manifest_path: Some(self.manifests()),
             allow_host_path: false,
+            shared_dirs: Vec::new(),
             allow_file_images: true,
             ingress: api::ingress::Ports::default(),
             shutdown_grace: Duration::from_secs(5),
@@ -162,6 +213,12 @@ impl Bench {
                 let disk = self.disk.clone();
                 Arc::new(move |_| Ok(*disk.lock().unwrap()))
             },
+            memory: {
+                let memory = self.memory.clone();
+                Arc::new(move || Ok(*memory.lock().unwrap()))
+            },
+            shared_memory: Some(self.shared_memory()),
+            eviction_hard: agent::EvictionHard::default(),
         };
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
@@ -288,6 +345,11 @@ impl Bench {
         state(self).await
     }
 
+    /// Where the files of static pods are.
+    pub(crate) fn manifests(&self) -> std::path::PathBuf {
+        self.dir.path().join("manifests")
+    }
+
     pub(crate) fn uid(&self, name: &str) -> String {
         let known = self.uids.lock().unwrap().get(name).cloned();
         known.unwrap_or_else(|| name.to_owned())
@@ -295,6 +357,11 @@ impl Bench {
 
     pub(crate) fn pod_dir(&self, name: &str) -> std::path::PathBuf {
         self.dir.path().join("agent/pods").join(self.uid(name))
+    }
+
+    /// What stands for a directory in memory.
+    pub(crate) fn shared_memory(&self) -> std::path::PathBuf {
+        self.dir.path().join("shared")
     }
 
     pub(crate) fn log(&self, name: &str, container: &str, attempt: u32) -> String {

@@ -32,7 +32,7 @@ async fn commands_tell_how_a_container_is() {
     b.create(
         "ill",
         json!({"containers": [{"name": "main", "args": ["forever"],
-        "livenessProbe": once(&["x", "print out", "eprint err", "exit 3"])}]}),
+        "livenessProbe": once(&["pgrep", "print out", "eprint err", "exit 3"])}]}),
     )
     .await;
     let restarted = async |name: &str| {
@@ -41,8 +41,11 @@ async fn commands_tell_how_a_container_is() {
     };
     b.until("ill started again", async |_| restarted("ill").await)
         .await;
-    b.until_said("ill", "Unhealthy: Liveness probe failed: out\nerr\n")
-        .await;
+    // Whoever wonders why learns that there is no such program.
+    let instead =
+        "carob: pgrep is no applet: running the container's module with these words\nout\nerr\n";
+    let failed = format!("Unhealthy: Liveness probe failed: {instead}");
+    b.until_said("ill", &failed).await;
     b.create(
         "slow",
         json!({"containers": [{"name": "main", "args": ["forever"],
@@ -72,7 +75,7 @@ async fn hooks_may_be_commands() {
     b.create(
         "good",
         json!({"terminationGracePeriodSeconds": 30, "containers": [
-            {"name": "main", "args": ["forever"], "lifecycle": hooks(&["x", "sleep 2s"])}]}),
+            {"name": "main", "command": ["x"], "args": ["forever"], "lifecycle": hooks(&["x", "sleep 2s"])}]}),
     )
     .await;
     b.until_phase("good", "Running").await;
@@ -92,7 +95,7 @@ async fn hooks_may_be_commands() {
     b.create(
         "bad",
         json!({"containers": [
-            {"name": "main", "args": ["forever"], "lifecycle": hooks(&["x", "print no", "exit 7"])}]}),
+            {"name": "main", "command": ["x"], "args": ["forever"], "lifecycle": hooks(&["x", "print no", "exit 7"])}]}),
     )
     .await;
     let failed = "FailedPostStartHook: PostStartHook failed: command 'x print no exit 7' exited with 7: no\n";

@@ -1,11 +1,16 @@
 //! A whole agent against a simulated API server, running scripts instead of guests, on tokio's paused clock.
 
 mod bench;
+mod claims;
+mod classes;
 mod commands;
+mod evicting;
 mod garbage;
+mod lifetimes;
 mod probing;
 mod refreshing;
 mod resizing;
+mod statics;
 mod tokens;
 
 use std::time::Duration;
@@ -199,16 +204,14 @@ async fn what_is_missing_is_waited_for() {
     .await;
     b.until_waiting("never", "ErrImageNeverPull").await;
     b.create(
-        "tty",
-        json!({"containers": [{"name": "main", "tty": true}]}),
+        "host",
+        json!({"hostPID": true, "containers": [{"name": "main"}]}),
     )
     .await;
-    let status = b.until_waiting("tty", "Unsupported").await;
-    assert!(
-        status["state"]["waiting"]["message"]
-            .as_str()
-            .unwrap()
-            .contains("containers[0].tty")
+    let status = b.until_waiting("host", "Unsupported").await;
+    assert_eq!(
+        status["state"]["waiting"]["message"],
+        "spec.hostPID is not supported by carob yet"
     );
 }
 

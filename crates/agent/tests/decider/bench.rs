@@ -26,6 +26,7 @@ impl Bench {
         let host = Host {
             host_path: false,
             ips: vec!["127.0.0.1".parse().unwrap()],
+            memory: Some("/dev/shm/n1".into()),
         };
         let observed = Observed {
             start_time: Some(now),

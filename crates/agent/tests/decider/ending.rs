@@ -4,7 +4,7 @@ use expect_test::expect;
 use k8s_openapi::api::core::v1::ContainerState;
 use serde_json::json;
 
-use agent::pod::Observation;
+use agent::pod::{Observation, Verdict};
 
 use crate::bench::{Bench, check};
 
@@ -200,4 +200,104 @@ fn the_termination_messages_of_a_pod_share_its_room() {
     let last = statuses[0].last_state.as_ref().unwrap();
     let message = last.terminated.as_ref().unwrap().message.as_ref();
     assert_eq!(message.unwrap().len(), 3072);
+}
+
+fn evicted(message: &str) -> Observation {
+    Observation::Evicted {
+        message: message.to_owned(),
+        disrupted: false,
+    }
+}
+
+#[test]
+fn a_deleted_pod_that_is_evicted_ends_sooner() {
+    let mut b = Bench::running("Always");
+    b.delete(30);
+    let mut log = b.plan();
+    b.wait(10);
+    b.see(evicted("too much"));
+    log += &b.plan();
+    b.wait(2);
+    log += &b.plan();
+    b.end("main", 137, "Error");
+    log += &b.plan();
+    b.see(Observation::Released);
+    log += &b.plan();
+    check(
+        &log,
+        expect![[r#"
+            end main (Stopping container main)
+            stop main 30s
+            requeue +30000ms
+            end main by +1000ms
+            stop main 2s
+            requeue +2000ms
+            KillContainer { container: "main" }
+            RemoveContainer { container: "main", attempt: 0 }
+            Release
+            DeletePod
+        "#]],
+    );
+    assert_eq!(b.status().reason.as_deref(), Some("Evicted"));
+}
+
+#[test]
+fn an_evicted_pod_has_a_second_and_what_the_least_is() {
+    let mut b = Bench::running("Always");
+    b.see(Observation::Evicted {
+        message: "too much".to_owned(),
+        disrupted: true,
+    });
+    // Another reason comes too late.
+    b.see(Observation::Evicted {
+        message: "more".to_owned(),
+        disrupted: false,
+    });
+    b.observed = serde_json::from_value(serde_json::to_value(&b.observed).unwrap()).unwrap();
+    let mut log = b.plan();
+    b.wait(2);
+    log += &b.plan();
+    b.end("main", 137, "Error");
+    log += &(b.plan() + &b.summary());
+    check(
+        &log,
+        expect![[r#"
+            end main (Stopping container main)
+            stop main 2s
+            requeue +2000ms
+            KillContainer { container: "main" }
+            RemoveContainer { container: "main", attempt: 0 }
+            Release
+            Failed
+              PodReadyToStartContainers=False
+              Initialized=True
+              Ready=False PodFailed
+              ContainersReady=False PodFailed
+              PodScheduled=True
+              DisruptionTarget=True TerminationByKubelet: too much
+              main main: terminated Error 137 restarts=0 ready=false
+        "#]],
+    );
+    let status = b.status();
+    assert_eq!(status.reason.as_deref(), Some("Evicted"));
+    assert_eq!(status.message.as_deref(), Some("too much"));
+    // Its deletion leaves it no more time.
+    let mut b = Bench::running("Always");
+    b.see(evicted("too much"));
+    let mut log = b.plan();
+    b.delete(30);
+    log += &b.plan();
+    check(
+        &log,
+        expect![[r#"
+            end main (Stopping container main)
+            stop main 2s
+            requeue +2000ms
+            requeue +2000ms
+        "#]],
+    );
+    // As earlier agents have written it.
+    let known: Verdict =
+        serde_json::from_value(json!({"reason": "DeadlineExceeded", "message": "late"})).unwrap();
+    assert_eq!(known, Verdict::new("DeadlineExceeded", "late".to_owned()));
 }

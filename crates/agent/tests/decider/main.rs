@@ -2,6 +2,7 @@
 
 mod bench;
 mod ending;
+mod fields;
 mod hooks;
 mod probing;
 mod renewing;

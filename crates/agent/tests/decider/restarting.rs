@@ -304,6 +304,7 @@ fn what_is_remembered_of_a_pod_is_understood_by_later_agents() {
             "round": 0,
         }},
         "allocated": {"main": {}},
+        "handler": null,
         "round": 0,
         "verdict": null,
         "deletion": null,

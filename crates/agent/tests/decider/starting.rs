@@ -426,8 +426,6 @@ fn what_is_not_supported_is_named() {
     };
     let specs = [
         container(json!({"lifecycle": {"stopSignal": "SIGUSR1"}})),
-        container(json!({"tty": true})),
-        container(json!({"resources": {"limits": {"ephemeral-storage": "1Gi"}}})),
         container(json!({"resources": {"limits": {"cpu": "1", "hugepages-2Mi": "2Mi"}}})),
         container(json!({"securityContext": {"privileged": true}})),
         container(
@@ -435,9 +433,7 @@ fn what_is_not_supported_is_named() {
         ),
         with(json!({"initContainers": [{"name": "s", "image": "x:1", "readinessProbe": fine}]})),
         with(json!({"hostNetwork": true})),
-        with(json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]})),
         with(json!({"volumes": [{"name": "v", "hostPath": {"path": "/x"}}]})),
-        with(json!({"volumes": [{"name": "v", "emptyDir": {"medium": "Memory"}}]})),
         with(json!({"volumes": [{"name": "v", "projected": {"sources": [
             {"configMap": {"name": "c"}}, {"clusterTrustBundle": {"name": "b", "path": "b"}},
         ]}}]})),
@@ -450,7 +446,7 @@ fn what_is_not_supported_is_named() {
         let mut b = Bench::new(spec);
         log += &b.plan();
     }
-    let mut b = Bench::new(container(json!({"tty": true})));
+    let mut b = Bench::new(with(json!({"hostPID": true})));
     log += &(b.plan() + &b.summary());
     b.delete(0);
     log += &b.plan();
@@ -458,26 +454,22 @@ fn what_is_not_supported_is_named() {
         &log,
         expect![[r#"
             Refuse { message: "spec.containers[0].lifecycle.stopSignal is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].tty is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].resources.limits[ephemeral-storage] is not supported by carob yet" }
             Refuse { message: "spec.containers[0].resources.limits[hugepages-2Mi] is not supported by carob yet" }
             Refuse { message: "spec.containers[0].securityContext.privileged is not supported by carob yet" }
             Refuse { message: "spec.containers[0].volumeMounts[0].mountPropagation is not supported by carob yet" }
             Refuse { message: "spec.initContainers[0].readinessProbe is not supported by carob yet" }
             Refuse { message: "spec.hostNetwork is not supported by carob yet" }
-            Refuse { message: "spec.volumes[0].persistentVolumeClaim is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].hostPath: this node's operator does not allow host paths" }
-            Refuse { message: "spec.volumes[0].emptyDir: medium Memory is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].projected: sources[1].clusterTrustBundle is not supported by carob yet" }
             Refuse { message: "spec.volumes[0].projected: sources[0].podCertificate is not supported by carob yet" }
-            Refuse { message: "spec.containers[0].tty is not supported by carob yet" }
+            Refuse { message: "spec.hostPID is not supported by carob yet" }
             Pending
               PodReadyToStartContainers=False
               Initialized=True
               Ready=False ContainersNotReady: containers with unready status: [main]
               ContainersReady=False ContainersNotReady: containers with unready status: [main]
               PodScheduled=True
-              main main: waiting Unsupported (spec.containers[0].tty is not supported by carob yet) restarts=0 ready=false
+              main main: waiting Unsupported (spec.hostPID is not supported by carob yet) restarts=0 ready=false
             Release
         "#]],
     );

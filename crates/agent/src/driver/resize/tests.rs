@@ -29,7 +29,12 @@ use crate::pod::Host;
 use crate::resources::Amounts;
 
 /// A driver of a node with so much CPU, whose files are below `dir`.
-fn driver(dir: &Path, client: &Client, clock: Clock, milli_cpu: i64) -> Driver {
+pub(in crate::driver) fn driver(
+    dir: &Path,
+    client: &Client,
+    clock: Clock,
+    milli_cpu: i64,
+) -> Driver {
     let runtime: Arc<dyn Runtime> = Arc::new(Scripted::new());
     let network = Network::new("10.128.0.0/18".parse().unwrap());
     let images = Images::open(dir.join("images"), client.clone(), runtime.clone(), true);
@@ -38,15 +43,25 @@ fn driver(dir: &Path, client: &Client, clock: Clock, milli_cpu: i64) -> Driver {
         host: Host {
             host_path: false,
             ips: vec![IpAddr::from([127, 0, 0, 1])],
+            memory: None,
         },
         clock,
         client: client.clone(),
         images: images.unwrap(),
+        disks: crate::volumes::Disks {
+            node: "n1".to_owned(),
+            own: dir.join("volumes"),
+            shared: Vec::new(),
+            host_path: false,
+        },
         runtime,
         cluster: Cluster::new("n1", network.clone()),
         network,
         recorder: Recorder::start(client.clone(), "kubelet", "n1"),
         services: Informer::start(client.of(), ListOptions::default()),
+        nodes: Informer::start(client.of(), ListOptions::default()),
+        node: Key::new("", "n1"),
+        most_in_memory: u64::MAX,
         machine: Amounts {
             milli_cpu,
             memory: 1 << 30,
@@ -55,6 +70,7 @@ fn driver(dir: &Path, client: &Client, clock: Clock, milli_cpu: i64) -> Driver {
         counters: Arc::default(),
         objects: Objects::new(client),
         tls: crate::exec::trust(None).unwrap(),
+        health: tokio::sync::watch::Sender::default().subscribe(),
     })
 }
 
@@ -164,7 +180,11 @@ async fn some_life(seed: u64) -> BTreeSet<String> {
     let running = tokio::spawn({
         let (driver, stop) = (driver.clone(), stop.clone());
         let informer = Informer::<Pod>::start(client.of(), ListOptions::default());
-        async move { driver.run(informer, stop).await }
+        async move {
+            let begun = driver.begin().await;
+            driver.run(informer, stop).await;
+            driver.finish(begun).await;
+        }
     });
     let pods = client.of::<Pod>();
     for step in 0..100 {
@@ -324,6 +344,6 @@ async fn who_is_here_again_is_not_forgotten() {
     driver.desired(&numbered(1, 10), None);
     assert!(!driver.forget(&cell));
     driver.judge(&cell);
-    assert!(driver.find("default", "p1", "").is_some());
+    assert!(driver.find("default", "p1", "").is_ok());
     assert_in_step(&driver);
 }

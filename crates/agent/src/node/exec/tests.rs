@@ -1,5 +1,6 @@
 use client::node::{ExecStart, ExecStdinEnd, TerminalSize};
 use network::pipe::Reader;
+use runtime::Output;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -56,7 +57,7 @@ where
     let (requests, mut queue) = mpsc::channel(1);
     let queue = stream::poll_fn(move |cx| queue.poll_recv(cx));
     let call = calls.enter(1).unwrap();
-    (requests, carry(command, held, queue, call))
+    (requests, carry(|_| command, held, |_| {}, queue, call))
 }
 
 async fn ask(requests: &Requests, what: Asked) {
@@ -145,6 +146,36 @@ async fn nothing_runs_before_somebody_is_there() {
     let (requests, mut responses) = open(ALL, |_| pending::<i32>());
     requests.send(Ok(start())).await.unwrap();
     assert_eq!(all(&mut responses).await.2, Err(Code::InvalidArgument));
+}
+
+#[tokio::test]
+async fn who_is_accepted_sees_what_comes_before_he_is_there() {
+    let (requests, mut queue) = mpsc::channel(1);
+    let queue = stream::poll_fn(move |cx| queue.poll_recv(cx));
+    let accepted = |stdout: Option<Sink>| {
+        Output::write(&stdout.unwrap(), "early, ".into()).unwrap();
+        cat
+    };
+    let call = Calls::default().enter(1).unwrap();
+    let mut responses = carry(accepted, ALL, |_| {}, queue, call);
+    requests.send(Ok(start())).await.unwrap();
+    type_in(&requests, b"late").await;
+    ask(&requests, Asked::StdinEnd(ExecStdinEnd {})).await;
+    let ended = all(&mut responses).await;
+    assert_eq!(ended, ("early, late".to_owned(), String::new(), Ok(0)));
+    // Who does not look is shown nothing.
+    let unseen = Held {
+        stdout: false,
+        ..ALL
+    };
+    let mut shown = None;
+    let accepted = |stdout: Option<Sink>| {
+        shown = Some(stdout.is_some());
+        cat
+    };
+    let call = Calls::default().enter(1).unwrap();
+    drop(carry(accepted, unseen, |_| {}, stream::empty(), call));
+    assert_eq!(shown, Some(false));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The node's port: logs and what is used for servers, metrics for those who may, nothing for anybody else.
 
+mod exec;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +9,8 @@ use std::time::Duration;
 use agent::{Clock, Config, Service};
 use client::node::node_client::NodeClient;
 use client::node::{
-    BreakOffRequest, ExecRequest, ExecResponse, ExecStart, ExecStdinEnd, ExecTarget, LogStream,
-    LogsRequest, PortForwardRequest, PortForwardTarget, StatsRequest, StatsResponse, exec_request,
-    exec_response,
+    BreakOffRequest, LogStream, LogsRequest, PortForwardRequest, PortForwardTarget, StatsRequest,
+    StatsResponse,
 };
 use client::simulated::Simulated;
 use client::tls::Identity;
@@ -17,9 +18,10 @@ use client::{Client, Patch};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, SanType};
 use serde_json::json;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
+
+use exec::{Exec, command, commands, terminals};
 
 /// A cluster's authority, for tests.
 struct Authority {
@@ -100,120 +102,6 @@ async fn forward(
     Ok(())
 }
 
-/// A command that runs, or is over: what is asked of it, and what it says.
-struct Exec {
-    requests: mpsc::Sender<ExecRequest>,
-    responses: tonic::Streaming<ExecResponse>,
-}
-
-impl Exec {
-    async fn begin(
-        address: SocketAddr,
-        identity: &Identity,
-        target: ExecTarget,
-    ) -> Result<Self, Code> {
-        let channel = client::node::channel(address, identity).unwrap();
-        let (requests, mut queue) = mpsc::channel(1);
-        let queue = futures::stream::poll_fn(move |cx| queue.poll_recv(cx));
-        let first = exec_request::What::Target(target);
-        let begun = async {
-            requests.send(asked(first)).await.unwrap();
-            NodeClient::new(channel).exec(queue).await
-        };
-        let responses = begun.await.map_err(|status| status.code())?.into_inner();
-        let start = exec_request::What::Start(ExecStart {});
-        requests.send(asked(start)).await.unwrap();
-        Ok(Self {
-            requests,
-            responses,
-        })
-    }
-
-    /// What it prints to its standard output until its end, and its exit code or why it has none.
-    async fn ended(&mut self) -> (String, Result<i32, Code>) {
-        let mut out = Vec::new();
-        let exit = loop {
-            match self
-                .responses
-                .message()
-                .await
-                .map(|r| r.and_then(|r| r.what))
-            {
-                Ok(Some(exec_response::What::Stdout(bytes))) => out.extend_from_slice(&bytes),
-                Ok(Some(exec_response::What::Exit(code))) => break Ok(code),
-                Ok(other) => panic!("{other:?}"),
-                Err(status) => break Err(status.code()),
-            }
-        };
-        (String::from_utf8(out).unwrap(), exit)
-    }
-}
-
-fn asked(what: exec_request::What) -> ExecRequest {
-    ExecRequest { what: Some(what) }
-}
-
-/// A command in a container, with all streams.
-fn command(container: &str, words: &[&str]) -> ExecTarget {
-    ExecTarget {
-        namespace: "default".into(),
-        pod: "p".into(),
-        container: container.into(),
-        command: words.iter().map(|word| (*word).to_owned()).collect(),
-        stdin: true,
-        stdout: true,
-        stderr: true,
-        ..ExecTarget::default()
-    }
-}
-
-/// Commands in the container `steady`, which runs, and in others.
-async fn commands(address: SocketAddr, server: &Identity) {
-    let begin = async |container: &str, words: &[&str]| {
-        Exec::begin(address, server, command(container, words)).await
-    };
-    let mut copy = begin("steady", &["x", "read", "exit 3"]).await.unwrap();
-    let bytes = exec_request::What::Stdin("hi".into());
-    copy.requests.send(asked(bytes)).await.unwrap();
-    let end = exec_request::What::StdinEnd(ExecStdinEnd {});
-    copy.requests.send(asked(end)).await.unwrap();
-    assert_eq!(copy.ended().await, ("hi".to_owned(), Ok(3)));
-    for (container, words, code) in [
-        ("none", &["x"][..], Code::NotFound),
-        ("main", &["x"], Code::FailedPrecondition),
-        ("never", &["x"], Code::FailedPrecondition),
-        ("steady", &[], Code::InvalidArgument),
-    ] {
-        let refused = begin(container, words).await.map(drop).unwrap_err();
-        assert_eq!(refused, code, "{container} {words:?}");
-    }
-    // As many as may run at once in a pod.
-    let mut all = Vec::new();
-    for _ in 0..8 {
-        all.push(begin("steady", &["x", "forever"]).await.unwrap());
-    }
-    let refused = begin("steady", &["x"]).await.map(drop).unwrap_err();
-    assert_eq!(refused, Code::ResourceExhausted);
-    // Who goes makes room.
-    let Exec {
-        requests,
-        mut responses,
-    } = all.remove(0);
-    drop(requests);
-    let ended = responses.message().await;
-    assert_eq!(ended.unwrap_err().code(), Code::Cancelled);
-    let target = ExecTarget {
-        call: 9,
-        ..command("steady", &["x", "forever"])
-    };
-    let mut last = Exec::begin(address, server, target).await.unwrap();
-    let channel = client::node::channel(address, server).unwrap();
-    let mut client = NodeClient::new(channel);
-    let broken_off = client.break_off(BreakOffRequest { call: 9 }).await;
-    broken_off.unwrap();
-    assert_eq!(last.ended().await.1, Err(Code::Cancelled));
-}
-
 async fn stats(address: SocketAddr, identity: &Identity) -> Result<StatsResponse, tonic::Status> {
     let channel = client::node::channel(address, identity).unwrap();
     let answer = NodeClient::new(channel).stats(StatsRequest {}).await?;
@@ -251,12 +139,17 @@ async fn logs_are_for_servers() {
         runtime: Arc::new(runtime::Scripted::new()),
         labels: Default::default(),
         taints: Vec::new(),
+        pod_manifest_path: None,
         allow_host_path: false,
+        shared_dirs: Vec::new(),
         allow_file_images: true,
         ingress: api::ingress::Ports::default(),
         shutdown_grace: Duration::from_secs(1),
         clock: Clock::Wall,
         disk: Arc::new(agent::read_disk),
+        memory: Arc::new(agent::read_memory),
+        shared_memory: None,
+        eviction_hard: agent::EvictionHard::default(),
     };
     let shutdown = CancellationToken::new();
     let agent = tokio::spawn(agent::run(config, shutdown.clone()));
@@ -274,7 +167,7 @@ async fn logs_are_for_servers() {
         "spec": {"nodeName": "n1", "restartPolicy": "Never", "containers": [
             {"name": "main", "image": image, "args": ["print one", "sleep 500ms", "eprint two", "sleep 100ms", "print three"]},
             {"name": "never", "image": "Not An Image"},
-            {"name": "steady", "image": image, "args": ["allocate 65536", "forever"]},
+            {"name": "steady", "image": image, "command": ["x"], "args": ["allocate 65536", "forever"]},
         ]},
     });
     client
@@ -407,6 +300,7 @@ async fn logs_are_for_servers() {
     assert_eq!(refused(&node, "p", 80).await, Code::PermissionDenied);
     assert_eq!(code(&node, request("main")).await, Code::PermissionDenied);
     commands(address, &server).await;
+    terminals(address, &server, &client, &image).await;
     let refused = Exec::begin(address, &node, command("steady", &["x"])).await;
     assert_eq!(refused.map(drop).unwrap_err(), Code::PermissionDenied);
     let break_off = async |identity: &Identity| {
