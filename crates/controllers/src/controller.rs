@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use crate::plan::Plan;
 use crate::view::View;
 use crate::{
-    cluster_role, deployment, endpoint_slice, endpoints, ingress_status, job, namespace, node_ipam,
-    node_lifecycle, pod_garbage, replica_set, service_status, storage_protection,
+    cluster_role, deployment, endpoint_slice, endpoints, ephemeral_volume, ingress_status, job,
+    local_path, namespace, node_ipam, node_lifecycle, pod_garbage, replica_set, service_status,
+    storage_protection, volume_binding,
 };
 
 /// What the driver knows of a key that no view shows.
@@ -31,6 +32,8 @@ pub(crate) struct Refusal {
 /// One controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Controller {
+    /// Claims: [`volume_binding`].
+    ClaimBinding,
     /// Claims: [`storage_protection`].
     ClaimProtection,
     /// [`cluster_role`]
@@ -41,10 +44,16 @@ pub(crate) enum Controller {
     EndpointSlice,
     /// [`endpoints`]; a Service's under its key.
     Endpoints,
+    /// [`ephemeral_volume`]; a pod's under its key.
+    EphemeralVolume,
     /// [`ingress_status`]
     IngressStatus,
     /// [`job`]
     Job,
+    /// Claims whose volumes it makes: [`local_path`].
+    LocalPath,
+    /// The volumes that it made: [`local_path`].
+    LocalVolume,
     /// [`service_status`]
     ServiceStatus,
     /// [`namespace`]
@@ -57,6 +66,8 @@ pub(crate) enum Controller {
     PodGarbage,
     /// [`replica_set`]
     ReplicaSet,
+    /// Volumes: [`volume_binding`].
+    VolumeBinding,
     /// Volumes: [`storage_protection`].
     VolumeProtection,
 }
@@ -65,7 +76,9 @@ impl Controller {
     /// The kind whose objects the keys name, for events.
     pub(crate) fn kind(self) -> (&'static str, &'static str) {
         match self {
-            Controller::ClaimProtection => ("v1", "PersistentVolumeClaim"),
+            Controller::ClaimBinding | Controller::ClaimProtection | Controller::LocalPath => {
+                ("v1", "PersistentVolumeClaim")
+            }
             Controller::ClusterRole => ("rbac.authorization.k8s.io/v1", "ClusterRole"),
             Controller::Deployment => ("apps/v1", "Deployment"),
             Controller::EndpointSlice | Controller::Endpoints | Controller::ServiceStatus => {
@@ -75,22 +88,27 @@ impl Controller {
             Controller::Job => ("batch/v1", "Job"),
             Controller::Namespace => ("v1", "Namespace"),
             Controller::NodeIpam | Controller::NodeLifecycle => ("v1", "Node"),
-            Controller::PodGarbage => ("v1", "Pod"),
+            Controller::EphemeralVolume | Controller::PodGarbage => ("v1", "Pod"),
             Controller::ReplicaSet => ("apps/v1", "ReplicaSet"),
-            Controller::VolumeProtection => ("v1", "PersistentVolume"),
+            Controller::LocalVolume | Controller::VolumeBinding | Controller::VolumeProtection => {
+                ("v1", "PersistentVolume")
+            }
         }
     }
 
     /// The component name under which its events appear, as Kubernetes names it.
     pub(crate) fn component(self) -> &'static str {
         match self {
+            Controller::ClaimBinding | Controller::VolumeBinding => "persistentvolume-controller",
             Controller::ClaimProtection => "pvc-protection-controller",
             Controller::ClusterRole => "clusterrole-aggregation-controller",
             Controller::Deployment => "deployment-controller",
             Controller::EndpointSlice => "endpoint-slice-controller",
             Controller::Endpoints => "endpoint-controller",
+            Controller::EphemeralVolume => "ephemeral_volume",
             Controller::IngressStatus => "ingress-controller",
             Controller::Job => "job-controller",
+            Controller::LocalPath | Controller::LocalVolume => api::storage::PROVISIONER,
             Controller::ServiceStatus => "service-controller",
             Controller::Namespace => "namespace-controller",
             Controller::NodeIpam | Controller::NodeLifecycle => "node-controller",
@@ -103,13 +121,17 @@ impl Controller {
     /// What is to be done about `key`.
     pub(crate) fn reconcile(self, key: &Key, view: &View, memory: &Memory, now: Timestamp) -> Plan {
         match self {
+            Controller::ClaimBinding => volume_binding::reconcile_claim(key, view),
             Controller::ClaimProtection => storage_protection::reconcile_claim(key, view),
             Controller::ClusterRole => cluster_role::reconcile(key, view),
             Controller::Deployment => deployment::reconcile(key, view, now),
             Controller::EndpointSlice => endpoint_slice::reconcile(key, view),
             Controller::Endpoints => endpoints::reconcile(key, view),
+            Controller::EphemeralVolume => ephemeral_volume::reconcile(key, view),
             Controller::IngressStatus => ingress_status::reconcile(key, view),
             Controller::Job => job::reconcile(key, view, now),
+            Controller::LocalPath => local_path::reconcile_claim(key, view),
+            Controller::LocalVolume => local_path::reconcile_volume(key, view),
             Controller::ServiceStatus => service_status::reconcile(key, view, now),
             Controller::Namespace => namespace::reconcile(key, view),
             Controller::NodeIpam => node_ipam::reconcile(view),
@@ -120,6 +142,7 @@ impl Controller {
             Controller::ReplicaSet => {
                 replica_set::reconcile(key, view, memory.refused.as_ref(), now)
             }
+            Controller::VolumeBinding => volume_binding::reconcile_volume(key, view),
             Controller::VolumeProtection => storage_protection::reconcile_volume(key, view),
         }
     }

@@ -126,7 +126,10 @@ fn refusal(write: &Write, error: &client::Error) -> Option<Refusal> {
     let (reason, doing) = match write {
         Write::Create { .. } => ("FailedCreate", "creating"),
         Write::Delete { .. } => ("FailedDelete", "deleting"),
-        Write::Status { .. } | Write::Patch { .. } | Write::LetGo { .. } => return None,
+        Write::Status { .. }
+        | Write::Patch { .. }
+        | Write::LetGo { .. }
+        | Write::Release { .. } => return None,
     };
     let code = error.status()?.code;
     (code < 500 && code != 409).then(|| Refusal {
@@ -251,7 +254,7 @@ impl Driver {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Tells the owner of pods what became of them, as Kubernetes words it.
+    /// Tells the owner of pods what became of them, and a pod that a claim could not be made for it, as Kubernetes words it.
     fn tell(
         &self,
         controller: Controller,
@@ -259,8 +262,21 @@ impl Driver {
         result: &Result<Outcome, client::Error>,
         refused: Option<&Refusal>,
     ) {
-        if !matches!(controller, Controller::Job | Controller::ReplicaSet) {
-            return;
+        match controller {
+            Controller::Job | Controller::ReplicaSet => {}
+            Controller::EphemeralVolume => {
+                if let Some(refused) = refused {
+                    let why = format!("ephemeral volume: {}", refused.message);
+                    self.recorder(controller).event(
+                        about,
+                        EventType::Warning,
+                        "FailedBinding",
+                        why,
+                    );
+                }
+                return;
+            }
+            _ => return,
         }
         let (kind, reason, message) = match (result, refused) {
             (Ok(Outcome::Created(mark)), _) if mark.kind == "Pod" => (
@@ -312,10 +328,10 @@ impl Driver {
     fn reference(&self, controller: Controller, key: &Key, view: &crate::View) -> ObjectReference {
         let (api_version, kind) = controller.kind();
         let uid = match controller {
-            Controller::ClaimProtection => {
+            Controller::ClaimBinding | Controller::ClaimProtection | Controller::LocalPath => {
                 view.claims.get(key).and_then(|o| o.metadata.uid.clone())
             }
-            Controller::VolumeProtection => {
+            Controller::LocalVolume | Controller::VolumeBinding | Controller::VolumeProtection => {
                 view.volumes.get(key).and_then(|o| o.metadata.uid.clone())
             }
             Controller::ClusterRole => view
@@ -341,7 +357,9 @@ impl Driver {
                 .namespaces
                 .get(key)
                 .and_then(|o| o.metadata.uid.clone()),
-            Controller::PodGarbage => view.pods.get(key).and_then(|o| o.metadata.uid.clone()),
+            Controller::EphemeralVolume | Controller::PodGarbage => {
+                view.pods.get(key).and_then(|o| o.metadata.uid.clone())
+            }
             // Events about nodes carry the node's name as uid, as kubelets' do.
             Controller::NodeIpam | Controller::NodeLifecycle => Some(key.name.clone()),
         };

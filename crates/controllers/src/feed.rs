@@ -1,6 +1,7 @@
 //! From informers to the view, and from what changed to the keys that must be looked at.
 
 mod keys;
+mod storage;
 #[cfg(test)]
 mod tests;
 
@@ -20,6 +21,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
@@ -31,6 +33,7 @@ use keys::{
     both, on_birth_gift, on_cluster_role, on_ingress, on_ingress_class, on_namespace, on_node,
     on_pod, on_replica_set, on_service, on_slice,
 };
+use storage::{on_claim, on_storage_class, on_volume};
 
 /// What a worker takes from the queue.
 pub(crate) type Work = (Controller, Key);
@@ -92,6 +95,7 @@ impl Feed {
                 followed::<ReplicaSet>(|v| &v.replica_sets),
                 followed::<Service>(|v| &v.services),
                 followed::<ServiceAccount>(|v| &v.service_accounts),
+                followed::<StorageClass>(|v| &v.storage_classes),
             ]),
         });
         let mut tasks = tokio::task::JoinSet::new();
@@ -160,12 +164,21 @@ impl Feed {
             &mut tasks,
         )
         .await;
+        feed.follow::<StorageClass>(
+            client,
+            everything(),
+            |v| &mut v.storage_classes,
+            on_storage_class,
+            queue,
+            &mut tasks,
+        )
+        .await;
         // After the pods, so that no claim ever looks as if nobody used it.
         feed.follow::<PersistentVolumeClaim>(
             client,
             everything(),
             |v| &mut v.claims,
-            |c| c.each(|claim| vec![(Controller::ClaimProtection, owner::key_of(claim))]),
+            on_claim,
             queue,
             &mut tasks,
         )
@@ -174,7 +187,7 @@ impl Feed {
             client,
             everything(),
             |v| &mut v.volumes,
-            |c| c.each(|volume| vec![(Controller::VolumeProtection, owner::key_of(volume))]),
+            on_volume,
             queue,
             &mut tasks,
         )

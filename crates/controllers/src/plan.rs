@@ -76,6 +76,16 @@ pub enum Write {
         /// The patch.
         patch: Value,
     },
+    /// A JSON merge patch of a volume's status, which says that its claim is gone, unless that is there after all: asked of
+    /// the API, for what is on a volume that was let go may be removed.
+    Release {
+        /// What to patch.
+        volume: Target,
+        /// Its claim.
+        claim: Target,
+        /// The patch, with the `resourceVersion`.
+        patch: Value,
+    },
     /// Delete an object; one that is gone already counts as done.
     Delete {
         /// What to delete.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::static_pods::MIRROR;
 use client::Key;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -37,7 +38,7 @@ fn keep(kept: usize, view: &View) -> Plan {
     plan.again(EVERY);
     let finished = view.pods.iter().map(|(_, pod)| pod);
     let mut finished: Vec<&Arc<Pod>> = finished
-        .filter(|pod| is_finished(pod) && !owner::is_deleting(&***pod))
+        .filter(|pod| is_finished(pod) && !owner::is_deleting(&***pod) && !is_mirror(pod))
         .collect();
     let surplus = finished.len().saturating_sub(kept);
     if surplus == 0 {
@@ -56,6 +57,12 @@ fn keep(kept: usize, view: &View) -> Plan {
     plan
 }
 
+/// Whether its node would make it again: it has the pod from a file.
+fn is_mirror(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    annotations.is_some_and(|held| held.contains_key(MIRROR))
+}
+
 fn is_evicted(pod: &Pod) -> bool {
     let status = pod.status.as_ref();
     status.and_then(|s| s.reason.as_deref()) == Some("Evicted")
@@ -65,7 +72,7 @@ fn is_evicted(pod: &Pod) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::{EVERY, keep};
+    use super::{EVERY, MIRROR, keep};
     use crate::simulation::Simulation;
 
     #[test]
@@ -73,13 +80,18 @@ mod tests {
         let mut sim = Simulation::new(1);
         for (name, phase, reason) in [
             ("runs", "Running", ""),
+            ("mirror", "Failed", "Evicted"),
             ("oldest", "Succeeded", ""),
             ("older", "Failed", ""),
             ("newer", "Failed", ""),
             ("evicted", "Failed", "Evicted"),
         ] {
+            let annotations = match name {
+                "mirror" => json!({MIRROR: "h"}),
+                _ => json!({}),
+            };
             sim.create(json!({"apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": name, "namespace": "ns"},
+                "metadata": {"name": name, "namespace": "ns", "annotations": annotations},
                 "spec": {"containers": []}, "status": {"phase": phase, "reason": reason}}));
             sim.pass(1);
         }
@@ -89,6 +101,6 @@ mod tests {
         let plan = keep(2, &sim.view);
         sim.apply(&plan);
         let left: Vec<_> = sim.pods().into_iter().map(|(key, _)| key.name).collect();
-        assert_eq!(left, ["newer", "older", "runs"]);
+        assert_eq!(left, ["mirror", "newer", "older", "runs"]);
     }
 }

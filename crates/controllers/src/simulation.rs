@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::controller::{Controller, Memory};
+use crate::ephemeral_volume;
 use crate::owner;
 use crate::plan::{Plan, Target, Write};
 use crate::storage_protection;
@@ -170,6 +171,17 @@ impl Simulation {
                 let (target, patch) = (owner::target(&**claim), patch.clone());
                 self.write(&Write::Patch { target, patch });
             }
+            Write::Release {
+                volume,
+                claim,
+                patch,
+            } => {
+                let there = self.load(&claim.kind, &claim.key);
+                let is_it = |o: Value| o["metadata"]["uid"] == *claim.uid;
+                assert!(!there.is_some_and(is_it), "the view shows the claim");
+                let (target, patch) = (volume.clone(), patch.clone());
+                self.write(&Write::Status { target, patch });
+            }
             Write::Create { object, .. } => drop(self.create(object.clone())),
             Write::Status { target, patch } | Write::Patch { target, patch } => {
                 let Target { kind, key, uid, .. } = target;
@@ -209,10 +221,17 @@ impl Simulation {
         let sets = view.replica_sets.iter().map(|(k, _)| k.clone()).collect();
         let roles = view.cluster_roles.iter().map(|(k, _)| k.clone()).collect();
         let jobs = view.jobs.iter().map(|(k, _)| k.clone()).collect();
-        let claims = view.claims.iter().map(|(k, _)| k.clone()).collect();
-        let volumes = view.volumes.iter().map(|(k, _)| k.clone()).collect();
+        let claims: Vec<_> = view.claims.iter().map(|(k, _)| k.clone()).collect();
+        let volumes: Vec<_> = view.volumes.iter().map(|(k, _)| k.clone()).collect();
+        let pods = view.pods.iter().filter(|(_, p)| ephemeral_volume::has(p));
+        let pods = pods.map(|(k, _)| k.clone()).collect();
         let services: Vec<_> = view.services.iter().map(|(k, _)| k.clone()).collect();
-        keys(Controller::ClaimProtection, claims)
+        keys(Controller::ClaimProtection, claims.clone())
+            .chain(keys(Controller::ClaimBinding, claims.clone()))
+            .chain(keys(Controller::LocalPath, claims))
+            .chain(keys(Controller::VolumeBinding, volumes.clone()))
+            .chain(keys(Controller::LocalVolume, volumes.clone()))
+            .chain(keys(Controller::EphemeralVolume, pods))
             .chain(keys(Controller::EndpointSlice, services.clone()))
             .chain(keys(Controller::Endpoints, services))
             .chain(keys(Controller::VolumeProtection, volumes))
@@ -278,6 +297,7 @@ impl Simulation {
             "EndpointSlice" => view.endpoint_slices.get(key).map(|o| owner::to_value(&**o)),
             "Ingress" => view.ingresses.get(key).map(|o| owner::to_value(&**o)),
             "IngressClass" => view.ingress_classes.get(key).map(|o| owner::to_value(&**o)),
+            "StorageClass" => view.storage_classes.get(key).map(|o| owner::to_value(&**o)),
             "PersistentVolume" => view.volumes.get(key).map(|o| owner::to_value(&**o)),
             "PersistentVolumeClaim" => view.claims.get(key).map(|o| owner::to_value(&**o)),
             other => panic!("no table of {other}"),
@@ -312,6 +332,7 @@ impl Simulation {
             "EndpointSlice" => view.endpoint_slices.set(key, typed(object)),
             "Ingress" => view.ingresses.set(key, typed(object)),
             "IngressClass" => view.ingress_classes.set(key, typed(object)),
+            "StorageClass" => view.storage_classes.set(key, typed(object)),
             "PersistentVolume" => view.volumes.set(key, typed(object)),
             "PersistentVolumeClaim" => view.claims.set(key, typed(object)),
             other => panic!("no table of {other}"),

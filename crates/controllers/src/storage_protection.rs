@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
+use api::storage;
 use client::{Key, Kind};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use serde_json::{Value, json};
 
 use crate::owner::{self, target};
@@ -16,7 +17,7 @@ use crate::view::View;
 /// What keeps a claim.
 const CLAIM: &str = "kubernetes.io/pvc-protection";
 /// What keeps a volume.
-const VOLUME: &str = "kubernetes.io/pv-protection";
+const VOLUME: &str = storage::PROTECTION;
 
 /// When a claim is looked at again that could be let go.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -56,10 +57,10 @@ pub(crate) fn reconcile_volume(key: &Key, view: &View) -> Plan {
     let Some(volume) = view.volumes.get(key) else {
         return plan;
     };
-    let phase = volume.status.as_ref().and_then(|s| s.phase.as_deref());
+    let is_bound = || storage::phase(volume) == "Bound" || is_claimed(volume, view);
     let patch = match step(&**volume, VOLUME) {
         Step::None => return plan,
-        Step::LetGo(_) if phase == Some("Bound") => return plan,
+        Step::LetGo(_) if is_bound() => return plan,
         Step::LetGo(patch) | Step::Protect(patch) => patch,
     };
     plan.writes.push(Write::Patch {
@@ -67,6 +68,21 @@ pub(crate) fn reconcile_volume(key: &Key, view: &View) -> Plan {
         patch,
     });
     plan
+}
+
+/// Whether the claim that a volume names has it: pods may use it before the volume's own status says so.
+fn is_claimed(volume: &PersistentVolume, view: &View) -> bool {
+    let Some(of) = storage::claim_of(volume) else {
+        return false;
+    };
+    let key = Key::new(
+        of.namespace.clone().unwrap_or_default(),
+        of.name.clone().unwrap_or_default(),
+    );
+    let claim = view.claims.get(&key);
+    claim.is_some_and(|claim| {
+        claim.metadata.uid == of.uid && storage::volume_of(claim) == volume.metadata.name.as_deref()
+    })
 }
 
 /// The claims that a pod names, those of its own making among them.
@@ -107,7 +123,7 @@ pub(crate) fn uses(pod: &Pod, claim: &PersistentVolumeClaim) -> bool {
 
 /// The claim that is made for an ephemeral volume.
 fn own_claim(pod: &Pod, volume: &str) -> String {
-    format!("{}-{volume}", owner::named(pod).name)
+    storage::ephemeral_claim(owner::named(pod).name, volume)
 }
 
 /// Its node has ended it, or nobody waits for that.

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use api::storage;
 use client::{Key, Kind};
 use imbl::{OrdMap, OrdSet};
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -15,6 +16,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::api::rbac::v1::ClusterRole;
+use k8s_openapi::api::storage::v1::StorageClass;
 
 use crate::{job, owner};
 
@@ -55,6 +57,8 @@ pub struct View {
     pub claims: Table<PersistentVolumeClaim>,
     /// All storage that can be claimed.
     pub volumes: Table<PersistentVolume>,
+    /// All classes of storage.
+    pub storage_classes: Table<StorageClass>,
     /// The cluster's CA certificate, PEM.
     pub root_ca: Arc<str>,
 }
@@ -192,6 +196,26 @@ impl<T: Kind> Table<T> {
     }
 }
 
+impl Table<PersistentVolume> {
+    /// The volumes that name this claim, by name.
+    pub fn set_aside_for(
+        &self,
+        claim: &Key,
+    ) -> impl Iterator<Item = &Arc<PersistentVolume>> + use<'_> {
+        let claim = format!("{}/{}", claim.namespace, claim.name);
+        self.labelled("", (CLAIM, &claim))
+    }
+
+    /// The volumes of a class, by name.
+    pub fn of_class(&self, class: &str) -> impl Iterator<Item = &Arc<PersistentVolume>> + use<'_> {
+        self.labelled("", (CLASS, class))
+    }
+}
+
+/// By what volumes are filed, as if these were labels.
+const CLAIM: &str = "spec.claimRef";
+const CLASS: &str = "spec.storageClassName";
+
 /// A namespace and a label, in none of which there is a NUL.
 fn file(namespace: &str, (name, value): (&str, &str)) -> String {
     format!("{namespace}\0{name}\0{value}")
@@ -210,6 +234,15 @@ fn files<T: Kind>(object: &T) -> Vec<String> {
             .map(file)
             .into_iter()
             .collect();
+    }
+    if let Some(volume) = object.downcast_ref::<PersistentVolume>() {
+        let claim = storage::claim_of(volume).map(|of| {
+            let namespace = of.namespace.as_deref().unwrap_or_default();
+            let name = of.name.as_deref().unwrap_or_default();
+            self::file("", (CLAIM, &format!("{namespace}/{name}")))
+        });
+        let class = self::file("", (CLASS, storage::class_of_volume(volume)));
+        return claim.into_iter().chain([class]).collect();
     }
     let labels = meta.labels.iter().flatten();
     match object.is::<Pod>() || object.is::<EndpointSlice>() {

@@ -67,6 +67,15 @@ impl Writer {
                     false => self.patch(&target(&**claim), patch, None).await,
                 }
             }
+            Write::Release {
+                volume,
+                claim,
+                patch,
+            } => match self.exists(claim).await? {
+                // It comes into view, and the volume is looked at again.
+                true => Ok(Outcome::Nothing),
+                false => self.patch(volume, patch, Some("status")).await,
+            },
             Write::Delete {
                 target,
                 force,

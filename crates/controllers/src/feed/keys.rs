@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::{Ingress, IngressClass};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 
-use super::{Change, Work};
+use super::{Change, Work, storage};
 use crate::controller::Controller;
 use crate::view::View;
 use crate::{
@@ -103,6 +103,7 @@ fn services_of(pod: &Pod, view: &View) -> Vec<Work> {
 pub(super) fn on_node(change: Change<'_, Node>) -> Vec<Work> {
     let mut work = vec![(Controller::NodeIpam, Key::new("", ""))];
     work.extend(change.each(|node| vec![(Controller::NodeLifecycle, owner::key_of(node))]));
+    work.extend(storage::on_node(&change));
     if service_status::differs(change.old, change.new) {
         work.extend(balanced(change.view));
     }
@@ -156,6 +157,7 @@ pub(super) fn on_pod(change: Change<'_, Pod>) -> Vec<Work> {
         let mut work = Vec::new();
         let within = |name: &str| Key::new(namespace.clone(), name);
         work.extend(services_of(pod, change.view));
+        work.extend(storage::on_pod(pod));
         let claims = storage_protection::claims(pod);
         work.extend(claims.map(|claim| (Controller::ClaimProtection, claim)));
         // Whoever controls it now.

@@ -137,18 +137,47 @@ fn a_claim_that_nobody_uses_goes_at_once() {
 #[test]
 fn a_volume_stays_while_it_is_bound() {
     let mut sim = Simulation::new(1);
+    let mut user = claim("data", &[]);
+    user["spec"] = json!({"volumeName": "disk"});
+    let user = sim.create(user);
     let key = sim.create(json!({"apiVersion": "v1", "kind": "PersistentVolume",
-        "metadata": {"name": "disk"}, "spec": {}, "status": {"phase": "Bound"}}));
+        "metadata": {"name": "disk"}, "spec": {}}));
     sim.settle();
+    assert_eq!(
+        sim.load("PersistentVolume", &key).expect("there")["status"]["phase"],
+        "Bound"
+    );
     assert_eq!(finalizers(&sim, "PersistentVolume", &key), json!([VOLUME]));
     sim.delete("PersistentVolume", &key, false);
     sim.settle();
     assert_eq!(finalizers(&sim, "PersistentVolume", &key), json!([VOLUME]));
-    sim.change("PersistentVolume", &key, |volume| {
-        volume["status"]["phase"] = "Released".into()
-    });
+    sim.delete("PersistentVolumeClaim", &user, false);
     sim.settle();
     assert_eq!(sim.load("PersistentVolume", &key), None);
+}
+
+#[test]
+fn a_volume_stays_that_a_claim_has_and_that_does_not_say_so_yet() {
+    for seed in 0..20 {
+        let mut sim = Simulation::new(seed);
+        let mut user = claim("data", &[CLAIM]);
+        user["metadata"]["annotations"] = json!({"pv.kubernetes.io/bind-completed": "yes"});
+        user["spec"] = json!({"volumeName": "disk"});
+        user["status"] = json!({"phase": "Bound"});
+        let user = sim.create(user);
+        let uid =
+            sim.load("PersistentVolumeClaim", &user).expect("there")["metadata"]["uid"].clone();
+        let key = sim.create(json!({"apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": {"name": "disk", "finalizers": [VOLUME]},
+            "spec": {"claimRef": {"namespace": "ns", "name": "data", "uid": uid}},
+            "status": {"phase": "Available"}}));
+        sim.delete("PersistentVolume", &key, false);
+        sim.settle();
+        assert_eq!(finalizers(&sim, "PersistentVolume", &key), json!([VOLUME]));
+        sim.delete("PersistentVolumeClaim", &user, false);
+        sim.settle();
+        assert_eq!(sim.load("PersistentVolume", &key), None);
+    }
 }
 
 #[tokio::test]
