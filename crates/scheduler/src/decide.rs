@@ -8,6 +8,7 @@ use crate::{
     plugins::{Filter, Plugins, PreFilter, Rejection, Score},
     pod::Pod,
     snapshot::{NodeState, Snapshot},
+    storage::Step,
 };
 
 /// Up to this many nodes, all are looked at.
@@ -19,8 +20,13 @@ const LEAST_PERCENT: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decision {
-    /// It goes to this node.
-    Bind(String),
+    /// It goes to a node.
+    Bind {
+        /// Which.
+        node: String,
+        /// What has to be written before it is bound.
+        first: Vec<Step>,
+    },
     /// It fits nowhere now.
     Wait(Unschedulable),
 }
@@ -59,10 +65,20 @@ pub fn schedule(
         Err(held) => return Decision::Wait(held),
     };
     let (feasible, rejected) = filter(snapshot, &filters, rng);
-    match feasible.as_slice() {
-        [] => Decision::Wait(unschedulable(pod, snapshot, plugins, &filters, rejected)),
-        [only] => Decision::Bind(only.node.name.clone()),
-        several => Decision::Bind(best(pod, snapshot, plugins, several, rng)),
+    let chosen = match feasible.as_slice() {
+        [] => {
+            let why = unschedulable(pod, snapshot, plugins, &filters, rejected);
+            return Decision::Wait(why);
+        }
+        [only] => *only,
+        several => best(pod, snapshot, plugins, several, rng),
+    };
+    let first = plugins
+        .iter()
+        .flat_map(|plugin| plugin.reserve(pod, snapshot, chosen));
+    Decision::Bind {
+        node: chosen.node.name.clone(),
+        first: first.collect(),
     }
 }
 
@@ -170,13 +186,13 @@ fn enough(nodes: usize) -> usize {
 }
 
 /// The node with the highest sum of weighted scores.
-fn best(
+fn best<'a>(
     pod: &Pod,
     snapshot: &Snapshot,
     plugins: &Plugins,
-    nodes: &[&NodeState],
+    nodes: &[&'a NodeState],
     rng: &mut impl RngCore,
-) -> String {
+) -> &'a NodeState {
     let mut totals = vec![0_i64; nodes.len()];
     let mut scores = vec![0_i64; nodes.len()];
     for plugin in plugins.iter() {
@@ -192,14 +208,13 @@ fn best(
         }
     }
     let highest = totals.iter().copied().max().unwrap_or(0);
-    let equals: Vec<&NodeState> = nodes
+    let equals: Vec<&'a NodeState> = nodes
         .iter()
         .zip(&totals)
         .filter(|(_, total)| **total == highest)
         .map(|(node, _)| *node)
         .collect();
-    let chosen = equals[rng.random_range(0..equals.len())];
-    chosen.node.name.clone()
+    equals[rng.random_range(0..equals.len())]
 }
 
 fn unschedulable(

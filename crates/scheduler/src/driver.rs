@@ -1,13 +1,23 @@
 //! Carries decisions out.
 
-use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+mod claims;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::Duration,
+};
 
 use api::resource;
 use client::{Changes, Client, Error, EventType, Informer, Key, ListOptions, Patch, Recorder};
 use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{self as core, ObjectReference},
+    api::{
+        core::v1::{self as core, ObjectReference, PersistentVolume, PersistentVolumeClaim},
+        storage::v1::StorageClass,
+    },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use rand::{SeedableRng, rngs::SmallRng};
@@ -20,6 +30,7 @@ use crate::{
     Decision, Failure, Node, Plugins, Pod, Queue, Snapshot, Unschedulable, decide::schedule,
     snapshot::Event,
 };
+use claims::{Prepared, Waiting};
 
 /// How many bindings and condition writes may be under way at once.
 const UNDER_WAY: usize = 256;
@@ -59,8 +70,15 @@ async fn place_pods(client: Client, shutdown: &CancellationToken) {
         client.resource(resource::of::<core::Node>()),
         ListOptions::default(),
     );
+    let all = ListOptions::default;
+    let claims: Informer<PersistentVolumeClaim> = Informer::start(client.of(), all());
+    let volumes: Informer<PersistentVolume> = Informer::start(client.of(), all());
+    let classes: Informer<StorageClass> = Informer::start(client.of(), all());
     let synced = async {
         nodes.synced().await;
+        classes.synced().await;
+        claims.synced().await;
+        volumes.synced().await;
         pods.synced().await;
     };
     if shutdown.run_until_cancelled(synced).await.is_none() {
@@ -70,14 +88,22 @@ async fn place_pods(client: Client, shutdown: &CancellationToken) {
     let mut driver = Driver {
         pod_changes: pods.subscribe(),
         node_changes: nodes.subscribe(),
+        claim_changes: claims.subscribe(),
+        volume_changes: volumes.subscribe(),
+        class_changes: classes.subscribe(),
         pods,
         nodes,
+        claims,
+        volumes,
+        classes,
         client,
         recorder,
         snapshot: Snapshot::default(),
         plugins: Plugins::default(),
         queue: Queue::new(),
         assumed: BTreeMap::new(),
+        waiting: BTreeMap::new(),
+        patience: VecDeque::new(),
         writes: JoinSet::new(),
         rng: SmallRng::from_os_rng(),
     };
@@ -90,15 +116,33 @@ struct Driver {
     recorder: Recorder,
     pods: Informer<Pod>,
     nodes: Informer<Node>,
+    claims: Informer<PersistentVolumeClaim>,
+    volumes: Informer<PersistentVolume>,
+    classes: Informer<StorageClass>,
     pod_changes: Changes,
     node_changes: Changes,
+    claim_changes: Changes,
+    volume_changes: Changes,
+    class_changes: Changes,
     snapshot: Snapshot,
     plugins: Plugins,
     queue: Queue,
     /// Pods whose binding is under way or not yet seen, by key, with their uid.
     assumed: BTreeMap<Key, String>,
-    writes: JoinSet<Option<Bound>>,
+    /// Those of them that wait for their claims.
+    waiting: BTreeMap<Key, Waiting>,
+    /// By when they have waited long enough, with their uids; in that order, as all wait alike.
+    patience: VecDeque<(Instant, Key)>,
+    writes: JoinSet<Done>,
     rng: SmallRng,
+}
+
+/// What a write came to.
+enum Done {
+    Bound(Bound),
+    Prepared(Prepared),
+    /// It said something that nobody waits for.
+    Told,
 }
 
 /// What became of a binding.
@@ -123,7 +167,8 @@ impl Driver {
                 continue;
             }
             // With no room the queue's deadlines don't matter: a finished write wakes us.
-            let deadline = self.queue.next_deadline().filter(|_| room);
+            let queued = self.queue.next_deadline().filter(|_| room);
+            let deadline = queued.into_iter().chain(self.patience_ends()).min();
             let sleep = async {
                 match deadline {
                     Some(at) => tokio::time::sleep_until(at).await,
@@ -134,6 +179,9 @@ impl Driver {
                 () = shutdown.cancelled() => return,
                 keys = self.node_changes.next() => self.nodes_changed(keys),
                 keys = self.pod_changes.next() => self.pods_changed(keys),
+                keys = self.claim_changes.next() => self.claims_changed(keys),
+                keys = self.volume_changes.next() => self.volumes_changed(keys),
+                keys = self.class_changes.next() => self.classes_changed(keys),
                 Some(done) = self.writes.join_next() => self.written(done),
                 () = sleep => {}
             }
@@ -148,9 +196,19 @@ impl Driver {
         if let Some(keys) = self.pod_changes.next().now_or_never() {
             self.pods_changed(keys);
         }
+        if let Some(keys) = self.class_changes.next().now_or_never() {
+            self.classes_changed(keys);
+        }
+        if let Some(keys) = self.volume_changes.next().now_or_never() {
+            self.volumes_changed(keys);
+        }
+        if let Some(keys) = self.claim_changes.next().now_or_never() {
+            self.claims_changed(keys);
+        }
         while let Some(done) = self.writes.try_join_next() {
             self.written(done);
         }
+        self.lose_patience(Instant::now());
     }
 
     fn nodes_changed(&mut self, keys: impl IntoIterator<Item = Key>) {
@@ -181,6 +239,7 @@ impl Driver {
     fn seen_on_node(&mut self, key: &Key, pod: Arc<Pod>) {
         self.queue.remove(key);
         self.assumed.remove(key);
+        self.stop_waiting(key);
         let node = pod.node_name.clone();
         let before = self.counted(key);
         self.snapshot.place(Arc::clone(&pod), &node);
@@ -214,8 +273,14 @@ impl Driver {
     /// Stops counting a pod where it was or was assumed to be.
     fn forget(&mut self, key: &Key) {
         self.assumed.remove(key);
+        self.stop_waiting(key);
         let node = self.snapshot.placement(key).map(str::to_owned);
+        let claims = self.snapshot.claims_of(key);
         self.snapshot.remove_pod(key);
+        for claim in &claims {
+            let event = Event::Unused(claim);
+            self.queue.tell(&event, &self.plugins, Instant::now());
+        }
         if let Some(node) = node {
             self.freed(&node);
         }
@@ -246,13 +311,16 @@ impl Driver {
             return;
         };
         match decision {
-            Decision::Bind(node) => {
+            Decision::Bind { node, first } => {
                 tracing::info!(node, "assigned");
                 let key = pod.key();
                 self.snapshot.place(Arc::clone(&pod), &node);
                 self.assumed.insert(key, pod.uid.clone());
-                let bind = bind(self.client.clone(), pod, node);
                 drop(entered);
+                if !first.is_empty() {
+                    return self.prepare(pod, node, first, span);
+                }
+                let bind = bind(self.client.clone(), pod, node);
                 self.writes.spawn(bind.instrument(span));
             }
             Decision::Wait(why) => {
@@ -280,10 +348,11 @@ impl Driver {
         }
     }
 
-    fn written(&mut self, done: Result<Option<Bound>, tokio::task::JoinError>) {
+    fn written(&mut self, done: Result<Done, tokio::task::JoinError>) {
         match done {
-            Ok(Some(bound)) => self.bound(bound),
-            Ok(None) => {}
+            Ok(Done::Bound(bound)) => self.bound(bound),
+            Ok(Done::Prepared(prepared)) => self.prepared(prepared),
+            Ok(Done::Told) => {}
             // The task panicked: the pod stays assumed, and is seen to be bound or not when it
             // changes next.
             Err(error) => tracing::error!(%error, "a write did not come to its end"),
@@ -341,11 +410,11 @@ fn decide(
     std::panic::catch_unwind(decided).ok()
 }
 
-async fn bind(client: Client, pod: Arc<Pod>, node: String) -> Option<Bound> {
+async fn bind(client: Client, pod: Arc<Pod>, node: String) -> Done {
     let result = client
         .bind(&pod.namespace, &pod.name, &pod.uid, &node)
         .await;
-    Some(Bound { pod, node, result })
+    Done::Bound(Bound { pod, node, result })
 }
 
 fn condition_differs(pod: &Pod, reason: &str, message: &str) -> bool {
@@ -360,7 +429,7 @@ async fn write_condition(
     pod: Arc<Pod>,
     reason: &'static str,
     message: String,
-) -> Option<Bound> {
+) -> Done {
     let mut condition = json!({
         "type": "PodScheduled",
         "status": "False",
@@ -391,7 +460,7 @@ async fn write_condition(
         // The next attempt to place it writes it again.
         Err(error) => tracing::warn!(%error, "the pod's condition was not written"),
     }
-    None
+    Done::Told
 }
 
 fn reference(pod: &Pod) -> ObjectReference {
@@ -407,37 +476,4 @@ fn reference(pod: &Pod) -> ObjectReference {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::plugins::{Plugin, PreFilter};
-
-    struct Panicking;
-
-    impl Plugin for Panicking {
-        fn name(&self) -> &'static str {
-            "Panicking"
-        }
-
-        fn pre_filter<'a>(&'a self, pod: &'a Pod, _: &'a Snapshot) -> PreFilter<'a> {
-            assert!(pod.name.is_empty(), "a test wants a panic");
-            PreFilter::Skip
-        }
-    }
-
-    #[test]
-    fn a_pod_that_makes_a_plugin_panic_gets_no_decision() {
-        let mut rng = SmallRng::seed_from_u64(1);
-        let mut snapshot = Snapshot::default();
-        snapshot.set_node(Arc::new(Node::default()));
-        let mut decide = |name: &str| {
-            let pod = Pod {
-                name: name.to_owned(),
-                ..Pod::default()
-            };
-            let plugins = Plugins::of(vec![&Panicking]);
-            super::decide(&pod, &snapshot, &plugins, &mut rng)
-        };
-        assert!(decide("").is_some());
-        assert!(decide("poison").is_none());
-    }
-}
+mod tests;

@@ -3,7 +3,8 @@
 //! [`schedule`] decides: a pure function of a pod, a [`Snapshot`] of the nodes and what runs on
 //! them, the [`Plugins`] and a source of randomness for ties. [`run`] is its driver: it keeps the
 //! snapshot up to date by informers, takes pods from the [`Queue`] one after the other, counts a
-//! pod on its node as soon as it is decided ("assumed"), and binds concurrently.
+//! pod on its node as soon as it is decided ("assumed"), and binds concurrently; a pod whose claims
+//! have no volumes yet when what is to be written for that is written, and they have them.
 //!
 //! Every rule is a plugin: a file in `plugins` and a line in its table. A plugin says which nodes
 //! a pod may not go to and why, which ones suit it better, and which changes in the cluster may
@@ -17,6 +18,7 @@ mod plugins;
 mod pod;
 mod queue;
 mod snapshot;
+mod storage;
 
 pub use api::resources::Resources;
 pub use decide::{Decision, Unschedulable, schedule};
@@ -26,3 +28,4 @@ pub use plugins::{Filter, MAX_SCORE, Plugin, Plugins, PreFilter, Rejection, Scor
 pub use pod::Pod;
 pub use queue::{Failure, Queue};
 pub use snapshot::{Event, NodeState, Snapshot};
+pub use storage::{Step, Storage};

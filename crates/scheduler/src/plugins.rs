@@ -9,6 +9,8 @@ mod node_unschedulable;
 mod scheduling_gates;
 mod taint_toleration;
 mod unsupported;
+mod volume_binding;
+mod volume_restrictions;
 
 use std::borrow::Cow;
 
@@ -16,6 +18,7 @@ pub(crate) use self::{node_affinity::NodeRules, unsupported::unsupported};
 use crate::{
     pod::Pod,
     snapshot::{Event, NodeState, Snapshot},
+    storage::Step,
 };
 
 /// The best score that a plugin gives a node. kube-scheduler's is 100, whole numbers too: on large
@@ -34,6 +37,8 @@ static TABLE: &[&dyn Plugin] = &[
     &node_affinity::NodeAffinity,
     &node_ports::NodePorts,
     &node_resources_fit::NodeResourcesFit,
+    &volume_restrictions::VolumeRestrictions,
+    &volume_binding::VolumeBinding,
     &balanced_allocation::NodeResourcesBalancedAllocation,
 ];
 
@@ -59,6 +64,13 @@ pub trait Plugin: Send + Sync {
     ) -> Option<Box<dyn Score + 'a>> {
         let _ = (pod, snapshot);
         None
+    }
+
+    /// What has to be written before this pod is bound to the node that was chosen for it. The
+    /// default is nothing.
+    fn reserve(&self, pod: &Pod, snapshot: &Snapshot, node: &NodeState) -> Vec<Step> {
+        let _ = (pod, snapshot, node);
+        Vec::new()
     }
 
     /// How much its scores count.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     host_ports::HostPort,
     plugins::{self, NodeRules},
+    storage::ClaimUse,
 };
 
 /// A pod. Read from a core/v1 Pod; the rest of it is not kept.
@@ -36,6 +37,7 @@ pub struct Pod {
     pub(crate) tolerations: Vec<core::Toleration>,
     pub(crate) gates: Vec<String>,
     pub(crate) host_ports: Vec<HostPort>,
+    pub(crate) claims: Vec<ClaimUse>,
     /// The first thing in its spec that no plugin knows how to obey.
     pub(crate) unsupported: Option<&'static str>,
     /// The `PodScheduled` condition as last written: status, reason, message.
@@ -65,6 +67,11 @@ impl Pod {
         !self.node_name.is_empty() && !self.ended
     }
 
+    /// Whether it uses this claim.
+    pub(crate) fn uses(&self, claim: &Key) -> bool {
+        self.claims.iter().any(|named| named.claim == *claim)
+    }
+
     /// Whether the two say the same about where the pod may go.
     pub(crate) fn asks_the_same(&self, other: &Pod) -> bool {
         self.uid == other.uid
@@ -73,6 +80,7 @@ impl Pod {
             && self.tolerations == other.tolerations
             && self.gates == other.gates
             && self.host_ports == other.host_ports
+            && self.claims == other.claims
             && self.unsupported == other.unsupported
             && self.priority == other.priority
     }
@@ -87,6 +95,9 @@ impl From<core::Pod> for Pod {
         let unsupported = plugins::unsupported(&spec);
         let node_rules = NodeRules::of(&spec);
         let host_ports = HostPort::all(&spec);
+        let name = |name: &Option<String>| name.clone().unwrap_or_default();
+        let namespace = name(&pod.metadata.namespace);
+        let claims = ClaimUse::all(&namespace, &name(&pod.metadata.name), &spec);
         let gates = spec.scheduling_gates.into_iter().flatten();
         let conditions = status.conditions.into_iter().flatten();
         let scheduled = conditions
@@ -100,7 +111,7 @@ impl From<core::Pod> for Pod {
             })
             .next();
         Pod {
-            namespace: pod.metadata.namespace.unwrap_or_default(),
+            namespace,
             name: pod.metadata.name.unwrap_or_default(),
             uid: pod.metadata.uid.unwrap_or_default(),
             node_name: spec.node_name.unwrap_or_default(),
@@ -116,6 +127,7 @@ impl From<core::Pod> for Pod {
             tolerations: spec.tolerations.unwrap_or_default(),
             gates: gates.map(|gate| gate.name).collect(),
             host_ports,
+            claims,
             unsupported,
             scheduled,
             revision,

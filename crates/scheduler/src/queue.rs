@@ -10,7 +10,7 @@ use std::{
 use client::Key;
 use tokio::time::Instant;
 
-use crate::{plugins::Plugins, pod::Pod, snapshot::Event};
+use crate::{plugins::Plugins, pod::Pod, snapshot::Event, storage::key_of_claim};
 
 /// The pause after a first failure; each further one doubles it.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -49,6 +49,8 @@ pub struct Queue {
     failed: BTreeSet<(Instant, Key)>,
     /// By when they began to wait.
     unschedulable: BTreeSet<(Instant, Key)>,
+    /// The pods that name a claim, by claim. A pod never names others.
+    users: BTreeMap<Key, BTreeSet<Key>>,
     arrivals: u64,
 }
 
@@ -118,7 +120,22 @@ impl Queue {
     /// Forgets a pod: it is bound, or gone.
     pub fn remove(&mut self, key: &Key) {
         self.unplace(key);
-        self.entries.remove(key);
+        let Some(entry) = self.entries.remove(key) else {
+            return;
+        };
+        for named in &entry.pod.claims {
+            if let Some(users) = self.users.get_mut(&named.claim) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.users.remove(&named.claim);
+                }
+            }
+        }
+    }
+
+    /// The pods here, taken ones too, that name a claim.
+    pub(crate) fn users(&self, claim: &Key) -> impl Iterator<Item = &Key> + use<'_> {
+        self.users.get(claim).into_iter().flatten()
     }
 
     /// Whether this very pod is in the queue or taken from it.
@@ -167,14 +184,32 @@ impl Queue {
 
     /// Tells of a change: unschedulable pods that it may help move on.
     pub fn tell(&mut self, event: &Event<'_>, plugins: &Plugins, now: Instant) {
-        let waiting = self.unschedulable.iter().chain(&self.helped);
-        let helped: Vec<Key> = waiting
-            .filter(|(_, key)| self.helps(event, plugins, key))
-            .map(|(_, key)| key.clone())
+        let concerned = self.concerned(event);
+        let helped: Vec<Key> = concerned
+            .filter(|key| self.helps(event, plugins, key))
+            .cloned()
             .collect();
         self.early |= !helped.is_empty();
         for key in helped {
             self.help(&key, now);
+        }
+    }
+
+    /// Those that a change may concern: there are many that wait, and few of them name a claim.
+    fn concerned(&self, event: &Event<'_>) -> Box<dyn Iterator<Item = &Key> + '_> {
+        let of_claim =
+            |claim: &Key| -> Box<dyn Iterator<Item = &Key> + '_> { Box::new(self.users(claim)) };
+        match event {
+            Event::Node(_) | Event::Freed(_) => {
+                let waiting = self.unschedulable.iter().chain(&self.helped);
+                Box::new(waiting.map(|(_, key)| key))
+            }
+            Event::Claim(claim) | Event::Unused(claim) => of_claim(claim),
+            Event::Volume(volume) => match key_of_claim(volume) {
+                Some(claim) => of_claim(&claim),
+                None => Box::new(self.users.values().flatten()),
+            },
+            Event::Class => Box::new(self.users.values().flatten()),
         }
     }
 
@@ -224,6 +259,10 @@ impl Queue {
 
     fn insert(&mut self, key: Key, pod: Arc<Pod>) {
         self.arrivals += 1;
+        for named in &pod.claims {
+            let users = self.users.entry(named.claim.clone()).or_default();
+            users.insert(key.clone());
+        }
         let entry = Entry {
             pod,
             arrival: self.arrivals,

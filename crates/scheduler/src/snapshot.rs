@@ -1,11 +1,15 @@
 //! The nodes and what is on them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use api::resources::{Resources, Scored};
 use client::Key;
+use k8s_openapi::api::core::v1::PersistentVolume;
 
-use crate::{host_ports::HostPorts, node::Node, pod::Pod};
+use crate::{host_ports::HostPorts, node::Node, pod::Pod, storage::Storage};
 
 /// A node with the pods that are on it, counted up.
 #[derive(Debug, Clone, Default)]
@@ -71,6 +75,10 @@ pub struct Snapshot {
     placed: BTreeMap<Key, String>,
     /// Pods on nodes that are not there (yet, or any more).
     elsewhere: BTreeMap<String, BTreeMap<Key, Arc<Pod>>>,
+    /// The pods that count somewhere and use a claim.
+    users: BTreeMap<Key, BTreeSet<Key>>,
+    /// Claims and what there is for them.
+    pub storage: Storage,
 }
 
 /// A change that may let a pod be placed that could not be before.
@@ -80,6 +88,24 @@ pub enum Event<'a> {
     Node(&'a NodeState),
     /// A pod has left this node, or needs less of it.
     Freed(&'a NodeState),
+    /// A claim has come, has changed or has gone.
+    Claim(&'a Key),
+    /// A volume has come, has changed, or is free again.
+    Volume(&'a PersistentVolume),
+    /// A class of volumes has come, has changed or has gone.
+    Class,
+    /// A pod that counted somewhere does not use this claim any more.
+    Unused(&'a Key),
+}
+
+impl<'a> Event<'a> {
+    /// The node that there is more of, if it is about one.
+    pub(crate) fn node(&self) -> Option<&'a NodeState> {
+        match self {
+            Event::Node(state) | Event::Freed(state) => Some(state),
+            Event::Claim(_) | Event::Volume(_) | Event::Class | Event::Unused(_) => None,
+        }
+    }
 }
 
 impl Snapshot {
@@ -140,6 +166,10 @@ impl Snapshot {
         if self.placed.get(&key).is_some_and(|at| at != node) {
             self.remove_pod(&key);
         }
+        for named in &pod.claims {
+            let users = self.users.entry(named.claim.clone()).or_default();
+            users.insert(key.clone());
+        }
         match self.index.get(node) {
             Some(at) => self.nodes[*at].insert(pod),
             None => {
@@ -157,15 +187,51 @@ impl Snapshot {
             let state = &mut self.nodes[*at];
             let pod = state.pods.get(key).cloned();
             state.remove(key);
+            self.unused(pod.as_deref());
             return pod;
         }
         if let Some(homeless) = self.elsewhere.get_mut(&node) {
-            homeless.remove(key);
+            let pod = homeless.remove(key);
             if homeless.is_empty() {
                 self.elsewhere.remove(&node);
             }
+            self.unused(pod.as_deref());
         }
         None
+    }
+
+    fn unused(&mut self, pod: Option<&Pod>) {
+        let Some(pod) = pod else { return };
+        for named in &pod.claims {
+            if let Some(users) = self.users.get_mut(&named.claim) {
+                users.remove(&pod.key());
+                if users.is_empty() {
+                    self.users.remove(&named.claim);
+                }
+            }
+        }
+    }
+
+    /// Whether a pod other than this one counts somewhere and uses the claim.
+    pub(crate) fn is_used_by_another(&self, claim: &Key, pod: &Pod) -> bool {
+        let own = pod.key();
+        let users = self.users.get(claim);
+        users.is_some_and(|users| users.iter().any(|user| *user != own))
+    }
+
+    /// The claims of a pod that counts somewhere.
+    pub(crate) fn claims_of(&self, key: &Key) -> Vec<Key> {
+        // Most pods have none, and of those nothing is looked up.
+        if self.users.is_empty() {
+            return Vec::new();
+        }
+        let node = self.placed.get(key);
+        let pod = node.and_then(|node| match self.node(node) {
+            Some(state) => state.pods.get(key),
+            None => self.elsewhere.get(node)?.get(key),
+        });
+        let claims = pod.into_iter().flat_map(|pod| &pod.claims);
+        claims.map(|named| named.claim.clone()).collect()
     }
 
     /// Where a pod counts.

@@ -1,6 +1,7 @@
 //! Whole decisions, as tables.
 
 mod effort;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,7 +63,7 @@ fn decide(pod: &Pod, snapshot: &Snapshot) -> Decision {
 
 fn bound(pod: &Pod, snapshot: &Snapshot) -> String {
     match decide(pod, snapshot) {
-        Decision::Bind(node) => node,
+        Decision::Bind { node, .. } => node,
         Decision::Wait(why) => panic!("it waits: {}", why.message),
     }
 }
@@ -70,7 +71,7 @@ fn bound(pod: &Pod, snapshot: &Snapshot) -> String {
 fn waits(pod: &Pod, snapshot: &Snapshot) -> Unschedulable {
     match decide(pod, snapshot) {
         Decision::Wait(why) => why,
-        Decision::Bind(node) => panic!("it goes to {node}"),
+        Decision::Bind { node, .. } => panic!("it goes to {node}"),
     }
 }
 
@@ -249,7 +250,7 @@ fn what_each_plugin_refuses() {
         let pod = pod("p", pod_spec);
         let snapshot = snapshot(&[("a", node_spec)]);
         match decide(&pod, &snapshot) {
-            Decision::Bind(node) => assert_eq!((node.as_str(), reason), ("a", ""), "{case}"),
+            Decision::Bind { node, .. } => assert_eq!((node.as_str(), reason), ("a", ""), "{case}"),
             Decision::Wait(why) => {
                 let preemption = if unresolvable {
                     NOT_HELPFUL
@@ -444,7 +445,8 @@ fn pods_spread_over_equal_nodes() {
         for number in 0..9 {
             let spec = json!({ "containers": [{ "name": "c" }] });
             let pod = pod(&format!("p{number}"), spec);
-            let Decision::Bind(node) = schedule(&pod, &snapshot, &Plugins::default(), &mut rng)
+            let Decision::Bind { node, .. } =
+                schedule(&pod, &snapshot, &Plugins::default(), &mut rng)
             else {
                 panic!("{number} fits nowhere");
             };
@@ -462,7 +464,9 @@ fn ties_are_broken_by_chance() {
     let mut rng = rng();
     let mut chosen = std::collections::BTreeSet::new();
     for _ in 0..50 {
-        if let Decision::Bind(node) = schedule(&pod, &snapshot, &Plugins::default(), &mut rng) {
+        if let Decision::Bind { node, .. } =
+            schedule(&pod, &snapshot, &Plugins::default(), &mut rng)
+        {
             chosen.insert(node);
         }
     }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, PodSpec};
+use api::selector::node::matches;
+use k8s_openapi::api::core::v1::{NodeSelectorTerm, PodSpec};
 
 use super::{Filter, Plugin, PreFilter, Rejection, Score, normalize_by_highest};
 use crate::{
@@ -56,7 +57,7 @@ impl NodeRules {
             .iter()
             .all(|(key, value)| node.labels.get(key) == Some(value));
         let required = self.required.as_ref();
-        selected && required.is_none_or(|terms| terms.iter().any(|term| matches(term, node)))
+        selected && required.is_none_or(|terms| terms.iter().any(|term| is_met(term, node)))
     }
 
     /// The nodes that the terms name, if all of them do.
@@ -123,7 +124,7 @@ impl Score for Allowed<'_> {
     fn score(&self, node: &NodeState) -> i64 {
         let preferred = self.0.preferred.iter();
         preferred
-            .filter(|(_, term)| matches(term, &node.node))
+            .filter(|(_, term)| is_met(term, &node.node))
             .map(|(weight, _)| weight)
             .sum()
     }
@@ -133,34 +134,6 @@ impl Score for Allowed<'_> {
     }
 }
 
-/// Whether a node meets all of a term. A term without any requirement matches nothing.
-fn matches(term: &NodeSelectorTerm, node: &Node) -> bool {
-    let labels = || term.match_expressions.iter().flatten();
-    let fields = || term.match_fields.iter().flatten();
-    if labels().next().is_none() && fields().next().is_none() {
-        return false;
-    }
-    labels().all(|one| meets(one, node.labels.get(&one.key).map(String::as_str)))
-        && fields().all(|one| one.key == "metadata.name" && meets(one, Some(&node.name)))
-}
-
-fn meets(requirement: &NodeSelectorRequirement, actual: Option<&str>) -> bool {
-    let values = || requirement.values.iter().flatten();
-    let listed = || actual.is_some_and(|actual| values().any(|value| value == actual));
-    match requirement.operator.as_str() {
-        "In" => listed(),
-        "NotIn" => !listed(),
-        "Exists" => actual.is_some(),
-        "DoesNotExist" => actual.is_none(),
-        operator @ ("Gt" | "Lt") => {
-            let actual = actual.and_then(|actual| actual.parse::<i64>().ok());
-            let bound = values().next().and_then(|value| value.parse::<i64>().ok());
-            match (actual, bound) {
-                (Some(actual), Some(bound)) if operator == "Gt" => actual > bound,
-                (Some(actual), Some(bound)) => actual < bound,
-                _ => false,
-            }
-        }
-        _ => false,
-    }
+fn is_met(term: &NodeSelectorTerm, node: &Node) -> bool {
+    matches(term, &node.name, &node.labels)
 }

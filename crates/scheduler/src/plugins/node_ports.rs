@@ -25,8 +25,9 @@ impl Plugin for NodePorts {
     }
 
     fn helps(&self, pod: &Pod, event: &Event<'_>) -> bool {
-        let (Event::Node(state) | Event::Freed(state)) = event;
-        Free(pod).check(state).is_ok()
+        event
+            .node()
+            .is_some_and(|state| Free(pod).check(state).is_ok())
     }
 }
 

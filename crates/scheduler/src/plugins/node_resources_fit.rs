@@ -28,8 +28,9 @@ impl Plugin for NodeResourcesFit {
     }
 
     fn helps(&self, pod: &Pod, event: &Event<'_>) -> bool {
-        let (Event::Node(state) | Event::Freed(state)) = event;
-        Fit(pod).check(state).is_ok()
+        event
+            .node()
+            .is_some_and(|state| Fit(pod).check(state).is_ok())
     }
 }
 

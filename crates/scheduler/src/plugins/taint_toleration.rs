@@ -33,7 +33,7 @@ impl Plugin for TaintToleration {
     fn helps(&self, pod: &Pod, event: &Event<'_>) -> bool {
         match event {
             Event::Node(state) => Tolerating(pod).check(state).is_ok(),
-            Event::Freed(_) => false,
+            _ => false,
         }
     }
 }

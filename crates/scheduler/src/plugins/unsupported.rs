@@ -31,7 +31,6 @@ impl Plugin for Unsupported {
 /// The first thing in a pod's spec that would be ignored.
 pub(crate) fn unsupported(spec: &PodSpec) -> Option<&'static str> {
     let affinity = spec.affinity.as_ref();
-    let volumes = || spec.volumes.iter().flatten();
     let checks = [
         (
             "pod affinity (spec.affinity.podAffinity)",
@@ -54,14 +53,6 @@ pub(crate) fn unsupported(spec: &PodSpec) -> Option<&'static str> {
         (
             "topology spread constraints (spec.topologySpreadConstraints)",
             any(&spec.topology_spread_constraints),
-        ),
-        (
-            "persistent volume claims (spec.volumes[].persistentVolumeClaim)",
-            volumes().any(|volume| volume.persistent_volume_claim.is_some()),
-        ),
-        (
-            "generic ephemeral volumes (spec.volumes[].ephemeral)",
-            volumes().any(|volume| volume.ephemeral.is_some()),
         ),
         (
             "resource claims (spec.resourceClaims)",
@@ -122,12 +113,8 @@ mod tests {
             ),
             (
                 json!({ "volumes": [{ "name": "a", "persistentVolumeClaim":
-                    { "claimName": "c" } }] }),
-                Some("persistentVolumeClaim"),
-            ),
-            (
-                json!({ "volumes": [{ "name": "a", "ephemeral": {} }] }),
-                Some("ephemeral"),
+                    { "claimName": "c" } }, { "name": "b", "ephemeral": {} }] }),
+                None,
             ),
             (
                 json!({ "resourceClaims": [{ "name": "gpu" }] }),

@@ -1,7 +1,7 @@
 //! The queue under a clock that only the test moves.
 
 use super::*;
-use crate::{Node, Snapshot};
+use crate::{Node, Snapshot, storage::ClaimUse};
 
 const FIT: &str = "NodeResourcesFit";
 const SECOND: Duration = Duration::from_secs(1);
@@ -182,4 +182,32 @@ async fn forgotten_pods_and_namesakes() {
     queue.set(Arc::new(namesake));
     queue.put_back(&taken, Failure::Error, Instant::now());
     assert_eq!(queue.pop(Instant::now()).unwrap().uid, "another");
+}
+
+#[tokio::test(start_paused = true)]
+async fn claims_concern_those_who_name_them() {
+    let mut queue = Queue::new();
+    let (now, plugins) = (Instant::now(), Plugins::default());
+    for (name, claim) in [("a", Some("x")), ("b", Some("y")), ("c", None)] {
+        let named = claim.map(|claim| ClaimUse {
+            claim: Key::new("", claim),
+            is_own: false,
+        });
+        let claims = named.into_iter().collect();
+        let pod = Pod::clone(&pod(name, 0));
+        queue.set(Arc::new(Pod { claims, ..pod }));
+    }
+    while let Some(pod) = queue.pop(now) {
+        let why = Failure::Unschedulable(vec!["VolumeBinding"]);
+        queue.put_back(&pod, why, now);
+    }
+    assert_eq!(queue.lengths(), (0, 0, 3));
+    let (x, a) = (Key::new("", "x"), Key::new("", "a"));
+    queue.tell(&Event::Claim(&x), &plugins, now);
+    assert_eq!(queue.lengths(), (0, 1, 2));
+    queue.tell(&Event::Class, &plugins, now);
+    assert_eq!(queue.lengths(), (0, 2, 1), "one names no claim");
+    assert_eq!(queue.users(&x).collect::<Vec<_>>(), [&a]);
+    queue.remove(&a);
+    assert_eq!(queue.users(&x).count(), 0);
 }

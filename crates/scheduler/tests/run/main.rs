@@ -1,5 +1,7 @@
 //! The whole scheduler against a simulated cluster, in simulated time.
 
+mod claims;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use client::{Access, Client, DeleteOptions, ListOptions, Patch, simulated::Simulated};
