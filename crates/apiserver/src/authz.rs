@@ -36,6 +36,9 @@ pub(crate) struct Attributes<'a> {
     pub(crate) absent: bool,
     /// Namespace and name of the claim that the volume asked for is bound to.
     pub(crate) claim: Option<(&'a str, &'a str)>,
+    /// The node on whose disk the volumes asked for lie: by the volume's own label, or by the label selector of a list or
+    /// watch, which is then all that it asks.
+    pub(crate) disk: Option<&'a str>,
 }
 
 /// What was decided, and why, as far as there is something to say: what allowed it, or what stood in
@@ -163,6 +166,8 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
             }
         }
         ("", "pods", "") => match asked.verb {
+            // Mirrors of its own pods, which is judged at admission.
+            "create" => true,
             "list" | "watch" => {
                 asked.node_name == Some(node)
                     && (asked.name.is_empty() || index.runs(node, asked.namespace, asked.name))
@@ -191,10 +196,17 @@ fn node_may(node: &str, asked: &Attributes<'_>, index: &NodeIndex) -> bool {
             asked.verb == "create" && index.refers(node, account, asked.namespace, asked.name)
         }
         ("", "persistentvolumeclaims", "") => asked.verb == "get" && refers(Referent::Claim),
-        // That of a claim that a pod of the node mounts.
+        // That of a claim that a pod of the node mounts, and those on the node's own disk.
         ("", "persistentvolumes", "") => {
             let mounts = |(namespace, name)| index.refers(node, Referent::Claim, namespace, name);
-            asked.verb == "get" && asked.claim.is_some_and(mounts)
+            let on_disk = asked.disk == Some(node);
+            match asked.verb {
+                "get" => on_disk || asked.claim.is_some_and(mounts),
+                "list" | "watch" => on_disk,
+                // What it may change is judged at admission.
+                "update" | "patch" => on_disk && !asked.name.is_empty(),
+                _ => false,
+            }
         }
         ("" | "events.k8s.io", "events", "") => {
             matches!(asked.verb, "create" | "patch" | "update")

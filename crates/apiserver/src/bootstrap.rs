@@ -12,7 +12,9 @@ use futures::{FutureExt as _, TryFutureExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Namespace, Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::IngressClass;
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
+use k8s_openapi::api::storage::v1::StorageClass;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::warn;
@@ -134,6 +136,15 @@ async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Erro
     {
         create(client, Resource::of::<Service>(), namespace, name, service).await?;
     }
+    for name in RUNTIME_CLASSES {
+        let class = json!({
+            "apiVersion": "node.k8s.io/v1",
+            "kind": "RuntimeClass",
+            "metadata": {"name": name},
+            "handler": name,
+        });
+        create(client, Resource::of::<RuntimeClass>(), "", name, class).await?;
+    }
     let class = ingress_class();
     create(
         client,
@@ -143,8 +154,15 @@ async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Erro
         class,
     )
     .await?;
+    let class = storage_class();
+    let classes = Resource::of::<StorageClass>();
+    create(client, classes, "", api::storage::CLASS, class).await?;
     publish(server, client).await
 }
+
+/// The ways in which every node runs modules, each by the handler of its name. `carob` is also what pods without a class are
+/// run by.
+const RUNTIME_CLASSES: [&str; 2] = ["carob", "dense"];
 
 /// The class of the Ingresses that the nodes serve.
 const INGRESS_CLASS: &str = "carob";
@@ -155,6 +173,21 @@ fn ingress_class() -> Value {
         "kind": "IngressClass",
         "metadata": {"name": INGRESS_CLASS, "annotations": {api::ingress::IS_DEFAULT: "true"}},
         "spec": {"controller": api::ingress::CONTROLLER},
+    })
+}
+
+/// The class of volumes on the nodes' own disks.
+fn storage_class() -> Value {
+    json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": api::storage::CLASS,
+            "annotations": {api::storage::IS_DEFAULT: "true"},
+        },
+        "provisioner": api::storage::PROVISIONER,
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
     })
 }
 

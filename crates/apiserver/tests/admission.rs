@@ -249,7 +249,7 @@ async fn a_claim_gets_the_default_class_and_is_held() {
         .post(&claims, claim("a", Value::Null))
         .await
         .expect(201);
-    assert_eq!(made["spec"].get("storageClassName"), None);
+    assert_eq!(made["spec"]["storageClassName"], "local-path");
     let default = json!({"storageclass.kubernetes.io/is-default-class": "true"});
     let class = json!({"metadata": {"name": "fast", "annotations": default}, "provisioner": "p"});
     let classes = "/apis/storage.k8s.io/v1/storageclasses";

@@ -52,6 +52,9 @@ fn of_our_class(object: &mut Value) {
     if object["kind"] == "Ingress" {
         object["spec"]["ingressClassName"] = "carob".into();
     }
+    if object["kind"] == "PersistentVolumeClaim" {
+        object["spec"]["storageClassName"] = "local-path".into();
+    }
 }
 
 /// Takes what the recorded server was told by its distribution: OpenShift gives every pod the CA of

@@ -84,6 +84,42 @@ async fn streams_go_through_one_web_socket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_container_s_terminal_is_shown_and_typed_at() {
+    let server = Server::start().await;
+    let agent = node(&server).await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [
+        {"name": "c", "image": "i", "stdin": true, "tty": true}]}});
+    server.post(PODS, pod).await.expect(201);
+    bind(&server).await;
+    let (context, _stop) = server.context().await;
+    // Who attaches may have a terminal of his own, or none.
+    for tty in [true, false] {
+        let path = format!("{PODS}/p/attach?stdin=true&stdout=true&stderr=true&tty={tty}");
+        let mut open = Channels::open(&context, &path).await.unwrap();
+        open.send(channels::STDIN, b"typed").await.unwrap();
+        let shown = open.next().await.unwrap();
+        assert_eq!(shown, Some((channels::STDOUT, "typed".into())));
+        if tty {
+            let size = br#"{"Width":80,"Height":24}"#;
+            open.send(channels::SIZE, size).await.unwrap();
+            let shown = open.next().await.unwrap();
+            assert_eq!(shown, Some((channels::STDOUT, "80x24".into())));
+        }
+        open.send(channels::STDIN, b"end").await.unwrap();
+        let (channel, status) = open.next().await.unwrap().unwrap();
+        assert_eq!(channel, channels::STATUS);
+        let status: Value = serde_json::from_slice(&status).unwrap();
+        assert_eq!(status["status"], "Success");
+        let asked = agent.ran.lock().pop().unwrap();
+        assert!(asked.attach && asked.command.is_empty());
+        assert_eq!(
+            (&*asked.container, asked.stdin, asked.stdout, asked.tty),
+            ("c", true, true, tty)
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_attached_to_is_said() {
     let server = Server::start().await;
     let (context, _stop, _) = attachable(&server).await;

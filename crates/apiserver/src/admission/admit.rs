@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use api::static_pods::is_mirror;
 use api::{Resource, Status};
 use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    default_class, limit_ranger, namespace, node_restriction, priority, protection,
-    service_account, tolerations,
+    claim_resize, default_class, limit_ranger, namespace, node_restriction, priority, protection,
+    runtime_class, service_account, tolerations,
 };
 use crate::dispatch::Call;
 
@@ -20,7 +22,7 @@ type Plugin = fn(&Call, Option<&Value>, &mut Value) -> Result<(), Status>;
 
 /// Kubernetes' plugins in Kubernetes' order. NamespaceLifecycle, the first of all, is
 /// [`namespace`], which also conditions the write.
-const PLUGINS: [Plugin; 8] = [
+const PLUGINS: [Plugin; 10] = [
     limit_ranger::admit,
     service_account::admit,
     node_restriction,
@@ -28,6 +30,8 @@ const PLUGINS: [Plugin; 8] = [
     tolerations::admit,
     default_class::of_claim,
     protection::admit,
+    runtime_class::admit,
+    claim_resize::admit,
     default_class::of_ingress,
 ];
 
@@ -100,11 +104,18 @@ pub(crate) async fn settle(call: &Call, object: &Value) -> Result<(), Status> {
     let mut needed = Vec::new();
     let account = service_account::name_of(&object["spec"]);
     let accounts = Resource::of::<ServiceAccount>();
-    if pod {
+    // A mirror has no account.
+    let has_account = pod && !is_mirror(object);
+    if has_account {
         needed.push(accounts.key(call.namespace(), account));
+    }
+    if pod {
         let class = object["spec"]["priorityClassName"].as_str();
         if let Some(class) = class.filter(|class| !priority::is_known(class)) {
             needed.push(Resource::of::<PriorityClass>().key(None, class));
+        }
+        if let Some(class) = runtime_class::name_of(&object["spec"]) {
+            needed.push(Resource::of::<RuntimeClass>().key(None, class));
         }
     }
     let missing = |key: &String| call.server.local(key.as_bytes()).is_none();
@@ -113,7 +124,7 @@ pub(crate) async fn settle(call: &Call, object: &Value) -> Result<(), Status> {
         return Ok(());
     }
     call.server.fresh().await?;
-    let born = account == service_account::DEFAULT && namespace(call, "").is_ok();
+    let born = has_account && account == service_account::DEFAULT && namespace(call, "").is_ok();
     if let Some(key) = needed.first().filter(|key| born && missing(key)) {
         await_account(call, key).await;
     }

@@ -1,8 +1,7 @@
 //! The class that a new object gets which asks for none: the default one, if there is one.
 
-use std::cmp::Reverse;
-
 use api::ingress::{ELDER, IS_DEFAULT};
+use api::storage::{DEFAULT_MARKS, default_of};
 use api::{Resource, Status};
 use k8s_openapi::Metadata;
 use k8s_openapi::api::networking::v1::IngressClass;
@@ -31,10 +30,7 @@ const CLAIMS: Classed = Classed {
     plural: "persistentvolumeclaims",
     field: "storageClassName",
     elder: "volume.beta.kubernetes.io/storage-class",
-    marks: &[
-        "storageclass.kubernetes.io/is-default-class",
-        "storageclass.beta.kubernetes.io/is-default-class",
-    ],
+    marks: DEFAULT_MARKS,
 };
 
 const INGRESSES: Classed = Classed {
@@ -65,7 +61,7 @@ where
         return;
     }
     let classes: Vec<C> = all(call, Resource::of::<C>(), None);
-    if let Some(name) = default_of(classes, of.marks) {
+    if let Some(name) = default_of(classes.iter().map(Metadata::metadata), of.marks) {
         new["spec"][of.field] = name.into();
     }
 }
@@ -76,23 +72,6 @@ impl Classed {
         object["spec"][self.field].is_string()
             || object["metadata"]["annotations"][self.elder].is_string()
     }
-}
-
-/// The name of the default among these classes, which any of `marks` set to `true` says of it. Of several defaults the
-/// one made last, then the first by name.
-fn default_of<C>(classes: impl IntoIterator<Item = C>, marks: &[&str]) -> Option<String>
-where
-    C: Metadata<Ty = ObjectMeta>,
-{
-    let is_default = |meta: &ObjectMeta| {
-        let said = |mark: &&str| meta.annotations.as_ref()?.get(*mark);
-        marks.iter().filter_map(said).any(|value| value == "true")
-    };
-    let all = classes.into_iter().map(|class| class.metadata().clone());
-    let defaults = all.filter(is_default);
-    let newest =
-        defaults.min_by_key(|meta| (Reverse(meta.creation_timestamp.clone()), meta.name.clone()));
-    newest?.name
 }
 
 #[cfg(test)]
@@ -126,7 +105,8 @@ mod tests {
                 Some("a"),
             ),
         ] {
-            assert_eq!(default_of(classes, CLAIMS.marks).as_deref(), chosen);
+            let classes = classes.iter().map(Metadata::metadata);
+            assert_eq!(default_of(classes, CLAIMS.marks), chosen);
         }
     }
 

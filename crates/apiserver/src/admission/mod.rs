@@ -4,12 +4,15 @@
 //! defaults and its validation, then [`judge`] on what is valid.
 
 mod admit;
+mod claim_resize;
 mod default_class;
 mod limit_ranger;
+mod mirror;
 mod node;
 mod node_token;
 mod priority;
 mod protection;
+mod runtime_class;
 mod service_account;
 mod tolerations;
 mod unserved;
@@ -17,7 +20,7 @@ mod unserved;
 use api::status::Cause;
 use api::{Resource, Status};
 use bytes::Bytes;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
 use memchr::memmem;
 use serde_json::Value;
 use store::When;
@@ -79,9 +82,9 @@ fn terminating(call: &Call, namespace: &str, name: &str) -> Status {
     status
 }
 
-/// Refuses what a node's identity may not write although its verb and resource are allowed: another
-/// node's Node or Lease, found out only from the body.
-fn node_restriction(call: &Call, _old: Option<&Value>, object: &mut Value) -> Result<(), Status> {
+/// Refuses what a node's identity may not write although its verb and resource are allowed: pods that mirror nothing of
+/// its own, another node's Node or Lease, found out only from the body.
+fn node_restriction(call: &Call, old: Option<&Value>, object: &mut Value) -> Result<(), Status> {
     let Some(node) = call
         .identity
         .node()
@@ -90,14 +93,45 @@ fn node_restriction(call: &Call, _old: Option<&Value>, object: &mut Value) -> Re
         return Ok(());
     };
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
-    if node_at_a_pod(call).is_some() && call.verb == Verb::Create && call.path.subresource.is_none()
-    {
-        let why = format!(
-            "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
-        );
-        return Err(Status::forbidden(call.resource, name, &why));
+    if node_at_a_pod(call).is_none() {
+        return own_name(call, node, name);
     }
-    own_name(call, node, name)
+    if let Some(subresource) = call.path.subresource.as_deref() {
+        return node_subresource(call, name, subresource);
+    }
+    let judged = match old {
+        None => mirror::judge(node, object, || find_node(call, node)),
+        Some(_) => Err(format!(
+            "unexpected operation \"UPDATE\", node {node:?} can only create and delete mirror pods"
+        )),
+    };
+    judged.map_err(|why| Status::forbidden(call.resource, name, &why))
+}
+
+/// The uid of a Node, as far as this server knows.
+fn find_node(call: &Call, name: &str) -> Option<String> {
+    let node: Value = admit::find(call, Resource::of::<Node>(), None, name)?;
+    node["metadata"]["uid"].as_str().map(str::to_owned)
+}
+
+/// The ranges of a Node's pods' addresses, as far as this server knows.
+fn find_ranges(call: &Call, name: &str) -> Vec<String> {
+    let node: Option<Node> = admit::find(call, Resource::of::<Node>(), None, name);
+    let spec = node.and_then(|node| node.spec).unwrap_or_default();
+    let further = spec.pod_cidrs.into_iter().flatten();
+    spec.pod_cidr.into_iter().chain(further).collect()
+}
+
+/// Refuses a node whatever else pods have beside a status and an end.
+pub(crate) fn node_subresource(call: &Call, name: &str, subresource: &str) -> Result<(), Status> {
+    let is_node = call.identity.node().is_some() && !call.identity.is_superuser();
+    if !is_node || matches!(subresource, "status" | "eviction") {
+        return Ok(());
+    }
+    let why = format!(
+        "unexpected pod subresource {subresource:?}, only 'status' and 'eviction' are allowed"
+    );
+    Err(Status::forbidden(Resource::of::<Pod>(), name, &why))
 }
 
 /// Refuses a node another node's Node, Lease and CSINode.
@@ -125,6 +159,7 @@ pub(crate) fn judge(call: &Call, old: Option<&Value>, new: &Value) -> Result<(),
     node::own_node(call, old, new)?;
     rbac::escalation::judge(call, old, new)?;
     if let Some(old) = old {
+        node::own_volume(call, old, new)?;
         node_status(call, old, new)?;
     }
     Ok(())
@@ -147,7 +182,13 @@ pub(crate) fn node_pod(call: &Call, stored: &Value) -> Result<(), Status> {
         return Ok(());
     }
     let name = stored["metadata"]["name"].as_str().unwrap_or_default();
-    let why = format!("node {node:?} can only write pods with spec.nodeName set to itself");
+    let what = match (call.verb, call.path.subresource.as_deref()) {
+        (_, Some("status")) => "update pod status for pods",
+        (_, Some("eviction")) => "evict pods",
+        (Verb::Delete | Verb::DeleteCollection, _) => "delete pods",
+        _ => "write pods",
+    };
+    let why = format!("node {node:?} can only {what} with spec.nodeName set to itself");
     Err(Status::forbidden(call.resource, name, &why))
 }
 
@@ -156,7 +197,10 @@ fn node_status(call: &Call, old: &Value, new: &Value) -> Result<(), Status> {
     let Some(node) = node_at_a_pod(call) else {
         return Ok(());
     };
-    node::judge_pod(old, new).map_err(|why| {
+    let ranges = || find_ranges(call, node);
+    let judged = node::judge_pod(old, new);
+    let judged = judged.and_then(|()| node::judge_addresses(old, new, ranges));
+    judged.map_err(|why| {
         let name = new["metadata"]["name"].as_str().unwrap_or_default();
         Status::forbidden(call.resource, name, &format!("node {node:?} {why}"))
     })

@@ -2,8 +2,9 @@
 //! A node that was broken into must not draw pods to itself, nor widen its range of pod addresses.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use api::Status;
+use api::{Status, storage};
 use serde_json::{Map, Value};
 
 use crate::dispatch::Call;
@@ -88,6 +89,102 @@ pub(super) fn judge_pod(old: &Value, new: &Value) -> Result<(), String> {
         return Err("cannot update resource claim statuses".to_owned());
     }
     Ok(())
+}
+
+/// Judges the addresses that a node says its pod has: policies go by them, and what is not of its ranges is other pods'.
+pub(super) fn judge_addresses(
+    old: &Value,
+    new: &Value,
+    ranges: impl FnOnce() -> Vec<String>,
+) -> Result<(), String> {
+    // Nobody's rules are about its node's address.
+    if new["spec"]["hostNetwork"] == true {
+        return Ok(());
+    }
+    let held = addresses(old);
+    let mut claimed = addresses(new);
+    claimed.retain(|address| !held.contains(address));
+    if claimed.is_empty() {
+        return Ok(());
+    }
+    let ranges = ranges();
+    let is_foreign = |address: &&&str| !ranges.iter().any(|range| is_in(range, address));
+    match claimed.iter().find(is_foreign) {
+        None => Ok(()),
+        Some(address) => Err(format!(
+            "can only give pods addresses of its podCIDR, not {address:?}"
+        )),
+    }
+}
+
+/// All that a pod's status says to be its addresses.
+fn addresses(pod: &Value) -> BTreeSet<&str> {
+    let status = &pod["status"];
+    let further = status["podIPs"].as_array().into_iter().flatten();
+    let all = further.map(|of| &of["ip"]).chain([&status["podIP"]]);
+    all.filter_map(Value::as_str)
+        .filter(|address| !address.is_empty())
+        .collect()
+}
+
+fn is_in(range: &str, address: &str) -> bool {
+    let Some((first, bits)) = range.split_once('/') else {
+        return false;
+    };
+    let (Ok(first), Ok(bits), Ok(address)) = (first.parse(), bits.parse::<u32>(), address.parse())
+    else {
+        return false;
+    };
+    match (first, address) {
+        (IpAddr::V4(first), IpAddr::V4(address)) => {
+            let differ = first.to_bits() ^ address.to_bits();
+            bits <= 32 && differ.checked_shr(32 - bits).unwrap_or(0) == 0
+        }
+        (IpAddr::V6(first), IpAddr::V6(address)) => {
+            let differ = first.to_bits() ^ address.to_bits();
+            bits <= 128 && differ.checked_shr(128 - bits).unwrap_or(0) == 0
+        }
+        _ => false,
+    }
+}
+
+/// Refuses what a node would change of a volume, but that one of its own disk is gone from there.
+pub(super) fn own_volume(call: &Call, old: &Value, new: &Value) -> Result<(), Status> {
+    let volumes = call.resource.plural == "persistentvolumes" && call.resource.group.is_empty();
+    let node = call.identity.node();
+    let Some(node) = node.filter(|_| volumes && !call.identity.is_superuser()) else {
+        return Ok(());
+    };
+    if is_removal(node, old, new) {
+        return Ok(());
+    }
+    let name = old["metadata"]["name"].as_str().unwrap_or_default();
+    let why = format!(
+        "node {node:?} can only take the finalizer {:?} from a volume of its own disk that is being deleted",
+        storage::PROVISIONER
+    );
+    Err(Status::forbidden(call.resource, name, &why))
+}
+
+/// Whether all that changes is that a volume on the node's disk, which is being deleted and bound to nothing, loses the
+/// finalizer that waits for the node.
+fn is_removal(node: &str, old: &Value, new: &Value) -> bool {
+    let (before, after) = (&old["metadata"], &new["metadata"]);
+    let is_own = before["labels"][storage::NODE] == node && before["deletionTimestamp"].is_string();
+    let held =
+        |meta: &Value| -> Vec<Value> { meta["finalizers"].as_array().cloned().unwrap_or_default() };
+    let mut left = held(before);
+    let is_bound = left.iter().any(|f| f == storage::PROTECTION);
+    left.retain(|finalizer| finalizer != storage::PROVISIONER);
+    let kept = ["finalizers", "managedFields", "resourceVersion"];
+    let mut metadata = changed(Some(before), after);
+    metadata.retain(|field| !kept.contains(field));
+    is_own
+        && !is_bound
+        && metadata.is_empty()
+        && held(after) == left
+        && changed(Some(&old["spec"]), &new["spec"]).is_empty()
+        && changed(Some(&old["status"]), &new["status"]).is_empty()
 }
 
 fn none(what: &str, labels: &[&str]) -> Result<(), String> {
@@ -244,6 +341,44 @@ mod tests {
         let with = json!({"metadata": {}, "status": {"resourceClaimStatuses": claims}});
         assert!(judge_pod(&bare, &with).is_err());
         assert_eq!(judge_pod(&bare, &bare), Ok(()));
+    }
+
+    #[test]
+    fn of_a_volume_a_node_says_that_it_is_gone_from_its_disk() {
+        let old = json!({
+            "metadata": {"name": "v", "labels": {storage::NODE: "n1"}, "resourceVersion": "1",
+                "deletionTimestamp": "2026-11-21T10:00:00Z",
+                "finalizers": ["example.com/mine", storage::PROVISIONER]},
+            "spec": {"local": {"path": "v"}},
+            "status": {"phase": "Released"},
+        });
+        let mut gone = old.clone();
+        gone["metadata"]["finalizers"] = json!(["example.com/mine"]);
+        gone["metadata"]["resourceVersion"] = json!("2");
+        assert!(is_removal("n1", &old, &gone));
+        assert!(!is_removal("n2", &old, &gone));
+        for (path, value) in [
+            ("/metadata/finalizers", json!([])),
+            ("/metadata/finalizers", json!([storage::PROVISIONER])),
+            ("/metadata/labels", json!({storage::NODE: "n2"})),
+            ("/metadata/annotations", json!({"a": "b"})),
+            ("/spec/local", json!({"path": "w"})),
+            ("/status/phase", json!("Available")),
+        ] {
+            let mut new = gone.clone();
+            let (parent, field) = path.rsplit_once('/').unwrap();
+            new.pointer_mut(parent).unwrap()[field] = value;
+            assert!(!is_removal("n1", &old, &new), "{path}");
+        }
+        let mut alive = old.clone();
+        alive["metadata"]["deletionTimestamp"] = Value::Null;
+        assert!(!is_removal("n1", &alive, &gone));
+        let (mut bound, mut freed) = (old, gone);
+        for object in [&mut bound, &mut freed] {
+            let held = object["metadata"]["finalizers"].as_array_mut().unwrap();
+            held.push(storage::PROTECTION.into());
+        }
+        assert!(!is_removal("n1", &bound, &freed));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A new pod's service account: it is there, its token is mounted, its secrets pull the images.
 
+use api::static_pods::{has_secrets, is_mirror};
 use api::{Resource, Status};
 use k8s_openapi::api::core::v1::ServiceAccount;
 use serde::Deserialize;
@@ -56,6 +57,10 @@ pub(super) fn admit(call: &Call, old: Option<&Value>, new: &mut Value) -> Result
     if old.is_some() || !writes(call, "", "pods") {
         return Ok(());
     }
+    if is_mirror(new) {
+        // It is what its node runs already: nothing is added to it.
+        return judge_mirror(&new["spec"]).map_err(|why| refused(call, new, why));
+    }
     let name = name_of(&new["spec"]).to_owned();
     let accounts = Resource::of::<ServiceAccount>();
     let Some(account) = find::<Account>(call, accounts, call.namespace(), &name) else {
@@ -69,6 +74,26 @@ pub(super) fn admit(call: &Call, old: Option<&Value>, new: &mut Value) -> Result
         complete(spec, &name, &account, &letters());
     }
     judge(&new["spec"], &name, &account).map_err(|why| refused(call, new, &why))
+}
+
+/// Refuses a mirror what its node could not have given to the pod that it stands for.
+fn judge_mirror(spec: &Value) -> Result<(), &'static str> {
+    let fields = ["serviceAccountName", "serviceAccount"];
+    let accounts = fields.map(|field| spec[field].as_str().unwrap_or_default());
+    if accounts.iter().any(|name| !name.is_empty()) {
+        return Err("a mirror pod may not reference service accounts");
+    }
+    if has_secrets(spec) {
+        return Err("a mirror pod may not reference secrets");
+    }
+    let volumes = items(spec, "volumes");
+    let mut sources = volumes
+        .iter()
+        .flat_map(|volume| items(&volume["projected"], "sources"));
+    if sources.any(|source| !source["serviceAccountToken"].is_null()) {
+        return Err("a mirror pod may not use ServiceAccountToken volume projections");
+    }
+    Ok(())
 }
 
 /// Gives the pod what it has of its account. `suffix` ends the name of the token's volume.
@@ -313,6 +338,37 @@ mod tests {
             completed(json!({}), json!({})).get("imagePullSecrets"),
             None
         );
+    }
+
+    #[test]
+    fn a_mirror_has_nothing_of_an_account() {
+        let token = json!({"serviceAccountToken": {"path": "t"}});
+        for (spec, fault) in [
+            (json!({"containers": [{}]}), None),
+            (
+                json!({"serviceAccountName": "a"}),
+                Some("reference service accounts"),
+            ),
+            (
+                json!({"serviceAccount": "a"}),
+                Some("reference service accounts"),
+            ),
+            (
+                json!({"imagePullSecrets": [{"name": "s"}]}),
+                Some("reference secrets"),
+            ),
+            (
+                json!({"volumes": [{"emptyDir": {}}, {"projected": {"sources": [token]}}]}),
+                Some("use ServiceAccountToken volume projections"),
+            ),
+        ] {
+            let fault = fault.map(|fault| format!("a mirror pod may not {fault}"));
+            assert_eq!(
+                judge_mirror(&spec).err().map(str::to_owned),
+                fault,
+                "{spec}"
+            );
+        }
     }
 
     #[test]

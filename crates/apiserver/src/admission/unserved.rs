@@ -4,8 +4,6 @@ use api::{Object, Resource};
 
 /// Group and plural of each, sorted, with what is not done for it.
 const UNSERVED: &[(&str, &str, &str)] = &[
-    ("", "persistentvolumeclaims", NO_VOLUMES),
-    ("", "persistentvolumes", NO_VOLUMES),
     ("", "replicationcontrollers", NO_PODS),
     ("", "resourcequotas", "its quota is not applied"),
     (
@@ -73,11 +71,6 @@ const UNSERVED: &[(&str, &str, &str)] = &[
         "no addresses are taken from it",
     ),
     (
-        "node.k8s.io",
-        "runtimeclasses",
-        "pods that name it are not started by it",
-    ),
-    (
         "policy",
         "poddisruptionbudgets",
         "disruptions are not counted, and every eviction of a pod that it selects is refused",
@@ -89,7 +82,6 @@ const UNSERVED: &[(&str, &str, &str)] = &[
     ("storage.k8s.io", "csidrivers", NO_VOLUMES),
     ("storage.k8s.io", "csinodes", NO_VOLUMES),
     ("storage.k8s.io", "csistoragecapacities", NO_VOLUMES),
-    ("storage.k8s.io", "storageclasses", NO_VOLUMES),
     ("storage.k8s.io", "volumeattachments", NO_VOLUMES),
     ("storage.k8s.io", "volumeattributesclasses", NO_VOLUMES),
 ];

@@ -20,6 +20,7 @@ fn ask<'a>(line: &'a str) -> Attributes<'a> {
         node_name: words.next(),
         absent: false,
         claim: None,
+        disk: None,
     }
 }
 
@@ -77,6 +78,7 @@ fn a_node_may_do_its_work_and_no_more() {
         "watch /pods ns/mine n1",
         "get /pods ns/mine",
         "patch /pods:status ns/mine",
+        "create /pods ns/",
         "delete /pods ns/mine",
         "get /configmaps ns/cm",
         "watch /configmaps ns/cm",
@@ -126,7 +128,6 @@ fn a_node_may_do_its_work_and_no_more() {
         "get /pods ns/other",
         "delete /pods ns/other",
         "patch /pods:status ns/other",
-        "create /pods ns/",
         "update /pods ns/mine",
         "create /pods:binding ns/mine",
         "get /pods:log ns/mine",
@@ -194,6 +195,50 @@ fn a_node_reads_the_volume_of_a_claim_that_its_pod_mounts() {
             ..Attributes::default()
         };
         assert_eq!(allowed(&node, &asked, &index()), may, "{verb} {claim:?}");
+    }
+}
+
+#[test]
+fn a_node_keeps_the_volumes_on_its_own_disk() {
+    let node = Identity::new("system:node:n1", [NODES]);
+    for (verb, name, disk, may) in [
+        ("get", "pv", Some("n1"), true),
+        ("get", "pv", Some("n2"), false),
+        ("list", "", Some("n1"), true),
+        ("watch", "", Some("n1"), true),
+        ("list", "", Some("n2"), false),
+        ("watch", "", Some("n1,x=y"), false),
+        ("list", "", None, false),
+        ("patch", "pv", Some("n1"), true),
+        ("update", "pv", Some("n1"), true),
+        ("patch", "pv", Some("n2"), false),
+        ("patch", "pv", None, false),
+        ("patch", "", Some("n1"), false),
+        ("delete", "pv", Some("n1"), false),
+        ("deletecollection", "", Some("n1"), false),
+        ("create", "", Some("n1"), false),
+    ] {
+        let asked = Attributes {
+            verb,
+            resource: "persistentvolumes",
+            name,
+            disk,
+            ..Attributes::default()
+        };
+        let index = index();
+        assert_eq!(
+            allowed(&node, &asked, &index),
+            may,
+            "{verb} {name} {disk:?}"
+        );
+        let of_status = Attributes {
+            subresource: "status",
+            ..asked
+        };
+        assert!(
+            !allowed(&node, &of_status, &index),
+            "{verb} {name} {disk:?}"
+        );
     }
 }
 

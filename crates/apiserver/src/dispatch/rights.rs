@@ -1,8 +1,10 @@
 //! As whom a request is judged, and whether that user may.
 
+use std::collections::BTreeMap;
+
 use api::selector::FieldSelector;
 use api::status::Subject;
-use api::{Resource, Status};
+use api::{Resource, Status, storage};
 use http::{HeaderMap, Method};
 use k8s_openapi::api::core::v1::PersistentVolume;
 use serde::Deserialize;
@@ -18,6 +20,13 @@ use crate::{ApiServer, handlers, rbac, respond};
 #[derive(Deserialize)]
 struct Volume {
     spec: VolumeSpec,
+    metadata: VolumeMeta,
+}
+
+#[derive(Deserialize)]
+struct VolumeMeta {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -79,26 +88,30 @@ impl ApiServer {
         allowed: Allowed,
     ) -> Decision {
         let cache = &self.inner.cache;
-        let claim = identity.node().and_then(|_| self.claim_of(asked));
+        let volume = identity.node().and_then(|_| self.volume(asked));
+        let claim = volume.as_ref().and_then(|v| v.spec.claim_ref.as_ref());
+        let disk = volume
+            .as_ref()
+            .and_then(|v| v.metadata.labels.get(storage::NODE));
         let asked = &Attributes {
-            claim: claim
-                .as_ref()
-                .map(|of| (of.namespace.as_str(), of.name.as_str())),
+            claim: claim.map(|of| (of.namespace.as_str(), of.name.as_str())),
+            disk: disk.map(String::as_str).or(asked.disk),
             ..asked.clone()
         };
         let (nodes, rights) = (cache.nodes.read(), cache.rights.read());
         authz::decide(identity, asked, &nodes, &rights, allowed)
     }
 
-    /// The claim that a volume which is asked for is bound to.
-    fn claim_of(&self, asked: &Attributes<'_>) -> Option<ClaimReference> {
+    /// The volume that is asked for by its name.
+    fn volume(&self, asked: &Attributes<'_>) -> Option<Volume> {
         let volumes = Resource::of::<PersistentVolume>();
-        let (group, plural, get) = (asked.group, asked.resource, asked.verb == "get");
-        if !get || group != volumes.group || plural != volumes.plural || asked.name.is_empty() {
+        let (group, plural) = (asked.group, asked.resource);
+        let by_name = matches!(asked.verb, "get" | "update" | "patch") && !asked.name.is_empty();
+        if !by_name || group != volumes.group || plural != volumes.plural {
             return None;
         }
         let volume = self.inner.cache.get(volumes, None, asked.name)?;
-        volume.view::<Volume>().ok()?.spec.claim_ref
+        volume.view::<Volume>().ok()
     }
 
     /// The same of a path that is no resource's.
@@ -163,6 +176,7 @@ impl ApiServer {
             node_name: demands("spec.nodeName").or(followed.map(|(_, node)| node)),
             absent: false,
             claim: None,
+            disk: disk(verb, query),
         };
         self.knows_rights().await?;
         let mut decision = self.decide(identity, &asked, Allowed::Bare);
@@ -212,6 +226,13 @@ impl ApiServer {
         status.message = decision.explain(status.message);
         Err(status)
     }
+}
+
+/// The node whose volumes a list or watch asks for, as nodes spell that.
+fn disk(verb: Verb, query: &Query) -> Option<&str> {
+    let selector = query.text("labelSelector")?;
+    let of = selector.strip_prefix(storage::NODE)?.strip_prefix('=')?;
+    authz::takes_name_from_selector(verb).then_some(of)
 }
 
 /// 403 for a resource, in Kubernetes' words.

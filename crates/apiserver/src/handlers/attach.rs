@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use api::Status;
 use bytes::Bytes;
-use client::node::{LogStream, LogsChunk, LogsRequest, StdinRequest, StdinTarget};
+use client::node::{ExecTarget, LogStream, LogsChunk, LogsRequest, StdinRequest, StdinTarget};
 use futures::stream::{self, BoxStream, SelectAll};
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::agents::{self, Held};
-use super::container::{Agent, PodContainer, may_create};
+use super::container::{Agent, PodContainer, broken_off, may_create};
+use super::exec;
 use super::streams::{Container, End, Input, Opening, Output, WAITING, Wanted};
 use crate::body::Response;
 use crate::dispatch::Call;
@@ -30,12 +31,17 @@ pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
     may_create(call).await?;
     let pod = PodContainer::read(call).await?;
     let wanted = Wanted::read(&call.query)?;
-    if wanted.tty {
-        return Err(Status::bad_request(
-            "no container has a terminal (tty) that could be attached to",
-        ));
+    if wanted.tty && !pod.tty {
+        return Err(Status::bad_request(format!(
+            "container {} of pod {} has no terminal (tty) that could be attached to",
+            pod.container,
+            call.name()
+        )));
     }
     pod.may_run(call.name())?;
+    if pod.tty {
+        return terminal(call, pod, wanted).await;
+    }
     let mut agent = pod.placed(call).await?;
     // Before the protocol is changed: kubectl shows the log of a container that has ended, but only
     // where it is refused.
@@ -65,6 +71,27 @@ pub(super) async fn attach(call: &Call) -> Result<Response, Status> {
     });
     let outputs = outputs.boxed();
     opening.serve(call, wanted, Container { inputs, outputs })
+}
+
+/// Attaches to a container's own terminal, as a command is run there. Its output is no log's: what is shown before a line
+/// ends is sent as well.
+async fn terminal(call: &Call, pod: PodContainer, wanted: Wanted) -> Result<Response, Status> {
+    let agent = pod.placed(call).await?;
+    let opening = Opening::read(call)?;
+    let target = ExecTarget {
+        namespace: pod.namespace,
+        pod: call.name().to_owned(),
+        uid: pod.uid,
+        container: pod.container,
+        stdin: wanted.stdin,
+        stdout: wanted.stdout,
+        tty: wanted.tty,
+        call: agents::call(),
+        attach: true,
+        ..ExecTarget::default()
+    };
+    let container = exec::start(agent, target).await?;
+    opening.serve(call, wanted, container)
 }
 
 /// What the container prints from now on. It is asked for although nobody may want it: by it the
@@ -124,7 +151,7 @@ impl Attached {
             tokio::select! {
                 Some(output) = self.outputs.next() => match output {
                     Ok(output) => return Some(output),
-                    Err(status) => break End::Failed(Status::internal(status.message())),
+                    Err(status) => break End::Failed(Status::internal(broken_off(&status))),
                 },
                 result = until(&mut self.passed), if self.passed.is_some() => {
                     self.passed = None;

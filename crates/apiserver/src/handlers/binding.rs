@@ -6,6 +6,7 @@ use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 
 use super::write;
+use crate::admission;
 use crate::body::Response;
 use crate::dispatch::{Call, record_uid};
 use crate::options::WriteOptions;
@@ -28,6 +29,7 @@ pub(crate) async fn bind(call: &Call) -> Result<Response, Status> {
         "" => write::metadata(&binding, "name"),
         name => name,
     };
+    admission::node_subresource(call, name, "binding")?;
     let context = write::context(call, &options);
     let done = call
         .server

@@ -21,6 +21,8 @@ pub(super) struct PodContainer {
     pub(super) namespace: String,
     pub(super) uid: String,
     pub(super) container: String,
+    /// It has a terminal of its own.
+    pub(super) tty: bool,
     /// Where the pod is placed, if it is.
     node: Option<String>,
     /// The pod has ended: nothing of it will run any more.
@@ -50,10 +52,17 @@ impl PodContainer {
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
         let ended = matches!(phase, Some("Succeeded" | "Failed"));
         let spec = pod.spec.unwrap_or_default();
+        let container = container(call.name(), &spec, call.query.text("container"))?;
+        let mut all = spec
+            .containers
+            .iter()
+            .chain(spec.init_containers.iter().flatten());
+        let meant = all.find(|c| c.name == container);
         Ok(Self {
             namespace: call.namespace().unwrap_or_default().to_owned(),
             uid,
-            container: container(call.name(), &spec, call.query.text("container"))?,
+            tty: meant.is_some_and(|c| c.tty == Some(true)),
+            container,
             node: spec.node_name.filter(|n| !n.is_empty()),
             ended,
         })
@@ -179,6 +188,18 @@ impl Agent {
     }
 }
 
+/// Why an answer of an agent broke off. What the agent says itself is told as it is; but how a connection is lost means
+/// nothing to clients.
+pub(super) fn broken_off(status: &tonic::Status) -> &str {
+    match std::error::Error::source(status) {
+        Some(error) => {
+            tracing::debug!(%error, "a connection to an agent is lost");
+            "the connection to its node's agent is lost"
+        }
+        None => status.message(),
+    }
+}
+
 /// The container that is meant, with Kubernetes' errors where it is not clear.
 fn container(pod: &str, spec: &PodSpec, wanted: Option<&str>) -> Result<String, Status> {
     let names: Vec<&str> = spec.containers.iter().map(|c| c.name.as_str()).collect();
@@ -217,6 +238,18 @@ fn container(pod: &str, spec: &PodSpec, wanted: Option<&str>) -> Result<String, 
 mod tests {
     use super::*;
     use k8s_openapi::api::core::v1::Container;
+
+    #[test]
+    fn what_an_agent_says_is_told_and_how_it_was_lost_is_not() {
+        let said = tonic::Status::unavailable("the container has ended");
+        assert_eq!(broken_off(&said), "the container has ended");
+        let lost = std::io::Error::other("error reading a body from connection");
+        let lost = tonic::Status::from_error(Box::new(lost));
+        assert_eq!(
+            broken_off(&lost),
+            "the connection to its node's agent is lost"
+        );
+    }
 
     fn spec(containers: &[&str], init: &[&str]) -> PodSpec {
         let make = |names: &[&str]| {

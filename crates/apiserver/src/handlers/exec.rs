@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::agents;
-use super::container::{Agent, PodContainer, may_create};
+use super::container::{Agent, PodContainer, broken_off, may_create};
 use super::open::Open;
 use super::streams::{Container, End, Input, Opening, Output, WAITING, Wanted};
 use crate::body::Response;
@@ -42,6 +42,7 @@ pub(super) async fn exec(call: &Call) -> Result<Response, Status> {
         stderr: wanted.stderr,
         tty: wanted.tty,
         call: agents::call(),
+        attach: false,
     };
     let container = start(agent, target).await?;
     opening.serve(call, wanted, container)
@@ -49,7 +50,7 @@ pub(super) async fn exec(call: &Call) -> Result<Response, Status> {
 
 /// Has the agent keep a place for it, where it runs once the client is there. What is refused is known before the
 /// protocol is changed.
-async fn start(mut agent: Agent, target: ExecTarget) -> Result<Container, Status> {
+pub(super) async fn start(mut agent: Agent, target: ExecTarget) -> Result<Container, Status> {
     let held = agent.hold()?;
     let call = target.call;
     let (inputs, mut queue) = mpsc::channel(WAITING);
@@ -108,7 +109,7 @@ impl Running {
             let said = match open.message().await {
                 Ok(Some(response)) => response.what,
                 Ok(None) => break failed("it ended without an exit code"),
-                Err(status) => break failed(status.message()),
+                Err(status) => break failed(broken_off(&status)),
             };
             match said {
                 Some(Said::Stdout(bytes)) if !bytes.is_empty() => {

@@ -50,6 +50,9 @@ impl Command {
             Asked::Start(_) => self.agent.started.send_modify(|count| *count += 1),
             other => panic!("{other:?}"),
         }
+        if self.target.attach {
+            return self.terminal().await;
+        }
         let command = std::mem::take(&mut self.target.command);
         let words: Vec<&str> = command.iter().map(String::as_str).collect();
         match words.as_slice() {
@@ -92,6 +95,21 @@ impl Command {
             other => panic!("{other:?} is no command of these tests"),
         }
         Some(Ok(0))
+    }
+
+    /// A container's own: shows what is typed, and its sizes, until `end` is.
+    async fn terminal(&mut self) -> Option<Result<i32, Status>> {
+        loop {
+            match self.next().await? {
+                Asked::Stdin(bytes) if bytes == "end" => return Some(Ok(0)),
+                Asked::Stdin(bytes) => self.say(Said::Stdout(bytes)).await,
+                Asked::Size(size) => {
+                    let line = format!("{}x{}", size.width, size.height);
+                    self.say(Said::Stdout(line.into())).await;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     async fn next(&mut self) -> Option<Asked> {

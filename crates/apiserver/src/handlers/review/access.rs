@@ -205,6 +205,7 @@ impl ResourceAttributes {
             node_name: selector.and_then(|s| s.exact("spec.nodeName")),
             absent: false,
             claim: None,
+            disk: None,
         }
     }
 }

@@ -24,6 +24,8 @@ use client::node::TerminalSize;
 use futures::stream::BoxStream;
 use tokio::sync::mpsc;
 
+use size::Sizes;
+
 use super::upgrade::Way;
 use crate::body::Response;
 use crate::dispatch::Call;
@@ -96,11 +98,15 @@ pub(super) struct Container {
     pub(super) outputs: BoxStream<'static, Output>,
 }
 
-/// Says that the client's streams are there: a command begins with that.
-async fn start(inputs: Option<&mpsc::Sender<Input>>) {
-    if let Some(inputs) = inputs {
-        // What has ended by now says so itself.
-        let _ = inputs.send(Input::Start).await;
+impl Container {
+    /// Says that the client's streams are there: a command begins with that. Where what the client says goes then.
+    async fn start(&mut self, wanted: Wanted) -> (Stdin, Sizes) {
+        let inputs = self.inputs.as_ref();
+        if let Some(inputs) = inputs {
+            // What has ended by now says so itself.
+            let _ = inputs.send(Input::Start).await;
+        }
+        (Stdin::of(inputs, wanted), Sizes::of(inputs, wanted))
     }
 }
 

@@ -13,7 +13,7 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::size::Sizes;
-use super::{Container, End, LINGER, Output, Stdin, Wanted, start};
+use super::{Container, End, LINGER, Output, Stdin, Wanted};
 use crate::spdy::{Broken, Connection, Reader, Writer};
 
 /// The versions of the protocol that are spoken.
@@ -91,27 +91,21 @@ pub(super) async fn serve(
     io: impl AsyncRead + AsyncWrite + Send + 'static,
     version: Version,
     wanted: Wanted,
-    container: Container,
+    mut container: Container,
 ) {
     let mut connection = Connection::start(io);
     let opening = accept(&mut connection, Purpose::expected(wanted, version));
     // Whoever does not open its streams is not told more: there may be none to tell it by.
     if let Ok(Some((mut readers, mut writers))) = tokio::time::timeout(PATIENCE, opening).await {
-        let Container {
-            inputs,
-            mut outputs,
-        } = container;
-        start(inputs.as_ref()).await;
-        let stdin = Stdin::of(inputs.as_ref(), wanted);
-        let sizes = Sizes::of(inputs.as_ref(), wanted);
+        let (stdin, sizes) = container.start(wanted).await;
         let ended = tokio::select! {
-            ended = send(&writers, version, &mut outputs) => ended,
+            ended = send(&writers, version, &mut container.outputs) => ended,
             () = receive(&mut readers, stdin, sizes) => Err(Broken),
             () = any_reset(&writers) => Err(Broken),
             () = gone(&mut connection) => Err(Broken),
         };
         // Of the container nothing is needed any more, whatever the client does now, and nothing of what it says.
-        drop((inputs, outputs, readers));
+        drop((container, readers));
         if ended.is_ok() {
             writers.values_mut().for_each(Writer::finish);
             let _ = tokio::time::timeout(LINGER, gone(&mut connection)).await;

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use super::size::Sizes;
-use super::{Container, End, LINGER, Output, Stdin, Wanted, start};
+use super::{Container, End, LINGER, Output, Stdin, Wanted};
 use crate::dispatch::Call;
 use crate::handlers::websocket::{FAREWELL, Handshake, Socket, breach, close, none_spoken};
 
@@ -37,23 +37,17 @@ pub(super) fn read(call: &Call) -> Result<Handshake, Status> {
 }
 
 /// Carries everything until the container has ended, or the client is gone.
-pub(super) async fn serve(socket: Socket, wanted: Wanted, container: Container) {
+pub(super) async fn serve(socket: Socket, wanted: Wanted, mut container: Container) {
     let (mut to, mut from) = socket.split();
-    let Container {
-        inputs,
-        mut outputs,
-    } = container;
     // The channels are there with the socket.
-    start(inputs.as_ref()).await;
-    let stdin = Stdin::of(inputs.as_ref(), wanted);
-    let sizes = Sizes::of(inputs.as_ref(), wanted);
+    let (stdin, sizes) = container.start(wanted).await;
     // A guest that does not read must not hold back what it prints: each direction goes on alone.
     let ended = tokio::select! {
         broken = receive(&mut from, stdin, sizes) => Err(broken),
-        end = send(&mut to, &mut outputs) => Ok(end),
+        end = send(&mut to, &mut container.outputs) => Ok(end),
     };
     // Of the container nothing is needed any more, whatever the client does now.
-    drop((inputs, outputs));
+    drop(container);
     let breach = match ended {
         Ok(Some(end)) => {
             let _ = tokio::time::timeout(LINGER, tell(&mut to, &mut from, &end)).await;
