@@ -1,6 +1,7 @@
 //! The command line's shape: one variant a subcommand, one file a command's work.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -132,11 +133,83 @@ impl IngressArgs {
     }
 }
 
+/// When a node has too little of something.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+pub(crate) struct EvictionArgs {
+    /// End pods while less than this is left, as the kubelet does: of memory.available, nodefs.available, nodefs.inodesFree
+    /// [default: memory.available<100Mi, and 10% of the disk and 5% of its inodes, but at most 512Mi and 100k]
+    #[arg(long, value_name = "SIGNAL<QUANTITY,…", value_parser = EvictionHard::parse)]
+    eviction_hard: Option<EvictionHard>,
+}
+
+/// Thresholds, as they were written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+struct EvictionHard {
+    text: String,
+    thresholds: agent::EvictionHard,
+}
+
+impl TryFrom<String> for EvictionHard {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<EvictionHard> for String {
+    fn from(hard: EvictionHard) -> Self {
+        hard.text
+    }
+}
+
+impl EvictionHard {
+    fn parse(text: &str) -> Result<Self, String> {
+        Ok(Self {
+            text: text.to_owned(),
+            thresholds: text.parse()?,
+        })
+    }
+}
+
+impl EvictionArgs {
+    /// These, or the others' where none are said here.
+    pub(crate) fn or(&self, others: &Self) -> Self {
+        let said = self.eviction_hard.as_ref();
+        Self {
+            eviction_hard: said.or(others.eviction_hard.as_ref()).cloned(),
+        }
+    }
+
+    /// The same flags for another process of the node.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let given = self.eviction_hard.iter();
+        given
+            .flat_map(|hard| ["--eviction-hard".to_owned(), hard.text.clone()])
+            .collect()
+    }
+
+    pub(crate) fn thresholds(&self) -> agent::EvictionHard {
+        let given = self.eviction_hard.as_ref();
+        given.map(|hard| hard.thresholds).unwrap_or_default()
+    }
+}
+
 /// `IP:PORT`, or an IP alone with port 0.
 pub(crate) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse::<SocketAddr>()
         .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)))
         .map_err(|_| format!("{text} is not IP:PORT"))
+}
+
+/// A path that does not depend on where the process was started.
+pub(crate) fn parse_absolute(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(format!("{text} is not an absolute path")),
+    }
 }
 
 impl Cli {

@@ -1,6 +1,5 @@
 //! `carob agent`: one node that runs pods, beside a server or on a machine of its own.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -16,10 +15,11 @@ use client::tls::{self, Identity};
 use k8s_openapi::api::core::v1::Taint;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::cli::{IngressArgs, LogArgs};
+use crate::cli::{EvictionArgs, IngressArgs, LogArgs};
 use crate::local::layout::{make_private_dir, read_json, write_json, write_private};
 use crate::local::process::Role as Daemon;
 use crate::{daemon, joining};
@@ -53,9 +53,17 @@ pub(crate) struct Args {
     shutdown_grace: Duration,
     #[command(flatten)]
     ingress: IngressArgs,
+    #[command(flatten)]
+    eviction: EvictionArgs,
     /// Let pods use `file://` images and `hostPath` volumes on this node
     #[arg(long)]
     allow_host_files: bool,
+    /// A directory whose files are pods of this node (static pods); it is made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pod_manifest_path: Option<PathBuf>,
+    /// A directory that other nodes have, too: volumes that claims are bound to may lie in it
+    #[arg(long, value_name = "DIR", value_parser = crate::cli::parse_absolute)]
+    shared_dir: Vec<PathBuf>,
     #[command(flatten)]
     log: LogArgs,
 }
@@ -96,42 +104,84 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
         ..runtime::Config::new(dir.join("compiled"))
     })
     .context("guests cannot run here")?;
-    let config = agent::Config {
-        data_dir: dir.clone(),
-        node_name: name,
-        address: args.advertise,
-        transport: transport.clone(),
-        service: Some(agent::Service {
+    let wasm: Arc<dyn runtime::Runtime> = Arc::new(wasm);
+    let learning = tokio::spawn(learn_servers(transport.clone(), dir.clone()));
+    let _learning = AbortOnDropHandle::new(learning);
+    loop {
+        let service = agent::Service {
             listener: listen(&dir, args.advertise).await?,
-            identity,
-        }),
-        runtime: Arc::new(wasm),
-        labels: args.node_label.into_iter().collect::<BTreeMap<_, _>>(),
-        taints: args.node_taint,
+            identity: identity.clone(),
+        };
+        let parts = (transport.clone(), wasm.clone(), service);
+        let config = config(&args, (name.clone(), dir.clone()), parts)?;
+        let ending = CancellationToken::new();
+        let running = agent::run(config, ending.clone());
+        tokio::pin!(running);
+        tokio::select! {
+            outcome = &mut running => match outcome {
+                Err(error @ agent::Error::PodRangeMoved(..)) => {
+                    tracing::warn!(%error, "the agent starts anew");
+                    continue;
+                }
+                outcome => return outcome.context("the agent"),
+            },
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        ending.cancel();
+        return tokio::select! {
+            outcome = &mut running => match outcome {
+                // What it has to do it does at its next start.
+                Err(agent::Error::PodRangeMoved(..)) => Ok(()),
+                outcome => outcome.context("the agent"),
+            },
+            () = told_again(&mut terminate, &mut interrupt) => Ok(()),
+        };
+    }
+}
+
+async fn told_again(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("told again to end: pods are dropped");
+}
+
+/// What the agent is told at one start, of which there may be more: its name and place, and its parts.
+fn config(
+    args: &Args,
+    (node_name, data_dir): (String, PathBuf),
+    (transport, runtime, service): (
+        Arc<HttpsTransport>,
+        Arc<dyn runtime::Runtime>,
+        agent::Service,
+    ),
+) -> Result<agent::Config> {
+    let manifests = args.pod_manifest_path.as_deref().map(std::path::absolute);
+    Ok(agent::Config {
+        data_dir,
+        node_name,
+        address: args.advertise,
+        transport,
+        service: Some(service),
+        runtime,
+        labels: args.node_label.iter().cloned().collect(),
+        taints: args.node_taint.clone(),
+        pod_manifest_path: manifests.transpose()?,
         allow_host_path: args.allow_host_files,
+        shared_dirs: args.shared_dir.clone(),
         allow_file_images: args.allow_host_files,
         ingress: args.ingress.ports(),
         shutdown_grace: args.shutdown_grace,
         clock: agent::Clock::Wall,
         disk: Arc::new(agent::read_disk),
-    };
-    let ending = CancellationToken::new();
-    let learning = tokio::spawn(learn_servers(transport, dir));
-    let running = agent::run(config, ending.clone());
-    tokio::pin!(running);
-    tokio::select! {
-        outcome = &mut running => return outcome.context("the agent"),
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    ending.cancel();
-    tokio::select! {
-        outcome = &mut running => outcome.context("the agent")?,
-        _ = terminate.recv() => tracing::info!("told again to end: pods are dropped"),
-        _ = interrupt.recv() => tracing::info!("told again to end: pods are dropped"),
-    }
-    learning.abort();
-    Ok(())
+        memory: Arc::new(agent::read_memory),
+        shared_memory: agent::shared_memory()
+            .inspect_err(|error| tracing::warn!(%error, "pods have no volumes in memory here"))
+            .ok(),
+        eviction_hard: args.eviction.thresholds(),
+    })
 }
 
 /// The node's certificate: found, or asked for with the token.

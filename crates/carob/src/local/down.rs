@@ -134,6 +134,11 @@ async fn purge(dir: &Path, cluster: Option<&Cluster>) -> Result<()> {
         }
     }
     forget_context(dir, &cluster.name).await?;
+    for node in cluster.nodes(dir) {
+        let agent = node.agent();
+        agent::forget_memory(&agent)
+            .with_context(|| format!("cannot remove what pods of {} have in memory", node.name))?;
+    }
     std::fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 

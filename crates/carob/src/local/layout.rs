@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::IngressArgs;
+use crate::cli::{EvictionArgs, IngressArgs};
 use crate::version;
 
 /// The name of a cluster that is given none.
@@ -31,6 +31,9 @@ pub(crate) struct Cluster {
     /// At which ports its nodes serve Ingresses, where that was said.
     #[serde(default)]
     pub(crate) ingress: IngressArgs,
+    /// When its nodes have too little of something, where that was said.
+    #[serde(default)]
+    pub(crate) eviction: EvictionArgs,
     /// The carob that wrote the directory.
     pub(crate) version: String,
 }
@@ -92,6 +95,11 @@ impl NodeDir {
     /// The agent half of the data directory.
     pub(crate) fn agent(&self) -> PathBuf {
         self.dir.join("agent")
+    }
+
+    /// The files of its static pods.
+    pub(crate) fn manifests(&self) -> PathBuf {
+        self.dir.join("manifests")
     }
 }
 
@@ -268,6 +276,7 @@ mod tests {
             api_port: 6443,
             nodes: 3,
             ingress: IngressArgs::default(),
+            eviction: EvictionArgs::default(),
             version: version::VERSION.into(),
         };
         let nodes = cluster.nodes(Path::new("/c"));

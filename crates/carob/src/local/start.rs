@@ -113,8 +113,11 @@ impl<'a> Start<'a> {
             "--shared".into(),
             shared.to_string(),
             "--allow-host-files".into(),
+            "--pod-manifest-path".into(),
+            node.manifests().display().to_string(),
         ];
         args.extend(self.cluster.ingress.flags());
+        args.extend(self.cluster.eviction.flags());
         if let Some(entries) = self.snapshot_after {
             args.extend(["--snapshot-after".into(), entries.to_string()]);
         }

@@ -38,6 +38,8 @@ pub(crate) struct Report {
     pub(crate) servers: Vec<ServerReport>,
     /// The nodes, in order.
     pub(crate) nodes: Vec<NodeReport>,
+    /// Nodes whose agents were joined by hand, by their names: their processes are unknown here.
+    joined: Vec<NodeReport>,
 }
 
 /// A server process.
@@ -95,7 +97,7 @@ pub(crate) async fn report(cluster: &Cluster, dir: &Path) -> Report {
         .await
         .unwrap_or_default();
     let pid = |dir: PathBuf| process::holder(&dir).map(|p| p.as_raw_nonzero().get());
-    let servers = nodes
+    let servers: Vec<_> = nodes
         .iter()
         .map(|node| {
             let pid = pid(node.server());
@@ -124,7 +126,12 @@ pub(crate) async fn report(cluster: &Cluster, dir: &Path) -> Report {
             }
         })
         .collect();
-    Report { servers, nodes }
+    let joined = told.joined(&servers);
+    Report {
+        servers,
+        nodes,
+        joined,
+    }
 }
 
 /// What a live server tells.
@@ -136,8 +143,28 @@ struct Told {
     nodes: BTreeMap<String, Seen>,
 }
 
+impl Told {
+    /// The nodes that are none of the local cluster's own, which are called as its servers are.
+    fn joined(&self, servers: &[ServerReport]) -> Vec<NodeReport> {
+        let others = self
+            .nodes
+            .iter()
+            .filter(|(name, _)| servers.iter().all(|server| server.name != **name));
+        let report = others.map(|(name, seen)| NodeReport {
+            name: name.clone(),
+            address: seen.address.clone(),
+            pid: None,
+            ready: seen.ready,
+            version: seen.version.clone(),
+            ingress: Some(seen.ingress),
+        });
+        report.collect()
+    }
+}
+
 /// What a Node says.
 struct Seen {
+    address: String,
     ready: bool,
     version: String,
     ingress: Ports,
@@ -148,7 +175,16 @@ impl Seen {
         let info = node.status.as_ref().and_then(|s| s.node_info.as_ref());
         let annotations = node.metadata.annotations.as_ref();
         let ports = annotations.and_then(|all| all.get(PORTS));
+        let addresses = node
+            .status
+            .iter()
+            .flat_map(|s| s.addresses.iter().flatten());
+        let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
         Self {
+            address: internal
+                .next()
+                .map(|a| a.address.clone())
+                .unwrap_or_default(),
             ready: super::reach::is_ready(node),
             version: info.map(|i| i.kubelet_version.clone()).unwrap_or_default(),
             ingress: Ports::parse(ports.map_or("", String::as_str)),
@@ -206,20 +242,29 @@ fn print(cluster: &Cluster, report: &Report) {
             (Some(pid), false) => pid.to_string(),
         };
         let agent = node.pid.map_or("dead".to_owned(), |pid| pid.to_string());
-        let ready = if node.ready { "yes" } else { "no" };
-        let ingress = node.ingress.map(|ports| ports.to_string());
-        let ingress = ingress.filter(|said| !said.is_empty());
-        table.row([
-            node.name.as_str(),
-            &node.address,
-            &state,
-            &agent,
-            ready,
-            ingress.as_deref().unwrap_or("-"),
-            &node.version,
-        ]);
+        table.row(node.row(&state, &agent));
+    }
+    for node in &report.joined {
+        table.row(node.row("-", "joined"));
     }
     table.print();
+}
+
+impl NodeReport {
+    fn row(&self, server: &str, agent: &str) -> [String; 7] {
+        let ready = if self.ready { "yes" } else { "no" };
+        let ingress = self.ingress.map(|ports| ports.to_string());
+        let ingress = ingress.filter(|said| !said.is_empty());
+        [
+            self.name.clone(),
+            self.address.clone(),
+            server.to_owned(),
+            agent.to_owned(),
+            ready.to_owned(),
+            ingress.unwrap_or_else(|| "-".to_owned()),
+            self.version.clone(),
+        ]
+    }
 }
 
 /// What to say where no server leads: nothing can be written then.
@@ -237,4 +282,39 @@ fn leaderless(servers: &[ServerReport], flags: &str) -> Option<String> {
     } else {
         "no leader yet".to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_was_joined_by_hand_is_shown() {
+        let seen = |name: &str| {
+            let node = json!({"metadata": {"name": name}, "status": {
+                "addresses": [{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": "10.0.0.3"}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            }});
+            let node: Node = serde_json::from_value(node).unwrap();
+            (name.to_owned(), Seen::new(&node))
+        };
+        let told = Told {
+            nodes: ["carob-1", "worker"].map(seen).into(),
+            ..Told::default()
+        };
+        let server = ServerReport {
+            name: "carob-1".to_owned(),
+            address: String::new(),
+            pid: None,
+            leader: false,
+            version: None,
+            api: None,
+        };
+        let joined = told.joined(&[server]);
+        let rows: Vec<_> = joined.iter().map(|node| node.row("-", "joined")).collect();
+        let row = ["worker", "10.0.0.3", "-", "joined", "yes", "-", ""];
+        assert_eq!(rows, [row.map(str::to_owned)]);
+    }
 }

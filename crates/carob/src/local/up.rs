@@ -12,7 +12,7 @@ use super::process::{self, Role};
 use super::reach::{admin, shared_url};
 use super::start::Start;
 use super::{down, status};
-use crate::cli::IngressArgs;
+use crate::cli::{EvictionArgs, IngressArgs};
 use crate::interruption::Interruption;
 use crate::version;
 
@@ -36,6 +36,8 @@ pub(crate) struct Up {
     kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     ingress: IngressArgs,
+    #[command(flatten)]
+    eviction: EvictionArgs,
     /// Stay until Ctrl-C or SIGTERM, then stop the cluster
     #[arg(long)]
     foreground: bool,
@@ -120,33 +122,42 @@ impl Up {
                     layout::flags(&cluster.name, self.data_dir.as_deref())
                 );
             }
-            let ingress = self.ingress(&cluster, dir)?;
-            return Ok(Cluster { ingress, ..cluster });
+            let (ingress, eviction) = self.told(&cluster, dir)?;
+            return Ok(Cluster {
+                ingress,
+                eviction,
+                ..cluster
+            });
         }
         Ok(Cluster {
             name: self.name.clone(),
             api_port: self.api_port.unwrap_or(6443),
             nodes: self.nodes.unwrap_or(3),
             ingress: self.ingress,
+            eviction: self.eviction.clone(),
             version: version::VERSION.to_owned(),
         })
     }
 
-    /// The ports that are asked for, else those that the cluster has. It cannot have others while it runs: processes are told
-    /// when they start.
-    fn ingress(&self, cluster: &Cluster, dir: &Path) -> Result<IngressArgs> {
+    /// The ports and thresholds that are asked for, else those that the cluster has. It cannot have others while it runs:
+    /// processes are told when they start.
+    fn told(&self, cluster: &Cluster, dir: &Path) -> Result<(IngressArgs, EvictionArgs)> {
         let ports = self.ingress.or(cluster.ingress);
         ports.check()?;
+        let eviction = self.eviction.or(&cluster.eviction);
+        let is_same = ports == cluster.ingress && eviction == cluster.eviction;
         let runs = |node: &NodeDir| {
             let held = [node.server(), node.agent()];
             held.iter().any(|dir| process::holder(dir).is_some())
         };
-        if ports == cluster.ingress || !cluster.nodes(dir).iter().any(runs) {
-            return Ok(ports);
+        if is_same || !cluster.nodes(dir).iter().any(runs) {
+            return Ok((ports, eviction));
         }
-        let has = match cluster.ingress.flags() {
-            flags if flags.is_empty() => "with the default ports for Ingresses".to_owned(),
-            flags => format!("with {}", flags.join(" ")),
+        let mut flags = cluster.ingress.flags();
+        flags.extend(cluster.eviction.flags());
+        let has = match flags.is_empty() {
+            true => "with the default ports for Ingresses and thresholds".to_owned(),
+            false => format!("with {}", flags.join(" ")),
         };
         bail!(
             "cluster {} runs {has}: `carob down{}` stops it, so that it can have others",
@@ -220,6 +231,36 @@ fn check_name(name: &str) -> Result<()> {
 mod tests {
     use super::*;
 
+    #[derive(Debug, clap::Parser)]
+    struct Words {
+        #[command(flatten)]
+        up: Up,
+    }
+
+    #[test]
+    fn thresholds_are_kept_with_the_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let settle = |hard: Option<&str>| {
+            let flag = hard.map(|hard| format!("--eviction-hard={hard}"));
+            let words = ["up".to_owned(), "--nodes=1".to_owned()];
+            let Words { up } = clap::Parser::try_parse_from(words.into_iter().chain(flag)).unwrap();
+            let cluster = up.settle(dir.path())?;
+            cluster.save(dir.path())?;
+            Ok::<_, anyhow::Error>(cluster.eviction.flags().join(" "))
+        };
+        assert_eq!(settle(None).unwrap(), "");
+        let hard = "memory.available<10Mi";
+        let flags = format!("--eviction-hard {hard}");
+        assert_eq!(settle(Some(hard)).unwrap(), flags);
+        assert_eq!(settle(None).unwrap(), flags);
+        let node = dir.path().join("carob-1/server");
+        layout::make_private_dir(&node).unwrap();
+        let _runs = process::lock(&node).unwrap();
+        assert_eq!(settle(Some(hard)).unwrap(), flags);
+        let refused = settle(Some("")).unwrap_err().to_string();
+        assert!(refused.contains(&flags), "{refused}");
+    }
+
     #[test]
     fn ports_for_ingresses_are_changed_while_a_cluster_is_down() {
         let dir = tempfile::tempdir().unwrap();
@@ -231,6 +272,7 @@ mod tests {
                 api_port: None,
                 kubeconfig: None,
                 ingress: IngressArgs { http, https },
+                eviction: EvictionArgs::default(),
                 foreground: false,
                 snapshot_after: None,
             };

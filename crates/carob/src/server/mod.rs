@@ -20,7 +20,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{IngressArgs, LogArgs};
+use crate::cli::{EvictionArgs, IngressArgs, LogArgs};
 use crate::local::layout::{self, ServerPorts};
 use crate::local::process::{self, Role};
 use crate::{daemon, joining};
@@ -61,8 +61,16 @@ pub(crate) struct Args {
     /// Let pods use `file://` images and `hostPath` volumes on this node
     #[arg(long)]
     pub(crate) allow_host_files: bool,
+    /// A directory whose files are pods of this node (static pods); it is made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pod_manifest_path: Option<PathBuf>,
+    /// A directory that other nodes have, too: volumes that claims are bound to may lie in it
+    #[arg(long, value_name = "DIR", value_parser = crate::cli::parse_absolute)]
+    pub(crate) shared_dir: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) ingress: IngressArgs,
+    #[command(flatten)]
+    pub(crate) eviction: EvictionArgs,
     /// Log entries after which the store takes a snapshot
     #[arg(long, value_name = "N", default_value_t = 100_000, hide = true)]
     pub(crate) snapshot_after: u64,

@@ -27,6 +27,8 @@ pub(super) struct Plan {
     name: String,
     advertise: IpAddr,
     ca: Arc<Ca>,
+    /// Files may say which pods the node has.
+    has_manifests: bool,
     args: Vec<String>,
 }
 
@@ -45,7 +47,16 @@ impl Plan {
         if args.allow_host_files {
             words.push("--allow-host-files".into());
         }
+        if let Some(dir) = &args.pod_manifest_path {
+            // The agent works elsewhere.
+            let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
+            words.extend(["--pod-manifest-path".into(), dir.display().to_string()]);
+        }
+        for dir in &args.shared_dir {
+            words.extend(["--shared-dir".into(), dir.display().to_string()]);
+        }
         words.extend(args.ingress.flags());
+        words.extend(args.eviction.flags());
         if let Some(filter) = &args.log.log {
             words.extend(["--log".into(), filter.clone()]);
         }
@@ -57,12 +68,18 @@ impl Plan {
             name: node.name.clone(),
             advertise: node.advertise,
             ca: Arc::clone(&membership.ca),
+            has_manifests: args.pod_manifest_path.is_some(),
             args: words,
         }
     }
 
     fn agent_dir(&self) -> PathBuf {
         self.data_dir.join(Role::Agent.name())
+    }
+
+    /// Whether an agent could begin pods although no API answers: those of files, once their addresses are known.
+    fn needs_no_api(&self) -> bool {
+        self.has_manifests && self.agent_dir().join(agent::POD_RANGE).exists()
     }
 
     /// Gives the agent its certificate, unless it has one.
@@ -91,10 +108,12 @@ pub(super) async fn run(
     mut ready: watch::Receiver<bool>,
     ending: CancellationToken,
 ) -> Option<i32> {
-    // Before the API answers an agent could only wait.
-    tokio::select! {
-        () = ending.cancelled() => return holder(&plan),
-        _ = becomes(&mut ready, true) => {}
+    // Before the API answers another agent could only wait.
+    if !plan.needs_no_api() {
+        tokio::select! {
+            () = ending.cancelled() => return holder(&plan),
+            _ = becomes(&mut ready, true) => {}
+        }
     }
     let mut pause = FIRST_PAUSE;
     loop {

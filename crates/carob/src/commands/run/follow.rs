@@ -11,6 +11,7 @@ use tokio::io::AsyncWrite;
 use tokio::task::JoinSet;
 
 use super::super::logs::{self, Broken};
+use super::super::pods::{Wait, waits_for};
 use super::input;
 use crate::output::BROKEN_PIPE;
 
@@ -201,42 +202,6 @@ fn beyond_its_code(end: &ContainerStateTerminated) -> Option<String> {
         (false, message) => Some(message.to_owned()),
         (true, message) => Some(format!("the module was ended: {reason}: {message}")),
     }
-}
-
-/// Why a pod does not start.
-#[derive(Debug, PartialEq, Eq)]
-enum Wait {
-    /// It may change without the user, such as room on a node.
-    ForNow(String),
-    /// It will not change unless the user does something.
-    ForEver(String),
-}
-
-fn waits_for(pod: &Pod) -> Option<Wait> {
-    let status = pod.status.as_ref()?;
-    let waiting = status
-        .container_statuses
-        .iter()
-        .flatten()
-        .find_map(|s| s.state.as_ref()?.waiting.clone());
-    if let Some(waiting) = waiting {
-        let reason = waiting.reason.unwrap_or_default();
-        let text = format!("{reason}: {}", waiting.message.unwrap_or_default());
-        return match reason.as_str() {
-            "ContainerCreating" | "PodInitializing" => None,
-            "ErrImagePull"
-            | "ImagePullBackOff"
-            | "InvalidImageName"
-            | "ErrImageNeverPull"
-            | "CreateContainerConfigError"
-            | "CreateContainerError"
-            | "Unsupported" => Some(Wait::ForEver(text)),
-            _ => Some(Wait::ForNow(text)),
-        };
-    }
-    let mut conditions = status.conditions.iter().flatten();
-    let unplaced = conditions.find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
-    unplaced.message.clone().map(Wait::ForNow)
 }
 
 /// Prints what a pod writes, each stream to its own, until it has ended.

@@ -1,5 +1,7 @@
 //! `carob get`: lists, as the server's own tables.
 
+mod watch;
+
 use anyhow::{Result, bail};
 use api::Resource;
 use bytes::Bytes;
@@ -25,6 +27,9 @@ pub(crate) struct Get {
     /// How to print them
     #[arg(short, long, value_enum, default_value = "table")]
     output: ListFormat,
+    /// Go on with what changes, a row or an object each time, until you end it
+    #[arg(short, long)]
+    watch: bool,
     #[command(flatten)]
     scope: Scope,
 }
@@ -37,6 +42,9 @@ impl Get {
     pub(crate) async fn run(self) -> Result<()> {
         let (client, namespace) = self.scope.open()?;
         let objects = target::objects(&self.objects)?;
+        if self.watch && objects.len() > 1 {
+            bail!("--watch follows one type, or one object");
+        }
         let mut several = Vec::new();
         for (resource, name) in &objects {
             if let Some(name) = name {
@@ -54,6 +62,16 @@ impl Get {
             }
             let namespace =
                 (resource.namespaced && !self.all_namespaces).then_some(namespace.as_str());
+            if self.watch {
+                let watching = watch::Watching {
+                    resource,
+                    namespace,
+                    name: name.as_deref(),
+                    selector: &self.selector,
+                    output: self.output,
+                };
+                return watching.run(&client).await;
+            }
             let mut path = resource.path(namespace, name.as_deref());
             if !self.selector.is_empty() {
                 let encoded: String =
@@ -101,8 +119,9 @@ fn items(several: Vec<Value>) -> Vec<Value> {
         let is_list = value["kind"]
             .as_str()
             .is_some_and(|kind| kind.ends_with("List"));
-        match value["items"].take() {
-            Value::Array(mut items) if is_list => {
+        let listed = value.get_mut("items").filter(|_| is_list);
+        match listed.map(Value::take) {
+            Some(Value::Array(mut items)) => {
                 for item in &mut items {
                     // Lists leave out what they say once for all of their items.
                     item["apiVersion"] = value["apiVersion"].clone();
@@ -132,11 +151,7 @@ pub(crate) async fn read(client: &Client, path: &str, accept: &str) -> Result<Va
 }
 
 fn print_table(table: &Value, wide: bool, with_namespace: bool, namespace: Option<&str>) {
-    let columns = table["columnDefinitions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let rows = table["rows"].as_array().cloned().unwrap_or_default();
+    let rows = table["rows"].as_array().map_or(&[][..], Vec::as_slice);
     if rows.is_empty() {
         match namespace {
             Some(namespace) => eprintln!("No resources found in {namespace} namespace."),
@@ -144,35 +159,52 @@ fn print_table(table: &Value, wide: bool, with_namespace: bool, namespace: Optio
         }
         return;
     }
-    let shown: Vec<usize> = (0..columns.len())
-        .filter(|i| wide || columns[*i]["priority"].as_i64().unwrap_or(0) == 0)
-        .collect();
-    let heading = |i: &usize| {
-        columns[*i]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_uppercase()
-    };
-    let first = with_namespace.then(|| "NAMESPACE".to_owned());
-    let mut printed = Table::new(first.into_iter().chain(shown.iter().map(heading)));
-    for row in &rows {
-        let namespace = row["object"]["metadata"]["namespace"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+    let columns = Columns::of(table, wide, with_namespace);
+    let mut printed = Table::new(&columns.headings);
+    for row in rows {
+        printed.row(columns.cells(row));
+    }
+    printed.print();
+}
+
+/// What is shown of a table's rows.
+struct Columns {
+    headings: Vec<String>,
+    /// Which cells.
+    shown: Vec<usize>,
+    /// Whether the namespace comes first.
+    with_namespace: bool,
+}
+
+impl Columns {
+    fn of(table: &Value, wide: bool, with_namespace: bool) -> Self {
+        let columns = table["columnDefinitions"].as_array();
+        let columns = columns.into_iter().flatten().enumerate();
+        let shown = columns.filter(|(_, c)| wide || c["priority"].as_i64().unwrap_or(0) == 0);
+        let heading = |column: &Value| column["name"].as_str().unwrap_or_default().to_uppercase();
+        let (shown, headings): (_, Vec<_>) = shown.map(|(i, c)| (i, heading(c))).unzip();
+        let first = with_namespace.then(|| "NAMESPACE".to_owned());
+        Self {
+            headings: first.into_iter().chain(headings).collect(),
+            shown,
+            with_namespace,
+        }
+    }
+
+    fn cells(&self, row: &Value) -> Vec<String> {
+        let namespace = row["object"]["metadata"]["namespace"].as_str();
+        let namespace = namespace.unwrap_or_default().to_owned();
         let cell = |i: &usize| match &row["cells"][*i] {
             Value::String(text) => text.clone(),
             Value::Null => "<none>".to_owned(),
             other => other.to_string(),
         };
-        printed.row(
-            with_namespace
-                .then_some(namespace)
-                .into_iter()
-                .chain(shown.iter().map(cell)),
-        );
+        let first = self.with_namespace.then_some(namespace);
+        first
+            .into_iter()
+            .chain(self.shown.iter().map(cell))
+            .collect()
     }
-    printed.print();
 }
 
 fn print_names(resource: &Resource, table: &Value) {

@@ -1,10 +1,12 @@
 //! `carob deploy`: a bundle's modules into the registry, then its objects into the API.
 
+mod waiting;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use client::{Client, ListOptions, Untyped};
+use client::Client;
 use images::Upload;
 use images::bundle::{self, Bundle, Document};
 use serde_json::Value;
@@ -13,13 +15,15 @@ use crate::apply::{self, namespace_of, resource_of};
 use crate::progress::OfBundle;
 use crate::target::Scope;
 use crate::{progress, registry};
+use waiting::{Told, until_there};
 
 /// Install a bundle, or a directory as one.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Deploy {
     /// A bundle's file, or a directory to build one from
     source: PathBuf,
-    /// Return when what was deployed is there: rollouts complete, jobs done, pods ready
+    /// Return when what was deployed is there: rollouts complete, jobs done, pods ready. What they wait for is said on
+    /// the standard error once it has for a second
     #[arg(long)]
     wait: bool,
     /// How long to wait
@@ -123,84 +127,18 @@ async fn wait_for_all(
         if !matches!(resource.kind, "Deployment" | "ReplicaSet" | "Job" | "Pod") {
             continue;
         }
-        let waiting = progress::step(format!("waiting for {}", document.title()));
-        let there = wait_for(client, resource, &namespace, name);
+        let mut told = Told::new(document.title());
+        let there = until_there(client, resource, &namespace, name, &mut told);
         match tokio::time::timeout_at(deadline, there).await {
             Ok(outcome) => outcome.with_context(|| document.title())?,
             Err(_) => bail!(
-                "{} is not ready after {} s: look with `carob describe {}/{name} -n {namespace}`",
+                "{} is not ready after {} s: {}; `carob describe {}/{name} -n {namespace}` tells more",
                 document.title(),
                 limit.as_secs(),
+                told.last(),
                 resource.singular
             ),
         }
-        waiting.finish_and_clear();
     }
     Ok(())
-}
-
-/// Follows one object until it is there.
-async fn wait_for(
-    client: &Client,
-    resource: &'static api::Resource,
-    namespace: &str,
-    name: &str,
-) -> Result<()> {
-    let informer = client::Informer::<Untyped>::start(
-        client.untyped(resource),
-        ListOptions::named(namespace, name),
-    );
-    let mut changes = informer.subscribe();
-    let key = client::Key::new(namespace, name);
-    loop {
-        if let Some(object) = informer.get(&key)
-            && is_there(resource.kind, &object.0)?
-        {
-            return Ok(());
-        }
-        changes.next().await;
-    }
-}
-
-/// Whether an object has become what it says; an error where it never will.
-fn is_there(kind: &str, object: &Value) -> Result<bool> {
-    let number = |path: &str| object.pointer(path).and_then(Value::as_i64).unwrap_or(0);
-    let condition = |name: &str| {
-        let all = object
-            .pointer("/status/conditions")
-            .and_then(Value::as_array);
-        all.and_then(|all| {
-            all.iter()
-                .find(|c| c["type"] == name && c["status"] == "True")
-        })
-        .cloned()
-    };
-    let observed = number("/status/observedGeneration") >= number("/metadata/generation");
-    let replicas = object
-        .pointer("/spec/replicas")
-        .and_then(Value::as_i64)
-        .unwrap_or(1);
-    Ok(match kind {
-        "Deployment" => {
-            observed
-                && number("/status/updatedReplicas") == replicas
-                && number("/status/replicas") == replicas
-                && number("/status/availableReplicas") == replicas
-        }
-        "ReplicaSet" => observed && number("/status/availableReplicas") == replicas,
-        "Job" => {
-            if let Some(failed) = condition("Failed") {
-                bail!(
-                    "it failed: {}",
-                    failed["message"].as_str().unwrap_or_default()
-                );
-            }
-            condition("Complete").is_some()
-        }
-        _ => match object.pointer("/status/phase").and_then(Value::as_str) {
-            Some("Failed") => bail!("it failed"),
-            Some("Succeeded") => true,
-            _ => condition("Ready").is_some(),
-        },
-    })
 }
