@@ -86,6 +86,13 @@ impl Cluster {
         self.dir.path().join(name)
     }
 
+    /// The directory of the pods that a node's agent keeps.
+    #[must_use]
+    pub fn pods_dir(&self, node: &str) -> PathBuf {
+        let cluster = self.dir.path().join("cluster");
+        cluster.join(node).join("agent/pods")
+    }
+
     /// A client of its own connections to the shared address.
     pub fn client(&self) -> Result<Client> {
         let sources = Sources {

@@ -52,6 +52,28 @@ fn memory_of(pid: u32) -> Result<Memory> {
     })
 }
 
+/// What a process holds of what can run out, besides memory.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Holdings {
+    /// Open files, sockets and the like.
+    pub descriptors: usize,
+    /// Its threads.
+    pub threads: usize,
+}
+
+/// What this process holds now.
+pub fn holdings(process: &Process) -> Result<Holdings> {
+    let count = |what: &str| {
+        let path = format!("/proc/{}/{what}", process.pid);
+        let entries = fs::read_dir(&path).with_context(|| format!("cannot read {path}"))?;
+        anyhow::Ok(entries.count())
+    };
+    Ok(Holdings {
+        descriptors: count("fd")?,
+        threads: count("task")?,
+    })
+}
+
 /// The time that these processes have spent on processors, in seconds. It is counted in ticks of,
 /// mostly, 10 ms.
 pub fn cpu_seconds(processes: &[Process]) -> Result<f64> {

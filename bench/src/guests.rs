@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use runtime::ModuleSource;
+use runtime::{Handler, ModuleSource};
 use sha2::{Digest as _, Sha256};
 
 /// For what a program is built.
@@ -44,5 +44,6 @@ pub fn source(path: &Path) -> Result<ModuleSource> {
         path: path.to_owned(),
         digest: format!("sha256:{}", hex::encode(Sha256::digest(bytes))),
         keep: true,
+        handler: Handler::default(),
     })
 }

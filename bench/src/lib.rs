@@ -9,15 +9,19 @@
 mod cluster;
 mod cost;
 mod figures;
+pub mod first;
 mod guests;
+pub mod metrics;
 mod modules;
 pub mod pods;
+mod printed;
 
 pub use cluster::{Cluster, Part, Process};
-pub use cost::{Memory, cpu_seconds, memory, raise_open_files};
+pub use cost::{Holdings, Memory, cpu_seconds, holdings, memory, raise_open_files};
 pub use figures::{Conditions, Samples, figure};
 pub use guests::{Built, built, source};
-pub use modules::{NOTHING, SLEEPING, pod, push};
+pub use modules::{NOTHING, SLEEPING, SPINNING, pod, push};
+pub use printed::Printed;
 
 use std::future::Future;
 use std::process::ExitCode;

@@ -21,6 +21,10 @@ pub const SLEEPING: &str = r#"(module
     (i64.store (i32.const 24) (i64.const 3600000000000))
     (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
 
+/// Computes for ever.
+pub const SPINNING: &str =
+    r#"(module (memory (export "memory") 1) (func (export "_start") (loop $ever (br $ever))))"#;
+
 /// Pushes a module into the cluster's registry under this name, and has every node compile it: it
 /// is cached everywhere when this returns.
 pub async fn push(cluster: &Cluster, client: &Client, name: &str, text: &str) -> Result<()> {

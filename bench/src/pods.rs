@@ -29,11 +29,7 @@ pub async fn started(watch: &mut Watch<Pod>, name: &str) -> Result<Instant> {
             if pod.metadata.name.as_deref() != Some(name) {
                 continue;
             }
-            match pod
-                .status
-                .as_ref()
-                .and_then(|status| status.phase.as_deref())
-            {
+            match phase(&pod) {
                 Some("Running" | "Succeeded") => return Ok(Instant::now()),
                 Some("Failed") => bail!("the pod {name} failed: {:?}", pod.status),
                 _ => last = pod.status,
@@ -47,8 +43,14 @@ pub async fn started(watch: &mut Watch<Pod>, name: &str) -> Result<Instant> {
     }
 }
 
+/// A pod's phase, as its status has it.
+#[must_use]
+pub fn phase(pod: &Pod) -> Option<&str> {
+    pod.status.as_ref()?.phase.as_deref()
+}
+
 /// Creates a pod, waits until it runs, and removes it.
-pub(crate) async fn run_to_start(client: &Client, pod: &Pod) -> Result<()> {
+pub async fn run_to_start(client: &Client, pod: &Pod) -> Result<()> {
     let name = pod
         .metadata
         .name

@@ -3,15 +3,13 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::task::{Context as Task, Poll};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
-use carob_bench::{Built, Conditions, built, figure, source};
+use carob_bench::{Built, Conditions, Printed, built, figure, source};
 use network::{Network, PodNet};
-use runtime::output::{Closed, Output};
 use runtime::{Config, Exit, Runtime as _, Wasm, Workload};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 const PROGRAM: &str = "bench/guests/pinger";
 const PORT: u16 = 8080;
@@ -140,17 +138,4 @@ fn text(mut printed: UnboundedReceiver<Bytes>) -> String {
         all.extend_from_slice(&chunk);
     }
     String::from_utf8_lossy(&all).into_owned()
-}
-
-/// Tells what a guest prints as soon as it does.
-struct Printed(UnboundedSender<Bytes>);
-
-impl Output for Printed {
-    fn poll_ready(&self, _: &mut Task<'_>) -> Poll<Result<(), Closed>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn write(&self, chunk: Bytes) -> Result<(), Closed> {
-        self.0.send(chunk).map_err(|_| Closed)
-    }
 }
