@@ -2,7 +2,7 @@
 //!
 //!     reader FILE...              prints the files
 //!     reader --follow DIRECTORY   prints each file that appears in the directory, in their names' order, and
-//!                                 removes it; goes on until its pod ends
+//!                                 removes it, directories excepted; goes on until its pod ends
 
 use std::env;
 use std::fs::{self, File};
@@ -45,6 +45,10 @@ fn follow(directory: &Path) -> io::Result<()> {
         let entries = fs::read_dir(directory).into_iter().flatten();
         for entry in entries.flatten() {
             let path = entry.path();
+            // What somebody has put beside the notes stays there.
+            if path.is_dir() {
+                continue;
+            }
             if !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
                 notes.push(path);
             }

@@ -4,6 +4,7 @@
 //!     talker serve-udp PORT          the same for datagrams
 //!     talker ask [--times N] HOST:PORT
 //!                                    asks such a server and prints its answers
+//!     talker wait HOST:PORT          waits until such a server can be reached
 //!     talker ask-udp HOST:PORT
 //!     talker hold HOST:PORT          stays connected, and prints how that ends
 //!     talker look NAME...            prints each name's addresses
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-const USAGE: &str = "talker serve PORT | serve-udp PORT | ask [--times N] HOST:PORT | ask-udp HOST:PORT | hold HOST:PORT | look NAME... | listen PORT | follow HOST:PORT";
+const USAGE: &str = "talker serve PORT | serve-udp PORT | ask [--times N] HOST:PORT | wait HOST:PORT | ask-udp HOST:PORT | hold HOST:PORT | look NAME... | listen PORT | follow HOST:PORT";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
             .map_err(io::Error::other)
             .and_then(|times: u32| (0..times).try_for_each(|_| ask(address))),
         ["ask", address] => ask(address),
+        ["wait", address] => {
+            wait(address);
+            Ok(())
+        }
         ["ask-udp", address] => ask_udp(address),
         ["hold", address] => hold(address),
         ["listen", port] => listen(port),
@@ -103,6 +108,12 @@ fn ask(address: &str) -> io::Result<()> {
     let body = whole.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     print!("{body}");
     Ok(())
+}
+
+fn wait(address: &str) {
+    while TcpStream::connect(address).is_err() {
+        thread::sleep(Duration::from_millis(100));
+    }
 }
 
 fn ask_udp(address: &str) -> io::Result<()> {
