@@ -94,6 +94,11 @@ pub fn root() -> PathBuf {
     manifest.parent().unwrap_or(manifest).to_owned()
 }
 
+/// The directory of what `cargo xtask` builds and fetches.
+pub fn target() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
 /// Whether `kubectl` is there. Where it is not, `cargo xtask test` says what is left out.
 pub fn has_kubectl() -> bool {
     Command::new("kubectl")

@@ -162,6 +162,8 @@ fn copies(cluster: &Cluster) -> Outcome {
         fs::read_to_string(back.join("deep/text"))? == "words\n",
         "other words",
     )?;
+    let fails = cluster.kubectl_fails(&format!("cp copied:/nofile {}", back.display()))?;
+    check(fails.contains("exit code 2"), fails)?;
     cluster
         .kubectl("delete pod copied --grace-period=1")
         .map(drop)

@@ -433,6 +433,10 @@ fn run_attached(cluster: &Cluster) -> Outcome {
         let printed = cluster.kubectl_with(&run, "")?;
         check(printed.contains("hello"), format!("{n}: {printed}"))?;
     }
+    // At a container's terminal, what is typed is shown, and then what comes of it.
+    let run = "run typed --image=cat --restart=Never --rm -q -i -t";
+    let shown = cluster.kubectl_with(run, "typed\n")?;
+    check(shown.matches("typed\r\n").count() == 2, shown)?;
     // Nothing is attached to what does not run any more.
     cluster.kubectl("run ended --image=hello --restart=Never")?;
     cluster.wait_for("pods/ended", "/status/phase", "Succeeded")?;

@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: measures, in release builds.
 
+use std::ffi::OsString;
+
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{MetadataCommand, TargetKind};
 use clap::Args;
@@ -13,6 +15,9 @@ pub(crate) struct Arguments {
     /// Only say which there are
     #[arg(long)]
     list: bool,
+    /// Passed on to the one that is named, such as its sizes
+    #[arg(last = true)]
+    rest: Vec<OsString>,
 }
 
 /// The package that holds the benchmarks, each a program of its own.
@@ -30,6 +35,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             all.join(", ")
         );
     }
+    if !arguments.rest.is_empty() && arguments.names.len() != 1 {
+        bail!("arguments are for one benchmark: name it");
+    }
     let chosen = if arguments.names.is_empty() {
         &all
     } else {
@@ -42,6 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for name in chosen {
         let mut command = std::process::Command::new(project::target().join("release").join(name));
         command
+            .args(&arguments.rest)
             .env("CAROB", project::carob())
             .current_dir(project::root());
         if let Err(error) = step::stream(&mut command) {

@@ -1,6 +1,7 @@
 //! The developers' commands: `cargo xtask COMMAND`.
 
 mod bench;
+mod c;
 mod demo;
 mod fuzz;
 mod go;

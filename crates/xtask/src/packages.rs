@@ -13,22 +13,22 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 
 use crate::step::{self, Step};
-use crate::{go, javascript, project, ruby};
+use crate::{c, go, javascript, project, ruby};
 
 /// A package, and what of it goes where: below `examples`, or to the tests' tools.
-struct Package {
+pub(crate) struct Package {
     /// As the registry calls it.
-    name: &'static str,
-    version: &'static str,
-    registry: Registry,
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    pub(crate) registry: Registry,
     /// The file's name, as the registry's client writes it.
-    file: &'static str,
-    sha256: &'static str,
-    places: &'static [Place],
+    pub(crate) file: &'static str,
+    pub(crate) sha256: &'static str,
+    pub(crate) places: &'static [Place],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Registry {
+pub(crate) enum Registry {
     PyPi,
     Npm,
     /// Debian's own, of the release that this machine runs, for amd64. Unpacked, and not installed.
@@ -36,7 +36,7 @@ enum Registry {
 }
 
 /// A file or directory in the package, and where it goes.
-struct Place {
+pub(crate) struct Place {
     from: &'static str,
     to: &'static str,
     how: How,
@@ -50,7 +50,7 @@ enum How {
     Go,
 }
 
-const fn copy_of(from: &'static str, to: &'static str) -> Place {
+pub(crate) const fn copy_of(from: &'static str, to: &'static str) -> Place {
     Place {
         from,
         to,
@@ -167,6 +167,19 @@ pub(crate) fn fetch_all() -> Result<Vec<&'static str>> {
         missing.push("ComponentizeJS");
     }
     missing.extend(fetch_these(&TOOLS)?);
+    missing.extend(guests_in_c()?);
+    Ok(missing)
+}
+
+/// Fetches Debian's clang and builds the tests' guests in C by it. Gives the names of what cannot be had for that.
+fn guests_in_c() -> Result<Vec<&'static str>> {
+    let mut missing = fetch_these(&c::TOOLCHAIN)?;
+    if missing.is_empty()
+        && let Err(error) = c::build(&tools().join("c"))
+    {
+        eprintln!("the tests' guests in C cannot be built: {error:#}");
+        missing.push("guests in C");
+    }
     Ok(missing)
 }
 
@@ -211,6 +224,11 @@ fn fetch_these(packages: &[Package]) -> Result<Vec<&'static str>> {
 
 fn cache() -> PathBuf {
     project::target().join("packages")
+}
+
+/// Where Debian's packages are placed.
+fn tools() -> PathBuf {
+    cache().join("tools")
 }
 
 impl Registry {
@@ -276,7 +294,7 @@ impl Package {
         let opened = cache().join(stem);
         let stamp = opened.join(".placed");
         let root = match self.registry {
-            Registry::Debian => cache().join("tools"),
+            Registry::Debian => tools(),
             _ => project::examples(),
         };
         let in_place = self.places.iter().all(|place| root.join(place.to).exists());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use carob_tests::{Cluster, Outcome, check, root, succeed, until};
+use carob_tests::{Cluster, Outcome, check, root, succeed, target, until};
 use libtest_mimic::Failed;
 
 use crate::{nodes, ready};
@@ -195,7 +195,7 @@ pub(crate) fn javascript(cluster: &Cluster) -> Outcome {
 
 /// wrk, of this machine or unpacked by `cargo xtask packages`.
 fn wrk() -> Option<Command> {
-    let tools = root().join("target/packages/tools");
+    let tools = target().join("packages/tools");
     let fetched = tools.join("wrk");
     if fetched.exists() {
         let mut wrk = Command::new(fetched);

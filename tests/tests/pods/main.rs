@@ -1,6 +1,8 @@
 //! Pods: what they run, how they end, and what is said about it.
 
 mod carob_exec;
+mod classes;
+mod evicting;
 mod refreshing;
 mod sidecars;
 
@@ -20,7 +22,9 @@ const CASES: &[Case] = &[
         sidecars::hooks,
     ),
     ("carob_exec_runs_commands", carob_exec::runs),
+    ("dense_pods_run_beside_others", classes::dense),
     ("memory_has_a_limit", oom),
+    ("storage_has_limits", evicting::limits),
     (
         "a_root_that_is_read_only_takes_the_last_message",
         read_only_root,
@@ -80,7 +84,8 @@ const FLIES: &str = r#"(module (import "env" "fly" (func)) (func (export "_start
 /// A p1 module that traps.
 const TRAPS: &str = r#"(module (memory (export "memory") 1) (func (export "_start") unreachable))"#;
 
-/// A p1 module that leaves a message in the second directory that it is shown, and must not write into the first.
+/// A p1 module that leaves a message in the file that it is shown after two directories: its root, which it must not write
+/// into, and its token's.
 const LEAVES_A_MESSAGE: &str = r#"(module
     (import "wasi_snapshot_preview1" "path_open"
         (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
@@ -89,13 +94,13 @@ const LEAVES_A_MESSAGE: &str = r#"(module
     (memory (export "memory") 1)
     (data (i32.const 0) "\20\00\00\00\03\00\00\00")
     (data (i32.const 32) "bye")
-    (data (i32.const 64) "termination-log")
+    (data (i32.const 64) ".")
     (func $create (param $directory i32) (param $name i32) (param $length i32) (result i32)
         (call $open (local.get $directory) (i32.const 0) (local.get $name) (local.get $length)
             (i32.const 1) (i64.const 64) (i64.const 0) (i32.const 0) (i32.const 16)))
     (func (export "_start")
         (if (i32.eqz (call $create (i32.const 3) (i32.const 32) (i32.const 3))) (then (call $exit (i32.const 7))))
-        (if (call $create (i32.const 4) (i32.const 64) (i32.const 15)) (then (call $exit (i32.const 8))))
+        (if (call $create (i32.const 5) (i32.const 64) (i32.const 1)) (then (call $exit (i32.const 8))))
         (if (call $write (i32.load (i32.const 16)) (i32.const 0) (i32.const 1) (i32.const 24))
             (then (call $exit (i32.const 9))))))"#;
 
@@ -267,9 +272,9 @@ fn missing(cluster: &Cluster) -> Outcome {
 fn unsupported(cluster: &Cluster) -> Outcome {
     let cases = [
         (
-            "terminal",
-            "{containers: [{name: c, image: greeter, tty: true}]}",
-            "containers[0].tty",
+            "processes",
+            "{hostPID: true, containers: [{name: c, image: greeter}]}",
+            "hostPID",
         ),
         (
             "privileged",
@@ -280,6 +285,11 @@ fn unsupported(cluster: &Cluster) -> Outcome {
             "claim",
             "{containers: [{name: c, image: greeter}], volumes: [{name: v, projected: {sources: [{clusterTrustBundle: {name: b, path: b}}]}}]}",
             "clusterTrustBundle",
+        ),
+        (
+            "huge-pages",
+            "{containers: [{name: c, image: greeter}], volumes: [{name: v, emptyDir: {medium: HugePages}}]}",
+            "emptyDir: medium HugePages",
         ),
     ];
     for (name, spec, named) in cases {

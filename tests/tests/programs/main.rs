@@ -1,4 +1,6 @@
-//! Programs that nobody here wrote, and the bundles of the examples.
+//! Programs that nobody here wrote, the bundles of the examples, and what WASI offers to programs in pods.
+
+mod interfaces;
 
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +15,12 @@ const CASES: &[Case] = &[
     ),
     ("yosys_synthesises_a_circuit", yosys),
     ("ruby_runs_a_script", ruby),
+    (
+        "components_call_what_wasi_offers_them",
+        interfaces::components,
+    ),
+    ("modules_call_what_preview_1_offers", interfaces::preview_1),
+    ("c_finds_what_its_library_offers", interfaces::c_library),
 ];
 
 fn main() {

@@ -1,10 +1,15 @@
 //! The repository's rules. Each failure names the file and says what to do instead.
 
+mod bans;
+mod wasi;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
+
+use bans::{BANS, is_only_for_products};
 
 /// Lines that no file may have more of.
 const MOST_LINES: usize = 800;
@@ -21,139 +26,8 @@ const LARGE: &[(&str, usize)] = &[
     ("crates/images/src/registry/tests.rs", 712),
 ];
 
-/// Crates whose code runs in servers and agents.
-const LIBRARIES: &[&str] = &[
-    "agent",
-    "api",
-    "apiserver",
-    "client",
-    "controllers",
-    "images",
-    "network",
-    "runtime",
-    "scheduler",
-    "store",
-];
-
-/// Code that decides: it must not know what time it is, nor draw lots.
-const DECIDERS: &[&str] = &[
-    "crates/agent/src/garbage/select.rs",
-    "crates/agent/src/garbage/thresholds.rs",
-    "crates/agent/src/pod/",
-    "crates/agent/src/policies/",
-    "crates/api/src/",
-    "crates/controllers/src/cluster_role",
-    "crates/controllers/src/deployment",
-    "crates/controllers/src/job",
-    "crates/controllers/src/namespace",
-    "crates/controllers/src/node_ipam.rs",
-    "crates/controllers/src/node_lifecycle",
-    "crates/controllers/src/replica_set",
-    "crates/controllers/src/storage_protection",
-    "crates/network/src/dns/",
-    "crates/network/src/names/",
-    "crates/scheduler/src/decide.rs",
-    "crates/scheduler/src/plugins",
-    "crates/scheduler/src/snapshot.rs",
-    "crates/store/src/apply.rs",
-    "crates/store/src/state.rs",
-];
-
-/// Where a ban holds, what is banned there, and what to use instead.
-type Bans = (fn(&str) -> bool, &'static [(&'static str, &'static str)]);
-
-const BANS: &[Bans] = &[
-    (
-        always,
-        &[
-            (
-                "todo!",
-                "write it, or refuse with an error that names what is missing",
-            ),
-            (
-                "unimplemented!",
-                "refuse with an error that names what is missing",
-            ),
-            ("dbg!", "tracing::debug!"),
-            ("#[allow(", "#[expect(lint, reason = \"…\")]"),
-            ("#![allow(", "#![expect(lint, reason = \"…\")]"),
-            ("#[ignore", "a test that runs, or none"),
-        ],
-    ),
-    (
-        is_library,
-        &[
-            ("println!", "tracing; only programs print"),
-            (
-                "anyhow",
-                "a thiserror enum, so that callers can tell errors apart",
-            ),
-        ],
-    ),
-    (
-        is_product,
-        &[
-            ("thread::sleep", "tokio::time::sleep, which tests can pause"),
-            ("std::time::SystemTime", "jiff::Timestamp"),
-            (
-                "std::time::Instant",
-                "tokio::time::Instant, which tests can pause",
-            ),
-        ],
-    ),
-    (
-        is_decider,
-        &[
-            ("Timestamp::now", "a time given as an argument"),
-            ("Instant::now", "a time given as an argument"),
-            ("rand::rng", "a source of randomness given as an argument"),
-            ("new_v4", "an identifier given as an argument"),
-            ("HashMap", "BTreeMap, so that no hash's order decides"),
-        ],
-    ),
-    (
-        |file| is_outside("store", file),
-        &[
-            ("openraft::", "the store's own types"),
-            ("sled::", "the store's own types"),
-        ],
-    ),
-    (
-        |file| is_outside("runtime", file),
-        &[("wasmtime", "the runtime's own types")],
-    ),
-];
-
 /// Names that say nothing about what is in a module.
 const EMPTY_NAMES: &[&str] = &["common", "helper", "helpers", "misc", "util", "utils"];
-
-fn always(_: &str) -> bool {
-    true
-}
-
-fn crate_of(file: &str) -> Option<&str> {
-    file.strip_prefix("crates/")?.split('/').next()
-}
-
-fn is_library(file: &str) -> bool {
-    crate_of(file).is_some_and(|name| LIBRARIES.contains(&name)) && file.contains("/src/")
-}
-
-/// What is shipped: everything but tests, benchmarks and the developers' commands.
-fn is_product(file: &str) -> bool {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    crate_of(file).is_some_and(|name| name != "xtask")
-        && file.contains("/src/")
-        && name != "tests.rs"
-}
-
-fn is_decider(file: &str) -> bool {
-    DECIDERS.iter().any(|prefix| file.starts_with(prefix)) && !file.ends_with("tests.rs")
-}
-
-fn is_outside(owner: &str, file: &str) -> bool {
-    crate_of(file).is_some_and(|name| name != owner)
-}
 
 fn root() -> PathBuf {
     carob_tests::root()
@@ -319,7 +193,7 @@ fn files_stay_small() {
 fn banned_words_are_not_used() {
     let mut complaints = Vec::new();
     for (file, text) in rust_files() {
-        if file == "tests/tests/tidy.rs" {
+        if file == "tests/tests/tidy/bans.rs" {
             continue;
         }
         let bans: Vec<_> = BANS
@@ -347,19 +221,6 @@ fn banned_words_are_not_used() {
         }
     }
     none(&complaints);
-}
-
-/// Whether a ban is about shipped code, so that tests in the same file are free of it.
-fn is_only_for_products(word: &str) -> bool {
-    ![
-        "todo!",
-        "unimplemented!",
-        "dbg!",
-        "#[allow(",
-        "#![allow(",
-        "#[ignore",
-    ]
-    .contains(&word)
 }
 
 #[test]
