@@ -50,7 +50,7 @@ impl Mounted {
 pub fn mounted(mount: &Mount, create: bool) -> rustix::io::Result<Mounted> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let host = match &mount.host {
-        Host::Path(path) => rustix::fs::openat(CWD, path, flags, Mode::empty())?,
+        Host::Path(path) | Host::Own(path) => rustix::fs::openat(CWD, path, flags, Mode::empty())?,
         Host::File(file) => rustix::io::fcntl_dupfd_cloexec(file, 0)?,
     };
     let opened = match mount.beneath.as_str() {

@@ -64,6 +64,9 @@ impl fmt::Debug for Module {
 pub enum Host {
     /// The directory or the regular file at this path.
     Path(PathBuf),
+    /// The directory at this path, which nobody moves, replaces or removes while the workload runs: it may be opened as late
+    /// as the guest looks.
+    Own(PathBuf),
     /// This regular file, whatever takes its name. A descriptor never goes without its owner: its number alone may be
     /// another file's by the time that somebody looks.
     File(Arc<OwnedFd>),

@@ -72,6 +72,20 @@ pub(super) fn make(
     Ok(mounts)
 }
 
+/// What of these lies in the pod's own directory stays there, for nobody but the agent can move it, and the agent does not
+/// while instances run.
+pub(super) fn staying(mut mounts: Vec<Mount>, pod_dir: &Path) -> Vec<Mount> {
+    for mount in &mut mounts {
+        if let Host::Path(path) = &mount.host
+            && mount.beneath.is_empty()
+            && path.starts_with(pod_dir)
+        {
+            mount.host = Host::Own(path.clone());
+        }
+    }
+    mounts
+}
+
 /// The file of the termination message, which can be written where the rest of the root cannot. What lies in a volume is
 /// that volume's business.
 fn message_file(root: &Path, container: &Container) -> io::Result<Option<Mount>> {
@@ -257,7 +271,7 @@ mod tests {
     /// Where on the host a mount lies.
     fn place(mount: &Mount) -> PathBuf {
         match &mount.host {
-            Host::Path(path) => path.clone(),
+            Host::Path(path) | Host::Own(path) => path.clone(),
             Host::File(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
         }
     }
@@ -410,6 +424,29 @@ mod tests {
         fs::rename(data.join("new"), data.join("deep/f")).unwrap();
         for mount in &mounts[2..] {
             assert_eq!(fs::read(place(mount)).unwrap(), b"old", "{mount:?}");
+        }
+    }
+
+    #[test]
+    fn only_the_pods_own_directories_are_sure_to_stay() {
+        let mount = |host: &str, beneath: &str| Mount {
+            host: Path::new(host).into(),
+            beneath: beneath.to_owned(),
+            guest: "/".to_owned(),
+            read_only: false,
+        };
+        let table = [
+            (mount("/pods/1/containers/c/0/root", ""), true),
+            (mount("/pods/1/volumes/v", ""), true),
+            // A guest may rename what it can write to.
+            (mount("/pods/1/volumes/v", "sub"), false),
+            (mount("/pods/11/volumes/v", ""), false),
+            (mount("/srv", ""), false),
+        ];
+        for (mount, stays) in table {
+            let made = staying(vec![mount.clone()], Path::new("/pods/1"));
+            let is_own = matches!(made[0].host, Host::Own(_));
+            assert_eq!(is_own, stays, "{mount:?}");
         }
     }
 

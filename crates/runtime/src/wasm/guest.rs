@@ -204,6 +204,7 @@ pub(super) async fn run_core(
 ) -> Exit {
     let Given { mut wasi, guard } = given;
     let mut wasi = wasi.build_p1();
+    guard.begin(wasi.ctx().ctx);
     wasi.ctx().table.set_max_capacity(RESOURCES);
     let descriptors = match listeners {
         Some(listeners) => match preview1::open(&mut wasi, listeners) {

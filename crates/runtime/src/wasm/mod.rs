@@ -35,6 +35,7 @@ use crate::{
 use cache::Cache;
 use engines::Engines;
 use guard::budget::Budget;
+use guard::late::Blanks;
 use link::Code;
 use start::{Program, Start};
 use world::Node;
@@ -145,16 +146,18 @@ impl Wasm {
         let ticked = engines.clone();
         let tick = move || ticked.tick();
         let gate = Gate::start(config.threads, handle.clone(), tick)?;
+        let open_files = match config.open_files {
+            Some(most) => Budget::new(most, places),
+            None => Budget::of_process(places),
+        };
         Ok(Self {
             cache: Arc::new(cache),
             counters,
             engines,
             node: Node {
+                blanks: Blanks::new(config.cache_dir.clone(), open_files.clone()),
                 directory: config.cache_dir,
-                open_files: match config.open_files {
-                    Some(most) => Budget::new(most, places),
-                    None => Budget::of_process(places),
-                },
+                open_files,
             },
             tls,
             gate,

@@ -11,48 +11,103 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
+use super::guard::budget::Held;
+use super::guard::late::{Late, Place};
 use super::guard::single::{Single, Singles, Stand};
+use super::world::Node;
 use crate::files::{self, FOLLOW, Mounted};
-use crate::{Mount, StartError};
+use crate::{Host, Mount, StartError};
 
 /// What was preopened.
 pub(super) struct Preopened {
     pub(super) singles: Option<Singles>,
-    /// How many of the host's descriptors that took.
-    pub(super) descriptors: usize,
+    /// The directories, where they are opened late.
+    pub(super) late: Option<Arc<Late>>,
+    /// Room for the host's descriptors that are open already.
+    pub(super) held: Held,
 }
 
-/// Preopens every mount and the working directory. What stands for single files is made in `own` where there are any.
+/// Preopens every mount and the working directory, now or where a guest looks.
 pub(super) fn preopen(
     wasi: &mut WasiCtxBuilder,
     mounts: &[Mount],
     working_dir: &str,
-    own: &Path,
+    node: &Node,
 ) -> Result<Preopened, StartError> {
     let (mounts, files) = opened(mounts)?;
     mount_points(&mounts, &files)?;
-    for mount in &mounts {
+    let working_dir = normal(working_dir)?;
+    let places = match working_dir.as_str() {
+        "/" if files.is_empty() => places(&mounts)?,
+        // What lies in the root is to be opened, too.
+        _ => None,
+    };
+    let Some(places) = places else {
+        return preopen_now(wasi, &mounts, files, working_dir, node);
+    };
+    wasi.initial_cwd(working_dir);
+    let late = node.blanks.late(places);
+    let late = late.map_err(|source| StartError::Mount {
+        guest: "/".to_owned(),
+        source,
+    })?;
+    Ok(Preopened {
+        singles: None,
+        late: Some(late),
+        held: hold(node, 0)?,
+    })
+}
+
+/// The directories, if all of them stay where they are.
+fn places(mounts: &[Opened]) -> Result<Option<Vec<Place>>, StartError> {
+    let place = |mount: &Opened| {
+        let path = mount.stays.clone()?;
+        let opened = mount.directory.as_fd();
+        let place = Place::of(mount.guest.clone(), path, mount.perms, opened);
+        Some(place.map_err(|error| failed(&mount.guest, error)))
+    };
+    mounts.iter().map(place).collect::<Option<_>>().transpose()
+}
+
+fn hold(node: &Node, descriptors: usize) -> Result<Held, StartError> {
+    let held = node.open_files.hold(descriptors);
+    held.ok_or_else(|| {
+        let why =
+            "this node has no more files for modules to open (its limit of open files bounds it)";
+        StartError::Exhausted(why.to_owned())
+    })
+}
+
+fn preopen_now(
+    wasi: &mut WasiCtxBuilder,
+    mounts: &[Opened],
+    files: Files,
+    working_dir: String,
+    node: &Node,
+) -> Result<Preopened, StartError> {
+    for mount in mounts {
         mount.preopen(wasi, mount.directory.as_fd(), &mount.guest)?;
     }
-    let working_dir = normal(working_dir)?;
     let names: BTreeSet<String> = files.keys().cloned().collect();
     let relative = relative(&files, &working_dir);
     // Of a single file there are its own, and what stands for it by each of its names.
     let mut descriptors = mounts.len() + 2 * files.len() + relative.len();
-    let singles = preopen_files(wasi, files.into_iter().chain(relative).collect(), own)?;
+    let files = files.into_iter().chain(relative).collect();
+    let singles = preopen_files(wasi, files, &node.directory)?;
     if working_dir != "/" {
-        descriptors += preopen_working_dir(wasi, &mounts, &names, &working_dir)?;
+        descriptors += preopen_working_dir(wasi, mounts, &names, &working_dir)?;
     }
     wasi.initial_cwd(working_dir);
     Ok(Preopened {
         singles,
-        descriptors,
+        late: None,
+        held: hold(node, descriptors)?,
     })
 }
 
@@ -85,6 +140,10 @@ fn opened(mounts: &[Mount]) -> Result<(Vec<Opened>, Files), StartError> {
             Mounted::Directory(directory) => directories.push(Opened {
                 guest,
                 directory,
+                stays: match &mount.host {
+                    Host::Own(path) if mount.beneath.is_empty() => Some(path.clone()),
+                    _ => None,
+                },
                 perms,
             }),
             Mounted::File(_) if guest == "/" => {
@@ -137,6 +196,8 @@ fn preopen_at(
 struct Opened {
     guest: String,
     directory: OwnedFd,
+    /// Where it is found as long as the workload runs, if it is certain to be.
+    stays: Option<PathBuf>,
     perms: FsPerms,
 }
 

@@ -8,6 +8,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder};
 
 use super::guard::Guard;
 use super::guard::budget::{Budget, Share};
+use super::guard::late::Blanks;
 use super::mounts;
 use super::stdio::{Input, Printed};
 use crate::streams::Sink;
@@ -19,6 +20,7 @@ pub(super) struct Node {
     pub(super) directory: PathBuf,
     /// What they may have open together.
     pub(super) open_files: Arc<Budget>,
+    pub(super) blanks: Blanks,
 }
 
 /// What one instance is given.
@@ -35,6 +37,7 @@ impl Given<WasiCtxBuilder> {
     /// When wasmtime-wasi cannot list its own directories.
     pub(super) fn build(mut self) -> wasmtime::Result<Given<WasiCtx>> {
         let (mut wasi, mut guard) = (self.wasi.build(), self.guard);
+        guard.begin(&mut wasi);
         guard.learn(&mut wasi)?;
         Ok(Given { wasi, guard })
     }
@@ -93,10 +96,9 @@ impl World {
     /// When a mount or the working directory cannot be set up.
     pub(super) fn open(&self, node: &Node) -> Result<Given<WasiCtxBuilder>, StartError> {
         let mut wasi = self.without_files();
-        let (mounts, own) = (&self.mounts, &node.directory);
-        let preopened = mounts::preopen(&mut wasi, mounts, &self.working_dir, own)?;
-        let share = Share::new(node.open_files.clone(), preopened.descriptors);
-        let guard = Guard::new(self.meter.clone(), preopened.singles, share);
+        let preopened = mounts::preopen(&mut wasi, &self.mounts, &self.working_dir, node)?;
+        let (meter, share) = (self.meter.clone(), Share::new(preopened.held));
+        let guard = Guard::new(meter, preopened.singles, preopened.late, share);
         Ok(Given { wasi, guard })
     }
 

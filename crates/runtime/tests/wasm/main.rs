@@ -293,9 +293,10 @@ async fn a_guest_in_debt_is_killed_at_once() {
     assert!(used < Duration::from_millis(50), "{used:?}");
 }
 
+/// Of a directory that stays where it is.
 fn mount(host: std::path::PathBuf, guest: &str, read_only: bool) -> Mount {
     Mount {
-        host: host.into(),
+        host: runtime::Host::Own(host),
         beneath: String::new(),
         guest: guest.into(),
         read_only,

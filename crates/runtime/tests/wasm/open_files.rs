@@ -16,6 +16,86 @@ fn guest(module: &Module, root: &Path, steps: &[&str]) -> (Workload, Capture) {
     (workload, stdout)
 }
 
+/// How many descriptors of this process lead to a directory, or to what lies in it.
+fn open_at(directory: &Path) -> usize {
+    let all = std::fs::read_dir("/proc/self/fd").unwrap();
+    let to = all.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    to.filter(|to| to.starts_with(directory)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_are_opened_when_a_guest_looks() {
+    let bench = Bench::new();
+    for kind in KINDS {
+        let [root, data] = ["root", "data"].map(|name| bench.directory(name));
+        std::fs::write(data.join("file"), "text").unwrap();
+        let module = bench.player(kind).await;
+        let (mut workload, stdout) = guest(
+            &module,
+            &root,
+            &["print up", "read", "cat /data/file", "sleep 1h"],
+        );
+        workload
+            .mounts
+            .push(mount(data.clone(), "/data", !matches!(kind, Player::Core)));
+        let (writer, reader) = network::pipe::pipe(1);
+        workload.stdin = Stdin::Pipe(reader);
+        let running = bench.runtime.start(workload).unwrap();
+        until("it is up", || stdout.text().contains("up")).await;
+        assert_eq!((open_at(&root), open_at(&data)), (0, 0), "{kind:?}");
+        drop(writer);
+        until("it has looked", || stdout.text().contains("text")).await;
+        assert_eq!((open_at(&root), open_at(&data)), (1, 1), "{kind:?}");
+        running.kill();
+        ended(&running).await;
+        until("all is closed", || open_at(&root) + open_at(&data) == 0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_somewhere_else_by_then_is_not_found() {
+    let bench = Bench::new();
+    for kind in KINDS {
+        let (root, steps) = (bench.directory("root"), ["print up", "read", "cat /file"]);
+        let (mut workload, stdout) = guest(&bench.player(kind).await, &root, &steps);
+        let (writer, reader) = network::pipe::pipe(1);
+        workload.stdin = Stdin::Pipe(reader);
+        let running = bench.runtime.start(workload).unwrap();
+        until("it is up", || stdout.text().contains("up")).await;
+        std::fs::rename(&root, root.with_file_name("moved")).unwrap();
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("file"), "another").unwrap();
+        drop(writer);
+        ended(&running).await;
+        let text = stdout.text();
+        assert!(!text.contains("another"), "{kind:?}: {text}");
+        assert!(text.lines().count() > 1, "{kind:?}: {text}");
+        std::fs::remove_dir_all(root.with_file_name("moved")).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn mounts_that_find_no_room_are_told_of() {
+    let bench = Bench::with(|config| config.open_files = Some(2));
+    let (root, data) = (bench.directory("root"), bench.directory("data"));
+    let module = bench.player(Player::Core).await;
+    let own = |path: &Path, guest: &str| mount(path.to_owned(), guest, false);
+    let (mut workload, _) = script(&module, &[]);
+    workload.mounts = vec![own(&root, "/"), own(&data, "/a"), own(&data, "/b")];
+    let Err(refused) = bench.runtime.start(workload) else {
+        panic!("there is room for two");
+    };
+    assert!(refused.to_string().contains("open files"), "{refused}");
+    // Its own ones are no more to be had once the blank ones are.
+    let (mut workload, stdout) = script(&module, &["ls /a", "print on"]);
+    workload.mounts = vec![own(&root, "/"), own(&data, "/a")];
+    assert_eq!(run(&bench, workload).await, Exit::Code(0));
+    let text = stdout.text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines.len() == 2 && !lines[0].is_empty(), "{text}");
+    assert_eq!(lines[1], "on");
+}
+
 /// How many files a guest says that it could open.
 fn count(text: &str) -> usize {
     text.split(' ').next().unwrap().parse().unwrap()

@@ -43,24 +43,48 @@ impl Budget {
         let limit = limit.unwrap_or(usize::MAX);
         Self::new(limit - limit / 4, places)
     }
+
+    /// Room for so many mounts, which are nobody's part, if there is any.
+    pub(in crate::wasm) fn hold(self: &Arc<Self>, mounts: usize) -> Option<Held> {
+        let mut taken = self.taken.lock();
+        let more = taken.checked_add(mounts);
+        *taken = more.filter(|more| *more <= self.spare)?;
+        Some(Held {
+            budget: self.clone(),
+            mounts,
+        })
+    }
+}
+
+/// Room for mounts, until this is dropped.
+#[derive(Debug)]
+pub(in crate::wasm) struct Held {
+    budget: Arc<Budget>,
+    mounts: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.budget.taken.lock() -= self.mounts;
+    }
 }
 
 /// What one workload has of the budget.
 #[derive(Debug)]
 pub(in crate::wasm) struct Share {
     budget: Arc<Budget>,
-    mounts: usize,
+    /// The mounts that are open as long as it runs.
+    _mounts: Held,
     /// Its mounts apart.
     own: Mutex<usize>,
 }
 
 impl Share {
-    /// For a workload with so many mounts, which are open as long as it runs. They are nobody's part.
-    pub(in crate::wasm) fn new(budget: Arc<Budget>, mounts: usize) -> Arc<Self> {
-        *budget.taken.lock() += mounts;
+    /// For a workload with these mounts.
+    pub(in crate::wasm) fn new(mounts: Held) -> Arc<Self> {
         Arc::new(Self {
-            budget,
-            mounts,
+            budget: mounts.budget.clone(),
+            _mounts: mounts,
             own: Mutex::new(0),
         })
     }
@@ -76,12 +100,6 @@ impl Share {
         }
         *own += 1;
         Some(Place(self.clone()))
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        *self.budget.taken.lock() -= self.mounts;
     }
 }
 
@@ -179,7 +197,7 @@ mod tests {
     use super::*;
 
     fn guest(budget: &Arc<Budget>) -> Opened {
-        Opened::new(Share::new(budget.clone(), 0))
+        Opened::new(Share::new(budget.hold(0).unwrap()))
     }
 
     fn taken(budget: &Budget) -> usize {
@@ -250,8 +268,15 @@ mod tests {
         another.add(3, place);
         drop((one, another));
         assert_eq!(taken(&budget), 0);
-        let mounted = Share::new(budget.clone(), 5);
-        assert_eq!(taken(&budget), 5);
+    }
+
+    #[test]
+    fn mounts_take_no_more_than_there_is() {
+        let budget = Budget::new(54, 1_000);
+        let mounted = Share::new(budget.hold(50).unwrap());
+        assert!(budget.hold(5).is_none());
+        assert!(budget.hold(usize::MAX).is_none());
+        assert_eq!(taken(&budget), 50);
         drop(mounted);
         assert_eq!(taken(&budget), 0);
     }

@@ -52,6 +52,11 @@ impl GuardedView<'_> {
         }
     }
 
+    /// Before anything looks at a directory.
+    fn look(&mut self) -> std::io::Result<()> {
+        self.guard.look(self.stock.table)
+    }
+
     /// The single file that a directory stands for.
     fn single(&self, fd: &Resource<Descriptor>) -> Option<Arc<Single>> {
         let singles = self.guard.singles()?;
@@ -121,6 +126,7 @@ fn opening(how: types::OpenFlags, flags: types::DescriptorFlags) -> FsResult<How
 
 impl preopens::Host for GuardedView<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        self.guard.gets_blank();
         preopens::Host::get_directories(&mut self.stock)
     }
 }
@@ -138,10 +144,11 @@ impl types::Host for GuardedView<'_> {
     }
 }
 
-/// Functions of which nobody needs to know here.
+/// Functions of which nobody needs to know here, but that they may look at a directory.
 macro_rules! stock {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)+) => {$(
         async fn $name(&mut self, $($argument: $type),*) -> $result {
+            self.look()?;
             self.stock.$name($($argument),*).await
         }
     )+};
@@ -174,6 +181,7 @@ impl HostDescriptor for GuardedView<'_> {
         &mut self,
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<types::DirectoryEntryStream>> {
+        self.look()?;
         match self.single(&fd) {
             Some(_) => Err(types::ErrorCode::NotDirectory.into()),
             None => self.stock.read_directory(fd).await,
@@ -186,6 +194,7 @@ impl HostDescriptor for GuardedView<'_> {
         flags: types::PathFlags,
         path: String,
     ) -> FsResult<types::DescriptorStat> {
+        self.look()?;
         let Some(single) = self.single(&fd) else {
             return self.stock.stat_at(fd, flags, path).await;
         };
@@ -201,6 +210,7 @@ impl HostDescriptor for GuardedView<'_> {
         flags: types::PathFlags,
         path: String,
     ) -> FsResult<types::MetadataHashValue> {
+        self.look()?;
         let Some(single) = self.single(&fd) else {
             return self.stock.metadata_hash_at(fd, flags, path).await;
         };
@@ -218,6 +228,7 @@ impl HostDescriptor for GuardedView<'_> {
         accessed: types::NewTimestamp,
         modified: types::NewTimestamp,
     ) -> FsResult<()> {
+        self.look()?;
         let Some(single) = self.single(&fd) else {
             let set = self.stock.set_times_at(fd, flags, path, accessed, modified);
             return set.await;
@@ -259,6 +270,7 @@ impl HostDescriptor for GuardedView<'_> {
         fd: Resource<Descriptor>,
         path: String,
     ) -> FsResult<()> {
+        self.look()?;
         let paid = self.pay(&fd, NAME).await;
         let made = self.stock.create_directory_at(fd, path).await;
         super::settle(paid, made.is_ok());
@@ -273,6 +285,7 @@ impl HostDescriptor for GuardedView<'_> {
         directory: Resource<Descriptor>,
         new: String,
     ) -> FsResult<()> {
+        self.look()?;
         let paid = self.pay(&directory, NAME).await;
         let made = self.stock.link_at(fd, flags, old, directory, new).await;
         super::settle(paid, made.is_ok());
@@ -286,6 +299,7 @@ impl HostDescriptor for GuardedView<'_> {
         directory: Resource<Descriptor>,
         new: String,
     ) -> FsResult<()> {
+        self.look()?;
         // It grows the directory that it leads to.
         let paid = self.pay(&directory, NAME).await;
         let made = self.stock.rename_at(fd, old, directory, new).await;
@@ -301,6 +315,7 @@ impl HostDescriptor for GuardedView<'_> {
         how: types::OpenFlags,
         flags: types::DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
+        self.look()?;
         let Some(place) = self.guard.opened.place() else {
             // There is no word for too many of them.
             return Err(types::ErrorCode::InsufficientMemory.into());
@@ -342,6 +357,7 @@ impl HostDescriptor for GuardedView<'_> {
         target: String,
         path: String,
     ) -> FsResult<()> {
+        self.look()?;
         let paid = self.pay(&fd, NAME).await;
         let made = self.stock.symlink_at(fd, target, path).await;
         super::settle(paid, made.is_ok());

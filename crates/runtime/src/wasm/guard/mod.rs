@@ -1,28 +1,34 @@
 //! What stands between guests and wasmtime-wasi's files.
 //!
 //! wasmtime-wasi opens, reads and writes; what it knows nothing of is settled before it is asked: that somebody
-//! [counts](crate::Meter) what is added to the disk, and that some mounts are [single files](single),
-//! and that nobody has more files open than [others leave them](budget).
+//! [counts](crate::Meter) what is added to the disk, that some mounts are [single files](single),
+//! that nobody has more files open than [others leave them](budget), and that directories are [opened late](late).
 
 pub(super) mod budget;
 mod component;
+pub(super) mod late;
 pub(super) mod single;
 mod stream;
 
 use std::sync::Arc;
 
+use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
 
 pub(super) use component::{GuardedView, link};
 
 use crate::meter::{Charge, Meter};
 use budget::{Opened, Share};
+use late::Late;
 use single::Singles;
 
 /// One instance's.
 pub(super) struct Guard {
     meter: Option<Arc<Meter>>,
     singles: Option<Arc<Singles>>,
+    late: Option<Arc<Late>>,
+    /// Whether the instance may have blank directories still.
+    is_blank: bool,
     pub(super) opened: Opened,
 }
 
@@ -30,11 +36,14 @@ impl Guard {
     pub(super) fn new(
         meter: Option<Arc<Meter>>,
         singles: Option<Singles>,
+        late: Option<Arc<Late>>,
         share: Arc<Share>,
     ) -> Self {
         Self {
             meter,
             singles: singles.map(Arc::new),
+            is_blank: late.is_some(),
+            late,
             opened: Opened::new(share),
         }
     }
@@ -44,8 +53,39 @@ impl Guard {
         Self {
             meter: self.meter.clone(),
             singles: self.singles.clone(),
+            is_blank: self.late.is_some(),
+            late: self.late.clone(),
             opened: self.opened.another(),
         }
+    }
+
+    /// Gives an instance the directories that it begins with, where they are opened late.
+    pub(super) fn begin(&self, wasi: &mut WasiCtx) {
+        if let Some(late) = &self.late {
+            *wasi.filesystem() = late.files();
+        }
+    }
+
+    /// The instance gets blank directories again.
+    fn gets_blank(&mut self) {
+        self.is_blank = self.late.is_some();
+    }
+
+    /// Whether there are directories to be [looked](Self::look) for.
+    pub(super) fn is_blank(&self) -> bool {
+        self.is_blank
+    }
+
+    /// Before an instance looks at any directory.
+    ///
+    /// # Errors
+    /// As of [`Late::exchange`]: the instance looked at none then.
+    pub(super) fn look(&mut self, table: &mut ResourceTable) -> std::io::Result<()> {
+        if let Some(late) = self.late.as_ref().filter(|_| self.is_blank) {
+            late.exchange(table)?;
+            self.is_blank = false;
+        }
+        Ok(())
     }
 
     /// The single files, where there are any.

@@ -299,8 +299,7 @@ impl<'a> Call<'a> {
         let filetype = match self.descriptors.get(fd)? {
             Descriptor::Stock(number) => {
                 let (fd, at) = (number.cast_signed(), at.cast_signed());
-                let told = stock::fd_filestat_get(self.wasi, &mut self.memory, fd, at);
-                return passed(told.await);
+                return passed(self.guarded().fd_filestat_get(fd, at).await);
             }
             Descriptor::Listening(_) | Descriptor::Connection(_) => Filetype::SocketStream,
             Descriptor::Termination(_) => PIPE,

@@ -36,18 +36,11 @@ pub(super) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
     link! {
         fd_advise(offset: i64, length: i64, advice: i32) [.await] else Spipe;
         fd_allocate(offset: i64, length: i64) else Spipe;
-        fd_datasync() [.await] else Inval;
         fd_fdstat_set_rights(base: i64, inheriting: i64) else Notsup;
-        fd_filestat_set_times(accessed: i64, modified: i64, flags: i32) [.await] else Inval;
         fd_pread(buffers: i32, count: i32, offset: i64, read: i32) [.await] else Spipe;
         fd_prestat_dir_name(name: i32, length: i32) else Notdir;
-        fd_readdir(buffer: i32, length: i32, cookie: i64, used: i32) [.await] else Notdir;
         fd_seek(offset: i64, whence: i32, position: i32) [.await] else Spipe;
-        fd_sync() [.await] else Inval;
         fd_tell(position: i32) else Spipe;
-        path_readlink(path: i32, length: i32, buffer: i32, size: i32, used: i32) [.await] else Notdir;
-        path_remove_directory(path: i32, length: i32) [.await] else Notdir;
-        path_unlink_file(path: i32, length: i32) [.await] else Notdir;
     }
     link_guarded(linker)?;
     link_two(linker)?;
@@ -74,13 +67,20 @@ fn link_guarded(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
         )+};
     }
     link! {
+        fd_datasync() else Inval;
         fd_filestat_set_size(size: i64) else Inval;
+        fd_filestat_set_times(accessed: i64, modified: i64, flags: i32) else Inval;
         fd_pwrite(buffers: i32, count: i32, offset: i64, written: i32) else Spipe;
+        fd_readdir(buffer: i32, length: i32, cookie: i64, used: i32) else Notdir;
+        fd_sync() else Inval;
         path_create_directory(path: i32, length: i32) else Notdir;
         path_filestat_get(flags: i32, path: i32, length: i32, at: i32) else Notdir;
         path_filestat_set_times(
             follow: i32, path: i32, length: i32, accessed: i64, modified: i64, flags: i32
         ) else Notdir;
+        path_readlink(path: i32, length: i32, buffer: i32, size: i32, used: i32) else Notdir;
+        path_remove_directory(path: i32, length: i32) else Notdir;
+        path_unlink_file(path: i32, length: i32) else Notdir;
     }
     Ok(())
 }

@@ -4,13 +4,14 @@
 
 use futures::FutureExt as _;
 use wasmtime::{Caller, Linker};
+use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::p1::types::{Ciovec, Errno, Fd, Fstflags, Oflags};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as stock, WasiSnapshotPreview1 as _};
 use wiggle::{GuestMemory, GuestPtr};
 
 use super::call::{self, Call};
-use super::single::Opening;
+use super::single::{self, Opening};
 use super::{PREVIEW_1, buffers};
 use crate::meter::{Charge, NAME};
 use crate::wasm::guard::{self, Guard};
@@ -41,9 +42,14 @@ pub(in crate::wasm) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
     }
     link! {
         fd_close(fd: i32);
+        fd_datasync(fd: i32);
+        fd_filestat_get(fd: i32, at: i32);
         fd_filestat_set_size(fd: i32, size: i64);
+        fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, flags: i32);
         fd_pwrite(fd: i32, buffers: i32, count: i32, offset: i64, written: i32);
+        fd_readdir(fd: i32, buffer: i32, length: i32, cookie: i64, used: i32);
         fd_renumber(from: i32, to: i32);
+        fd_sync(fd: i32);
         fd_write(fd: i32, buffers: i32, count: i32, written: i32);
         path_create_directory(fd: i32, path: i32, length: i32);
         path_filestat_get(fd: i32, flags: i32, path: i32, length: i32, at: i32);
@@ -57,15 +63,60 @@ pub(in crate::wasm) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
             fd: i32, lookup: i32, path: i32, length: i32, how: i32, base: i64, inheriting: i64,
             flags: i32, opened: i32
         );
+        path_readlink(fd: i32, path: i32, length: i32, buffer: i32, size: i32, used: i32);
+        path_remove_directory(fd: i32, path: i32, length: i32);
         path_rename(
             old: i32, path: i32, length: i32, new: i32, new_path: i32, new_length: i32
         );
         path_symlink(target: i32, target_length: i32, fd: i32, path: i32, length: i32);
+        path_unlink_file(fd: i32, path: i32, length: i32);
     }
     Ok(())
 }
 
+/// Before a function looks at a directory, which it does not where that says an errno.
+macro_rules! look {
+    ($guarded:ident) => {
+        if let Err(errno) = $guarded.look() {
+            return Ok(u16::from(errno).into());
+        }
+    };
+}
+pub(super) use look;
+
+/// Functions of which there is no more to know than that they look at a directory.
+macro_rules! looking {
+    ($($name:ident($($argument:ident: $type:ty),*);)+) => {$(
+        pub(super) async fn $name(mut self, $($argument: $type),*) -> wasmtime::Result<i32> {
+            look!(self);
+            stock::$name(self.wasi, self.memory, $($argument),*).await
+        }
+    )+};
+}
+
 impl Guarded<'_, '_> {
+    looking! {
+        fd_datasync(fd: i32);
+        fd_filestat_get(fd: i32, at: i32);
+        fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, flags: i32);
+        fd_readdir(fd: i32, buffer: i32, length: i32, cookie: i64, used: i32);
+        fd_sync(fd: i32);
+        path_readlink(fd: i32, path: i32, length: i32, buffer: i32, size: i32, used: i32);
+        path_remove_directory(fd: i32, path: i32, length: i32);
+        path_unlink_file(fd: i32, path: i32, length: i32);
+    }
+
+    /// Before anything looks at a directory.
+    pub(super) fn look(&mut self) -> Result<(), Errno> {
+        if !self.guard.is_blank() {
+            return Ok(());
+        }
+        // wasmtime-wasi has its directories from the first time on that it is asked for a descriptor.
+        let _ = self.wasi.fd_prestat_get(self.memory, Fd::from(0));
+        let looked = self.guard.look(self.wasi.ctx().table);
+        looked.map_err(|error| single::errno(&error))
+    }
+
     /// Where a file is read and written next, of which there is no need to ask the system.
     fn position(&mut self, fd: i32) -> Option<u64> {
         self.wasi.fd_tell(self.memory, Fd::from(fd)).ok()
@@ -216,6 +267,7 @@ impl Guarded<'_, '_> {
         path: i32,
         length: i32,
     ) -> wasmtime::Result<i32> {
+        look!(self);
         let paid = self.pay(fd, NAME).await;
         let made = stock::path_create_directory(self.wasi, self.memory, fd, path, length);
         let told = made.await?;
@@ -234,6 +286,7 @@ impl Guarded<'_, '_> {
         new_path: i32,
         new_length: i32,
     ) -> wasmtime::Result<i32> {
+        look!(self);
         let paid = self.pay(new, NAME).await;
         let (wasi, memory) = (self.wasi, self.memory);
         let made = stock::path_link(
@@ -257,6 +310,7 @@ impl Guarded<'_, '_> {
         flags: i32,
         opened: i32,
     ) -> wasmtime::Result<i32> {
+        look!(self);
         let Some(place) = self.guard.opened.place() else {
             return Ok(u16::from(Errno::Mfile).into());
         };
@@ -303,6 +357,7 @@ impl Guarded<'_, '_> {
         path: i32,
         length: i32,
     ) -> wasmtime::Result<i32> {
+        look!(self);
         let paid = self.pay(fd, NAME).await;
         let (wasi, memory) = (self.wasi, self.memory);
         let made = stock::path_symlink(wasi, memory, target, target_length, fd, path, length);
@@ -320,6 +375,7 @@ impl Guarded<'_, '_> {
         new_path: i32,
         new_length: i32,
     ) -> wasmtime::Result<i32> {
+        look!(self);
         // It grows the directory that it leads to.
         let paid = self.pay(new, NAME).await;
         let (wasi, memory) = (self.wasi, self.memory);

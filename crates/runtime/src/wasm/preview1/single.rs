@@ -12,7 +12,7 @@ use wasmtime_wasi::p1::types::{Errno, Fd, Fdflags, Lookupflags, Oflags, Rights};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as stock, WasiSnapshotPreview1 as _};
 use wiggle::{GuestMemory, GuestPtr};
 
-use super::guarded::Guarded;
+use super::guarded::{Guarded, look};
 use super::{Result, call};
 use crate::wasm::guard::single::{How, NAME, Single, is_itself};
 
@@ -65,7 +65,7 @@ impl Guarded<'_, '_> {
             truncates: how.contains(Oflags::TRUNC),
             directory: how.contains(Oflags::DIRECTORY),
         });
-        let opened = opened.await.map_err(errno)?;
+        let opened = opened.await.map_err(|error| errno(&error))?;
         self.exchanged(fd, opened, flags).await
     }
 
@@ -134,7 +134,7 @@ impl Guarded<'_, '_> {
         at: i32,
     ) -> Result<i32> {
         self.itself(path)?;
-        let seen = single.seen().await.map_err(errno)?;
+        let seen = single.seen().await.map_err(|error| errno(&error))?;
         let number = self.briefly(fd, seen).await?;
         let told = stock::fd_filestat_get(self.wasi, self.memory, number, at).await;
         self.close(number).await?;
@@ -149,7 +149,10 @@ impl Guarded<'_, '_> {
         (accessed, modified, flags): (i64, i64, i32),
     ) -> Result<i32> {
         self.itself(path)?;
-        let opened = single.open(How::default()).await.map_err(errno)?;
+        let opened = single
+            .open(How::default())
+            .await
+            .map_err(|error| errno(&error))?;
         let number = self.briefly(fd, opened).await?;
         let (wasi, memory) = (&mut *self.wasi, &mut *self.memory);
         let told =
@@ -166,6 +169,7 @@ impl Guarded<'_, '_> {
         length: i32,
         at: i32,
     ) -> wasmtime::Result<i32> {
+        look!(self);
         if let Some(single) = self.single(fd) {
             let path = (path.cast_unsigned(), length.cast_unsigned());
             return call::told(self.stat_single(fd, &single, path, at).await);
@@ -184,6 +188,7 @@ impl Guarded<'_, '_> {
         modified: i64,
         flags: i32,
     ) -> wasmtime::Result<i32> {
+        look!(self);
         if let Some(single) = self.single(fd) {
             let path = (path.cast_unsigned(), length.cast_unsigned());
             let times = (accessed, modified, flags);
@@ -199,8 +204,8 @@ impl Guarded<'_, '_> {
 }
 
 /// What preview 1 calls an error of opening.
-fn errno(error: std::io::Error) -> super::Error {
-    let errno = match rustix::io::Errno::from_io_error(&error) {
+pub(super) fn errno(error: &std::io::Error) -> Errno {
+    match rustix::io::Errno::from_io_error(error) {
         Some(rustix::io::Errno::PERM) => Errno::Perm,
         Some(rustix::io::Errno::ACCESS) => Errno::Acces,
         Some(rustix::io::Errno::EXIST) => Errno::Exist,
@@ -211,6 +216,5 @@ fn errno(error: std::io::Error) -> super::Error {
         Some(rustix::io::Errno::NFILE) => Errno::Nfile,
         Some(rustix::io::Errno::NOSPC) => Errno::Nospc,
         _ => Errno::Io,
-    };
-    errno.into()
+    }
 }
