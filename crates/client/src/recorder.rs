@@ -22,7 +22,7 @@ const LANES: usize = 16;
 /// How many events of a lane may wait to be written. More are dropped: an event is never worth a
 /// delay.
 const WAITING: usize = 256;
-/// How many series a lane remembers.
+/// How many series, and how many subjects, a lane remembers.
 const REMEMBERED: usize = 512;
 /// For how long an event that comes again is counted up instead of written anew.
 const SERIES: Duration = Duration::from_secs(600);
@@ -186,27 +186,50 @@ struct Written {
     last: Instant,
 }
 
+/// The latest entries, [`REMEMBERED`] at most: a node has as many objects as come and go.
+#[derive(Debug)]
+struct Latest<K, V> {
+    entries: BTreeMap<K, V>,
+    /// In the order in which they came.
+    order: VecDeque<K>,
+}
+
+impl<K, V> Default for Latest<K, V> {
+    fn default() -> Self {
+        Self {
+            entries: BTreeMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+}
+
+impl<K: Ord + Clone, V> Latest<K, V> {
+    /// The entry of this key, after the oldest one has made room for it where it is new.
+    fn entry(&mut self, key: &K, new: impl FnOnce() -> V) -> &mut V {
+        if !self.entries.contains_key(key) {
+            if self.order.len() >= REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.entries.remove(&oldest);
+            }
+            self.order.push_back(key.clone());
+        }
+        self.entries.entry(key.clone()).or_insert_with(new)
+    }
+}
+
 /// Which events there are already.
 #[derive(Debug, Default)]
 struct Series {
-    written: BTreeMap<(Subject, String), Written>,
+    written: Latest<(Subject, String), Written>,
     /// The messages that each subject had within the time of a series.
-    messages: BTreeMap<Subject, (Instant, BTreeSet<String>)>,
-    /// The order in which `written`'s keys came, to forget the oldest.
-    order: VecDeque<(Subject, String)>,
+    messages: Latest<Subject, (Instant, BTreeSet<String>)>,
 }
 
 impl Series {
     /// The message to write: the occurrence's own, or that of all similar ones.
     fn combine(&mut self, subject: &Subject, message: &str, now: Instant) -> (String, bool) {
-        if self.messages.len() >= REMEMBERED {
-            self.messages
-                .retain(|_, (last, _)| now.duration_since(*last) < SERIES);
-        }
-        let (last, messages) = self
-            .messages
-            .entry(subject.clone())
-            .or_insert_with(|| (now, BTreeSet::new()));
+        let (last, messages) = self.messages.entry(subject, || (now, BTreeSet::new()));
         if now.duration_since(*last) >= SERIES {
             messages.clear();
         }
@@ -220,19 +243,13 @@ impl Series {
     }
 
     fn find(&self, key: &(Subject, String), now: Instant) -> Option<Written> {
-        let written = self.written.get(key)?;
+        let written = self.written.entries.get(key)?;
         (now.duration_since(written.last) < SERIES).then(|| written.clone())
     }
 
-    fn remember(&mut self, key: (Subject, String), written: Written) {
-        if self.written.insert(key.clone(), written).is_none() {
-            self.order.push_back(key);
-        }
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.written.remove(&oldest);
-        }
+    fn remember(&mut self, key: &(Subject, String), written: Written) {
+        let entry = self.written.entry(key, || written.clone());
+        *entry = written;
     }
 }
 
@@ -281,7 +298,7 @@ impl Writer {
                 Ok(()) => {
                     let count = written.count.saturating_add(1);
                     self.series.remember(
-                        key,
+                        &key,
                         Written {
                             count,
                             last: now,
@@ -303,7 +320,7 @@ impl Writer {
             Err(error) => return Err(error),
         }
         self.series.remember(
-            key,
+            &key,
             Written {
                 namespace: event.metadata.namespace.unwrap_or_default(),
                 name: event.metadata.name.unwrap_or_default(),
@@ -356,5 +373,63 @@ impl Writer {
         event.metadata.name = Some(format!("{name}.{:x}", occurrence.at.as_nanosecond()));
         event.metadata.namespace = Some(namespace);
         event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(uid: usize) -> Subject {
+        Subject {
+            uid: uid.to_string(),
+            namespace: String::new(),
+            kind: "Pod".to_owned(),
+            name: String::new(),
+            field_path: String::new(),
+            event_type: EventType::Normal,
+            reason: "Started".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_comes_and_goes_is_forgotten() {
+        let (mut series, now) = (Series::default(), Instant::now());
+        let written = |count| Written {
+            namespace: "default".to_owned(),
+            name: "event".to_owned(),
+            count,
+            last: now,
+        };
+        let key = |uid| (subject(uid), "m".to_owned());
+        for uid in 0..3 * REMEMBERED {
+            assert_eq!(series.combine(&subject(uid), "m", now), ("m".into(), false));
+            series.remember(&key(uid), written(1));
+            series.remember(&key(uid), written(2));
+        }
+        assert_eq!(series.messages.entries.len(), REMEMBERED);
+        assert_eq!(series.messages.order.len(), REMEMBERED);
+        assert_eq!(series.written.entries.len(), REMEMBERED);
+        assert_eq!(series.written.order.len(), REMEMBERED);
+        let count = |uid| Some(series.find(&key(uid), now)?.count);
+        assert_eq!(count(2 * REMEMBERED - 1), None);
+        assert_eq!(count(2 * REMEMBERED), Some(2));
+        assert_eq!(count(3 * REMEMBERED - 1), Some(2));
+    }
+
+    #[test]
+    fn similar_ones_are_combined_for_as_long_as_a_series() {
+        let (mut series, now) = (Series::default(), Instant::now());
+        let subject = subject(1);
+        for number in 0..SIMILAR {
+            let message = number.to_string();
+            let (said, combined) = series.combine(&subject, &message, now);
+            assert_eq!((said, combined), (message, false));
+        }
+        let (said, combined) = series.combine(&subject, "more", now);
+        assert_eq!(said, "(combined from similar events): more");
+        assert!(combined);
+        assert!(!series.combine(&subject, "3", now).1);
+        assert!(!series.combine(&subject, "more", now + SERIES).1);
     }
 }

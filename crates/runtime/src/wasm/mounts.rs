@@ -96,8 +96,8 @@ fn preopen_now(
     }
     let names: BTreeSet<String> = files.keys().cloned().collect();
     let relative = relative(&files, &working_dir);
-    // Of a single file there are its own, and what stands for it by each of its names.
-    let mut descriptors = mounts.len() + 2 * files.len() + relative.len();
+    // Of a single file there are the one that whoever mounted it holds, its own, and what stands for it by each of its names.
+    let mut descriptors = mounts.len() + 3 * files.len() + relative.len();
     let files = files.into_iter().chain(relative).collect();
     let singles = preopen_files(wasi, files, &node.directory)?;
     if working_dir != "/" {
