@@ -18,15 +18,16 @@ pub(crate) struct Amounts {
 /// The share of a container that requests nothing, as the kubelet gives it.
 const LEAST_WEIGHT: u32 = 2;
 
-/// Reads a container's limits and requests as the runtime takes them. Who has no limit of memory may have no more than the node:
-/// beyond that the system would end the agent, and all guests with it.
+/// Reads a container's limits and requests as the runtime takes them. Who has no limit of memory may have no more than the node.
 pub(crate) fn limits(resources: Option<&ResourceRequirements>, node: &Amounts) -> Limits {
     let memory = quantity(resources, Of::Limits, "memory");
     let cpu = quantity(resources, Of::Limits, "cpu");
     let request = quantity(resources, Of::Requests, "cpu").or(cpu);
+    let bytes = |quantity: Option<Quantity>| u64::try_from(quantity?.value()).ok();
+    let requested = bytes(quantity(resources, Of::Requests, "memory"));
     Limits {
-        memory: memory
-            .and_then(|q| u64::try_from(q.value()).ok())
+        memory_request: requested.or(bytes(memory)).unwrap_or(0),
+        memory: bytes(memory)
             .filter(|m| *m > 0)
             .or_else(|| u64::try_from(node.memory).ok())
             .filter(|m| *m > 0),

@@ -101,6 +101,7 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
     let wasm = runtime::Wasm::new(runtime::Config {
         // So that pods can ask the API by its name.
         roots: tls::certificates(&identity.ca_pem)?,
+        memory: agent::memory_of_pods(&args.eviction.thresholds()),
         ..runtime::Config::new(dir.join("compiled"))
     })
     .context("guests cannot run here")?;

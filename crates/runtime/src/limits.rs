@@ -12,6 +12,9 @@ pub struct Limits {
     /// Bytes of linear memory and tables that the guest may have; beyond them it ends with
     /// [`Exit::OutOfMemory`](crate::Exit::OutOfMemory).
     pub memory: Option<u64>,
+    /// Of these, bytes that the guest may have although all guests together have more than
+    /// [the node](crate::Config::memory).
+    pub memory_request: u64,
     /// Cores that the guest may use on average, such as `0.25`.
     pub cpu_quota: Option<f64>,
     /// The guest's share when guests compete for the node's cores, relative to the others' (the
@@ -24,6 +27,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory: None,
+            memory_request: 0,
             cpu_quota: None,
             cpu_weight: 100,
         }
@@ -71,7 +75,7 @@ impl Resources {
     /// Has all of these limits hold from now on, or none.
     pub(crate) fn resize(&self, limits: Limits) -> Result<(), ResizeError> {
         limits.validate()?;
-        self.memory.set_limit(limits.memory)?;
+        self.memory.resize(limits.memory, limits.memory_request)?;
         if let Some(account) = &self.account {
             account.resize(limits.cpu_weight, limits.cpu_quota);
         }

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::limits::Resources;
-use crate::memory::Memory;
+use crate::memory::{Memory, NodeMemory};
 use crate::metrics::{Counters, count};
 use crate::running::{Control, Main, Stop};
 use crate::workload::Code;
@@ -170,7 +170,11 @@ impl Runtime for Scripted {
         let mut main = workload.beside.as_ref().map(Running::as_main);
         let memory = match &main {
             Some(main) => main.resources.memory.clone(),
-            None => Arc::new(Memory::new(workload.limits.memory)),
+            None => Arc::new(Memory::new(
+                workload.limits.memory,
+                0,
+                NodeMemory::new(None),
+            )),
         };
         let resources = Resources {
             memory: memory.clone(),

@@ -64,6 +64,13 @@ impl Machine {
     }
 }
 
+/// Bytes of memory that pods may have here, as the node's status tells: all but what stays free. `None` where the system
+/// does not say what there is.
+pub fn memory_of_pods(hard: &EvictionHard) -> Option<u64> {
+    let all = memory_capacity().ok()?;
+    Some(all.saturating_sub(hard.memory.of(all)))
+}
+
 /// The host's architecture, as Go and Kubernetes call it.
 pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {

@@ -27,6 +27,7 @@ use rustls::pki_types::CertificateDer;
 pub(crate) use link::Loaded;
 
 use crate::gate::Gate;
+use crate::memory::NodeMemory;
 use crate::metrics::Counters;
 use crate::workload::Code as AnyCode;
 use crate::{
@@ -50,6 +51,9 @@ pub struct Config {
     pub threads: usize,
     /// Guests that may live at a time; fewer where the system's `vm.max_map_count` demands it.
     pub instances: u32,
+    /// Bytes of linear memory and tables that guests may have together: beyond them who has more than its
+    /// [request](crate::Limits::memory_request) ends with [`Exit::OutOfMemory`](crate::Exit::OutOfMemory). `None` for no bound.
+    pub memory: Option<u64>,
     /// Files and directories that guests may have open together; `None` for three quarters of what the process may.
     pub open_files: Option<usize>,
     /// Guests of [`Handler::Dense`](crate::Handler::Dense) that may live besides; fewer where the others leave less of that.
@@ -66,6 +70,7 @@ impl Config {
             cache_dir: cache_dir.into(),
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             instances: 16_000,
+            memory: None,
             open_files: None,
             dense_instances: 50_000,
             roots: Vec::new(),
@@ -93,6 +98,7 @@ pub struct Wasm {
     counters: Arc<Counters>,
     engines: Arc<Engines>,
     node: Node,
+    memory: Arc<NodeMemory>,
     tls: Arc<rustls::ClientConfig>,
     gate: Gate,
     io: tokio::runtime::Handle,
@@ -159,6 +165,7 @@ impl Wasm {
                 directory: config.cache_dir,
                 open_files,
             },
+            memory: NodeMemory::new(config.memory),
             tls,
             gate,
             io: handle,

@@ -66,7 +66,11 @@ impl Start {
         let own = || wasm.gate.account(limits.cpu_weight, limits.cpu_quota);
         let (memory, account) = match shared {
             Some(Resources { memory, account }) => (memory, account.unwrap_or_else(own)),
-            None => (Arc::new(Memory::new(limits.memory)), own()),
+            None => {
+                let (limit, requested) = (limits.memory, limits.memory_request);
+                let memory = Memory::new(limit, requested, wasm.memory.clone());
+                (Arc::new(memory), own())
+            }
         };
         let sockets = Sockets {
             net: workload.net.clone(),

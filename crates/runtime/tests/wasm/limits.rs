@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use runtime::{Exit, Limits, ResizeError, Running, Runtime, Workload};
+use runtime::{Exit, Limits, ResizeError, Running, Runtime, Stdin, Workload};
 
 use crate::support::{Bench, Player, ended, script, until};
 
@@ -81,4 +81,41 @@ async fn one_beside_another_in_debt_ends_with_it() {
     let both = async { (main.wait().await, spinner.wait().await) };
     let ended = tokio::time::timeout(Duration::from_millis(500), both).await;
     assert_eq!(ended.unwrap(), (Exit::Killed, Exit::Killed));
+}
+
+#[tokio::test]
+async fn who_allocates_without_end_ends_and_others_have_what_they_requested() {
+    let bench = Bench::with(|config| config.memory = Some(64 << 20));
+    let player = bench.player(Player::Core).await;
+    let (mut modest, said) = script(
+        &player,
+        &["print up", "read", "allocate 20000000", "forever"],
+    );
+    modest.limits.memory_request = 32 << 20;
+    let (writer, reader) = network::pipe::pipe(1);
+    modest.stdin = Stdin::Pipe(reader);
+    let modest = bench.runtime.start(modest).unwrap();
+    until("it is up", || said.text().contains("up")).await;
+
+    let endless = r#"(module (memory (export "memory") 1) (func (export "_start")
+        (loop $l (drop (memory.grow (i32.const 16))) (br $l))))"#;
+    let endless = bench.text(endless).await.unwrap();
+    let first = bench.runtime.start(Workload::new(endless.clone())).unwrap();
+    assert_eq!(ended(&first).await, Exit::OutOfMemory);
+    // One that holds what there is, and leaves it.
+    let steps = ["allocate 55000000", "forever"];
+    let holder = bench.runtime.start(script(&player, &steps).0).unwrap();
+    until("it has it", || holder.usage().memory > 55_000_000).await;
+    drop(writer);
+    until("the other has what it requested", || {
+        modest.usage().memory > 20_000_000
+    })
+    .await;
+    let second = bench.runtime.start(Workload::new(endless)).unwrap();
+    assert_eq!(ended(&second).await, Exit::OutOfMemory);
+    assert_eq!((modest.exit(), holder.exit()), (None, None));
+    for running in [modest, holder] {
+        running.kill();
+        ended(&running).await;
+    }
 }

@@ -134,6 +134,7 @@ fn likely(before: u64, needed: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::NodeMemory;
 
     #[test]
     fn how_many_fit() {
@@ -163,7 +164,10 @@ mod tests {
 
     #[tokio::test]
     async fn turns_come_in_order_and_the_queue_ends() {
-        let admission = Admission::new(Arc::new(Memory::new(Some(10))), 10);
+        let admission = Admission::new(
+            Arc::new(Memory::new(Some(10), 0, NodeMemory::new(None))),
+            10,
+        );
         let first = admission.admit().await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = Vec::new();
@@ -197,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_raised_limit_gives_turns_at_once() {
-        let memory = Arc::new(Memory::new(Some(10)));
+        let memory = Arc::new(Memory::new(Some(10), 0, NodeMemory::new(None)));
         let admission = Admission::new(memory.clone(), 10);
         let _first = admission.admit().await.unwrap();
         let second = admission.admit();
