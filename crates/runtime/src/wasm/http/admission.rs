@@ -211,7 +211,7 @@ mod tests {
             turn = &mut second => panic!("{turn:?}: there is room for one"),
             () = std::future::ready(()) => {}
         }
-        memory.set_limit(Some(20)).unwrap();
+        memory.resize(Some(20), 0).unwrap();
         admission.advance();
         let _second = second.await.unwrap();
         assert_eq!(admission.state.lock().running, 2);
