@@ -1,6 +1,7 @@
 //! What processes cost: memory and time on processors, as the kernel counts them.
 
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -82,17 +83,31 @@ pub fn cpu_seconds(processes: &[Process]) -> Result<f64> {
     Ok(sum as f64 / rustix::param::clock_ticks_per_second() as f64)
 }
 
+/// For how long a process lives. It is counted in ticks of, mostly, 10 ms.
+pub fn age(process: &Process) -> Result<Duration> {
+    let [started] = stat(process.pid, 19)?;
+    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let up = Duration::try_from(up).context("the system's clock is before its start")?;
+    let per_second = rustix::param::clock_ticks_per_second() as f64;
+    Ok(up.saturating_sub(Duration::from_secs_f64(started as f64 / per_second)))
+}
+
 /// User and system time, the 14th and 15th fields of `stat`.
 fn ticks_of(pid: u32) -> Result<u64> {
+    let [user, system] = stat(pid, 11)?;
+    Ok(user + system)
+}
+
+/// Numbers of a process's `stat`, from the one on that so many fields after the name come before.
+fn stat<const COUNT: usize>(pid: u32, skipped: usize) -> Result<[u64; COUNT]> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     // The second field is the program's name in parentheses, which may hold anything.
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-    match (fields.next(), fields.next()) {
-        (Some(Ok(user)), Some(Ok(system))) => Ok(user + system),
-        _ => anyhow::bail!("{path}: no times in {text:?}"),
-    }
+    let fields = fields.split_whitespace().skip(skipped).take(COUNT);
+    let numbers: Vec<u64> = fields.filter_map(|field| field.parse().ok()).collect();
+    let numbers = numbers.try_into().ok();
+    numbers.with_context(|| format!("{path}: no such numbers in {text:?}"))
 }
 
 /// Lets this process hold as many open files as it may, and so as many connections.

@@ -17,7 +17,7 @@ pub mod pods;
 mod printed;
 
 pub use cluster::{Cluster, Part, Process};
-pub use cost::{Holdings, Memory, cpu_seconds, holdings, memory, raise_open_files};
+pub use cost::{Holdings, Memory, age, cpu_seconds, holdings, memory, raise_open_files};
 pub use figures::{Conditions, Samples, figure};
 pub use guests::{Built, built, source};
 pub use modules::{NOTHING, SLEEPING, SPINNING, pod, push};
