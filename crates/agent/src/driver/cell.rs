@@ -42,6 +42,8 @@ pub(super) struct Cell {
     pub(super) is_static: bool,
     /// Everything of this pod on this node.
     pub(super) dir: PathBuf,
+    /// Cancelled once the directory of who had its uid before is elsewhere, where that was on its way out when this came.
+    pub(super) awaits: Option<CancellationToken>,
     pub(super) state: Mutex<State>,
     /// Held while the record is written, so that a later one is never overwritten by an earlier one. Whether the pod's
     /// directory itself is known to be on the disk.
@@ -111,6 +113,7 @@ impl Cell {
             key,
             is_static,
             dir,
+            awaits: None,
             state: Mutex::new(State {
                 pod,
                 observed,
@@ -139,6 +142,13 @@ impl Cell {
             probes: Room::of_pod(),
             commands: Arc::new(Semaphore::new(super::exec::MOST_OF_POD)),
             meter,
+        }
+    }
+
+    /// Waits until its directory is its own: before anything is written there.
+    pub(super) async fn has_place(&self) {
+        if let Some(vacated) = &self.awaits {
+            vacated.cancelled().await;
         }
     }
 

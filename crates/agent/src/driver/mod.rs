@@ -47,6 +47,7 @@ use network::Network;
 use parking_lot::{Mutex, RwLock};
 use runtime::Runtime;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::cluster::Cluster;
@@ -62,7 +63,7 @@ use crate::pod::{self, Action, Host, Observation, Observed, PodView as _};
 use crate::resources::Amounts;
 use cell::Cell;
 use measuring::Measuring;
-use record::Left;
+use record::{Leaving, Left};
 use statics::Statics;
 
 pub(crate) use log::Refusal;
@@ -145,6 +146,8 @@ struct Inner {
 struct Cells {
     by_uid: BTreeMap<String, Arc<Cell>>,
     by_key: BTreeMap<Key, String>,
+    /// Uids whose directories are on their way out: who comes under one of them writes nothing before this is cancelled.
+    leaving: BTreeMap<String, CancellationToken>,
     /// Set once the agent ends: for pods that come later.
     shutdown: Option<SignedDuration>,
 }
@@ -277,15 +280,18 @@ impl Driver {
 
     /// Takes up a pod that was not here. Its name, and whether it is from a file.
     fn add(&self, of: (Key, bool), pod: &Arc<Pod>, record: Option<Observed>) -> Arc<Cell> {
-        let cell = Arc::new(self.new_cell(of, pod, record));
-        {
+        let mut cell = self.new_cell(of, pod, record);
+        let cell = {
             let mut cells = self.0.cells.write();
+            cell.awaits = cells.leaving.get(&cell.uid).cloned();
+            let cell = Arc::new(cell);
             cell.state.lock().observed.shutdown = cells.shutdown;
             // Before anything is read for its volumes, and not between a forgotten pod's cell and its volumes: this may be
             // the same pod.
             self.0.tools.objects.put(pod);
             cells.by_uid.insert(cell.uid.clone(), cell.clone());
-        }
+            cell
+        };
         match self.take_in(&cell, &mut cell.state.lock()) {
             Ok(()) => self.0.queue.add(cell.uid.clone()),
             // What others had may be free by its turn.
@@ -359,13 +365,14 @@ impl Driver {
         }
     }
 
-    /// Lets go of a pod that is gone, and says whether it did: it may have come back meanwhile.
-    fn forget(&self, cell: &Cell) -> bool {
-        {
+    /// Lets go of a pod that is gone; `None` where it does not: it may have come back meanwhile. What comes back later waits
+    /// until its directory has gone.
+    fn forget(&self, cell: &Cell) -> Option<Leaving> {
+        let leaving = {
             let mut cells = self.0.cells.write();
             let mut state = cell.state.lock();
             if !state.observed.gone || state.is_forgotten {
-                return false;
+                return None;
             }
             cells.by_uid.remove(&cell.uid);
             self.0.tools.objects.remove(&state.pod);
@@ -374,9 +381,10 @@ impl Driver {
             state.is_forgotten = true;
             drop(state);
             self.has(&cell.uid, Part::default());
-        }
+            Leaving::begin(self, &mut cells, &cell.uid)
+        };
         self.0.queue.forget(&cell.uid);
-        true
+        Some(leaving)
     }
 
     async fn work(self) {

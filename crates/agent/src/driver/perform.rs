@@ -180,8 +180,12 @@ where
     F: Future<Output = ()> + Send + 'static,
     W: FnOnce(Driver, Arc<Cell>) -> F,
 {
-    let future = work(driver.clone(), cell.clone());
-    tokio::spawn(future.in_current_span());
+    let (cell, work) = (cell.clone(), work(driver.clone(), cell.clone()));
+    let work = async move {
+        cell.has_place().await;
+        work.await;
+    };
+    tokio::spawn(work.in_current_span());
 }
 
 async fn prepare_sandbox(driver: &Driver, cell: &Arc<Cell>) {
@@ -333,9 +337,9 @@ async fn release(driver: &Driver, cell: &Arc<Cell>) {
 }
 
 async fn forget(driver: &Driver, cell: &Arc<Cell>) {
-    if !driver.forget(cell) {
+    let Some(leaving) = driver.forget(cell) else {
         return driver.0.queue.add(cell.uid.clone());
-    }
+    };
     let dir = cell.dir.clone();
     let _no_record_after_this = cell.saving.lock().await;
     driver.removed(
@@ -343,6 +347,7 @@ async fn forget(driver: &Driver, cell: &Arc<Cell>) {
         "a pod's directory cannot be removed",
         blocking(move || remove_tree(&dir)).await,
     );
+    drop(leaving);
     driver.0.rested.notify_waiters();
     if cell.is_static {
         driver.static_left(cell);

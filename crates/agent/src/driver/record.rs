@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use network::PodNet;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
-use super::Driver;
 use super::cell::Cell;
 use super::resize::held;
+use super::{Cells, Driver};
 use crate::blocking::blocking;
 use crate::node::allocation::Part;
 use crate::pod::{Observed, Sandbox};
@@ -58,6 +59,7 @@ impl Driver {
     /// Writes a pod's record. After an instance's end it is on the disk when this returns; else it survives the agent
     /// but maybe not the machine, whose guests die with it: the API's own copy of the status tells of those.
     pub(super) async fn save(&self, cell: &Arc<Cell>, to_disk: bool) {
+        cell.has_place().await;
         let mut is_placed = cell.saving.lock().await;
         let bytes = {
             let state = cell.state.lock();
@@ -206,23 +208,75 @@ impl Driver {
     }
 
     /// Whether nobody has this uid: its directory is elsewhere then, and its record and address are free.
+    ///
+    /// A rename may wait for the disk, so no lock is held over it. The order is right all the same. Before it record and address are
+    /// taken from what is left, so that whoever comes has none of them; while it lasts who comes writes nothing, by its
+    /// cell's `awaits`; after it the address is free. On the disk it is this order, too: the rename and the directory of who comes
+    /// are changes of one directory, which [`Driver::save`] syncs with the first record that has to outlive the machine.
     fn put_aside(&self, uid: &str, dir: &Path, aside: &Path) -> io::Result<bool> {
-        let _net = {
-            // Nobody takes up a record, or becomes a pod of this node, in between.
-            let _statics = self.0.statics.lock();
-            let cells = self.0.cells.write();
-            if cells.by_uid.contains_key(uid) {
-                return Ok(false);
-            }
-            match fs::rename(dir, aside) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut left = self.0.left.lock();
-            left.records.remove(uid);
-            left.nets.remove(uid)
+        let Some((leaving, had)) = self.leave(uid) else {
+            return Ok(false);
         };
-        Ok(true)
+        let renamed = match fs::rename(dir, aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(true),
+        };
+        if renamed.is_err() {
+            self.give_back(uid, had);
+        }
+        drop(leaving);
+        renamed
+    }
+
+    /// Has nobody take up what is left of a pod; `None` where somebody has its uid, or it is on its way out already.
+    fn leave(&self, uid: &str) -> Option<(Leaving, Had)> {
+        // Who takes up a record is a pod of this node before this is let go.
+        let _statics = self.0.statics.lock();
+        let mut cells = self.0.cells.write();
+        if cells.by_uid.contains_key(uid) || cells.leaving.contains_key(uid) {
+            return None;
+        }
+        let mut left = self.0.left.lock();
+        let had = (left.records.remove(uid), left.nets.remove(uid));
+        Some((Leaving::begin(self, &mut cells, uid), had))
+    }
+
+    /// What is left of a pod stays where it is, for whoever has its uid next. Who has come meanwhile has begun without.
+    fn give_back(&self, uid: &str, (record, net): Had) {
+        let _statics = self.0.statics.lock();
+        let cells = self.0.cells.read();
+        if !cells.by_uid.contains_key(uid) {
+            let mut left = self.0.left.lock();
+            left.records.extend(record.map(|had| (uid.to_owned(), had)));
+            left.nets.extend(net.map(|had| (uid.to_owned(), had)));
+        }
+    }
+}
+
+/// A pod's record and address, as [`Left`] has them.
+type Had = (Option<Option<Observed>>, Option<PodNet>);
+
+/// A uid whose directory is on its way out, until this is dropped. Who drops it holds no locks.
+pub(super) struct Leaving {
+    driver: Driver,
+    uid: String,
+    over: CancellationToken,
+}
+
+impl Leaving {
+    /// Of a uid that nobody has.
+    pub(super) fn begin(driver: &Driver, cells: &mut Cells, uid: &str) -> Self {
+        let over = CancellationToken::new();
+        cells.leaving.insert(uid.to_owned(), over.clone());
+        let (driver, uid) = (driver.clone(), uid.to_owned());
+        Self { driver, uid, over }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.driver.0.cells.write().leaving.remove(&self.uid);
+        self.over.cancel();
     }
 }
 
@@ -282,6 +336,7 @@ mod tests {
 
     use super::*;
     use crate::clock::Clock;
+    use crate::driver::perform;
     use crate::driver::resize::tests::driver;
     use crate::node::ledger::Ledger;
 
@@ -313,6 +368,11 @@ mod tests {
         assert!(is_there(400));
     }
 
+    fn files(dir: &Path) -> Vec<std::ffi::OsString> {
+        let entries = fs::read_dir(dir).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect()
+    }
+
     #[tokio::test]
     async fn what_came_meanwhile_is_nobodys_orphan() {
         let dir = tempfile::tempdir().unwrap();
@@ -328,9 +388,58 @@ mod tests {
         for uid in ["here", "gone", ".gone-before", "none"] {
             driver.remove_orphan(&pods.join(uid)).unwrap();
         }
-        let left = fs::read_dir(&pods).unwrap();
-        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["here"]);
+        assert_eq!(files(&pods), ["here"]);
         assert!(pods.join("here/volumes/v").exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_meanwhile_waits_until_the_directory_is_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Simulated::new().client("agent");
+        let driver = driver(dir.path(), &client, Clock::Wall, 1_000);
+        let pod = json!({"metadata": {"name": "p", "namespace": "d", "uid": "u"}, "spec": {"containers": []}});
+        let pod = Arc::new(serde_json::from_value(pod).unwrap());
+        let (before, aside) = (dir.path().join("pods/u"), dir.path().join("pods/.gone-u"));
+        fs::create_dir_all(before.join("volumes/v")).unwrap();
+        driver.0.left.lock().records.insert("u".to_owned(), None);
+        let (leaving, had) = driver.leave("u").unwrap();
+        assert!(driver.leave("u").is_none());
+        let cell = driver.add((Key::new("d", "p"), true), &pod, None);
+        // Time does not go on while anything is being written.
+        let second = std::time::Duration::from_secs(1);
+        let begun = Arc::new(tokio::sync::Notify::new());
+        let of = begun.clone();
+        perform::spawn(&driver, &cell, |_, _| async move { of.notify_one() });
+        let early = tokio::time::timeout(second, begun.notified()).await;
+        assert!(early.is_err(), "something was begun");
+        let early = tokio::time::timeout(second, driver.save(&cell, true)).await;
+        assert!(early.is_err(), "a record was written");
+        fs::rename(&before, &aside).unwrap();
+        // As it would be where that had failed: it is not for who has come.
+        driver.give_back("u", had);
+        assert!(driver.record_of("u").is_none() && driver.0.left.lock().records.is_empty());
+        drop(leaving);
+        begun.notified().await;
+        driver.save(&cell, true).await;
+        assert!(before.join(FILE).exists() && !before.join("volumes").exists());
+        assert!(driver.leave("u").is_none());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_put_aside_is_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Simulated::new().client("agent");
+        let driver = driver(dir.path(), &client, Clock::Wall, 1_000);
+        let pods = dir.path().join("pods");
+        fs::create_dir_all(pods.join("u")).unwrap();
+        let record = Some(Observed::default());
+        driver.0.left.lock().records.insert("u".to_owned(), record);
+        // Something is in the way.
+        let (here, aside) = (pods.join("u"), pods.join(".gone-u"));
+        fs::create_dir_all(aside.join("full")).unwrap();
+        driver.put_aside("u", &here, &aside).unwrap_err();
+        assert!(here.exists() && driver.0.left.lock().records.contains_key("u"));
+        driver.remove_orphan(&here).unwrap();
+        assert!(driver.record_of("u").is_none() && files(&pods).is_empty());
     }
 }
