@@ -1,12 +1,13 @@
-//! Removing a tree that guests have made.
+//! Finding what is to be removed, and removing a tree that guests have made.
 //!
 //! It may be deeper than any stack, and its paths longer than any the kernel takes. So nothing here recurses: what lies
 //! in a subdirectory is moved up into the top directory until nothing is left.
 
 use std::ffi::CStr;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, DirEntry, Mode, OFlags, renameat, unlinkat};
 use rustix::io::Errno;
@@ -81,6 +82,28 @@ pub(crate) fn remove_tree_at(
 /// When the file system says no.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     Ok(unless_gone(rustix::fs::unlink(path))?)
+}
+
+/// What lies in a directory and has a name that is wanted; nothing where there is no directory. A name that is no text is `None`.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub(crate) fn list(
+    dir: &Path,
+    is_wanted: impl Fn(Option<&str>) -> bool,
+) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut all = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if is_wanted(entry.file_name().to_str()) {
+            all.push(entry.path());
+        }
+    }
+    Ok(all)
 }
 
 fn unless_gone(removed: rustix::io::Result<()>) -> rustix::io::Result<()> {
@@ -185,7 +208,6 @@ fn is_self_or_parent(name: &CStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn however_deep_it_is() {
@@ -260,6 +282,28 @@ mod tests {
         remove_file(&file).unwrap();
         assert!(!file.exists());
         remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn what_is_listed() {
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let dir = tempfile::tempdir().unwrap();
+        let no_text = std::ffi::OsStr::from_bytes(b"\xff");
+        for name in ["1".as_ref(), "2".as_ref(), no_text] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let listed = |is_wanted: fn(Option<&str>) -> bool| {
+            let mut found = list(dir.path(), is_wanted).unwrap();
+            found.sort();
+            found
+        };
+        assert_eq!(listed(|name| name == Some("2")), [dir.path().join("2")]);
+        assert_eq!(listed(|name| name.is_none()), [dir.path().join(no_text)]);
+        assert!(list(&dir.path().join("none"), |_| true).unwrap().is_empty());
+        let file = dir.path().join("file");
+        fs::write(&file, "x").unwrap();
+        list(&file, |_| true).unwrap_err();
     }
 
     #[test]

@@ -5,10 +5,9 @@
 //! where what they have left is less than they want. Then, and when half of it is used, it is measured anew.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::future::pending;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ use crate::eviction::{
     Amount, Bounds, Interest, Limits, Nameless, Usage, Used, is_in_memory, measure,
 };
 use crate::pod::{EventKind, Observation, PodView as _};
+use crate::remove::list;
 
 /// A tree of more names than this is as one that takes more than anybody may.
 const MOST_NAMES: u64 = 1 << 24;
@@ -273,24 +273,11 @@ impl Driver {
     }
 
     /// What lies in a directory of pods and is none's that is here.
-    pub(super) fn orphans_in(&self, dir: &std::path::Path) -> io::Result<Vec<PathBuf>> {
-        let entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
-        let mut all = Vec::new();
-        for entry in entries {
-            let entry = entry?;
-            let uid = entry.file_name();
+    pub(super) fn orphans_in(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        list(dir, |uid| {
             let cells = self.0.cells.read();
-            if !uid
-                .to_str()
-                .is_some_and(|uid| cells.by_uid.contains_key(uid))
-            {
-                all.push(entry.path());
-            }
-        }
-        Ok(all)
+            !uid.is_some_and(|uid| cells.by_uid.contains_key(uid))
+        })
     }
 }
 

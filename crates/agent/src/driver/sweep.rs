@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 use images::Wanted;
@@ -13,6 +13,7 @@ use super::cell::Cell;
 use crate::blocking::blocking;
 use crate::garbage::Kind;
 use crate::pod::{PodView as _, Sandbox};
+use crate::remove::list;
 use crate::{image, logs};
 
 impl Driver {
@@ -128,26 +129,13 @@ impl Cell {
             if !is_released {
                 // Those that come later have higher numbers.
                 let first_kept = attempt.saturating_add(u32::from(removed));
-                all.extend(instances_before(&containers.join(name), first_kept)?);
+                let is_before = |name: Option<&str>| {
+                    let attempt: Option<u32> = name.and_then(|name| name.parse().ok());
+                    attempt.is_some_and(|attempt| attempt < first_kept)
+                };
+                all.extend(list(&containers.join(name), is_before)?);
             }
         }
         Ok(all)
     }
-}
-
-fn instances_before(dir: &Path, first_kept: u32) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
-    };
-    let mut all = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let attempt: Option<u32> = name.to_str().and_then(|n| n.parse().ok());
-        if attempt.is_some_and(|attempt| attempt < first_kept) {
-            all.push(entry.path());
-        }
-    }
-    Ok(all)
 }

@@ -14,7 +14,7 @@ pub(crate) use write::{Log, Progress};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::remove::remove_file;
+use crate::remove::{list, remove_file};
 
 /// A file's size at which the next one is begun.
 const FILE_SIZE: u64 = 10 << 20;
@@ -59,20 +59,8 @@ pub(crate) fn prune(dir: &Path, oldest: u32) -> io::Result<()> {
 /// # Errors
 /// When the directory cannot be read.
 pub(crate) fn before(dir: &Path, oldest: u32) -> io::Result<Vec<PathBuf>> {
-    let mut all = Vec::new();
-    let entries = match std::fs::read_dir(dir) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(all),
-        other => other?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let attempt = name
-            .to_str()
-            .and_then(|n| n.split('.').next()?.parse::<u32>().ok());
-        if attempt.is_some_and(|a| a < oldest) {
-            all.push(entry.path());
-        }
-    }
-    Ok(all)
+    list(dir, |name| {
+        let attempt = name.and_then(|name| name.split('.').next()?.parse::<u32>().ok());
+        attempt.is_some_and(|attempt| attempt < oldest)
+    })
 }
