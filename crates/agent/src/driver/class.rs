@@ -1,5 +1,8 @@
-//! By what a pod's containers are run: what its RuntimeClass says.
+//! By what a pod's containers are run, and what that costs: what its RuntimeClass says.
 
+use std::sync::Arc;
+
+use api::resources::Quantities;
 use client::Client;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::node::v1::RuntimeClass;
@@ -23,30 +26,57 @@ impl Driver {
         if let Some(handler) = known {
             return Ok(handler);
         }
-        let handler = handler_of(&self.0.tools.client, &pod, cell.is_static).await?;
-        let found = Observation::Handler(handler.name().to_owned());
+        let (handler, mut overhead) = class_of(&self.0.tools.client, &pod, cell.is_static).await?;
+        if !cell.is_static {
+            // Admission has written it into the pod.
+            overhead.clear();
+        }
+        let found = Observation::Class(handler.name().to_owned(), overhead);
         let now = self.0.tools.clock.now();
-        cell.state.lock().observed.observe(found, now);
+        let mut state = cell.state.lock();
+        state.observed.observe(found, now);
+        state.pod = costing(&state.pod, &state.observed.overhead);
+        self.count(cell, &state);
         Ok(handler)
     }
 }
 
-async fn handler_of(client: &Client, pod: &Pod, is_static: bool) -> Result<Handler, String> {
+/// A pod with what its class costs, unless it says so itself.
+pub(super) fn costing(pod: &Arc<Pod>, overhead: &Quantities) -> Arc<Pod> {
+    let own = pod.pod_spec().and_then(|spec| spec.overhead.as_ref());
+    if overhead.is_empty() || own.is_some_and(|own| !own.is_empty()) {
+        return pod.clone();
+    }
+    let mut pod = Pod::clone(pod);
+    if let Some(spec) = &mut pod.spec {
+        spec.overhead = Some(overhead.clone());
+    }
+    Arc::new(pod)
+}
+
+/// What a pod's class says: a handler, and what it costs.
+async fn class_of(
+    client: &Client,
+    pod: &Pod,
+    is_static: bool,
+) -> Result<(Handler, Quantities), String> {
     let class = pod.pod_spec().and_then(|s| s.runtime_class_name.as_deref());
     let Some(name) = class.filter(|name| !name.is_empty()) else {
-        return Ok(Handler::default());
+        return Ok((Handler::default(), Quantities::new()));
     };
     let found = client.of::<RuntimeClass>().find("", name).await;
     if found.is_err() && is_static {
         // No server has to be there for it, and each cluster begins with a class of each handler's name.
         if let Some(handler) = Handler::of_name(name) {
-            return Ok(handler);
+            return Ok((handler, Quantities::new()));
         }
     }
     let found = found.map_err(|error| format!("failed to lookup RuntimeClass {name}: {error}"))?;
     let class = found.ok_or_else(|| format!("runtimeclass.node.k8s.io {name:?} not found"))?;
-    Handler::of_name(&class.handler).ok_or_else(|| {
+    let handler = Handler::of_name(&class.handler).ok_or_else(|| {
         let handler = &class.handler;
         format!("failed to get sandbox runtime: no runtime for {handler:?} is configured")
-    })
+    })?;
+    let overhead = class.overhead.and_then(|overhead| overhead.pod_fixed);
+    Ok((handler, overhead.unwrap_or_default()))
 }

@@ -15,9 +15,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Driver;
 use super::cell::Cell;
+use super::class::costing;
 use super::perform::spawn;
 use crate::node::allocation::Part;
-use crate::pod::{Observed, PodView as _};
+use crate::pod::{EventKind, Observed, PodView as _};
 use crate::statics::{StaticPod, mirror_of, mirrored};
 
 /// The pods from files.
@@ -108,7 +109,20 @@ impl Driver {
             record.deletion = None;
         }
         let key = Key::of(found.pod.as_ref());
-        let cell = self.add((key, true), &found.pod, record);
+        let pod = match &record {
+            Some(record) => costing(&found.pod, &record.overhead),
+            None => found.pod.clone(),
+        };
+        let cell = self.add((key, true), &pod, record);
+        if let Some(what) = found.unknown_priority() {
+            self.event(
+                &cell,
+                None,
+                EventKind::Warning,
+                "UnknownPriorityClass",
+                what,
+            );
+        }
         spawn(self, &cell, |driver, cell| async move {
             driver.save_static(&cell, &found).await;
         });

@@ -33,7 +33,7 @@ pub use hard::EvictionHard;
 pub(crate) use local::{Interest, Limits, Usage, Used, is_in_memory};
 pub(crate) use measure::{Amount, Bounds, measure};
 pub(crate) use nameless::Nameless;
-pub(crate) use rank::{Candidate, Met, Pressures, Signal, choose, refusal};
+pub(crate) use rank::{Candidate, Met, Pressures, Signal, choose, refusal, system_priority};
 pub use signals::{Memory, ReadMemory, read_memory};
 pub(crate) use signals::{Signals, Sources, memory_capacity};
 

@@ -103,6 +103,15 @@ pub(crate) fn is_critical(pod: &Pod) -> bool {
     priority(pod) >= CRITICAL
 }
 
+/// The priority of a class that every cluster has and nobody changes.
+pub(crate) fn system_priority(class: &str) -> Option<i32> {
+    match class {
+        "system-cluster-critical" => Some(CRITICAL),
+        "system-node-critical" => Some(CRITICAL + 1_000),
+        _ => None,
+    }
+}
+
 fn priority(pod: &Pod) -> i32 {
     pod.pod_spec().and_then(|s| s.priority).unwrap_or(0)
 }

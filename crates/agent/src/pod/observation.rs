@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use api::resources::Quantities;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ResourceRequirements;
 
@@ -11,8 +12,9 @@ use super::{Found, HookKind, ProbeKind, Resources, Why};
 /// Something learned about a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observation {
-    /// What the pod's class says of how its containers are run. The sandbox comes next, with which it is remembered.
-    Handler(String),
+    /// What the pod's class says: by what its containers are run and, to a pod that no API has told it, what that costs. The
+    /// sandbox comes next, with which it is remembered.
+    Class(String, Quantities),
     /// The sandbox is there.
     SandboxReady(IpAddr),
     /// The sandbox could not be made.

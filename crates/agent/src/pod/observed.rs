@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use api::resources::Quantities;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ pub struct Observed {
     /// By which handler its containers are run: its class may be another by now, or gone.
     #[serde(default)]
     pub handler: Option<String>,
+    /// What its class costs beyond its containers, where its own object did not say so when it came.
+    #[serde(default, skip_serializing_if = "Quantities::is_empty")]
+    pub overhead: Quantities,
     /// The volumes, all together.
     #[serde(skip)]
     pub volumes: Step,
@@ -209,7 +213,9 @@ impl Observed {
     /// Takes in something learned at `now`.
     pub fn observe(&mut self, observation: Observation, now: Timestamp) {
         match observation {
-            Observation::Handler(name) => self.handler = Some(name),
+            Observation::Class(handler, overhead) => {
+                (self.handler, self.overhead) = (Some(handler), overhead);
+            }
             Observation::SandboxReady(ip) => self.sandbox = Sandbox::Ready(ip),
             Observation::SandboxFailed(message) => self.sandbox.failed(message, now),
             Observation::VolumesReady(due) => {

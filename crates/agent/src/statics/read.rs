@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::eviction::system_priority;
 use crate::pod::PodView as _;
 
 /// Digits of a uid, as many as the kubelet's have.
@@ -54,6 +55,17 @@ impl StaticPod {
             .into_bytes()
     }
 
+    /// What is to be said where a class gives it a priority that only the API knows.
+    pub(crate) fn unknown_priority(&self) -> Option<String> {
+        let spec = self.pod.pod_spec()?;
+        let class = spec.priority_class_name.as_deref()?;
+        (!class.is_empty() && spec.priority.is_none()).then(|| {
+            format!(
+                "spec.priorityClassName: a node does not know the priority of {class:?}: among pods that wait for room this one has 0, unless spec.priority says another"
+            )
+        })
+    }
+
     /// Another one for each node, file and content.
     pub(crate) fn uid(&self) -> &str {
         self.pod.uid()
@@ -85,6 +97,7 @@ pub(super) fn read(
     object["metadata"]["name"] = format!("{name}-{}", node.to_lowercase()).into();
     write::place(pods, Some(&namespace), None, &mut object).map_err(|status| status.message)?;
     place_on(node, &uid, now, &mut object);
+    prioritise(&mut object["spec"])?;
     let context = Context {
         now,
         uid,
@@ -153,6 +166,23 @@ fn place_on(node: &str, uid: &str, now: Timestamp, object: &mut Value) {
     annotations[HASH] = uid.into();
     annotations[SOURCE] = "file".into();
     annotations[SEEN] = now.to_string().into();
+}
+
+/// Gives a pod the priority of its class, as admission does, where every node knows that.
+fn prioritise(spec: &mut Value) -> Result<(), String> {
+    let class = spec["priorityClassName"].as_str().unwrap_or_default();
+    let Some(priority) = system_priority(class) else {
+        return Ok(());
+    };
+    match spec["priority"].as_i64() {
+        Some(other) if other != i64::from(priority) => Err(format!(
+            "spec.priority: Invalid value: {other}: that of {class} is {priority}"
+        )),
+        _ => {
+            spec["priority"] = priority.into();
+            Ok(())
+        }
+    }
 }
 
 /// What of a pod from a file stands in the API of its node.
@@ -250,6 +280,39 @@ spec:
     }
 
     #[test]
+    fn what_every_node_knows_of_a_class_it_has() {
+        for (class, given, priority, is_told) in [
+            (
+                "priorityClassName: system-node-critical",
+                "",
+                Some(2_000_001_000),
+                false,
+            ),
+            (
+                "priorityClassName: system-cluster-critical",
+                "priority: 2000000000",
+                Some(2_000_000_000),
+                false,
+            ),
+            ("priorityClassName: high", "", None, true),
+            ("priorityClassName: high", "priority: 9", Some(9), false),
+            ("priorityClassName: ''", "", None, false),
+            ("", "", None, false),
+        ] {
+            let found = read_at(&format!("{POD}  {class}\n  {given}\n"), 0).expect("a pod");
+            let spec = found.pod.pod_spec().expect("a spec");
+            assert_eq!(spec.priority, priority, "{class}");
+            assert_eq!(
+                found.object["spec"]["priority"].as_i64(),
+                priority.map(i64::from)
+            );
+            let said = found.unknown_priority();
+            let named = said.map(|said| said.starts_with("spec.priorityClassName: "));
+            assert_eq!(named, is_told.then_some(true), "{class}");
+        }
+    }
+
+    #[test]
     fn a_fault_has_its_place() {
         let with = |spec: &str| format!("{POD}  {spec}\n");
         for (text, wanted) in [
@@ -295,6 +358,10 @@ spec:
                 "metadata.annotations[kubernetes.io/config.mirror]: Forbidden",
             ),
             (with("nodeName: n2"), "spec.nodeName: Invalid value: \"n2\""),
+            (
+                with("priorityClassName: system-node-critical\n  priority: 7"),
+                "spec.priority: Invalid value: 7",
+            ),
             (
                 with("serviceAccountName: a"),
                 "static pods may not reference serviceaccounts",

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use client::DeleteOptions;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use runtime::Handler;
 use serde_json::json;
@@ -138,4 +139,72 @@ async fn a_class_s_overhead_takes_room() {
     b.until_phase("heavy", "Failed").await;
     assert_eq!(b.pod("heavy").await["status"]["reason"], "OutOfcpu");
     assert!(b.handlers.lock().unwrap().is_empty());
+}
+
+fn put_static(b: &Bench, name: &str, mut spec: serde_json::Value) {
+    let image = format!("file://{}", b.dir.path().join("hello.wasm").display());
+    spec["containers"] = json!([{"name": "main", "image": image, "args": ["forever"]}]);
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec});
+    std::fs::write(b.manifests().join(format!("{name}.yaml")), pod.to_string()).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_static_pod_s_class_takes_room() {
+    let mut b = Bench::new().await;
+    let node = b.client.of::<Node>().get("", "n1").await.unwrap();
+    let node = serde_json::to_value(node).unwrap();
+    let fixed = json!({"cpu": node["status"]["allocatable"]["cpu"]});
+    let class = json!({
+        "metadata": {"name": "costly"}, "handler": "dense", "overhead": {"podFixed": fixed},
+    });
+    let class: RuntimeClass = serde_json::from_value(class).unwrap();
+    let classes = b.client.of::<RuntimeClass>();
+    classes.create(&class).await.unwrap();
+    put_static(&b, "costly", json!({"runtimeClassName": "costly"}));
+    b.until_phase("costly-n1", "Running").await;
+    let find_none = async |b: &Bench, name: &str| {
+        let resources = json!({"requests": {"cpu": "1m"}});
+        let main = json!([{"name": "main", "args": ["forever"], "resources": resources}]);
+        b.create(name, json!({"containers": main})).await;
+        b.until_phase(name, "Failed").await;
+        assert_eq!(b.pod(name).await["status"]["reason"], "OutOfcpu");
+    };
+    find_none(&b, "late").await;
+    // The next agent knows it, though there is no such class by then.
+    b.stop().await;
+    let options = DeleteOptions::default();
+    classes.delete("", "costly", &options).await.unwrap();
+    b.start();
+    b.until("it runs again", async |b| {
+        let status = b.pod("costly-n1").await["status"]["containerStatuses"][0].clone();
+        status["restartCount"] == 1 && !status["state"]["running"].is_null()
+    })
+    .await;
+    find_none(&b, "later").await;
+    std::fs::remove_file(b.manifests().join("costly.yaml")).unwrap();
+    b.until_phase("costly-n1", "gone").await;
+    let resources = json!({"requests": {"cpu": "1m"}});
+    let main = json!([{"name": "main", "args": ["forever"], "resources": resources}]);
+    b.create("free", json!({"containers": main})).await;
+    b.until_phase("free", "Running").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_priority_that_no_node_knows_is_told_of() {
+    let b = Bench::new().await;
+    put_static(
+        &b,
+        "known",
+        json!({"priorityClassName": "system-node-critical"}),
+    );
+    put_static(&b, "unknown", json!({"priorityClassName": "high"}));
+    for name in ["known-n1", "unknown-n1"] {
+        b.until_phase(name, "Running").await;
+    }
+    let known = b.pod("known-n1").await;
+    assert_eq!(known["spec"]["priority"], 2_000_001_000);
+    assert!(b.pod("unknown-n1").await["spec"]["priority"].is_null());
+    let said = b.times_said("unknown-n1", "UnknownPriorityClass");
+    assert_eq!(said.await, 1);
+    assert_eq!(b.times_said("known-n1", "UnknownPriorityClass").await, 0);
 }
