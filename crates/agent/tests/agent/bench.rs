@@ -133,12 +133,11 @@ pub(crate) struct Bench {
 impl Bench {
     /// A cluster whose one node has its range of addresses, and an agent that runs.
     pub(crate) async fn new() -> Self {
-        Self::with_range("10.128.0.0/18").await
+        Self::in_dir(tempfile::tempdir().unwrap(), "10.128.0.0/18").await
     }
 
-    /// The same, with this range.
-    pub(crate) async fn with_range(cidr: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    /// The same, with all its files in this directory, and with this range.
+    pub(crate) async fn in_dir(dir: tempfile::TempDir, cidr: &str) -> Self {
         std::fs::create_dir(dir.path().join("shared")).unwrap();
         std::fs::write(dir.path().join("hello.wasm"), b"\0asm\x01\0\0\0").unwrap();
         std::fs::write(dir.path().join("broken.wasm"), BROKEN).unwrap();
