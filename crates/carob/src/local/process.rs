@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, test_kill_process};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tokio::process::{Child, Command};
 
 /// Which of a node's two processes.
@@ -125,8 +126,7 @@ pub(crate) fn find(dir: &Path) -> Vec<Found> {
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
             let line = fs::read(entry.path().join("cmdline")).ok()?;
             let (role, data_dir) = parse_command_line(&line)?;
-            let alive = !is_zombie(pid);
-            (alive && data_dir.starts_with(dir)).then_some(Found {
+            (data_dir.starts_with(dir) && is_alive(pid)).then_some(Found {
                 role,
                 pid,
                 data_dir,
@@ -198,17 +198,16 @@ fn with_data_dir(words: impl Iterator<Item = OsString>, dir: &Path) -> Vec<OsStr
     made
 }
 
-/// A process that has ended but was not waited for holds nothing any more.
-fn is_zombie(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The command in parentheses may hold anything, blanks and parentheses too.
-    stat.rsplit_once(')')
-        .is_some_and(|(_, rest)| rest.trim_start().starts_with('Z'))
+/// What becomes readable once the last thread of process `pid` has ended and all that it held is free, which is after its
+/// first thread has; none where it was waited for since.
+fn end_signal(pid: i32) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()
 }
 
-/// Whether `pid` still runs.
+/// Whether `pid` still runs, or holds anything.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    Pid::from_raw(pid).is_some_and(|p| test_kill_process(p).is_ok()) && !is_zombie(pid)
+    let at_once = Some(&Timespec::default());
+    end_signal(pid).is_some_and(|fd| poll(&mut [PollFd::new(&fd, PollFlags::IN)], at_once) != Ok(1))
 }
 
 /// Sends `signal`; a process that has gone is no error.
@@ -227,11 +226,7 @@ pub(crate) async fn wait_for_end(pids: &[i32], limit: Duration) -> Vec<i32> {
 
 /// Resolves when process `pid`, which need not be a child of this one, has ended.
 pub(crate) async fn end_of(pid: i32) {
-    let Some(process) = Pid::from_raw(pid) else {
-        return;
-    };
-    // A process that is gone, or a zombie waiting for its parent, has no more to say.
-    let Ok(fd) = pidfd_open(process, PidfdFlags::empty()) else {
+    let Some(fd) = end_signal(pid) else {
         return;
     };
     let (ended, end) = tokio::sync::oneshot::channel();
@@ -326,6 +321,20 @@ mod tests {
         let right = words("agent --data-dir /c/x --server u");
         assert_eq!(named("agent --data-dir ../x --server u"), right);
         assert_eq!(named("agent --data-dir=x --server u"), right);
+    }
+
+    #[tokio::test]
+    async fn a_process_has_ended_before_anybody_waits_for_it() {
+        let mut command = std::process::Command::new("cat");
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert!(is_alive(pid));
+        assert_eq!(wait_for_end(&[pid], Duration::ZERO).await, [pid]);
+        signal(pid, Signal::KILL);
+        let left = wait_for_end(&[pid], Duration::from_secs(60)).await;
+        assert!(left.is_empty() && !is_alive(pid));
+        child.wait().unwrap();
+        assert!(!is_alive(pid));
     }
 
     #[test]
