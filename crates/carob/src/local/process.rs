@@ -63,6 +63,18 @@ pub(crate) fn was_told(dir: &Path) -> bool {
     fs::read_to_string(dir.join("lock")).is_ok_and(|text| text.trim() == TOLD)
 }
 
+/// How often a lock is tried whose holder is not known, and how far apart.
+const TRIES: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process takes its lock before it has a runtime"
+)]
+fn pause() {
+    std::thread::sleep(PAUSE);
+}
+
 /// Takes `<dir>/lock` for this process and writes its pid into it.
 pub(crate) fn lock(dir: &Path) -> Result<Lock> {
     let path = dir.join("lock");
@@ -74,11 +86,18 @@ pub(crate) fn lock(dir: &Path) -> Result<Lock> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let holder = read_pid(&mut file).map_or("another process".into(), |p| {
-            format!("process {}", p.as_raw_nonzero())
-        });
-        bail!("{} is in use by {holder}", dir.display());
+    let mut tries = 1;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let holder = read_pid(&mut file).map(|pid| pid.as_raw_nonzero().get());
+        if let Some(pid) = holder.filter(|pid| is_alive(*pid)) {
+            bail!("{} is in use by process {pid}", dir.display());
+        }
+        if tries == TRIES {
+            bail!("{} is in use by another process", dir.display());
+        }
+        tries += 1;
+        // Who only looks whether it is held holds it for a moment, and who has just taken it says so after one.
+        pause();
     }
     file.set_len(0)?;
     file.rewind()?;
@@ -281,6 +300,8 @@ pub(crate) fn spawn_with(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
     use super::*;
 
     #[test]
@@ -321,6 +342,23 @@ mod tests {
         let right = words("agent --data-dir /c/x --server u");
         assert_eq!(named("agent --data-dir ../x --server u"), right);
         assert_eq!(named("agent --data-dir=x --server u"), right);
+    }
+
+    #[test]
+    fn who_looks_keeps_nobody_from_taking_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Relaxed) {
+                    holder(dir.path());
+                }
+            });
+            let taken = || lock(dir.path())?.release();
+            let all: Result<Vec<()>> = (0..20).map(|_| taken()).collect();
+            done.store(true, Relaxed);
+            all.unwrap();
+        });
     }
 
     #[tokio::test]
