@@ -284,11 +284,12 @@ impl Cluster {
             .join(format!("{}-{}", self.name, index + 1))
             .join(role)
             .join("log");
-        let mut text = String::new();
-        for entry in std::fs::read_dir(dir)? {
-            text.push_str(&std::fs::read_to_string(entry?.path())?);
-        }
-        Ok(text)
+        let files: Result<Vec<_>, _> = std::fs::read_dir(dir)?.collect();
+        let mut files: Vec<_> = files?.iter().map(std::fs::DirEntry::path).collect();
+        // Last comes what it printed when it could not start.
+        files.sort();
+        let texts = files.iter().map(std::fs::read_to_string);
+        Ok(texts.collect::<Result<String, _>>()?)
     }
 
     /// Prints the ends of all logs, for a test that failed.
@@ -337,6 +338,19 @@ pub fn processes_of(dir: &Path) -> Vec<String> {
             line.contains(&below) && (line.contains(" server ") || line.contains(" agent "))
         })
         .collect()
+}
+
+/// Whether a process has ended with all that it held. Its first thread is a zombie before the others have ended, which hold
+/// its files and sockets, and are seen among its tasks, until then.
+pub fn has_ended(pid: &str) -> bool {
+    let process = Path::new("/proc").join(pid);
+    let Ok(stat) = std::fs::read_to_string(process.join("stat")) else {
+        return true;
+    };
+    // The command in parentheses may hold anything, blanks and parentheses too.
+    let state = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim());
+    let tasks = std::fs::read_dir(process.join("task")).map_or(0, Iterator::count);
+    state.starts_with(['Z', 'X']) && tasks <= 1
 }
 
 /// A port that nobody uses now.

@@ -247,13 +247,14 @@ fn alone(cluster: &Cluster) -> Outcome {
     let program = fs::read_link(format!("/proc/{first}/exe"))?;
     let words = line.split_terminator('\0').skip(1);
     carob_tests::succeed(Command::new("kill").arg("-9").args(&pids))?;
-    // What they held is free once they are gone, which is a little later.
-    until("all are gone", Duration::from_secs(20), || {
-        let is_gone = |pid: &String| fs::read_link(format!("/proc/{pid}/exe")).is_err();
-        Ok(pids.iter().all(is_gone))
+    // What they held is free once they have ended, which is a little later.
+    until("all have ended", Duration::from_secs(20), || {
+        Ok(pids.iter().all(|pid| carob_tests::has_ended(pid)))
     })?;
+    // What it prints is shown with its log.
     let mut start = Command::new("sh");
-    start.args(["-c", r#""$@" > /dev/null 2>&1 &"#, "sh"]);
+    start.args(["-c", r#"exec >> "$0" 2>&1; "$@" &"#]);
+    start.arg(node.join("server/log/stderr.log"));
     carob_tests::succeed(start.arg(program).args(words))?;
     until("it runs again", Duration::from_secs(20), || {
         Ok(fs::read_to_string(&log).is_ok_and(|text| text.contains("alone")))
