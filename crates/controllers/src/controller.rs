@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use crate::plan::Plan;
 use crate::view::View;
+use crate::volume_binding::Promises;
 use crate::{
     cluster_role, deployment, endpoint_slice, endpoints, ephemeral_volume, ingress_status, job,
     local_path, namespace, node_ipam, node_lifecycle, pod_garbage, replica_set, service_status,
@@ -18,6 +19,8 @@ pub(crate) struct Memory {
     pub(crate) heartbeat: Timestamp,
     /// What the API refused when the key was looked at last.
     pub(crate) refused: Option<Refusal>,
+    /// The volumes that other claims were promised.
+    pub(crate) promised: Promises,
 }
 
 /// A pod that the API would not make or delete.
@@ -121,7 +124,9 @@ impl Controller {
     /// What is to be done about `key`.
     pub(crate) fn reconcile(self, key: &Key, view: &View, memory: &Memory, now: Timestamp) -> Plan {
         match self {
-            Controller::ClaimBinding => volume_binding::reconcile_claim(key, view),
+            Controller::ClaimBinding => {
+                volume_binding::reconcile_claim(key, view, &memory.promised)
+            }
             Controller::ClaimProtection => storage_protection::reconcile_claim(key, view),
             Controller::ClusterRole => cluster_role::reconcile(key, view),
             Controller::Deployment => deployment::reconcile(key, view, now),

@@ -22,6 +22,8 @@ use crate::controller::{Controller, Memory, Refusal};
 use crate::feed::{Feed, Queue, Work};
 use crate::node_lifecycle::Heartbeats;
 use crate::plan::{Plan, Write};
+use crate::view::View;
+use crate::volume_binding::Promises;
 use crate::writer::{Mark, Outcome, Writer};
 use crate::{garbage, pod_garbage};
 
@@ -71,6 +73,7 @@ async fn run_until_a_task_ends(client: &Client, root_ca: &str, shutdown: &Cancel
         wrote: Mutex::default(),
         refused: Mutex::default(),
         heartbeats: Mutex::default(),
+        promises: Mutex::default(),
     });
     queue.add((Controller::PodGarbage, pod_garbage::all()));
     for _ in 0..WORKERS {
@@ -110,6 +113,7 @@ struct Driver {
     /// What the last plan of a key met with.
     refused: Mutex<BTreeMap<Work, Refusal>>,
     heartbeats: Mutex<Heartbeats>,
+    promises: Mutex<Promises>,
     /// One a component, so that events name who speaks.
     recorders: Mutex<BTreeMap<&'static str, Recorder>>,
 }
@@ -165,13 +169,7 @@ impl Driver {
                 return;
             }
         }
-        let view = self.feed.view();
-        let now = Timestamp::now();
-        let memory = Memory {
-            heartbeat: self.heartbeat(controller, key, &view, now),
-            refused: self.refused.lock().remove(&work),
-        };
-        let plan = controller.reconcile(key, &view, &memory, now);
+        let (view, plan) = self.decide(&work);
         if let Some(delay) = plan.again_after {
             self.queue.add_after(work.clone(), delay);
         }
@@ -214,6 +212,29 @@ impl Driver {
                 self.queue.retry(work);
             }
         }
+    }
+
+    /// The picture of now, and what is to be done about a key by it.
+    ///
+    /// Claims are decided on one after the other, each with what those before it were promised: until a view shows it.
+    fn decide(&self, work: &Work) -> (View, Plan) {
+        let (controller, key) = work;
+        let is_claim = *controller == Controller::ClaimBinding;
+        let mut promises = is_claim.then(|| self.promises.lock());
+        if let Some(promises) = &mut promises {
+            promises.take_back(key);
+        }
+        let (view, now) = (self.feed.view(), Timestamp::now());
+        let memory = Memory {
+            heartbeat: self.heartbeat(*controller, key, &view, now),
+            refused: self.refused.lock().remove(work),
+            promised: promises.as_deref().cloned().unwrap_or_default(),
+        };
+        let plan = controller.reconcile(key, &view, &memory, now);
+        if let Some(promises) = &mut promises {
+            promises.give(key, &plan);
+        }
+        (view, plan)
     }
 
     /// Performs `plan`; `traces` takes what was written, also before a failure.
@@ -302,7 +323,7 @@ impl Driver {
         &self,
         controller: Controller,
         key: &Key,
-        view: &crate::View,
+        view: &View,
         now: Timestamp,
     ) -> Timestamp {
         if controller != Controller::NodeLifecycle {
@@ -325,7 +346,7 @@ impl Driver {
             .clone()
     }
 
-    fn reference(&self, controller: Controller, key: &Key, view: &crate::View) -> ObjectReference {
+    fn reference(&self, controller: Controller, key: &Key, view: &View) -> ObjectReference {
         let (api_version, kind) = controller.kind();
         let uid = match controller {
             Controller::ClaimBinding | Controller::ClaimProtection | Controller::LocalPath => {

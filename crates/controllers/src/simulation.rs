@@ -14,6 +14,7 @@ use crate::owner;
 use crate::plan::{Plan, Target, Write};
 use crate::storage_protection;
 use crate::view::View;
+use crate::volume_binding::Promises;
 
 /// The time at which every simulation begins.
 pub(crate) fn epoch() -> Timestamp {
@@ -247,6 +248,7 @@ impl Simulation {
         let memory = Memory {
             heartbeat: self.now,
             refused: None,
+            promised: Promises::default(),
         };
         let plan = controller.reconcile(key, &self.view, &memory, self.now);
         self.apply(&plan);

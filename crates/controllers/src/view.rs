@@ -206,13 +206,16 @@ impl Table<PersistentVolume> {
         self.labelled("", (CLAIM, &claim))
     }
 
-    /// The volumes of a class, by name.
-    pub fn of_class(&self, class: &str) -> impl Iterator<Item = &Arc<PersistentVolume>> + use<'_> {
+    /// The volumes of a class that name no claim, by name.
+    pub fn free_of_class(
+        &self,
+        class: &str,
+    ) -> impl Iterator<Item = &Arc<PersistentVolume>> + use<'_> {
         self.labelled("", (CLASS, class))
     }
 }
 
-/// By what volumes are filed, as if these were labels.
+/// By what volumes are filed, as if these were labels: by one of the two.
 const CLAIM: &str = "spec.claimRef";
 const CLASS: &str = "spec.storageClassName";
 
@@ -236,13 +239,15 @@ fn files<T: Kind>(object: &T) -> Vec<String> {
             .collect();
     }
     if let Some(volume) = object.downcast_ref::<PersistentVolume>() {
-        let claim = storage::claim_of(volume).map(|of| {
-            let namespace = of.namespace.as_deref().unwrap_or_default();
-            let name = of.name.as_deref().unwrap_or_default();
-            self::file("", (CLAIM, &format!("{namespace}/{name}")))
-        });
-        let class = self::file("", (CLASS, storage::class_of_volume(volume)));
-        return claim.into_iter().chain([class]).collect();
+        let filed = match storage::claim_of(volume) {
+            None => self::file("", (CLASS, storage::class_of_volume(volume))),
+            Some(of) => {
+                let namespace = of.namespace.as_deref().unwrap_or_default();
+                let name = of.name.as_deref().unwrap_or_default();
+                self::file("", (CLAIM, &format!("{namespace}/{name}")))
+            }
+        };
+        return vec![filed];
     }
     let labels = meta.labels.iter().flatten();
     match object.is::<Pod>() || object.is::<EndpointSlice>() {

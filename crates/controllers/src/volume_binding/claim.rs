@@ -1,5 +1,7 @@
 //! A claim: which volume it gets.
 
+use std::time::Duration;
+
 use api::storage::{self, Seeker};
 use client::Key;
 use k8s_openapi::api::core::v1::{
@@ -11,9 +13,13 @@ use crate::owner::{self, target};
 use crate::plan::{Plan, Write};
 use crate::storage_protection;
 use crate::view::View;
+use crate::volume_binding::Promises;
 
-/// What the claim at `key` needs.
-pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
+/// When to look again at a claim that found nothing but what others were promised: they may not get it.
+const PROMISES_ARE_KEPT_WITHIN: Duration = Duration::from_secs(1);
+
+/// What the claim at `key` needs. Others were `promised` volumes.
+pub(crate) fn reconcile(key: &Key, view: &View, promised: &Promises) -> Plan {
     let mut plan = Plan::default();
     let Some(claim) = view.claims.get(key) else {
         return plan;
@@ -24,7 +30,7 @@ pub(crate) fn reconcile(key: &Key, view: &View) -> Plan {
         // It would be bound for nobody.
         _ if owner::is_deleting(&**claim) => {}
         Some(name) => take(&mut plan, claim, name, view),
-        None => choose(&mut plan, claim, view),
+        None => choose(&mut plan, claim, view, promised),
     }
     plan
 }
@@ -72,16 +78,25 @@ fn take(plan: &mut Plan, claim: &PersistentVolumeClaim, name: &str, view: &View)
 }
 
 /// Any volume that fits.
-fn choose(plan: &mut Plan, claim: &PersistentVolumeClaim, view: &View) {
+fn choose(plan: &mut Plan, claim: &PersistentVolumeClaim, view: &View, promised: &Promises) {
     let name = storage::class_of_claim(claim);
     let class = view.storage_classes.get(&Key::new("", name));
     let waits = class.is_some_and(|class| storage::waits(class));
     let key = owner::key_of(claim);
-    let volumes = view.volumes.set_aside_for(&key);
-    let volumes = volumes.chain(view.volumes.of_class(name));
-    let seeker = Seeker::Claim { waits };
-    if let Some(volume) = storage::best(claim, volumes.map(|v| &**v), seeker, |_| false) {
+    let best = |taken: &dyn Fn(&PersistentVolume) -> bool| {
+        let volumes = view.volumes.set_aside_for(&key);
+        let volumes = volumes.chain(view.volumes.free_of_class(name));
+        let seeker = Seeker::Claim { waits };
+        storage::best(claim, volumes.map(|v| &**v), seeker, taken)
+    };
+    let is_promised = |volume: &PersistentVolume| {
+        promised.has(owner::named(volume).name) && !storage::is_for(volume, claim)
+    };
+    if let Some(volume) = best(&is_promised) {
         return bind(plan, claim, volume);
+    }
+    if best(&|_| false).is_some() {
+        plan.again(PROMISES_ARE_KEPT_WITHIN);
     }
     if let Some(default) = later_default(claim, view) {
         plan.writes.push(Write::Patch {

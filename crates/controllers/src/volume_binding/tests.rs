@@ -73,7 +73,7 @@ fn held(sim: &Simulation, name: &str) -> String {
 
 /// What one look at a claim plans: its events.
 fn told(sim: &Simulation, name: &str) -> String {
-    let Plan { events, .. } = reconcile_claim(&key(name), &sim.view);
+    let Plan { events, .. } = reconcile_claim(&key(name), &sim.view, &Promises::default());
     let all: Vec<String> = events
         .iter()
         .map(|event| format!("{}: {}", event.reason, event.message))
@@ -114,6 +114,71 @@ fn claims_get_the_smallest_volumes_that_fit() {
     sim.create(volume("late", "2Gi", json!({})));
     sim.settle();
     assert_eq!(state(&sim, "c"), "Bound late");
+}
+
+/// All look at one picture, before anything is written.
+#[test]
+fn claims_that_are_looked_at_at_once_get_different_volumes() {
+    let sized = |size: &str| json!({"resources": {"requests": {"storage": size}}});
+    let mut sim = Simulation::new(1);
+    sim.create(class("fast", "kubernetes.io/no-provisioner", "Immediate"));
+    let fast = || json!({"storageClassName": "fast"});
+    for (name, size, spec) in [
+        ("v1", "1Gi", json!({})),
+        ("v2", "2Gi", json!({})),
+        ("v3", "3Gi", json!({})),
+        ("v4", "4Gi", of("h")),
+        ("v5", "5Gi", fast()),
+    ] {
+        sim.create(volume(name, size, spec));
+    }
+    sim.settle();
+    let cases = [
+        ("a", sized("1Gi"), "v1"),
+        ("b", sized("1Gi"), "v2"),
+        ("c", sized("3Gi"), "v3"),
+        // What is left for it was promised, which is to be seen.
+        ("d", sized("1Gi"), "later"),
+        // No promise would help it.
+        ("e", sized("9Gi"), "never"),
+        ("f", fast(), "v5"),
+        ("g", fast(), "later"),
+        ("h", sized("1Gi"), "v4"),
+    ];
+    for (name, spec, _) in &cases {
+        sim.create(claim(name, spec.clone()));
+    }
+    let mut promised = Promises::default();
+    let mut look = |sim: &Simulation, name: &str| {
+        promised.take_back(&key(name));
+        let plan = reconcile_claim(&key(name), &sim.view, &promised);
+        promised.give(&key(name), &plan);
+        plan
+    };
+    let got = |plan: &Plan| match plan.writes.as_slice() {
+        [Write::Patch { target, .. }, ..] if target.kind == "PersistentVolume" => {
+            target.key.name.clone()
+        }
+        _ if plan.again_after.is_some() => "later".to_owned(),
+        _ => "never".to_owned(),
+    };
+    // Whoever looks again gets the same.
+    for _ in 0..2 {
+        for (name, _, volume) in &cases {
+            assert_eq!(got(&look(&sim, name)), *volume, "{name}");
+        }
+    }
+    // One that is gone leaves what it was promised to others.
+    sim.delete("PersistentVolumeClaim", &key("b"), true);
+    assert!(look(&sim, "b").writes.is_empty());
+    assert_eq!(got(&look(&sim, "d")), "v2");
+    for name in ["a", "c", "d", "f", "h"] {
+        let plan = look(&sim, name);
+        sim.apply(&plan);
+    }
+    assert_eq!(got(&look(&sim, "g")), "never");
+    sim.settle();
+    assert_eq!(state(&sim, "d"), "Bound v2");
 }
 
 #[test]
