@@ -77,6 +77,13 @@ impl Step {
             Step::SetAside { claim, .. } | Step::Select { claim, .. } => claim,
         }
     }
+
+    fn reservation(&self) -> Option<(String, Key)> {
+        match self {
+            Step::SetAside { volume, claim } => Some((volume.clone(), claim.clone())),
+            Step::Select { .. } => None,
+        }
+    }
 }
 
 /// Claims, volumes and classes as they are, and what has been decided about them and is not seen yet.
@@ -85,8 +92,30 @@ pub struct Storage {
     claims: BTreeMap<Key, Arc<PersistentVolumeClaim>>,
     volumes: BTreeMap<String, Arc<PersistentVolume>>,
     classes: BTreeMap<String, Arc<StorageClass>>,
+    /// The names of volumes, by what they are looked for.
+    filed: BTreeSet<(File, String)>,
     /// By claim, with the pods for which that was decided.
     assumed: BTreeMap<Key, (Step, BTreeSet<Key>)>,
+    /// The volumes that are to be set aside by that, each with its claim.
+    reserved: BTreeSet<(String, Key)>,
+}
+
+/// By what a volume is looked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum File {
+    /// It is nobody's, and of this class.
+    Free(String),
+    /// It names this claim.
+    SetAside(Key),
+}
+
+impl File {
+    fn of(volume: &PersistentVolume) -> File {
+        match key_of_claim(volume) {
+            Some(claim) => File::SetAside(claim),
+            None => File::Free(storage::class_of_volume(volume).to_owned()),
+        }
+    }
 }
 
 /// Whether a pod's claims are such that it may be bound.
@@ -109,9 +138,12 @@ impl Storage {
 
     /// Takes up a volume as it is now; none: it is gone.
     pub fn set_volume(&mut self, name: &str, volume: Option<Arc<PersistentVolume>>) {
-        match volume {
-            Some(volume) => drop(self.volumes.insert(name.to_owned(), volume)),
-            None => drop(self.volumes.remove(name)),
+        if let Some(old) = self.volumes.remove(name) {
+            self.filed.remove(&(File::of(&old), name.to_owned()));
+        }
+        if let Some(volume) = volume {
+            self.filed.insert((File::of(&volume), name.to_owned()));
+            self.volumes.insert(name.to_owned(), volume);
         }
     }
 
@@ -146,41 +178,51 @@ impl Storage {
         key: &Key,
         claim: &PersistentVolumeClaim,
     ) -> Vec<&PersistentVolume> {
-        let class = storage::class_of_claim(claim);
-        let assumed: BTreeSet<&str> = self
-            .assumed
-            .values()
-            .filter_map(|(step, _)| match step {
-                Step::SetAside { volume, claim } if claim != key => Some(volume.as_str()),
-                _ => None,
-            })
-            .collect();
-        let volumes = self.volumes.iter().filter(|(name, volume)| {
-            let is_free = storage::claim_of(volume).is_none()
-                && storage::class_of_volume(volume) == class
-                && !assumed.contains(name.as_str());
-            is_free || storage::is_for(volume, claim)
-        });
-        volumes.map(|(_, volume)| &**volume).collect()
+        let own = self.filed_by(File::SetAside(key.clone()));
+        let own = own.filter(|(_, volume)| storage::is_for(volume, claim));
+        let class = storage::class_of_claim(claim).to_owned();
+        let free = self.filed_by(File::Free(class));
+        let free = free.filter(|(name, _)| !self.is_reserved_by_another(name, key));
+        own.chain(free).map(|(_, volume)| volume).collect()
+    }
+
+    fn filed_by(&self, file: File) -> impl Iterator<Item = (&str, &PersistentVolume)> {
+        self.filed
+            .range((file.clone(), String::new())..)
+            .take_while(move |(of, _)| *of == file)
+            .filter_map(|(_, name)| Some((name.as_str(), &**self.volumes.get(name)?)))
+    }
+
+    fn is_reserved_by_another(&self, volume: &str, claim: &Key) -> bool {
+        let first = (volume.to_owned(), Key::new("", ""));
+        let by = self.reserved.range(first..);
+        by.take_while(|(of, _)| of == volume)
+            .any(|(_, by)| by != claim)
     }
 
     /// Counts what was decided for a pod as if it were so.
     pub(crate) fn assume(&mut self, pod: &Key, steps: &[Step]) {
         for step in steps {
             let entry = self.assumed.entry(step.claim().clone());
-            let (_, pods) = entry.or_insert_with(|| (step.clone(), BTreeSet::new()));
+            let (step, pods) = entry.or_insert_with(|| (step.clone(), BTreeSet::new()));
             pods.insert(pod.clone());
+            self.reserved.extend(step.reservation());
         }
     }
 
     /// Counts it no more.
     pub(crate) fn release(&mut self, pod: &Key, steps: &[Step]) {
         for step in steps {
-            if let Some((_, pods)) = self.assumed.get_mut(step.claim()) {
-                pods.remove(pod);
-                if pods.is_empty() {
-                    self.assumed.remove(step.claim());
+            let Some((step, pods)) = self.assumed.get_mut(step.claim()) else {
+                continue;
+            };
+            pods.remove(pod);
+            if pods.is_empty() {
+                let step = step.clone();
+                if let Some(reservation) = step.reservation() {
+                    self.reserved.remove(&reservation);
                 }
+                self.assumed.remove(step.claim());
             }
         }
     }
@@ -244,4 +286,92 @@ pub(crate) fn key_of_claim(volume: &PersistentVolume) -> Option<Key> {
 /// Whether a claim is being deleted.
 pub(crate) fn is_going(claim: &PersistentVolumeClaim) -> bool {
     claim.metadata.deletion_timestamp.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        Key::new("ns", name)
+    }
+
+    fn set(all: &mut Storage, name: &str, spec: Value) {
+        let volume = json!({"metadata": {"name": name}, "spec": spec});
+        let volume = serde_json::from_value(volume).unwrap();
+        all.set_volume(name, Some(Arc::new(volume)));
+    }
+
+    fn free(class: &str) -> Value {
+        json!({"storageClassName": class})
+    }
+
+    fn names(claim: &str, uid: &str) -> Value {
+        let of = json!({"namespace": "ns", "name": claim, "uid": uid});
+        json!({"storageClassName": "a", "claimRef": of})
+    }
+
+    fn candidates(all: &Storage, claim: &str, class: &str) -> Vec<String> {
+        let object = json!({"metadata": {"namespace": "ns", "name": claim, "uid": claim}, "spec": free(class)});
+        let object = serde_json::from_value(object).unwrap();
+        let found = all.candidates(&key(claim), &object);
+        let names = found.iter().map(|volume| volume.metadata.name.clone());
+        names.map(Option::unwrap).collect()
+    }
+
+    #[test]
+    fn candidates_are_of_the_class_and_free_or_the_claims_own() {
+        let mut all = Storage::default();
+        let none: [&str; 0] = [];
+        for (name, class) in [("v1", "a"), ("v2", "a"), ("v3", "ab"), ("v4", "")] {
+            set(&mut all, name, free(class));
+        }
+        set(&mut all, "v5", names("one", ""));
+        set(&mut all, "v6", names("one", "one"));
+        set(&mut all, "v7", names("one", "another of its name"));
+        for (claim, class, found) in [
+            ("one", "a", &["v5", "v6", "v1", "v2"][..]),
+            ("one", "ab", &["v5", "v6", "v3"]),
+            ("other", "a", &["v1", "v2"]),
+            ("other", "", &["v4"]),
+            ("other", "b", &none),
+        ] {
+            assert_eq!(candidates(&all, claim, class), found, "{claim} of {class}");
+        }
+        set(&mut all, "v1", names("other", "other"));
+        set(&mut all, "v5", free("a"));
+        set(&mut all, "v3", free("a"));
+        all.set_volume("v2", None);
+        assert_eq!(candidates(&all, "one", "a"), ["v6", "v3", "v5"]);
+        assert_eq!(candidates(&all, "other", "a"), ["v1", "v3", "v5"]);
+        assert_eq!(candidates(&all, "other", "ab"), none);
+        for name in ["v1", "v3", "v4", "v5", "v6", "v7"] {
+            all.set_volume(name, None);
+        }
+        assert!(all.filed.is_empty());
+    }
+
+    #[test]
+    fn what_was_decided_for_a_claim_is_no_candidate_of_another() {
+        let mut all = Storage::default();
+        set(&mut all, "v1", free("a"));
+        set(&mut all, "v2", free("a"));
+        let set_aside = |volume: &str| Step::SetAside {
+            volume: volume.to_owned(),
+            claim: key("one"),
+        };
+        let (pod, other) = (key("pod"), key("other-pod"));
+        all.assume(&pod, &[set_aside("v1")]);
+        // The claim has been decided on, whatever else is thought of for a second pod.
+        all.assume(&other, &[set_aside("v2")]);
+        assert_eq!(candidates(&all, "one", "a"), ["v1", "v2"]);
+        assert_eq!(candidates(&all, "two", "a"), ["v2"]);
+        all.release(&pod, &[set_aside("v1")]);
+        assert_eq!(candidates(&all, "two", "a"), ["v2"]);
+        all.release(&other, &[set_aside("v2")]);
+        assert_eq!(candidates(&all, "two", "a"), ["v1", "v2"]);
+        assert!(all.reserved.is_empty());
+    }
 }
