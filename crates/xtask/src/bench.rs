@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures, in release builds.
 
 use std::ffi::OsString;
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{MetadataCommand, TargetKind};
@@ -44,11 +45,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         &arguments.names
     };
     guests::build()?;
-    step::stream(&mut project::build_carob())?;
-    step::stream(project::cargo().args(["build", "--release", "--package", PACKAGE, "--bins"]))?;
+    step::stream(&mut build(chosen))?;
     let mut failed = Vec::new();
     for name in chosen {
-        let mut command = std::process::Command::new(project::target().join("release").join(name));
+        let mut command = Command::new(project::target().join("release").join(name));
         command
             .args(&arguments.rest)
             .env("CAROB", project::carob())
@@ -62,6 +62,21 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("these benchmarks failed: {}", failed.join(", "));
     }
     Ok(())
+}
+
+/// The command that builds the release binary and these benchmarks, as the tests build them: of the whole workspace, with
+/// the features that tests add to dependencies. Built otherwise, most of them would be compiled anew here, and again for
+/// the next test. Cargo adds these features only where it builds a test: the one that needs least.
+fn build(benchmarks: &[String]) -> Command {
+    let mut command = project::cargo();
+    command.args(["build", "--release", "--workspace", "--test", "tidy"]);
+    for bin in ["carob"]
+        .into_iter()
+        .chain(benchmarks.iter().map(String::as_str))
+    {
+        command.args(["--bin", bin]);
+    }
+    command
 }
 
 /// The names of all benchmarks.
