@@ -221,7 +221,8 @@ async fn print_stream(
     mut out: impl AsyncWrite + Unpin,
 ) -> Result<(), Broken> {
     let query = format!("follow=true&stream={stream}");
-    logs::follow(client, namespace, pod, &query, &mut out).await
+    let path = logs::path_of(namespace, pod, &query);
+    logs::follow(client, &path, &mut out).await
 }
 
 /// Whether nobody reads what this process prints. What is lost of a log is said, and no more.
