@@ -1,12 +1,13 @@
 //! `carob status`: which of a local cluster's processes live, who leads, who is ready.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use api::ingress::{PORTS, Ports};
-use client::{Client, ListOptions, Object};
+use client::{ListOptions, Object};
 use k8s_openapi::api::core::v1::Node;
 use serde::Serialize;
 
@@ -38,8 +39,8 @@ pub(crate) struct Report {
     pub(crate) servers: Vec<ServerReport>,
     /// The nodes, in order.
     pub(crate) nodes: Vec<NodeReport>,
-    /// Nodes whose agents were joined by hand, by their names: their processes are unknown here.
-    joined: Vec<NodeReport>,
+    /// What was joined by hand, by its name.
+    joined: Vec<JoinedReport>,
 }
 
 /// A server process.
@@ -65,6 +66,19 @@ pub(crate) struct NodeReport {
     ingress: Option<Ports>,
 }
 
+/// A machine that was joined by hand: its processes are unknown here.
+#[derive(Debug, Serialize)]
+struct JoinedReport {
+    #[serde(flatten)]
+    node: NodeReport,
+    /// Whether it is a node, which runs pods.
+    agent: bool,
+    /// Whether it is a member of the control plane.
+    server: bool,
+    /// Whether that one leads.
+    leader: bool,
+}
+
 impl Status {
     pub(crate) async fn run(self) -> Result<()> {
         let dir = layout::cluster_dir(&self.name, self.data_dir.as_deref())?;
@@ -81,7 +95,7 @@ impl Status {
             None => {
                 print(&cluster, &report);
                 let flags = layout::flags(&self.name, self.data_dir.as_deref());
-                if let Some(why) = leaderless(&report.servers, &flags) {
+                if let Some(why) = leaderless(&report, &flags) {
                     println!("{why}");
                 }
                 Ok(())
@@ -138,27 +152,41 @@ pub(crate) async fn report(cluster: &Cluster, dir: &Path) -> Report {
 #[derive(Default)]
 struct Told {
     leader: Option<String>,
+    /// All servers' addresses.
+    members: BTreeMap<String, IpAddr>,
     /// The versions of those that answer.
     servers: BTreeMap<String, String>,
     nodes: BTreeMap<String, Seen>,
 }
 
 impl Told {
-    /// The nodes that are none of the local cluster's own, which are called as its servers are.
-    fn joined(&self, servers: &[ServerReport]) -> Vec<NodeReport> {
-        let others = self
-            .nodes
-            .iter()
-            .filter(|(name, _)| servers.iter().all(|server| server.name != **name));
-        let report = others.map(|(name, seen)| NodeReport {
-            name: name.clone(),
-            address: seen.address.clone(),
-            pid: None,
-            ready: seen.ready,
-            version: seen.version.clone(),
-            ingress: Some(seen.ingress),
-        });
-        report.collect()
+    /// The nodes and servers that are none of the local cluster's own, which have their names from its servers.
+    fn joined(&self, servers: &[ServerReport]) -> Vec<JoinedReport> {
+        let names: BTreeSet<&String> = self.nodes.keys().chain(self.members.keys()).collect();
+        let others = names
+            .into_iter()
+            .filter(|name| servers.iter().all(|server| server.name != **name));
+        others.map(|name| self.one_joined(name)).collect()
+    }
+
+    fn one_joined(&self, name: &String) -> JoinedReport {
+        let (seen, member) = (self.nodes.get(name), self.members.get(name));
+        let address = seen.map(|seen| seen.address.clone());
+        JoinedReport {
+            agent: seen.is_some(),
+            server: member.is_some(),
+            leader: self.leader.as_ref() == Some(name),
+            node: NodeReport {
+                name: name.clone(),
+                address: address
+                    .or(member.map(IpAddr::to_string))
+                    .unwrap_or_default(),
+                pid: None,
+                ready: seen.is_some_and(|seen| seen.ready),
+                version: seen.map(|seen| seen.version.clone()).unwrap_or_default(),
+                ingress: seen.map(|seen| seen.ingress),
+            },
+        }
     }
 }
 
@@ -201,8 +229,8 @@ async fn ask(nodes: &[NodeDir]) -> Told {
         let version = super::reach::version(nodes, node).await?;
         Some((node.name.clone(), version))
     });
-    let (leader, listed, versions) = tokio::join!(
-        leader(&client),
+    let (members, listed, versions) = tokio::join!(
+        client::join::members(&client),
         access.list(&everything),
         futures::future::join_all(versions)
     );
@@ -211,20 +239,17 @@ async fn ask(nodes: &[NodeDir]) -> Told {
         .iter()
         .map(|node| (node.name().to_owned(), Seen::new(node)))
         .collect();
+    let (members, leader) = members.map_or((Vec::new(), None), |of| (of.members, of.leader));
+    let leader = members.iter().find(|member| Some(member.id) == leader);
     Told {
-        leader,
+        leader: leader.map(|member| member.name.clone()),
+        members: members
+            .iter()
+            .map(|member| (member.name.clone(), member.address.ip()))
+            .collect(),
         servers: versions.into_iter().flatten().collect(),
         nodes,
     }
-}
-
-/// The leader's name, from whichever server answers.
-async fn leader(client: &Client) -> Option<String> {
-    let members = client::join::members(client).await.ok()?;
-    members
-        .leader
-        .and_then(|id| members.members.into_iter().find(|m| m.id == id))
-        .map(|m| m.name)
 }
 
 fn print(cluster: &Cluster, report: &Report) {
@@ -236,18 +261,34 @@ fn print(cluster: &Cluster, report: &Report) {
         "NAME", "ADDRESS", "SERVER", "AGENT", "READY", "INGRESS", "VERSION",
     ]);
     for (server, node) in report.servers.iter().zip(&report.nodes) {
-        let state = match (server.pid, server.leader) {
-            (None, _) => "dead".to_owned(),
-            (Some(pid), true) => format!("{pid} (leader)"),
-            (Some(pid), false) => pid.to_string(),
-        };
+        let state = server.pid.map(|pid| pid.to_string());
+        let state = state.map_or("dead".to_owned(), |pid| server_cell(&pid, server.leader));
         let agent = node.pid.map_or("dead".to_owned(), |pid| pid.to_string());
         table.row(node.row(&state, &agent));
     }
-    for node in &report.joined {
-        table.row(node.row("-", "joined"));
+    for joined in &report.joined {
+        table.row(joined.row());
     }
     table.print();
+}
+
+fn server_cell(what: &str, leads: bool) -> String {
+    match leads {
+        true => format!("{what} (leader)"),
+        false => what.to_owned(),
+    }
+}
+
+impl JoinedReport {
+    fn row(&self) -> [String; 7] {
+        let how = |there: bool| if there { "joined" } else { "-" };
+        let server = server_cell(how(self.server), self.leader);
+        let mut row = self.node.row(&server, how(self.agent));
+        if !self.agent {
+            row[4] = "-".to_owned();
+        }
+        row
+    }
 }
 
 impl NodeReport {
@@ -268,16 +309,20 @@ impl NodeReport {
 }
 
 /// What to say where no server leads: nothing can be written then.
-fn leaderless(servers: &[ServerReport], flags: &str) -> Option<String> {
-    if servers.iter().any(|server| server.leader) {
+fn leaderless(report: &Report, flags: &str) -> Option<String> {
+    let (servers, joined) = (&report.servers, &report.joined);
+    if servers.iter().any(|of| of.leader) || joined.iter().any(|of| of.leader) {
         return None;
     }
-    let live = servers.iter().filter(|s| s.pid.is_some()).count();
-    let needed = servers.len() / 2 + 1;
+    // Of those that were joined by hand nobody knows here whether they live.
+    let unknown = joined.iter().filter(|joined| joined.server).count();
+    let live = servers.iter().filter(|s| s.pid.is_some()).count() + unknown;
+    let all = servers.len() + unknown;
+    let needed = all / 2 + 1;
+    let at_most = if unknown > 0 { "at most " } else { "" };
     Some(if live < needed {
         format!(
-            "no leader: {live} of {} servers live, {needed} are needed; `carob up{flags}` brings back what is missing",
-            servers.len()
+            "no leader: {at_most}{live} of {all} servers live, {needed} are needed; `carob up{flags}` brings back what is missing"
         )
     } else {
         "no leader yet".to_owned()
@@ -301,20 +346,72 @@ mod tests {
             (name.to_owned(), Seen::new(&node))
         };
         let told = Told {
-            nodes: ["carob-1", "worker"].map(seen).into(),
+            nodes: ["carob-1", "extra", "worker"].map(seen).into(),
+            leader: Some("extra".to_owned()),
+            members: ["carob-1", "extra", "lone"]
+                .map(|name| (name.to_owned(), IpAddr::from([10, 0, 0, 4])))
+                .into(),
             ..Told::default()
         };
-        let server = ServerReport {
-            name: "carob-1".to_owned(),
+        let joined = told.joined(&[server("carob-1", false)]);
+        let rows: Vec<_> = joined.iter().map(|one| one.row().to_vec()).collect();
+        let expected = [
+            "extra 10.0.0.3 joined+(leader) joined yes -",
+            "lone 10.0.0.4 joined - - -",
+            "worker 10.0.0.3 - joined yes -",
+        ];
+        let expected = expected.map(|row| {
+            let cells = row.split(' ').map(|cell| cell.replace('+', " "));
+            cells.chain([String::new()]).collect::<Vec<_>>()
+        });
+        assert_eq!(rows, expected);
+        let said = serde_json::to_value(&joined[1]).unwrap();
+        let lone = json!({"name": "lone", "address": "10.0.0.4", "pid": null, "agent": false, "server": true, "leader": false,
+            "ready": false, "version": "", "ingress": null});
+        assert_eq!(said, lone);
+    }
+
+    fn server(name: &str, lives: bool) -> ServerReport {
+        ServerReport {
+            name: name.to_owned(),
             address: String::new(),
-            pid: None,
+            pid: lives.then_some(1),
             leader: false,
             version: None,
             api: None,
+        }
+    }
+
+    #[test]
+    fn that_nobody_leads_is_said_with_the_reason() {
+        let report = |live: usize, joined: usize, leader: Option<&str>| {
+            let servers: Vec<_> = (0..3).map(|i| server(&i.to_string(), i < live)).collect();
+            let told = Told {
+                leader: leader.map(str::to_owned),
+                members: (0..3 + joined)
+                    .map(|i| (i.to_string(), IpAddr::from([10, 0, 0, 4])))
+                    .collect(),
+                ..Told::default()
+            };
+            let joined = told.joined(&servers);
+            let nodes = Vec::new();
+            Report {
+                servers,
+                nodes,
+                joined,
+            }
         };
-        let joined = told.joined(&[server]);
-        let rows: Vec<_> = joined.iter().map(|node| node.row("-", "joined")).collect();
-        let row = ["worker", "10.0.0.3", "-", "joined", "yes", "-", ""];
-        assert_eq!(rows, [row.map(str::to_owned)]);
+        let said = |report| leaderless(&report, " --name x");
+        let missing = |who: &str, needed: usize| {
+            let up = "`carob up --name x` brings back what is missing";
+            let why = format!("no leader: {who} servers live, {needed} are needed; {up}");
+            Some(why)
+        };
+        let yet = Some("no leader yet".to_owned());
+        assert_eq!(said(report(1, 0, None)), missing("1 of 3", 2));
+        assert_eq!(said(report(2, 0, None)), yet);
+        assert_eq!(said(report(1, 1, None)), missing("at most 2 of 4", 3));
+        assert_eq!(said(report(2, 1, None)), yet);
+        assert_eq!(said(report(2, 1, Some("3"))), None);
     }
 }
