@@ -104,9 +104,9 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
                 mount::renew(&d, &c, &ended).await
             });
         }
-        Action::EnsureImage { container } => {
+        Action::EnsureImage { container, image } => {
             spawn(driver, cell, |d, c| async move {
-                ensure_image(&d, &c, container).await
+                ensure_image(&d, &c, container, image).await
             });
         }
         Action::StartContainer { container, attempt } => {
@@ -232,27 +232,31 @@ fn shown(took: Duration) -> String {
     api::time::format_duration(nanos - nanos % 1_000_000)
 }
 
-async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String) {
+async fn ensure_image(driver: &Driver, cell: &Arc<Cell>, container: String, image: String) {
     let pod = cell.state.lock().pod.clone();
     let Some(spec) = pod.container(&container) else {
         return;
     };
-    let learned = match have_image(driver, cell, &pod, spec).await {
+    let learned = match have_image(driver, cell, &pod, spec, &image).await {
         Ok(ready) => {
-            let id = ready.id.clone();
             let mut state = cell.state.lock();
-            // A pod that has ended meanwhile starts nothing, and would keep the image until its object is gone.
-            if !state.observed.released {
+            // A pod that has ended meanwhile starts nothing, and would keep the image until its object is gone; and what
+            // another image has taken the place of is not to be started in its stead.
+            if !state.observed.released && state.observed.awaits(&container, &image) {
                 state.modules.insert(container.clone(), ready);
             }
-            Observation::ImageReady(container, id)
+            Observation::ImageReady { container, image }
         }
         Err(error) => {
-            let image = spec.image.as_deref().unwrap_or_default();
-            for (reason, message) in image_warnings(image, &error) {
+            for (reason, message) in image_warnings(&image, &error) {
                 driver.event(cell, Some(&container), EventKind::Warning, reason, message);
             }
-            Observation::ImageFailed(container, error.reason.to_owned(), error.message)
+            Observation::ImageFailed {
+                container,
+                image,
+                reason: error.reason.to_owned(),
+                message: error.message,
+            }
         }
     };
     driver.learned(cell, learned).await;
@@ -263,8 +267,8 @@ async fn have_image(
     cell: &Arc<Cell>,
     pod: &Pod,
     spec: &Container,
+    image: &str,
 ) -> Result<image::Ready, image::Error> {
-    let image = spec.image.as_deref().unwrap_or_default();
     let policy = spec.image_pull_policy.as_deref();
     let images = &driver.0.tools.images;
     let present = images.present(image, policy);

@@ -14,6 +14,7 @@ use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
 use crate::exec::screen::Screen;
 use crate::exec::{Given, Terminal};
+use crate::image::Ready;
 use crate::logs::Log;
 use crate::pod::{EventKind, Observation, PodView as _};
 use crate::{resources, service_links};
@@ -49,7 +50,7 @@ impl Driver {
         let span = tracing::info_span!("start_container", pod = %cell.key, uid = %cell.uid, container, attempt);
         let began = tokio::time::Instant::now();
         match self.try_start(cell, &pod, spec, attempt, &span).await {
-            Ok((spec, instance)) => {
+            Ok((spec, ready, instance)) => {
                 let took = began.elapsed();
                 span.in_scope(|| {
                     tracing::info!(took_us = took.as_micros() as u64, "container started")
@@ -73,9 +74,12 @@ impl Driver {
                     .lock()
                     .running
                     .insert(container.clone(), instance.clone());
-                let image = spec.image.clone().unwrap_or_default();
-                self.learned(cell, Observation::Started(container, image))
-                    .await;
+                let started = Observation::Started {
+                    container,
+                    image: ready.image,
+                    image_id: ready.id,
+                };
+                self.learned(cell, started).await;
                 let (this, cell) = (self.clone(), cell.clone());
                 tokio::spawn(async move {
                     this.await_end(&cell, spec, attempt, instance.running, span)
@@ -100,7 +104,8 @@ impl Driver {
         }
     }
 
-    /// The instance, and the container as it was started: with paths that its environment says.
+    /// The instance, and the container as it was started: with paths that its environment says, and from an image that its
+    /// spec may not name any more.
     async fn try_start(
         &self,
         cell: &Arc<Cell>,
@@ -108,7 +113,7 @@ impl Driver {
         spec: Container,
         attempt: u32,
         span: &tracing::Span,
-    ) -> Result<(Container, Instance), Refused> {
+    ) -> Result<(Container, Ready, Instance), Refused> {
         let (ready, volumes, net) = {
             let state = cell.state.lock();
             (
@@ -171,7 +176,7 @@ impl Driver {
         }
         let given = Given {
             argv: env::argv(&spec, &ready.name, &env),
-            module: ready.module,
+            module: ready.module.clone(),
             env,
             working_dir: spec
                 .working_dir
@@ -210,7 +215,7 @@ impl Driver {
                     given: Arc::new(given),
                     files: self.0.files.of_instance(),
                 };
-                Ok((spec, instance))
+                Ok((spec, ready, instance))
             }
             Err(error) => {
                 let mut state = cell.state.lock();

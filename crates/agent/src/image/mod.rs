@@ -62,6 +62,8 @@ impl Error {
 /// A module that is on this node, ready to start.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
+    /// The reference that it was found by.
+    pub(crate) image: String,
     /// The code.
     pub(crate) module: Module,
     /// `imageID` in statuses.
@@ -224,6 +226,7 @@ impl Images {
         match self.0.runtime.prepare(source).await {
             Ok(module) => Ok(Ready {
                 module,
+                image: found.image,
                 id: found.id,
                 name: found.name,
                 _hold: found.hold,

@@ -18,6 +18,8 @@ pub enum Action {
     EnsureImage {
         /// The container's name.
         container: String,
+        /// Its image.
+        image: String,
     },
     /// Say that the next pull waits.
     AnnounceImageBackOff {

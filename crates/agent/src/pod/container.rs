@@ -1,7 +1,9 @@
 //! What is known of one container: how it runs, how it ended.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, ResourceRequirements};
+use k8s_openapi::api::core::v1::{
+    Container as ContainerSpec, ContainerState, ContainerStatus, ResourceRequirements,
+};
 use serde::{Deserialize, Serialize};
 
 use super::backoff::Backoff;
@@ -33,6 +35,9 @@ pub struct Container {
     /// Until when its restart waits, once that has been announced.
     #[serde(skip)]
     pub backing_off: Option<Timestamp>,
+    /// The spec's `image` that was looked for last: what `image` and `problem` are of.
+    #[serde(skip)]
+    pub sought: String,
     /// Its module.
     #[serde(skip)]
     pub image: Image,
@@ -127,7 +132,10 @@ pub enum Stage {
 pub struct Ended {
     /// Which instance, from 0.
     pub attempt: u32,
-    /// What its image was resolved to.
+    /// The spec's `image` with which it was started; empty where an earlier agent has noted it.
+    #[serde(default)]
+    pub image: String,
+    /// What that was resolved to.
     pub image_id: String,
     /// Exit code, as a shell would see it.
     pub exit_code: i32,
@@ -165,7 +173,7 @@ pub enum Image {
     /// Being looked for; what went wrong before, if anything.
     Pulling(Option<(Problem, bool)>),
     /// Ready to be started.
-    Present(String),
+    Present,
     /// Cannot be had; the flag says that the wait for the next try has been announced.
     Failed(Problem, bool),
 }
@@ -174,6 +182,19 @@ impl Container {
     /// `status.containerStatuses[].restartCount`.
     pub fn restart_count(&self) -> i32 {
         i32::try_from(self.starts.saturating_sub(1)).unwrap_or(i32::MAX)
+    }
+
+    /// Its module, if that is the one that its spec names now.
+    pub(super) fn image_of(&self, spec: &ContainerSpec) -> &Image {
+        match self.has_sought(spec) {
+            true => &self.image,
+            false => &Image::Unknown,
+        }
+    }
+
+    /// Whether what was looked for last is what its spec names now.
+    pub(super) fn has_sought(&self, spec: &ContainerSpec) -> bool {
+        spec.image.as_deref().unwrap_or_default() == self.sought
     }
 
     pub(super) fn end(
@@ -186,9 +207,9 @@ impl Container {
         let Live::Running {
             attempt,
             started_at,
+            image,
             image_id,
             stopping,
-            ..
         } = std::mem::take(&mut self.live)
         else {
             return;
@@ -198,6 +219,7 @@ impl Container {
         self.before = self.ended.take();
         self.ended = Some(Ended {
             attempt,
+            image,
             image_id,
             exit_code,
             reason,
@@ -215,6 +237,7 @@ impl Container {
             let finished_at = t.finished_at.as_ref()?.0;
             Some(Ended {
                 attempt,
+                image: status.image.clone(),
                 image_id: status.image_id.clone(),
                 exit_code: t.exit_code,
                 reason: t.reason.clone().unwrap_or_default(),

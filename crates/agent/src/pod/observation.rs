@@ -36,12 +36,33 @@ pub enum Observation {
     VolumesFailed(String),
     /// The image that a volume is made of cannot be had: reason and message.
     VolumeImageFailed(String, String),
-    /// A container's image is there, resolved to this.
-    ImageReady(String, String),
-    /// A container's image cannot be had: reason and message.
-    ImageFailed(String, String, String),
-    /// A container was started from an image reference.
-    Started(String, String),
+    /// A container's image is there.
+    ImageReady {
+        /// The container's name.
+        container: String,
+        /// Which image, as its spec names it.
+        image: String,
+    },
+    /// A container's image cannot be had.
+    ImageFailed {
+        /// The container's name.
+        container: String,
+        /// Which image, as its spec names it.
+        image: String,
+        /// Kubernetes' reason.
+        reason: String,
+        /// For people.
+        message: String,
+    },
+    /// A container was started.
+    Started {
+        /// The container's name.
+        container: String,
+        /// From which image, as its spec named it.
+        image: String,
+        /// What that was resolved to.
+        image_id: String,
+    },
     /// A container could not be started: reason and message.
     StartFailed(String, String, String),
     /// A hook of a container's instance was run.
@@ -118,7 +139,7 @@ impl Observation {
         matches!(
             self,
             Self::SandboxReady(_)
-                | Self::Started(..)
+                | Self::Started { .. }
                 | Self::Ended { .. }
                 | Self::Room { refused: None, .. }
                 | Self::Evicted { .. }

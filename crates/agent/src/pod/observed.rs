@@ -104,8 +104,12 @@ impl Observed {
                 };
             }
             Action::RenewVolumes => self.renewal.begin(true),
-            Action::EnsureImage { container } => {
+            Action::EnsureImage { container, image } => {
                 let c = self.container(container);
+                if c.sought != *image {
+                    c.sought.clone_from(image);
+                    (c.image, c.problem) = (Image::Unknown, None);
+                }
                 c.image = match std::mem::take(&mut c.image) {
                     Image::Failed(problem, announced) => Image::Pulling(Some((problem, announced))),
                     _ => Image::Pulling(None),
@@ -232,16 +236,30 @@ impl Observed {
             Observation::VolumeImageFailed(reason, message) => {
                 self.volumes_failed(&reason, message, pull_delay, now)
             }
-            Observation::ImageReady(container, id) => {
-                self.container(&container).image = Image::Present(id)
+            Observation::ImageReady { container, image } => {
+                if self.awaits(&container, &image) {
+                    self.container(&container).image = Image::Present;
+                }
             }
-            Observation::ImageFailed(container, reason, message) => {
-                self.image_failed(&container, reason, message, now)
+            Observation::ImageFailed {
+                container,
+                image,
+                reason,
+                message,
+            } => {
+                if self.awaits(&container, &image) {
+                    self.image_failed(&container, reason, message, now);
+                }
             }
-            Observation::Started(container, image) => self.started(&container, image, now),
+            Observation::Started {
+                container,
+                image,
+                image_id,
+            } => self.started(&container, image, image_id, now),
             Observation::StartFailed(container, reason, message) => {
                 let c = self.container(&container);
-                c.live = Live::Idle;
+                // Its image is looked at for each start.
+                (c.live, c.image) = (Live::Idle, Image::Unknown);
                 c.problem = Some(missing(c.problem.as_ref(), &reason, message, now));
             }
             Observation::Ended {
@@ -305,6 +323,12 @@ impl Observed {
     /// What is known of a container of that name.
     pub fn get(&self, container: &str) -> Option<&Container> {
         self.containers.get(container)
+    }
+
+    /// Whether a container's next start waits for this image: another may be asked for by now.
+    pub fn awaits(&self, container: &str, image: &str) -> bool {
+        let c = self.get(container);
+        c.is_some_and(|c| c.sought == image && matches!(c.image, Image::Pulling(_)))
     }
 
     /// Whether an instance of any container is alive or about to be.
@@ -399,16 +423,13 @@ impl Observed {
         }
     }
 
-    fn started(&mut self, container: &str, image: String, now: Timestamp) {
+    fn started(&mut self, container: &str, image: String, image_id: String, now: Timestamp) {
         let round = self.round;
         let c = self.container(container);
         if let Some(ended) = c.ended.as_ref().filter(|e| e.is_own_end()) {
             c.backoff = Some(Backoff::next(c.backoff.as_ref(), ended.finished_at, now));
         }
-        let image_id = match std::mem::take(&mut c.image) {
-            Image::Present(id) => id,
-            _ => String::new(),
-        };
+        c.image = Image::Unknown;
         let attempt = c.starts;
         c.live = Live::Running {
             attempt,
@@ -432,6 +453,7 @@ impl Observed {
             _ => 1,
         };
         let retry_at = later(now, pull_delay(failures));
+        c.problem = None;
         c.image = Image::Failed(
             Problem {
                 reason,

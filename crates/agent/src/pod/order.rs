@@ -172,20 +172,23 @@ impl Plan<'_> {
 
     /// Gets the image, then starts; not where that has to wait.
     fn bring_up(&mut self, spec: &ContainerSpec, c: &Container) -> bool {
-        if let Some(problem) = c.problem.as_ref().filter(|p| p.retry_at > self.now) {
+        // What kept another image from starting need not keep this one.
+        let problem = c.problem.as_ref().filter(|_| c.has_sought(spec));
+        if let Some(problem) = problem.filter(|p| p.retry_at > self.now) {
             self.again_at(problem.retry_at);
             return false;
         }
         let container = spec.name.clone();
-        match &c.image {
+        let image = spec.image.clone().unwrap_or_default();
+        match c.image_of(spec) {
             Image::Pulling(_) => {}
-            Image::Unknown => self.push(Action::EnsureImage { container }),
-            Image::Present(_) => self.push(Action::StartContainer {
+            Image::Unknown => self.push(Action::EnsureImage { container, image }),
+            Image::Present => self.push(Action::StartContainer {
                 container,
                 attempt: c.starts,
             }),
             Image::Failed(p, _) if p.retry_at <= self.now => {
-                self.push(Action::EnsureImage { container })
+                self.push(Action::EnsureImage { container, image })
             }
             Image::Failed(p, announced) => {
                 self.again_at(p.retry_at);
@@ -193,10 +196,7 @@ impl Plan<'_> {
                 match (*announced || p.reason != PULL_FAILED, shown) {
                     (true, _) => {}
                     (false, false) => self.again_at(backs_off_at(p)),
-                    (false, true) => {
-                        let image = spec.image.clone().unwrap_or_default();
-                        self.push(Action::AnnounceImageBackOff { container, image });
-                    }
+                    (false, true) => self.push(Action::AnnounceImageBackOff { container, image }),
                 }
                 return false;
             }

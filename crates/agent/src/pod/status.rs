@@ -151,18 +151,25 @@ impl Words<'_> {
             ),
             (_, None, None) => (ContainerState::default(), None, None),
         };
-        let image_id = match (&c.live, &c.ended) {
-            (Live::Running { image_id, .. }, _) => image_id.clone(),
-            (_, Some(ended)) => ended.image_id.clone(),
-            (_, None) => String::new(),
+        let (image, image_id) = match (&c.live, &c.ended) {
+            (
+                Live::Running {
+                    image, image_id, ..
+                },
+                _,
+            ) => (Some(image), image_id.clone()),
+            (_, Some(ended)) => (Some(&ended.image), ended.image_id.clone()),
+            (_, None) => (None, String::new()),
         };
+        // What the spec names now may be another.
+        let image = image.filter(|image| !image.is_empty());
         let allocated = self.observed.allocated.get(&spec.name);
         let allocated = allocated.or(spec.resources.as_ref());
         let runs_with = c.resources.as_ref().filter(|_| state.running.is_some());
         let succeeded = state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
         ContainerStatus {
             name: spec.name.clone(),
-            image: spec.image.clone().unwrap_or_default(),
+            image: image.or(spec.image.as_ref()).cloned().unwrap_or_default(),
             image_id,
             container_id: of.map(|attempt| container_id(self.pod.uid(), &spec.name, attempt)),
             ready: match role {
@@ -226,7 +233,8 @@ impl Words<'_> {
         if let Some(p) = &c.problem {
             return Some(waiting(&p.reason, Some(p.message.clone())));
         }
-        if let Image::Failed(p, announced) | Image::Pulling(Some((p, announced))) = &c.image {
+        if let Image::Failed(p, announced) | Image::Pulling(Some((p, announced))) = c.image_of(spec)
+        {
             return Some(image_trouble(spec, p, *announced));
         }
         let will_start =

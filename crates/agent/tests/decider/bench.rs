@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod, PodStatus};
 use serde_json::json;
 
-use agent::pod::{Action, Host, Observation, Observed, status, sync};
+use agent::pod::{Action, Host, Observation, Observed, PodView as _, status, sync};
 
 /// One pod under test, with a clock that the test moves.
 pub(crate) struct Bench {
@@ -85,6 +85,9 @@ impl Bench {
                 Some(why) => format!("end {container} ({why})"),
                 None => format!("end {container} by {}ms", after(by)),
             },
+            Action::EnsureImage { container, .. } => {
+                format!("EnsureImage {{ container: {container:?} }}")
+            }
             Action::StopContainer {
                 container, grace, ..
             } => format!("stop {container} {grace:#}"),
@@ -140,15 +143,58 @@ impl Bench {
 
     pub(crate) fn start(&mut self, container: &str) {
         self.plan();
-        self.see(Observation::ImageReady(
-            container.to_owned(),
-            "hello@sha256:aa".to_owned(),
-        ));
+        self.pulled(container);
         self.plan();
-        self.see(Observation::Started(
-            container.to_owned(),
-            "hello:v1".to_owned(),
-        ));
+        self.started(container);
+    }
+
+    /// The image that a container is to have is there.
+    pub(crate) fn pulled(&mut self, container: &str) {
+        let image = self.image(container);
+        let container = container.to_owned();
+        self.see(Observation::ImageReady { container, image });
+    }
+
+    /// A container was started from the image that it is to have.
+    pub(crate) fn started(&mut self, container: &str) {
+        let image = self.image(container);
+        self.started_from(container, &image);
+    }
+
+    pub(crate) fn started_from(&mut self, container: &str, image: &str) {
+        self.see(Observation::Started {
+            container: container.to_owned(),
+            image: image.to_owned(),
+            image_id: "hello@sha256:aa".to_owned(),
+        });
+    }
+
+    /// The image that a container is to have cannot be had.
+    pub(crate) fn not_pulled(&mut self, container: &str, reason: &str, message: &str) {
+        self.see(Observation::ImageFailed {
+            container: container.to_owned(),
+            image: self.image(container),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+        });
+    }
+
+    pub(crate) fn not_started(&mut self, container: &str, reason: &str, message: &str) {
+        let [container, reason, message] = [container, reason, message].map(str::to_owned);
+        self.see(Observation::StartFailed(container, reason, message));
+    }
+
+    fn image(&self, container: &str) -> String {
+        let spec = self.pod.container(container).unwrap();
+        spec.image.clone().unwrap_or_default()
+    }
+
+    /// The spec names another image from now on.
+    pub(crate) fn set_image(&mut self, container: &str, image: &str) {
+        let spec = self.pod.spec.as_mut().unwrap();
+        let inits = spec.init_containers.iter_mut().flatten();
+        let mut all = inits.chain(&mut spec.containers);
+        all.find(|c| c.name == container).unwrap().image = Some(image.to_owned());
     }
 
     /// Brings all containers to run, as if everything went well.

@@ -99,11 +99,7 @@ fn what_comes_after_a_container_waits_for_its_first_hook() {
 fn nothing_waits_for_one_that_cannot_start() {
     let mut b = two("Always", json!({"postStart": socket()}));
     b.plan();
-    b.see(Observation::ImageFailed(
-        "first".into(),
-        "ErrImagePull".into(),
-        "no such module".into(),
-    ));
+    b.not_pulled("first", "ErrImagePull", "no such module");
     check(
         &b.plan(),
         expect![[r#"
@@ -286,7 +282,7 @@ fn who_is_started_anew_runs_its_last_hook_first() {
     let mut log = format!("not alive\n{}", b.plan());
     let mut b = two("Always", hooks);
     b.start("first");
-    b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".to_owned());
+    b.set_image("first", "hello:v2");
     log += &format!("another image\n{}", b.plan());
     check(
         &log,

@@ -4,6 +4,7 @@ mod bench;
 mod ending;
 mod fields;
 mod hooks;
+mod images;
 mod probing;
 mod renewing;
 mod resizing;

@@ -193,9 +193,9 @@ fn the_start_is_waited_for() {
     b.found(Liveness, Success);
     b.end("main", 1, "Error");
     log += &b.told();
-    b.see(Observation::ImageReady("main".into(), "x".into()));
+    b.pulled("main");
     b.plan();
-    b.see(Observation::Started("main".into(), "hello:v1".into()));
+    b.started("main");
     log += &b.told();
     check(
         &log,
@@ -287,9 +287,9 @@ fn what_never_lives_backs_off() {
         b.plan();
         b.end("main", 143, "Error");
         log += &b.plan();
-        b.see(Observation::ImageReady("main".into(), "x".into()));
+        b.pulled("main");
         b.plan();
-        b.see(Observation::Started("main".into(), "hello:v1".into()));
+        b.started("main");
     }
     check(
         &log,
@@ -315,9 +315,9 @@ fn results_of_earlier_instances_say_nothing() {
     b.end("main", 1, "Error");
     let mut log = b.told();
     b.found_of(0, Readiness, Success);
-    b.see(Observation::ImageReady("main".into(), "x".into()));
+    b.pulled("main");
     b.plan();
-    b.see(Observation::Started("main".into(), "hello:v1".into()));
+    b.started("main");
     b.found_of(0, Liveness, Failure);
     b.plan();
     b.found_of(0, Liveness, Failure);
@@ -366,7 +366,7 @@ fn what_ends_is_asked_for_its_readiness_alone() {
             b.pod.spec.as_mut().unwrap().active_deadline_seconds = Some(1);
         }),
         ("changed", |b| {
-            b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".to_owned());
+            b.set_image("main", "hello:v2");
         }),
     ];
     let mut log = String::new();
@@ -435,9 +435,9 @@ fn after_its_agent_a_pod_begins_anew() {
     b.plan();
     b.see(Observation::VolumesReady(None));
     let mut log = b.told();
-    b.see(Observation::ImageReady("main".into(), "x".into()));
+    b.pulled("main");
     b.plan();
-    b.see(Observation::Started("main".into(), "hello:v1".into()));
+    b.started("main");
     // Its liveness probe comes at a time of its own within the period: all of the node's pods have started together.
     let first = b.told();
     let rest = first.strip_prefix("await main Readiness, again +10000ms; requeue +");

@@ -173,12 +173,9 @@ fn who_takes_it_at_its_start_only_is_started_anew() {
     log += &b.plan();
     b.end("main", 143, "Error");
     log += &(b.plan() + &seen(&mut b));
-    b.see(Observation::ImageReady(
-        "main".into(),
-        "hello@sha256:aa".into(),
-    ));
+    b.pulled("main");
     log += &b.plan();
-    b.see(Observation::Started("main".into(), "hello:v1".into()));
+    b.started("main");
     log += &(b.plan() + &seen(&mut b));
     check(
         &log,
@@ -332,12 +329,9 @@ fn what_was_given_outlives_the_agent() {
     log += &b.plan();
     b.see(Observation::VolumesReady(None));
     b.plan();
-    b.see(Observation::ImageReady(
-        "main".into(),
-        "hello@sha256:aa".into(),
-    ));
+    b.pulled("main");
     log += &b.plan();
-    b.see(Observation::Started("main".into(), "hello:v1".into()));
+    b.started("main");
     log += &seen(&mut b);
     check(
         &log,

@@ -14,12 +14,9 @@ fn a_crash_loop_backs_off() {
     b.wait(1);
     b.end("main", 1, "Error");
     let mut log = b.plan() + &b.summary();
-    b.see(Observation::ImageReady(
-        "main".into(),
-        "hello@sha256:aa".into(),
-    ));
+    b.pulled("main");
     b.plan();
-    b.see(Observation::Started("main".into(), "hello:v1".into()));
+    b.started("main");
     b.wait(1);
     b.end("main", 134, "Error");
     log += &(b.plan() + &b.summary());
@@ -67,7 +64,7 @@ fn a_changed_image_restarts_whatever_the_policy() {
     let mut log = String::new();
     for policy in ["Always", "OnFailure", "Never"] {
         let mut b = Bench::running(policy);
-        b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".to_owned());
+        b.set_image("main", "hello:v2");
         b.plan();
         b.end("main", 0, "Completed");
         let plan = b.plan().replace('\n', "; ");
@@ -262,7 +259,7 @@ fn a_pod_is_rebuilt_from_its_status_alone() {
 #[test]
 fn a_changed_image_restarts_the_container() {
     let mut b = Bench::running("Always");
-    b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".into());
+    b.set_image("main", "hello:v2");
     let mut log = b.plan();
     b.end("main", 143, "Error");
     log += &b.plan();
@@ -283,7 +280,7 @@ fn what_is_remembered_of_a_pod_is_understood_by_later_agents() {
     let mut b = Bench::running("Always");
     b.end("main", 1, "Error");
     b.start("main");
-    b.pod.spec.as_mut().unwrap().containers[0].image = Some("hello:v2".into());
+    b.set_image("main", "hello:v2");
     b.plan();
     let record = json!({
         "start_time": "2026-11-21T10:00:00Z",
@@ -295,7 +292,8 @@ fn what_is_remembered_of_a_pod_is_understood_by_later_agents() {
                 "stopping": {"cause": "Changed", "by": "2026-11-21T10:00:30Z", "stage": {"Told": "2026-11-21T10:00:30Z"}},
             }},
             "ended": {
-                "attempt": 0, "image_id": "hello@sha256:aa", "exit_code": 1, "reason": "Error", "message": null,
+                "attempt": 0, "image": "hello:v1", "image_id": "hello@sha256:aa",
+                "exit_code": 1, "reason": "Error", "message": null,
                 "started_at": "2026-11-21T10:00:00Z", "finished_at": "2026-11-21T10:00:00Z",
                 "cause": null, "removed": true,
             },
@@ -312,4 +310,11 @@ fn what_is_remembered_of_a_pod_is_understood_by_later_agents() {
     assert_eq!(serde_json::to_value(&b.observed).unwrap(), record);
     let understood: Observed = serde_json::from_value(record.clone()).unwrap();
     assert_eq!(serde_json::to_value(&understood).unwrap(), record);
+    // Earlier ones did not say what an ended instance was started from.
+    let mut earlier = record;
+    let ended = earlier["containers"]["main"]["ended"].as_object_mut();
+    ended.unwrap().remove("image");
+    let understood: Observed = serde_json::from_value(earlier).unwrap();
+    let ended = understood.containers["main"].ended.as_ref().unwrap();
+    assert_eq!((ended.attempt, ended.image.as_str()), (0, ""));
 }

@@ -268,14 +268,11 @@ fn a_start_that_is_under_way_is_of_the_last_round() {
     b.start("early");
     b.end("early", 0, "Completed");
     b.start("watch");
-    b.see(Observation::ImageReady(
-        "late".into(),
-        "hello@sha256:aa".into(),
-    ));
+    b.pulled("late");
     let mut log = b.plan();
     b.end("watch", 42, "Error");
     log += &format!("late is being started\n{}", b.plan());
-    b.see(Observation::Started("late".into(), "hello:v1".into()));
+    b.started("late");
     log += &format!("it runs\n{}", b.plan());
     b.end("late", 143, "Error");
     log += &format!("all have ended\n{}", b.plan());

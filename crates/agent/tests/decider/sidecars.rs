@@ -283,14 +283,7 @@ fn by_force_nobody_waits() {
 #[test]
 fn one_that_is_ending_already_is_not_told_to_wait() {
     let mut b = served("Always");
-    b.pod
-        .spec
-        .as_mut()
-        .unwrap()
-        .init_containers
-        .as_mut()
-        .unwrap()[0]
-        .image = Some("hello:v2".to_owned());
+    b.set_image("first", "hello:v2");
     let mut log = b.plan();
     b.wait(1);
     b.delete(10);

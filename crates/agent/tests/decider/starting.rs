@@ -15,12 +15,9 @@ fn a_pod_comes_up_step_by_step() {
     log += &b.plan();
     b.see(Observation::SandboxReady("10.128.0.7".parse().unwrap()));
     log += &b.plan();
-    b.see(Observation::ImageReady(
-        "main".into(),
-        "hello@sha256:aa".into(),
-    ));
+    b.pulled("main");
     log += &b.plan();
-    b.see(Observation::Started("main".into(), "hello:v1".into()));
+    b.started("main");
     log += &(b.plan() + &b.summary());
     check(
         &log,
@@ -262,30 +259,18 @@ fn images_that_cannot_be_pulled() {
     let mut b = Bench::new(json!({"containers": [{"name": "main", "image": "nope:v1"}]}));
     b.ready();
     b.plan();
-    b.see(Observation::ImageFailed(
-        "main".into(),
-        "ErrImagePull".into(),
-        "nope:v1 not found".into(),
-    ));
+    b.not_pulled("main", "ErrImagePull", "nope:v1 not found");
     let mut log = b.plan() + &b.summary();
     b.wait(2);
     log += &(b.plan() + &b.summary());
     b.wait(8);
     log += &b.plan();
-    b.see(Observation::ImageFailed(
-        "main".into(),
-        "ErrImagePull".into(),
-        "nope:v1 not found".into(),
-    ));
+    b.not_pulled("main", "ErrImagePull", "nope:v1 not found");
     log += &b.plan();
     let never = "Container image \"nope:v1\" is not present with pull policy of Never";
     b.wait(20);
     b.plan();
-    b.see(Observation::ImageFailed(
-        "main".into(),
-        "ErrImageNeverPull".into(),
-        never.into(),
-    ));
+    b.not_pulled("main", "ErrImageNeverPull", never);
     log += &(b.plan() + &b.summary());
     check(
         &log,
@@ -370,14 +355,10 @@ fn missing_objects_are_looked_for_again() {
     b.plan();
     b.see(Observation::VolumesReady(None));
     b.plan();
-    b.see(Observation::ImageReady("main".into(), "x@sha256:aa".into()));
+    b.pulled("main");
     b.plan();
     let (reason, message) = ("CreateContainerConfigError", "configmap \"c\" not found");
-    b.see(Observation::StartFailed(
-        "main".into(),
-        reason.into(),
-        message.into(),
-    ));
+    b.not_started("main", reason, message);
     log += &(b.plan() + &b.summary());
     b.wait(1);
     log += &b.plan();
@@ -402,7 +383,7 @@ fn missing_objects_are_looked_for_again() {
           ContainersReady=False ContainersNotReady: containers with unready status: [main]
           PodScheduled=True
           main main: waiting CreateContainerConfigError (configmap "c" not found) restarts=0 ready=false
-        StartContainer { container: "main", attempt: 0 }
+        EnsureImage { container: "main" }
     "#]],
     );
 }
