@@ -155,6 +155,11 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// Whether it was of this image, as far as that is known.
+    pub(super) fn is_of(&self, image: Option<&str>) -> bool {
+        self.image.is_empty() || image == Some(&self.image)
+    }
+
     /// Whether it was its own fault, so that its restart waits the longer the more often it comes to that.
     pub fn is_own_end(&self) -> bool {
         !matches!(

@@ -426,6 +426,9 @@ impl Observed {
     fn started(&mut self, container: &str, image: String, image_id: String, now: Timestamp) {
         let round = self.round;
         let c = self.container(container);
+        if c.ended.as_ref().is_some_and(|e| !e.is_of(Some(&image))) {
+            c.backoff = None;
+        }
         if let Some(ended) = c.ended.as_ref().filter(|e| e.is_own_end()) {
             c.backoff = Some(Backoff::next(c.backoff.as_ref(), ended.finished_at, now));
         }

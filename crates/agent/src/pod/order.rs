@@ -153,8 +153,9 @@ impl Plan<'_> {
         }
         // Of a round that is over, it is the one at fault that waits.
         let at_fault = is_of_this_round || after == Some(After::AllRestart);
-        let until = Backoff::until(c.backoff.as_ref(), ended.finished_at)
-            .filter(|_| at_fault && ended.is_own_end());
+        // Another image has not failed yet.
+        let waits = at_fault && ended.is_own_end() && ended.is_of(spec.image.as_deref());
+        let until = Backoff::until(c.backoff.as_ref(), ended.finished_at).filter(|_| waits);
         match until.filter(|u| *u > self.now) {
             None => self.bring_up(spec, c),
             Some(until) => {

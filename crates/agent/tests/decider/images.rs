@@ -164,3 +164,96 @@ fn an_image_is_looked_at_for_each_start() {
     "#]],
     );
 }
+
+impl Bench {
+    /// Runs for a second and fails.
+    fn crash(&mut self) -> String {
+        self.wait(1);
+        self.end("main", 1, "Error");
+        self.step()
+    }
+
+    /// A crash loop whose next wait is one of 20 s.
+    fn crash_loop() -> Self {
+        let mut b = waiting();
+        for wait in [0, 10] {
+            b.start("main");
+            b.crash();
+            b.wait(wait);
+        }
+        b.start("main");
+        b
+    }
+}
+
+#[test]
+fn another_image_has_a_crash_loop_of_its_own() {
+    let mut b = Bench::crash_loop();
+    let mut log = b.crash();
+    b.set_image("main", "hello:v2");
+    log += &format!("another image while that waits\n{}", b.step());
+    b.start("main");
+    log += &b.crash();
+    // The next agent knows what has failed.
+    b.observed = serde_json::from_value(serde_json::to_value(&b.observed).unwrap()).unwrap();
+    b.see(Observation::AgentRestarted);
+    b.see(Observation::VolumesReady(None));
+    log += &b.step();
+    b.wait(10);
+    log += &b.step();
+
+    let mut b = Bench::crash_loop();
+    b.set_image("main", "hello:v2");
+    log += &format!("another image while it runs\n{}", b.step());
+    b.end("main", 143, "Error");
+    b.start("main");
+    log += &b.crash();
+    b.start("main");
+    log += &b.crash();
+    check(
+        &log,
+        expect![[r#"
+        RemoveContainer { container: "main", attempt: 2 }; back-off main +20000ms; requeue +20000ms | seeks hello:v1, has hello:v1(hello@sha256:aa) CrashLoopBackOff
+        another image while that waits
+        EnsureImage { container: "main" } | seeks hello:v2, has hello:v1(hello@sha256:aa) CrashLoopBackOff
+        RemoveContainer { container: "main", attempt: 3 }; back-off main +10000ms; requeue +10000ms | seeks hello:v2, has hello:v2(hello@sha256:aa) CrashLoopBackOff
+        back-off main +10000ms; requeue +10000ms | seeks , has hello:v2(hello@sha256:aa) CrashLoopBackOff
+        EnsureImage { container: "main" } | seeks hello:v2, has hello:v2(hello@sha256:aa) CrashLoopBackOff
+        another image while it runs
+        end main (Container main definition changed, will be restarted); stop main 30s; requeue +30000ms | seeks hello:v1, has hello:v1(hello@sha256:aa)
+        RemoveContainer { container: "main", attempt: 3 }; EnsureImage { container: "main" } | seeks hello:v2, has hello:v2(hello@sha256:aa)
+        RemoveContainer { container: "main", attempt: 4 }; back-off main +10000ms; requeue +10000ms | seeks hello:v2, has hello:v2(hello@sha256:aa) CrashLoopBackOff
+    "#]],
+    );
+}
+
+#[test]
+fn another_image_is_pulled_at_once_and_waits_no_longer_than_any() {
+    let mut b = waiting();
+    let fail = |b: &mut Bench| {
+        b.plan();
+        b.not_pulled("main", "ErrImagePull", "no such module");
+        let shown = b.step();
+        b.wait(2);
+        shown + &b.step()
+    };
+    let mut log = fail(&mut b);
+    b.wait(8);
+    log += &fail(&mut b);
+    b.set_image("main", "hello:v2");
+    log += &format!("another\n{}", b.step());
+    log += &fail(&mut b);
+    check(
+        &log,
+        expect![[r#"
+        requeue +2000ms | seeks hello:v1, has hello:v1() ErrImagePull
+        AnnounceImageBackOff { container: "main", image: "hello:v1" }; requeue +8000ms | seeks hello:v1, has hello:v1() ImagePullBackOff
+        requeue +2000ms | seeks hello:v1, has hello:v1() ErrImagePull
+        AnnounceImageBackOff { container: "main", image: "hello:v1" }; requeue +18000ms | seeks hello:v1, has hello:v1() ImagePullBackOff
+        another
+        EnsureImage { container: "main" } | seeks hello:v2, has hello:v2() ContainerCreating
+        requeue +2000ms | seeks hello:v2, has hello:v2() ErrImagePull
+        AnnounceImageBackOff { container: "main", image: "hello:v2" }; requeue +8000ms | seeks hello:v2, has hello:v2() ImagePullBackOff
+    "#]],
+    );
+}
