@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 
+use super::phase::is_condemned;
 use super::status::time;
 use super::{Container, Live, Observed, PodView as _, Role, Sandbox};
 
@@ -26,7 +27,12 @@ pub(super) fn conditions(
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let phase = status.phase.as_deref().unwrap_or("Pending");
-    let mut ready = containers_ready(phase, &staying(pod, status));
+    // Who fails has no endpoints from then on, whatever still runs.
+    let coming = match is_condemned(pod, observed) {
+        true => "Failed",
+        false => phase,
+    };
+    let mut ready = containers_ready(coming, &staying(pod, status));
     if observed.shutdown.is_some() && ready.holds {
         // Its endpoints go before it does.
         ready = not(
@@ -53,7 +59,7 @@ pub(super) fn conditions(
         },
     ];
     own.extend(all_restarting(pod, phase, observed));
-    own.extend(disrupted(observed));
+    own.extend(disrupted(phase, observed));
     let before = |kind: &str| {
         let all = previous
             .or(pod.status.as_ref())
@@ -245,9 +251,10 @@ fn all_restarting(pod: &Pod, phase: &str, observed: &Observed) -> Option<Verdict
     })
 }
 
-/// Whether the pod ends for the node's sake.
-fn disrupted(observed: &Observed) -> Option<Verdict> {
-    let verdict = observed.verdict.as_ref().filter(|v| v.disrupted)?;
+/// Whether the pod has ended for the node's sake.
+fn disrupted(phase: &str, observed: &Observed) -> Option<Verdict> {
+    let verdict = observed.verdict.as_ref();
+    let verdict = verdict.filter(|v| v.disrupted && phase == "Failed")?;
     Some(Verdict {
         reason: Some("TerminationByKubelet"),
         message: Some(verdict.message.clone()),

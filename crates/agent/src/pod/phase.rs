@@ -16,12 +16,8 @@ pub(super) enum Standing {
     Stopped(i32),
 }
 
-fn standing(
-    pod: &Pod,
-    observed: &Observed,
-    (role, spec): (Role, &ContainerSpec),
-    ending: bool,
-) -> Standing {
+fn standing(pod: &Pod, observed: &Observed, (role, spec): (Role, &ContainerSpec)) -> Standing {
+    let ending = pod.deletion_grace().is_some();
     let Some(c) = observed.get(&spec.name) else {
         return Standing::Waiting;
     };
@@ -54,20 +50,13 @@ pub fn phase(pod: &Pod, observed: &Observed) -> &'static str {
             "Failed"
         };
     }
-    let ending = pod.deletion_grace().is_some();
-    let standing = |c| standing(pod, observed, c, ending);
-    let mut mains = Vec::new();
-    for (role, spec) in pod.all_containers() {
-        let standing = standing((role, spec));
-        match (role, standing) {
-            (Role::Main, _) => mains.push(standing),
-            (Role::Init, Standing::Stopped(code)) if code != 0 && !ending => return "Failed",
-            (Role::Init | Role::Sidecar, _) => {}
-        }
+    if not_initialized(pod, observed) {
+        return "Failed";
     }
+    let mains = mains(pod, observed);
     // So it is for as long as it initialises.
     let waiting = mains.contains(&Standing::Waiting);
-    if waiting && ending && !observed.any_live() {
+    if waiting && pod.deletion_grace().is_some() && !observed.any_live() {
         // It will never get to the rest of its containers.
         "Failed"
     } else if waiting {
@@ -79,4 +68,35 @@ pub fn phase(pod: &Pod, observed: &Observed) -> &'static str {
     } else {
         "Failed"
     }
+}
+
+/// The phase that is reported. As the kubelet does it, a pod is not reported to have ended while anything of it still
+/// runs, but as what it was: whoever counts on its end (a Job's next pod, say) would meet it.
+pub(super) fn shown(pod: &Pod, observed: &Observed) -> &'static str {
+    match phase(pod, observed) {
+        "Succeeded" | "Failed" if observed.any_live() && !pod.ended_in_api() => {
+            match mains(pod, observed).contains(&Standing::Waiting) {
+                true => "Pending",
+                false => "Running",
+            }
+        }
+        phase => phase,
+    }
+}
+
+/// Whether it fails whatever its main containers come to.
+pub(super) fn is_condemned(pod: &Pod, observed: &Observed) -> bool {
+    observed.verdict.is_some() || not_initialized(pod, observed)
+}
+
+/// Whether an init container has failed for good.
+fn not_initialized(pod: &Pod, observed: &Observed) -> bool {
+    let mut inits = pod.all_containers().filter(|(role, _)| *role == Role::Init);
+    let failed = |c| matches!(standing(pod, observed, c), Standing::Stopped(code) if code != 0);
+    pod.deletion_grace().is_none() && inits.any(failed)
+}
+
+fn mains(pod: &Pod, observed: &Observed) -> Vec<Standing> {
+    let mains = pod.all_containers().filter(|(role, _)| *role == Role::Main);
+    mains.map(|c| standing(pod, observed, c)).collect()
 }

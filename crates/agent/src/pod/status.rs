@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff::crash_loop_message;
 use super::conditions::conditions;
-use super::phase::phase;
+use super::phase::{phase, shown};
 use super::problem::is_backing_off;
 use super::qos::qos_class;
 use super::restart::After;
@@ -43,22 +43,21 @@ pub fn status(
         refusal: refusal.as_deref(),
         now,
     };
+    let phase = shown(pod, observed);
+    // Why it failed is said with that it did.
+    let verdict = observed.verdict.as_ref().filter(|_| phase == "Failed");
     let mut status = PodStatus {
-        phase: Some(shown_phase(pod, observed).to_owned()),
+        phase: Some(phase.to_owned()),
         observed_generation: pod.metadata.generation,
         qos_class: Some(qos_class(pod)),
         start_time: observed
             .start_time
             .map(time)
             .or_else(|| old.start_time.clone()),
-        reason: observed
-            .verdict
-            .as_ref()
+        reason: verdict
             .map(|v| v.reason.clone())
             .or_else(|| old.reason.clone()),
-        message: observed
-            .verdict
-            .as_ref()
+        message: verdict
             .map(|v| v.message.clone())
             .or_else(|| old.message.clone()),
         init_container_statuses: words.all(|role| role != Role::Main),
@@ -79,15 +78,6 @@ pub fn status(
     }
     status.conditions = Some(conditions(pod, observed, &status, previous, now));
     status
-}
-
-/// As the kubelet does it, a pod is not reported to have ended while anything of it still runs: whoever counts on its
-/// end (a Job's next pod, say) would meet it.
-fn shown_phase(pod: &Pod, observed: &Observed) -> &'static str {
-    match phase(pod, observed) {
-        "Succeeded" | "Failed" if observed.any_live() && !pod.ended_in_api() => "Running",
-        phase => phase,
-    }
 }
 
 struct Words<'a> {

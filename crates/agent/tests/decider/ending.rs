@@ -157,8 +157,8 @@ fn the_active_deadline_ends_a_pod() {
             Running
               PodReadyToStartContainers=True
               Initialized=True
-              Ready=True
-              ContainersReady=True
+              Ready=False PodFailed
+              ContainersReady=False PodFailed
               PodScheduled=True
               main main: running restarts=0 ready=true
             RemoveContainer { container: "main", attempt: 0 }
@@ -300,4 +300,72 @@ fn an_evicted_pod_has_a_second_and_what_the_least_is() {
     let known: Verdict =
         serde_json::from_value(json!({"reason": "DeadlineExceeded", "message": "late"})).unwrap();
     assert_eq!(known, Verdict::new("DeadlineExceeded", "late".to_owned()));
+}
+
+#[test]
+fn a_pod_that_fails_is_what_it_was_until_nothing_of_it_runs() {
+    let cases: [(&str, Option<&str>, fn(&mut Bench)); 4] = [
+        ("an init container fails", None, |b| {
+            b.end("init", 1, "Error")
+        }),
+        ("too late, initialising", Some("init"), |b| b.wait(20)),
+        ("evicted, initialising", Some("init"), |b| {
+            b.see(Observation::Evicted {
+                message: "too much".to_owned(),
+                disrupted: true,
+            });
+        }),
+        ("too late, running", Some("main"), |b| {
+            b.end("init", 0, "Completed");
+            b.start("main");
+            b.wait(20);
+        }),
+    ];
+    let mut log = String::new();
+    for (why, runs, fail) in cases {
+        let mut b = Bench::new(json!({
+            "restartPolicy": "Never", "activeDeadlineSeconds": 20,
+            "initContainers": [
+                {"name": "side", "image": "hello:v1", "restartPolicy": "Always"},
+                {"name": "init", "image": "hello:v1"},
+            ],
+            "containers": [{"name": "main", "image": "hello:v1"}],
+        }));
+        b.ready();
+        b.start("side");
+        b.start("init");
+        let said = |b: &mut Bench| {
+            b.plan();
+            let status = b.status();
+            let why = [status.reason, status.message].map(Option::unwrap_or_default);
+            let conditions = status.conditions.into_iter().flatten();
+            let conditions = conditions.filter(|c| c.type_ != "ContainersReady");
+            let conditions = conditions.map(|c| {
+                let reason = c.reason.map(|reason| format!(" {reason}"));
+                format!("{}={}{}", c.type_, c.status, reason.unwrap_or_default())
+            });
+            let conditions = conditions.collect::<Vec<_>>().join(", ");
+            format!("  {} {why:?}: {conditions}\n", status.phase.unwrap())
+        };
+        fail(&mut b);
+        log += &format!("{why}\n{}", said(&mut b));
+        for name in runs.into_iter().chain(["side"]) {
+            b.end(name, 143, "Error");
+        }
+        log += &said(&mut b);
+    }
+    check(&log, expect![[r#"
+        an init container fails
+          Pending ["", ""]: PodReadyToStartContainers=True, Initialized=False ContainersNotInitialized, Ready=False PodFailed, PodScheduled=True
+          Failed ["", ""]: PodReadyToStartContainers=False, Initialized=False ContainersNotInitialized, Ready=False PodFailed, PodScheduled=True
+        too late, initialising
+          Pending ["", ""]: PodReadyToStartContainers=True, Initialized=False ContainersNotInitialized, Ready=False PodFailed, PodScheduled=True
+          Failed ["DeadlineExceeded", "Pod was active on the node longer than the specified deadline"]: PodReadyToStartContainers=False, Initialized=False ContainersNotInitialized, Ready=False PodFailed, PodScheduled=True
+        evicted, initialising
+          Pending ["", ""]: PodReadyToStartContainers=True, Initialized=False ContainersNotInitialized, Ready=False PodFailed, PodScheduled=True
+          Failed ["Evicted", "too much"]: PodReadyToStartContainers=False, Initialized=False ContainersNotInitialized, Ready=False PodFailed, PodScheduled=True, DisruptionTarget=True TerminationByKubelet
+        too late, running
+          Running ["", ""]: PodReadyToStartContainers=True, Initialized=True, Ready=False PodFailed, PodScheduled=True
+          Failed ["DeadlineExceeded", "Pod was active on the node longer than the specified deadline"]: PodReadyToStartContainers=False, Initialized=True, Ready=False PodFailed, PodScheduled=True
+    "#]]);
 }
