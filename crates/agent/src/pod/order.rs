@@ -109,8 +109,7 @@ impl Plan<'_> {
         };
         let name = &spec.name;
         if let Some(stopping) = stopping {
-            self.go_on(spec, *attempt, *stopping, true);
-            return self.probe(spec, c, true);
+            return self.go_on(spec, *attempt, *stopping, true);
         }
         let who = probe::who(role);
         let ended = if c.round < self.round {
@@ -131,14 +130,12 @@ impl Plan<'_> {
         } else {
             None
         };
-        let ending = ended.is_some();
         if let Some((cause, grace, why)) = ended {
-            self.stop(spec, cause, later(self.now, grace), why, true);
-        } else {
-            self.prepare(spec, c);
-            self.resize(spec, c, *attempt);
+            return self.stop(spec, cause, later(self.now, grace), why, true);
         }
-        self.probe(spec, c, ending);
+        self.prepare(spec, c);
+        self.resize(spec, c, *attempt);
+        self.probe(spec, c, false);
     }
 
     /// Starts a container of which nothing is alive, if that is to be; whether it is.

@@ -175,9 +175,17 @@ impl Container {
         self.is_up(spec) && self.holds(spec, ProbeKind::Startup)
     }
 
-    /// `status.containerStatuses[].ready`.
+    /// `status.containerStatuses[].ready`. What is ended alone is not from then on, so that nothing new reaches it; of one
+    /// that ends with its pod the pod's deletion, phase or conditions say so, and those who have nobody else still may.
     pub(super) fn is_ready(&self, spec: &ContainerSpec) -> bool {
-        self.is_started(spec) && self.holds(spec, ProbeKind::Readiness)
+        !self.ends_alone() && self.is_started(spec) && self.holds(spec, ProbeKind::Readiness)
+    }
+
+    fn ends_alone(&self) -> bool {
+        let Live::Running { stopping, .. } = &self.live else {
+            return false;
+        };
+        stopping.is_some_and(|s| !matches!(s.cause, Cause::Pod | Cause::Agent))
     }
 
     fn holds(&self, spec: &ContainerSpec, kind: ProbeKind) -> bool {
@@ -213,7 +221,7 @@ impl Container {
 
 /// What is to be probed of a container, and when to look again.
 ///
-/// One that is being ended is asked for its readiness alone, as by the kubelet: its endpoints may still be in use.
+/// One that ends with its pod is asked for its readiness alone, as by the kubelet: its endpoints may still be in use.
 pub(super) fn due(
     pod: &Pod,
     spec: &ContainerSpec,

@@ -354,7 +354,9 @@ fn a_pod_that_fails_is_what_it_was_until_nothing_of_it_runs() {
         }
         log += &said(&mut b);
     }
-    check(&log, expect![[r#"
+    check(
+        &log,
+        expect![[r#"
         an init container fails
           Pending ["", ""]: PodReadyToStartContainers=True, Initialized=False ContainersNotInitialized, Ready=False PodFailed, PodScheduled=True
           Failed ["", ""]: PodReadyToStartContainers=False, Initialized=False ContainersNotInitialized, Ready=False PodFailed, PodScheduled=True
@@ -367,5 +369,6 @@ fn a_pod_that_fails_is_what_it_was_until_nothing_of_it_runs() {
         too late, running
           Running ["", ""]: PodReadyToStartContainers=True, Initialized=True, Ready=False PodFailed, PodScheduled=True
           Failed ["DeadlineExceeded", "Pod was active on the node longer than the specified deadline"]: PodReadyToStartContainers=False, Initialized=True, Ready=False PodFailed, PodScheduled=True
-    "#]]);
+    "#]],
+    );
 }

@@ -117,7 +117,7 @@ fn what_is_left_out_has_kubernetes_defaults() {
             await main Liveness, again +10000ms; requeue +10000ms | started=true ready=true
             await main Liveness, again +10000ms; requeue +10000ms | started=true ready=true
             await main Liveness, again +10000ms; requeue +10000ms | started=true ready=true
-            end main (Container main failed liveness probe, will be restarted); stop main 30s; requeue +30000ms | started=true ready=true
+            end main (Container main failed liveness probe, will be restarted); stop main 30s; requeue +30000ms | started=true ready=false
         "#]],
     );
 }
@@ -354,7 +354,7 @@ fn well() -> Bench {
 }
 
 #[test]
-fn what_ends_is_asked_for_its_readiness_alone() {
+fn what_ends_with_its_pod_is_asked_for_its_readiness_alone() {
     type Ending = fn(&mut Bench);
     let all: [(&str, Ending); 5] = [
         ("deleted", |b| b.delete(30)),
@@ -396,9 +396,9 @@ fn what_ends_is_asked_for_its_readiness_alone() {
             past its deadline: Event { kind: Normal, reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }; Fail { reason: "DeadlineExceeded", message: "Pod was active on the node longer than the specified deadline" }; end main (Stopping container main); stop main 30s; requeue +1000ms | started=true ready=true
               probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
               await main Readiness, again +10000ms; requeue +10000ms | started=true ready=false
-            changed: end main (Container main definition changed, will be restarted); stop main 30s; requeue +1000ms | started=true ready=true
-              probe main Readiness, again +10000ms; requeue +10000ms | started=true ready=true
-              await main Readiness, again +10000ms; requeue +10000ms | started=true ready=false
+            changed: end main (Container main definition changed, will be restarted); stop main 30s; requeue +30000ms | started=true ready=false
+              requeue +29000ms | started=true ready=false
+              requeue +19000ms | started=true ready=false
         "#]],
     );
 }

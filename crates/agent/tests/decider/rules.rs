@@ -197,13 +197,13 @@ fn all_containers_start_anew_together() {
             Running
               PodReadyToStartContainers=True
               Initialized=True
-              Ready=False ContainersNotReady: containers with unready status: [done watch]
-              ContainersReady=False ContainersNotReady: containers with unready status: [done watch]
+              Ready=False ContainersNotReady: containers with unready status: [side main done watch]
+              ContainersReady=False ContainersNotReady: containers with unready status: [side main done watch]
               PodScheduled=True
               AllContainersRestarting=True RestartAllContainersStarted: container exited with restart policy rule
               init early: terminated Completed 0 restarts=0 ready=true
-              init side: running restarts=0 ready=true
-              main main: running restarts=0 ready=true
+              init side: running restarts=0 ready=false
+              main main: running restarts=0 ready=false
               main done: terminated Completed 0 restarts=0 ready=false
               main watch: terminated Error 42 restarts=0 ready=false
             side has ended

@@ -396,7 +396,7 @@ fn their_probes_count() {
         not alive
         end side (Init container side failed liveness probe, will be restarted)
         stop side 30s
-        requeue +1000ms
+        requeue +30000ms
     "#]],
     );
 }
