@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::VolumeMount;
-use rustix::fs::OFlags;
+use runtime::Mount;
+use runtime::files::{self, FOLLOW, NO_LINKS};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::root::{inside, open};
+use super::root::inside;
 use crate::remove::remove_tree;
 use crate::volumes::Made;
 
@@ -39,17 +42,67 @@ pub(super) fn find(made: &Made, mount: &VolumeMount) -> Result<(PathBuf, String)
         }
         return Ok((full, String::new()));
     }
-    // Guests may change it until it is opened, when it is looked at again: this is for the words.
-    let relative = Path::new(&made.beneath).join(relative);
-    match open(&made.path, &relative, OFlags::PATH) {
-        Ok(_) | Err(Errno::NOENT) => {
-            let beneath = relative.to_string_lossy().into_owned();
-            Ok((made.path.clone(), beneath))
+    let volume = Mount {
+        host: made.path.clone().into(),
+        beneath: made.beneath.clone(),
+        guest: String::new(),
+        read_only: true,
+    };
+    let volume = files::mounted(&volume, false);
+    let volume = volume.map_err(|error| format!("the volume cannot be opened: {error}"))?;
+    let found = volume.directory().and_then(|dir| resolve(&dir, &relative));
+    let found = found.map_err(|error| match error {
+        Errno::NOTDIR => format!("{sub:?} lies below a file"),
+        Errno::XDEV => format!("{sub:?} leads out of the volume"),
+        Errno::NOENT => format!("{sub:?} is a link that leads to nothing"),
+        Errno::LOOP => format!("{sub:?} has too many links"),
+        error => format!("{sub:?}: {error}"),
+    })?;
+    let beneath = Path::new(&made.beneath).join(found);
+    Ok((made.path.clone(), beneath.to_string_lossy().into_owned()))
+}
+
+/// Where a path leads in a volume that guests write to: as one without links, which is all that is mounted, since guests may
+/// change links until it is. What is missing is made where the rest leads.
+///
+/// # Errors
+/// The system's: `XDEV` where it leads out of the volume, `NOENT` for a link to what is missing.
+fn resolve(volume: &OwnedFd, path: &Path) -> rustix::io::Result<String> {
+    let open = |path: &Path, flags, links| {
+        let path = Path::new(".").join(path);
+        files::open(
+            volume.as_fd(),
+            path,
+            OFlags::PATH | flags,
+            Mode::empty(),
+            links,
+        )
+    };
+    let mut there = path;
+    let found = loop {
+        match (open(there, OFlags::empty(), FOLLOW), there.parent()) {
+            (Err(Errno::NOENT), Some(parent)) => there = parent,
+            (found, _) => break found?,
         }
-        Err(Errno::NOTDIR) => Err(format!("{sub:?} lies below a file")),
-        Err(Errno::LOOP | Errno::XDEV) => Err(format!("{sub:?} leads out of the volume")),
-        Err(error) => Err(error.to_string()),
+    };
+    let found = place(&found)?;
+    let found = found.strip_prefix(place(volume)?);
+    // It is being moved.
+    let found = found.map_err(|_| Errno::AGAIN)?;
+    let missing = path.strip_prefix(there).unwrap_or(path);
+    if let Some(first) = missing.iter().next()
+        && open(&found.join(first), OFlags::NOFOLLOW, NO_LINKS).is_ok()
+    {
+        return Err(Errno::NOENT);
     }
+    let found = found.join(missing);
+    found.to_str().map(str::to_owned).ok_or(Errno::ILSEQ)
+}
+
+/// The path of what is open.
+fn place(open: &OwnedFd) -> rustix::io::Result<PathBuf> {
+    let link = format!("/proc/self/fd/{}", open.as_raw_fd());
+    fs::read_link(link).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
 }
 
 /// Copies what a `subPath` shows now of a volume whose files are replaced.
@@ -114,9 +167,26 @@ mod tests {
     use std::cell::Cell;
     use std::os::unix::fs::symlink;
 
-    use runtime::{Mount, files};
+    use runtime::files::Mounted;
 
     use super::*;
+
+    fn mount(sub_path: &str) -> VolumeMount {
+        VolumeMount {
+            sub_path: Some(sub_path.to_owned()),
+            ..VolumeMount::default()
+        }
+    }
+
+    /// What is mounted of that which was found.
+    fn shown((host, beneath): (PathBuf, String)) -> Mount {
+        Mount {
+            host: host.into(),
+            beneath,
+            guest: "/x".to_owned(),
+            read_only: true,
+        }
+    }
 
     #[test]
     fn nothing_leads_out() {
@@ -124,17 +194,94 @@ mod tests {
         let volume = dir.path().join("v");
         fs::create_dir_all(&volume).unwrap();
         fs::write(dir.path().join("secret"), "s").unwrap();
-        std::os::unix::fs::symlink("..", volume.join("up")).unwrap();
+        symlink("..", volume.join("up")).unwrap();
         for read_only in [false, true] {
             let made = Made::new(&volume, read_only);
             for sub in ["..", "a/../..", "/etc", "up", "up/secret"] {
-                let mount = VolumeMount {
-                    sub_path: Some(sub.to_owned()),
-                    ..VolumeMount::default()
-                };
-                assert!(find(&made, &mount).is_err(), "{sub} {read_only}");
+                assert!(find(&made, &mount(sub)).is_err(), "{sub} {read_only}");
             }
         }
+    }
+
+    #[test]
+    fn links_are_followed_as_far_as_they_stay_in_the_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = dir.path().join("shared");
+        for (volume, beneath) in [(shared.join("v"), ""), (shared.clone(), "v")] {
+            let made = Made {
+                beneath: beneath.to_owned(),
+                ..Made::new(volume, false)
+            };
+            let volume = shared.join("v");
+            fs::create_dir_all(volume.join("releases/7")).unwrap();
+            fs::write(volume.join("releases/7/f"), "7").unwrap();
+            for (link, to) in [
+                ("current", "releases/7"),
+                ("again", "releases/../current"),
+                ("releases/up", "../releases/7"),
+                ("file", "again/f"),
+                ("gone", "releases/6"),
+                ("loop", "loop"),
+                ("out", "../w"),
+                ("host", "/etc"),
+                ("self", "/proc/self"),
+                ("releases/out", "../../v/releases"),
+            ] {
+                symlink(to, volume.join(link)).unwrap();
+            }
+            for (sub, leads) in [
+                ("current", "releases/7"),
+                ("again/.", "releases/7"),
+                ("releases/up", "releases/7"),
+                ("file", "releases/7/f"),
+                ("current/new/er", "releases/7/new/er"),
+                ("new", "new"),
+            ] {
+                let (host, found) = find(&made, &mount(sub)).unwrap();
+                assert_eq!(host.join(found), volume.join(leads), "{sub}");
+                let shown = shown(find(&made, &mount(sub)).unwrap());
+                let opened = files::mounted(&shown, true).unwrap();
+                assert_eq!(matches!(opened, Mounted::File(_)), sub == "file", "{sub}");
+                assert!(volume.join(leads).exists(), "{sub}");
+            }
+            for (sub, why) in [
+                ("gone", "\"gone\" is a link that leads to nothing"),
+                ("gone/x", "\"gone/x\" is a link that leads to nothing"),
+                ("loop", "\"loop\" has too many links"),
+                ("file/x", "\"file/x\" lies below a file"),
+                ("out", "\"out\" leads out of the volume"),
+                ("out/x", "\"out/x\" leads out of the volume"),
+                ("host", "\"host\" leads out of the volume"),
+                ("self/x", "\"self/x\" leads out of the volume"),
+                ("releases/out", "\"releases/out\" leads out of the volume"),
+            ] {
+                assert_eq!(find(&made, &mount(sub)).unwrap_err(), why);
+            }
+            assert!(!volume.join("releases/6").exists());
+            fs::remove_dir_all(&volume).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_link_that_changes_moves_no_mount() {
+        let dir = tempfile::tempdir().unwrap();
+        let (volume, outside) = (dir.path().join("v"), dir.path().join("outside"));
+        for made in [volume.join("releases/7"), outside.join("7")] {
+            fs::create_dir_all(made).unwrap();
+        }
+        symlink("releases/7", volume.join("current")).unwrap();
+        let made = Made::new(&volume, false);
+        let found = shown(find(&made, &mount("current")).unwrap());
+        fs::remove_file(volume.join("current")).unwrap();
+        symlink(&outside, volume.join("current")).unwrap();
+        let is = |path: &Path| {
+            let opened = files::mounted(&found, false)?.directory()?;
+            Ok::<_, Errno>(place(&opened)? == path.canonicalize().unwrap())
+        };
+        assert_eq!(is(&volume.join("releases/7")), Ok(true));
+        fs::rename(volume.join("releases"), volume.join("aside")).unwrap();
+        symlink(&outside, volume.join("releases")).unwrap();
+        assert_eq!(is(&outside.join("7")), Err(Errno::LOOP));
     }
 
     #[test]
@@ -143,10 +290,7 @@ mod tests {
         let (volume, aside) = (dir.path().join("v"), dir.path().join("aside"));
         fs::create_dir_all(volume.join("b/x")).unwrap();
         fs::create_dir(volume.join("x")).unwrap();
-        let mount = VolumeMount {
-            sub_path: Some("x".to_owned()),
-            ..VolumeMount::default()
-        };
+        let mount = mount("x");
         // Where the volume lies, what is replaced by a link, and what it leads to.
         for (beneath, place, to) in [("", "x", ".."), ("b", "b", ".."), ("b", "b/x", "../..")] {
             let made = Made {
@@ -154,13 +298,7 @@ mod tests {
                 read_only: true,
                 ..Made::new(&volume, false)
             };
-            let (host, beneath) = find(&made, &mount).unwrap();
-            let shown = Mount {
-                host: host.into(),
-                beneath,
-                guest: "/x".to_owned(),
-                read_only: true,
-            };
+            let shown = shown(find(&made, &mount).unwrap());
             files::mounted(&shown, false).unwrap();
             let place = volume.join(place);
             fs::rename(&place, &aside).unwrap();
@@ -196,10 +334,7 @@ mod tests {
             is_replaced: true,
             ..Made::new(&volume, true)
         };
-        let mount = VolumeMount {
-            sub_path: Some("deep".to_owned()),
-            ..VolumeMount::default()
-        };
+        let mount = mount("deep");
         // While they are copied, files are replaced, and the old ones go, one of them too early.
         let copy_while = |replaced: usize| {
             show(&volume, &content(0));
