@@ -95,7 +95,7 @@ fn resolve(volume: &OwnedFd, path: &Path) -> rustix::io::Result<String> {
     {
         return Err(Errno::NOENT);
     }
-    let found = found.join(missing);
+    let found: PathBuf = found.iter().chain(missing).collect();
     found.to_str().map(str::to_owned).ok_or(Errno::ILSEQ)
 }
 
@@ -167,9 +167,14 @@ mod tests {
     use std::cell::Cell;
     use std::os::unix::fs::symlink;
 
+    use k8s_openapi::api::core::v1::Pod;
     use runtime::files::Mounted;
+    use serde_json::json;
 
     use super::*;
+    use crate::driver::root;
+    use crate::pod::PodView as _;
+    use crate::volumes::conformance;
 
     fn mount(sub_path: &str) -> VolumeMount {
         VolumeMount {
@@ -259,6 +264,40 @@ mod tests {
             }
             assert!(!volume.join("releases/6").exists());
             fs::remove_dir_all(&volume).unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn parts_of_an_image_are_mounted() {
+        let (dir, made) = conformance::image().await;
+        let of = |sub_paths: &[&str]| {
+            let mounts = sub_paths.iter().map(|sub_path| {
+                let at = format!("/at/{sub_path}");
+                json!({"name": "v", "mountPath": at, "subPath": sub_path})
+            });
+            let container = json!({"name": "c", "volumeMounts": mounts.collect::<Vec<_>>()});
+            let pod = json!({"metadata": {}, "spec": {"containers": [container]}});
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            let volumes = [("v".to_owned(), made.clone())].into();
+            let root = dir.path().join("root");
+            root::make(&root, &pod, &pod.containers()[0], &volumes, None)
+        };
+        let sub_paths = ["deep", "current", "deep/f", "file", "current/f"];
+        let mounts = of(&sub_paths).unwrap();
+        assert_eq!(mounts.len(), 1 + sub_paths.len());
+        for (mount, sub_path) in mounts[1..].iter().zip(sub_paths) {
+            assert_eq!(mount.guest, format!("/at/{sub_path}"));
+            assert!(mount.read_only, "{sub_path}");
+            let file = match files::mounted(mount, false).unwrap() {
+                Mounted::Directory(found) => place(&found).unwrap().join("f"),
+                Mounted::File(found) => place(&found).unwrap(),
+            };
+            assert_eq!(fs::read_to_string(file).unwrap(), "1", "{sub_path}");
+        }
+        for sub_path in ["none", "a/x", ".."] {
+            let why = of(&[sub_path]).unwrap_err();
+            let begins = "failed to prepare subPath for volumeMount \"v\": ";
+            assert!(why.starts_with(begins), "{why}");
         }
     }
 

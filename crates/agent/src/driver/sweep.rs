@@ -14,7 +14,7 @@ use crate::blocking::blocking;
 use crate::garbage::Kind;
 use crate::pod::{PodView as _, Sandbox};
 use crate::remove::list;
-use crate::{image, logs};
+use crate::{image, logs, volumes};
 
 impl Driver {
     /// Waits until what earlier runs of the agent left has its pods again, and what has none is removed.
@@ -47,8 +47,7 @@ impl Driver {
             let containers = state.pod.all_containers();
             let images = containers.filter_map(|(_, c)| c.image.as_deref());
             named.extend(images.map(|name| image::key(name, Wanted::Module)));
-            let volumes = state.pod.volumes().iter();
-            let trees = volumes.filter_map(|v| v.image.as_ref()?.reference.as_deref());
+            let trees = state.pod.volumes().iter().filter_map(volumes::image);
             named.extend(trees.map(|name| image::key(name, Wanted::Tree)));
         }
         named

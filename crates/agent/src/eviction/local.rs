@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, Volume};
 use super::measure::Amount;
 use super::rank::is_critical;
 use crate::pod::{PodView as _, Role};
+use crate::volumes::{Written, size_limit, written};
 
 /// What a container uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,9 +142,12 @@ impl Limits {
         };
         let memory = self.memory.iter().map(|(limit, _)| limit);
         let memory = memory.chain(&self.files).map(bytes).min();
-        let volumes = pod.volumes().iter().filter(|v| v.empty_dir.is_some());
-        let volumes = volumes.filter_map(|v| {
-            let around = if is_in_memory(v) { memory } else { disk };
+        let volumes = pod.volumes().iter().filter_map(|v| {
+            let around = match written(v)? {
+                Written::Memory => memory,
+                Written::Disk => disk,
+                Written::Elsewhere => return None,
+            };
             let least = own(&self.volumes, &v.name).into_iter().chain(around).min();
             Some((v.name.clone(), least?))
         });
@@ -223,29 +227,19 @@ impl Limits {
     }
 }
 
-/// Whether a volume lies in memory.
+/// Whether what guests write into a volume lies in memory.
 pub(crate) fn is_in_memory(volume: &Volume) -> bool {
-    let source = volume.empty_dir.as_ref();
-    source.and_then(|s| s.medium.as_deref()) == Some("Memory")
+    written(volume) == Some(Written::Memory)
 }
 
 /// Whether guests may write into a volume that no limit of the pod is of.
 fn is_elsewhere(volume: &Volume) -> bool {
-    volume.persistent_volume_claim.is_some()
-        || volume.ephemeral.is_some()
-        || volume.host_path.is_some()
+    written(volume) == Some(Written::Elsewhere)
 }
 
-/// The volumes of a pod that lie in memory.
+/// The volumes of a pod into which guests write that lie in memory.
 pub(crate) fn in_memory(pod: &Pod) -> impl Iterator<Item = &Volume> {
     pod.volumes().iter().filter(|volume| is_in_memory(volume))
-}
-
-fn size_limit(volume: &Volume) -> Option<Quantity> {
-    let limit = volume.empty_dir.as_ref()?.size_limit.as_ref()?;
-    let limit = Quantity::parse(&limit.0).ok()?;
-    // None at all is no limit, as with the kubelet.
-    (limit.value() > 0).then_some(limit)
 }
 
 fn limit(container: &Container, resource: &str) -> Option<Quantity> {

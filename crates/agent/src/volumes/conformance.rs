@@ -15,15 +15,20 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Failure, Made, kind_of, payload, set_up, tear_down};
+use super::kind::{KINDS, kind_of};
+use super::{Context, Failure, Made, payload, set_up, tear_down};
 use crate::clock::Clock;
 use crate::image::Images;
 use crate::resources::Amounts;
 
 mod changes;
 mod claims;
+mod examples;
+mod images;
 mod memory;
 mod projections;
+
+pub(crate) use images::image;
 
 /// An API server of two objects, which gives tokens to one service account. Every answer takes it [`ANSWER`].
 #[derive(Default)]
@@ -35,6 +40,10 @@ struct Objects {
     changed: Mutex<BTreeMap<String, Option<Value>>>,
     /// The bodies of all requests for tokens.
     asked: Mutex<Vec<Value>>,
+    /// What the cluster's registry has, by its path.
+    images: Mutex<BTreeMap<String, Bytes>>,
+    /// Which of it was asked for.
+    pulled: Mutex<Vec<String>>,
 }
 
 const ANSWER: Duration = Duration::from_millis(7);
@@ -55,8 +64,11 @@ impl Transport for Objects {
         request: http::Request<Bytes>,
     ) -> BoxFuture<'_, Result<http::Response<Body>, client::Error>> {
         let path = request.uri().path();
-        if path.contains("/stalls") || path.contains("/v2/") {
+        if path.contains("/stalls") {
             return Box::pin(std::future::pending());
+        }
+        if path.starts_with("/v2/") {
+            self.pulled.lock().push(path.to_owned());
         }
         let found = match path {
             "/api/v1/namespaces/shop/configmaps/c" => Some(json!({
@@ -81,9 +93,13 @@ impl Transport for Objects {
             Some(object) => (200, object),
             None => failure(404, "NotFound", "not found"),
         };
+        let (code, body) = match self.images.lock().get(path) {
+            Some(content) => (200, content.clone()),
+            None => (code, body.to_string().into()),
+        };
         let response = http::Response::builder()
             .status(code)
-            .body(client::full(body.to_string()));
+            .body(client::full(body));
         Box::pin(async move {
             tokio::time::sleep(ANSWER).await;
             response.map_err(|e| client::Error::Invalid(e.to_string()))
@@ -124,6 +140,7 @@ impl Bench {
         let runtime = Arc::new(runtime::Scripted::new());
         let images =
             Images::open(dir.path().join("images"), client.clone(), runtime, false).unwrap();
+        images::push(dir.path(), &server, "files:v1", "1");
         Self {
             dir,
             server,
@@ -196,20 +213,15 @@ fn names(dir: &Path) -> Vec<String> {
 async fn every_kind_is_made_twice_without_harm_and_leaves_nothing() {
     let b = Bench::new();
     let host = b.dir.path().join("host");
-    let token = json!({"serviceAccountToken": {"path": "token"}});
-    let volumes = [
-        json!({"name": "v", "configMap": {"name": "c"}}),
-        json!({"name": "v", "downwardAPI": {"items": [{"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}}]}}),
-        json!({"name": "v", "projected": {"sources": [token, {"secret": {"name": "s"}}]}}),
-        json!({"name": "v", "secret": {"secretName": "s"}}),
-        json!({"name": "v", "emptyDir": {}}),
-        json!({"name": "v", "hostPath": {"path": host, "type": "DirectoryOrCreate"}}),
-        json!({"name": "v", "persistentVolumeClaim": {"claimName": "data"}}),
-        json!({"name": "v", "ephemeral": {}}),
-    ];
-    for volume in volumes {
+    for kind in KINDS {
+        let volume = examples::of(kind.field(), &host).volume;
         let made = b.make(&volume).await.unwrap();
         assert!(made.path.is_dir(), "{volume}");
+        let source: Volume = serde_json::from_value(volume.clone()).unwrap();
+        let is_written = kind.written(&source).is_some();
+        assert_eq!(is_written, !made.read_only, "somebody counts it: {volume}");
+        let is_image = kind.image(&source).is_some();
+        assert_eq!(is_image, made.hold.is_some(), "its files stay: {volume}");
         let before = names(&made.path);
         if !made.read_only {
             fs::write(made.path.join("mine"), "x").unwrap();
@@ -360,17 +372,11 @@ async fn a_file_of_the_host_is_made_once_and_never_removed() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_waited_for_when_the_pod_has_ended() {
-    let table = [
-        json!({"name": "v", "configMap": {"name": "stalls"}}),
-        json!({"name": "v", "secret": {"secretName": "stalls"}}),
-        json!({"name": "v", "image": {"reference": "stalls:v1"}}),
-        json!({"name": "v", "persistentVolumeClaim": {"claimName": "stalls"}}),
-        json!({"name": "v", "projected": {"sources": [{"configMap": {"name": "no"}}, {"secret": {"name": "stalls"}}]}}),
-        json!({"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}),
-    ];
-    for volume in table {
+    let all = KINDS.iter().map(|kind| kind.field());
+    for volume in all.flat_map(|field| examples::of(field, Path::new("/")).stalls) {
         let b = Bench::new();
         let mut pod = pod(&volume);
+        pod.metadata.name = Some("stalls".to_owned());
         pod.spec.as_mut().unwrap().service_account_name = Some("stalls".to_owned());
         let (made, ()) = tokio::join!(b.with(&pod, set_up), async { b.ended.cancel() });
         assert!(matches!(made, Err(Failure::Ended)), "{volume}");
@@ -391,11 +397,11 @@ fn no_file_leads_outside() {
 
 #[test]
 fn the_table_is_sorted_and_each_kind_knows_its_own() {
-    let fields: Vec<_> = super::KINDS.iter().map(|k| k.field()).collect();
+    let fields: Vec<_> = KINDS.iter().map(|k| k.field()).collect();
     assert!(fields.is_sorted(), "{fields:?}");
     for field in fields {
-        let source = json!({"name": "x", "path": "/x", "sources": [], "items": []});
-        let volume: Volume = serde_json::from_value(json!({"name": "v", field: source})).unwrap();
+        let volume = examples::of(field, Path::new("/")).volume;
+        let volume: Volume = serde_json::from_value(volume).unwrap();
         assert_eq!(kind_of(&volume).unwrap().field(), field);
     }
 }

@@ -5,12 +5,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use api::quantity::Quantity;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Volume;
 
-use super::{Context, Error, Kind, Made};
+use super::{Context, Error, Kind, Made, Written};
 use crate::blocking::blocking;
-use crate::eviction::{is_in_memory, make_own};
+use crate::eviction::make_own;
 use crate::pod::Host;
 
 pub(super) struct EmptyDir;
@@ -38,14 +39,28 @@ impl Kind for EmptyDir {
         }
     }
 
+    fn written(&self, volume: &Volume) -> Option<Written> {
+        match volume.empty_dir.as_ref()?.medium.as_deref() {
+            Some("Memory") => Some(Written::Memory),
+            _ => Some(Written::Disk),
+        }
+    }
+
+    fn size_limit(&self, volume: &Volume) -> Option<Quantity> {
+        let limit = volume.empty_dir.as_ref()?.size_limit.as_ref()?;
+        let limit = Quantity::parse(&limit.0).ok()?;
+        // None at all is no limit, as with the kubelet.
+        (limit.value() > 0).then_some(limit)
+    }
+
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
-        let path = match cx.memory.filter(|_| is_in_memory(volume)) {
+        let is_in_memory = self.written(volume) == Some(Written::Memory);
+        let memory = cx.memory.filter(|_| is_in_memory).map(Path::to_owned);
+        let path = match &memory {
             Some(memory) => memory.join(&volume.name),
             None => cx.dir.to_owned(),
         };
         let dir = path.clone();
-        let memory = cx.memory.filter(|_| is_in_memory(volume));
-        let memory = memory.map(Path::to_owned);
         let make = move || {
             // The machine's, the agent's and the pod's.
             let above: Vec<&Path> = memory

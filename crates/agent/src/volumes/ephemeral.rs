@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Volume;
 
-use super::{Context, Error, Kind, Made, claim};
+use super::{Context, Error, Kind, Made, Written, claim};
 use crate::pod::PodView as _;
 
 pub(super) struct Ephemeral;
@@ -16,6 +16,10 @@ impl Kind for Ephemeral {
 
     fn is(&self, volume: &Volume) -> bool {
         volume.ephemeral.is_some()
+    }
+
+    fn written(&self, _: &Volume) -> Option<Written> {
+        Some(Written::Elsewhere)
     }
 
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Volume;
 
-use super::{Context, Error, Kind, Made};
+use super::{Context, Error, Kind, Made, Written};
 use crate::blocking::blocking;
 use crate::pod::Host;
 
@@ -38,6 +38,10 @@ impl Kind for HostPath {
                 "type {kind} cannot be shown to a WebAssembly module, only directories and files can"
             )),
         }
+    }
+
+    fn written(&self, _: &Volume) -> Option<Written> {
+        Some(Written::Elsewhere)
     }
 
     async fn set_up(&self, volume: &Volume, _: &Context<'_>) -> Result<Made, Error> {

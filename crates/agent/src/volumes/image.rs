@@ -20,15 +20,13 @@ impl Kind for Image {
     }
 
     fn refusal(&self, volume: &Volume, _: &Host) -> Option<String> {
-        let reference = volume
-            .image
-            .as_ref()?
-            .reference
-            .as_deref()
-            .unwrap_or_default();
-        reference
-            .is_empty()
-            .then(|| "reference is required".to_owned())
+        let reference = self.image(volume).unwrap_or_default();
+        let is_missing = reference.is_empty();
+        is_missing.then(|| "reference is required".to_owned())
+    }
+
+    fn image<'a>(&self, volume: &'a Volume) -> Option<&'a str> {
+        volume.image.as_ref()?.reference.as_deref()
     }
 
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {

@@ -1,4 +1,4 @@
-//! A pod's volumes: each kind is one file here and one line in [`KINDS`].
+//! A pod's volumes: each kind is one file here and one line in [`kind::KINDS`].
 //!
 //! A volume is a directory of the node, or of `hostPath` a file, that the runtime shows to guests at `mountPath`. It is made before the pod's
 //! first container starts and torn down when the pod has ended; containers' restarts leave it alone. What does not last
@@ -12,6 +12,7 @@ mod empty_dir;
 mod ephemeral;
 mod host_path;
 mod image;
+mod kind;
 mod payload;
 mod persistent_volume_claim;
 mod projected;
@@ -22,7 +23,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use client::{Client, Key};
 use futures::future::join_all;
 use images::Hold;
@@ -33,25 +33,14 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::clock::Clock;
 use crate::image::{Error as ImageError, Images};
-use crate::objects::{self, Objects, Reads};
-use crate::pod::{Host, PodView as _};
+use crate::objects::{Objects, Reads};
+use crate::pod::PodView as _;
 use crate::remove::remove_tree;
 use crate::resources::Amounts;
 pub(crate) use claim::{Disks, own_path};
+use kind::{Kind, follows_metadata, kind_of};
+pub(crate) use kind::{Written, follow_metadata, image, refusal, shown, size_limit, written};
 use payload::Files;
-
-/// Every kind of volume, sorted by its field's name in `spec.volumes`.
-static KINDS: &[&dyn Kind] = &[
-    &config_map::ConfigMap,
-    &downward_api::DownwardApi,
-    &empty_dir::EmptyDir,
-    &ephemeral::Ephemeral,
-    &host_path::HostPath,
-    &image::Image,
-    &persistent_volume_claim::PersistentVolumeClaim,
-    &projected::Projected,
-    &secret::Secret,
-];
 
 /// What was being done when files could not be written.
 const WRITING: &str = "writing its files";
@@ -248,58 +237,6 @@ impl Made {
     }
 }
 
-/// One kind of volume.
-#[async_trait]
-pub(crate) trait Kind: Send + Sync {
-    /// Its field in `spec.volumes[]`.
-    fn field(&self) -> &'static str;
-    /// Whether this volume is of the kind.
-    fn is(&self, volume: &Volume) -> bool;
-    /// What carob does not have of what the volume asks for, if anything.
-    fn refusal(&self, _volume: &Volume, _host: &Host) -> Option<String> {
-        None
-    }
-    /// Whether its content follows the pod's labels or annotations.
-    fn follows_metadata(&self, _volume: &Volume) -> bool {
-        false
-    }
-    /// The objects whose data it shows.
-    fn shows<'a>(&self, _volume: &'a Volume) -> Vec<(objects::Kind, &'a str)> {
-        Vec::new()
-    }
-    /// Makes the volume, or takes up the one that is there. Done twice it does no harm, also while guests use it.
-    async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error>;
-}
-
-fn kind_of(volume: &Volume) -> Option<&'static dyn Kind> {
-    KINDS.iter().copied().find(|k| k.is(volume))
-}
-
-/// The field of `spec.volumes[]` that says of which kind a volume is, also one unknown here.
-fn field_of(volume: &Volume) -> String {
-    let fields = serde_json::to_value(volume).unwrap_or_default();
-    let kind = fields
-        .as_object()
-        .and_then(|fields| fields.keys().find(|field| *field != "name").cloned());
-    kind.unwrap_or_else(|| volume.name.clone())
-}
-
-/// What carob does not have of what the volumes ask for, if anything.
-pub(crate) fn refusal(volumes: &[Volume], host: &Host) -> Option<String> {
-    volumes
-        .iter()
-        .enumerate()
-        .find_map(|(i, volume)| match kind_of(volume) {
-            Some(kind) => kind
-                .refusal(volume, host)
-                .map(|why| format!("spec.volumes[{i}].{}: {why}", kind.field())),
-            None => Some(format!(
-                "spec.volumes[{i}].{} is not supported by carob yet",
-                field_of(volume)
-            )),
-        })
-}
-
 /// Why a pod's volumes cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -347,24 +284,6 @@ pub(crate) struct Outcome {
     pub(crate) made: BTreeMap<String, Made>,
     /// The others, in the pod's order.
     pub(crate) unmade: Vec<Unmade>,
-}
-
-/// Whether the content of any of the volumes follows the pod's labels or annotations.
-pub(crate) fn follow_metadata(volumes: &[Volume]) -> bool {
-    volumes.iter().any(follows_metadata)
-}
-
-fn follows_metadata(volume: &Volume) -> bool {
-    kind_of(volume).is_some_and(|kind| kind.follows_metadata(volume))
-}
-
-/// The objects that volumes show: of which kind, its name, and which volume.
-pub(crate) fn shown(volumes: &[Volume]) -> impl Iterator<Item = (objects::Kind, &str, &str)> {
-    volumes.iter().flat_map(|volume| {
-        let objects = kind_of(volume).map(|kind| kind.shows(volume));
-        let objects = objects.unwrap_or_default().into_iter();
-        objects.map(|(kind, name)| (kind, name, volume.name.as_str()))
-    })
 }
 
 /// Makes all volumes of a pod, at the same time. Objects are read from the API for every pod, also one that many share
@@ -446,4 +365,4 @@ pub(crate) fn tear_down(dir: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Volume;
 
-use super::{Context, Error, Kind, Made, claim};
+use super::{Context, Error, Kind, Made, Written, claim};
 
 pub(super) struct PersistentVolumeClaim;
 
@@ -15,6 +15,10 @@ impl Kind for PersistentVolumeClaim {
 
     fn is(&self, volume: &Volume) -> bool {
         volume.persistent_volume_claim.is_some()
+    }
+
+    fn written(&self, _: &Volume) -> Option<Written> {
+        Some(Written::Elsewhere)
     }
 
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
