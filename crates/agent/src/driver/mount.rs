@@ -36,7 +36,7 @@ fn context<'a>(
         dir,
         memory,
         ended,
-        tokens_until: None,
+        before: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -24,11 +24,11 @@ use crate::resources::Amounts;
 mod changes;
 mod claims;
 mod examples;
-mod images;
 mod memory;
 mod projections;
+mod trees;
 
-pub(crate) use images::image;
+pub(crate) use trees::image;
 
 /// An API server of two objects, which gives tokens to one service account. Every answer takes it [`ANSWER`].
 #[derive(Default)]
@@ -116,6 +116,8 @@ struct Bench {
     disks: super::Disks,
     clock: Clock,
     ended: CancellationToken,
+    /// Where the pod's volumes in memory lie.
+    memory: Option<PathBuf>,
 }
 
 /// What a missing limit stands for.
@@ -140,7 +142,8 @@ impl Bench {
         let runtime = Arc::new(runtime::Scripted::new());
         let images =
             Images::open(dir.path().join("images"), client.clone(), runtime, false).unwrap();
-        images::push(dir.path(), &server, "files:v1", "1");
+        let memory = dir.path().join("machine/agent/pod");
+        trees::push(dir.path(), &server, "files:v1", "1");
         Self {
             dir,
             server,
@@ -150,11 +153,12 @@ impl Bench {
             disks,
             clock: Clock::simulated("2026-11-21T10:00:00Z".parse().unwrap()),
             ended: CancellationToken::new(),
+            memory: Some(memory),
         }
     }
 
     async fn with<T>(&self, pod: &Pod, work: impl AsyncFnOnce(&Context<'_>) -> T) -> T {
-        let (dir, memory) = (self.volumes(), self.dir.path().join("machine/agent/pod"));
+        let dir = self.volumes();
         let cx = Context {
             pod,
             client: &self.client,
@@ -164,9 +168,9 @@ impl Bench {
             clock: self.clock,
             machine: &MACHINE,
             dir: &dir,
-            memory: Some(&memory),
+            memory: self.memory.as_deref(),
             ended: &self.ended,
-            tokens_until: None,
+            before: None,
         };
         work(&cx).await
     }
@@ -179,7 +183,7 @@ impl Bench {
         }
     }
 
-    fn volumes(&self) -> std::path::PathBuf {
+    fn volumes(&self) -> PathBuf {
         self.dir.path().join("volumes")
     }
 }
@@ -243,9 +247,11 @@ async fn every_kind_is_made_twice_without_harm_and_leaves_nothing() {
             after.contains(&"mine".to_owned()),
             "taking it up again keeps what is in it: {volume}"
         );
-        tear_down(&b.volumes()).unwrap();
-        tear_down(&b.volumes()).unwrap();
-        assert!(!b.volumes().exists(), "{volume}");
+        for dir in [b.volumes(), b.memory.clone().unwrap()] {
+            tear_down(&dir).unwrap();
+            tear_down(&dir).unwrap();
+            assert!(!dir.exists(), "{volume}");
+        }
     }
     assert!(host.join("mine").exists(), "what belongs to the host stays");
     for own in ["pvc-data", "pvc-web-v"] {

@@ -30,7 +30,7 @@ impl Kind for DownwardApi {
     async fn set_up(&self, volume: &Volume, cx: &Context<'_>) -> Result<Made, Error> {
         let source = volume.downward_api.clone().unwrap_or_default();
         let files = files(source.items.as_deref(), source.default_mode, cx)?;
-        cx.write(files).await
+        cx.write_in_memory(files).await
     }
 }
 

@@ -9,9 +9,8 @@ use api::quantity::Quantity;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Volume;
 
-use super::{Context, Error, Kind, Made, Written};
+use super::{Context, Error, Kind, Made, Written, memory as in_memory};
 use crate::blocking::blocking;
-use crate::eviction::make_own;
 use crate::pod::Host;
 
 pub(super) struct EmptyDir;
@@ -62,13 +61,8 @@ impl Kind for EmptyDir {
         };
         let dir = path.clone();
         let make = move || {
-            // The machine's, the agent's and the pod's.
-            let above: Vec<&Path> = memory
-                .iter()
-                .flat_map(|dir| dir.ancestors().take(3))
-                .collect();
-            for dir in above.into_iter().rev() {
-                make_own(dir)?;
+            if let Some(memory) = memory {
+                in_memory::make(&memory)?;
             }
             fs::create_dir_all(&dir)?;
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o777))

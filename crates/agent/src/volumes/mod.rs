@@ -13,6 +13,7 @@ mod ephemeral;
 mod host_path;
 mod image;
 mod kind;
+mod memory;
 mod payload;
 mod persistent_volume_claim;
 mod projected;
@@ -145,8 +146,8 @@ pub(crate) struct Context<'a> {
     pub(crate) memory: Option<&'a Path>,
     /// Cancelled when the pod ends.
     pub(crate) ended: &'a CancellationToken,
-    /// A kind's: the tokens that lie in the volume are good until then, when it is made anew for something else.
-    pub(crate) tokens_until: Option<Timestamp>,
+    /// A kind's: what was made of the volume before, where guests may have it open.
+    pub(crate) before: Option<&'a Made>,
 }
 
 impl Context<'_> {
@@ -190,14 +191,35 @@ impl Context<'_> {
         answer.ok_or(Error::Ended)
     }
 
-    /// Makes `files` the volume's content.
+    /// Makes `files` the volume's content, on the node's disk.
     async fn write(&self, files: Files) -> Result<Made, Error> {
         let dir = self.dir.to_owned();
-        let written = blocking(move || payload::write(&dir, files)).await;
-        written.map_err(Error::io(WRITING))?;
+        self.written(move || Ok(dir), files).await
+    }
+
+    /// Makes `files` the volume's content, in the node's memory while there is room: no disk keeps what is secret.
+    async fn write_in_memory(&self, files: Files) -> Result<Made, Error> {
+        let before = self.before.map(|made| made.path.clone());
+        let (memory, disk) = (self.memory.map(Path::to_owned), self.dir.to_owned());
+        let bytes = payload::size(&files);
+        let place = move || memory::place(before, memory.as_deref(), disk, bytes);
+        self.written(place, files).await
+    }
+
+    async fn written(
+        &self,
+        place: impl FnOnce() -> std::io::Result<PathBuf> + Send + 'static,
+        files: Files,
+    ) -> Result<Made, Error> {
+        let written = blocking(move || {
+            let dir = place()?;
+            payload::write(&dir, files)?;
+            Ok(dir)
+        });
+        let dir = written.await.map_err(Error::io(WRITING))?;
         Ok(Made {
             is_replaced: true,
-            ..Made::new(self.dir, true)
+            ..Made::new(dir, true)
         })
     }
 }
@@ -324,18 +346,13 @@ async fn make(
     volumes: impl IntoIterator<Item = &Volume>,
     before: &BTreeMap<String, Made>,
 ) -> Outcome {
-    let now = cx.clock.now();
     let all = volumes.into_iter().map(async |volume| {
         let Some(kind) = kind_of(volume) else {
             return Ok(None);
         };
         let dir = &cx.dir.join(kind.field()).join(&volume.name);
-        let before = before.get(&volume.name).and_then(|made| made.renew_at);
-        let cx = Context {
-            dir,
-            tokens_until: before.filter(|due| *due > now),
-            ..*cx
-        };
+        let before = before.get(&volume.name);
+        let cx = Context { dir, before, ..*cx };
         let made = kind.set_up(volume, &cx).await;
         let made = made.map_err(|error| Unmade {
             volume: volume.name.clone(),

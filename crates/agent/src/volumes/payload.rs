@@ -45,6 +45,9 @@ pub(super) type Files = BTreeMap<String, File>;
 /// The mode of files for which nothing is said.
 const DEFAULT_MODE: i32 = 0o644;
 
+/// What the end of a file may take that is no whole block.
+const BLOCK: u64 = 4096;
+
 /// Chooses from an object's data what becomes a file: all of it, or the `items`.
 ///
 /// # Errors
@@ -71,6 +74,12 @@ pub(super) fn project(
         }
     }
     Ok(files)
+}
+
+/// What files take at most in a file system, in bytes.
+pub(super) fn size(files: &Files) -> u64 {
+    let sizes = files.values().map(|file| file.bytes.len() as u64 + BLOCK);
+    sizes.sum()
 }
 
 /// Writes `files` as the content of `dir`, replacing what was there.

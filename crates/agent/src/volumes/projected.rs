@@ -83,7 +83,7 @@ impl Kind for Projected {
         if let Some(error) = Error::all(errors) {
             return Err(error);
         }
-        let made = cx.write(all).await?;
+        let made = cx.write_in_memory(all).await?;
         Ok(Made { renew_at, ..made })
     }
 }

@@ -34,7 +34,7 @@ impl Kind for Secret {
             optional: source.optional,
         };
         let files = files(&what, source.default_mode, cx).await?;
-        cx.write(files).await
+        cx.write_in_memory(files).await
     }
 }
 

@@ -31,8 +31,9 @@ pub(super) async fn kept(
     source: &ServiceAccountTokenProjection,
     cx: &Context<'_>,
 ) -> Option<(File, Timestamp)> {
-    let due = cx.tokens_until?;
-    let (dir, path) = (cx.dir.to_owned(), source.path.clone());
+    let before = cx.before?;
+    let due = before.renew_at.filter(|due| *due > cx.clock.now())?;
+    let (dir, path) = (before.path.clone(), source.path.clone());
     let token = blocking(move || payload::read(&dir, &path)).await.ok()?;
     Some((in_file(token), due))
 }

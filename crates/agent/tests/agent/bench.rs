@@ -358,6 +358,14 @@ impl Bench {
         self.dir.path().join("agent/pods").join(self.uid(name))
     }
 
+    /// Where a pod's volumes in memory lie.
+    pub(crate) fn memory_dir(&self, name: &str) -> std::path::PathBuf {
+        let nodes = std::fs::read_dir(self.shared_memory()).unwrap();
+        let mut nodes = nodes.map(|entry| entry.unwrap().path());
+        let node = nodes.find(|path| path.is_dir()).unwrap();
+        node.join(self.uid(name))
+    }
+
     /// What stands for a directory in memory.
     pub(crate) fn shared_memory(&self) -> std::path::PathBuf {
         self.dir.path().join("shared")

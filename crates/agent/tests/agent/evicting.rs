@@ -1,7 +1,6 @@
 //! Pods that end because they, or all together, use too much.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use agent::{Disk, Memory};
@@ -77,14 +76,6 @@ async fn evicted(b: &Bench, name: &str) -> String {
     })
     .await;
     message
-}
-
-/// Where a pod's volumes in memory lie.
-fn in_memory(b: &Bench, name: &str) -> PathBuf {
-    let nodes = fs::read_dir(b.shared_memory()).unwrap();
-    let mut nodes = nodes.map(|entry| entry.unwrap().path());
-    let node = nodes.find(|path| path.is_dir()).unwrap();
-    node.join(b.uid(name))
 }
 
 #[tokio::test(start_paused = true)]
@@ -177,7 +168,7 @@ async fn volumes_in_memory_count_and_go_with_their_pods() {
     let script = &["sleep 60s", "write 600000", "forever"];
     create(&b, "fast", writes(script, None), volume.clone()).await;
     b.until_phase("fast", "Running").await;
-    let memory = in_memory(&b, "fast");
+    let memory = b.memory_dir("fast");
     assert!(!b.pod_dir("fast").join("volumes/emptyDir").exists());
     fs::write(memory.join("v/big"), vec![1; 2 << 20]).unwrap();
     assert_eq!(
@@ -188,7 +179,7 @@ async fn volumes_in_memory_count_and_go_with_their_pods() {
 
     create(&b, "stays", writes(&["forever"], None), volume).await;
     b.until_phase("stays", "Running").await;
-    let memory = in_memory(&b, "stays");
+    let memory = b.memory_dir("stays");
     fs::write(memory.join("v/kept"), "x").unwrap();
     let orphan = memory.with_file_name("nobody");
     fs::create_dir_all(orphan.join("v")).unwrap();
@@ -216,7 +207,7 @@ async fn guests_and_files_in_memory_have_one_limit() {
     main["resources"] = json!({"limits": {"memory": "4Mi"}});
     create(&b, "both", main, json!({"medium": "Memory"})).await;
     b.until_phase("both", "Running").await;
-    fs::write(in_memory(&b, "both").join("v/big"), vec![1; 3 << 20]).unwrap();
+    fs::write(b.memory_dir("both").join("v/big"), vec![1; 3 << 20]).unwrap();
     tokio::time::sleep(Duration::from_secs(100)).await;
     assert_eq!(b.phase("both").await, "Running");
     // Nothing is written when that becomes too much.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::bench::{Bench, files_below};
 
-const ACCESS: &str = "volumes/projected/kube-api-access-x";
+const ACCESS: &str = "kube-api-access-x";
 
 /// A namespace as its controllers make it.
 async fn bench() -> Bench {
@@ -49,7 +49,7 @@ fn spec(script: &Value) -> Value {
 }
 
 fn shown(b: &Bench, file: &str) -> String {
-    std::fs::read_to_string(b.pod_dir("web").join(ACCESS).join(file)).unwrap()
+    std::fs::read_to_string(b.memory_dir("web").join(ACCESS).join(file)).unwrap()
 }
 
 /// How many tokens were asked for.
@@ -72,6 +72,8 @@ async fn a_pod_has_a_token_while_it_lives() {
     assert_eq!(shown(&b, "ca.crt"), "PEM");
     assert_eq!(shown(&b, "namespace"), "default");
     assert_eq!(asked(&b), 1);
+    let on_disk = b.pod_dir("web").join("volumes");
+    assert!(!on_disk.join("projected").exists());
 
     // Not before three quarters of its life, but before its end.
     tokio::time::sleep(Duration::from_secs(2700)).await;
@@ -87,7 +89,7 @@ async fn a_pod_has_a_token_while_it_lives() {
         .await;
     let second = shown(&b, "token");
     assert_eq!(asked(&b), 3);
-    let names = files_below(&b.pod_dir("web").join(ACCESS));
+    let names = files_below(&b.memory_dir("web").join(ACCESS));
     let contents = names
         .iter()
         .filter(|n| n.starts_with("..") && *n != "..data");
@@ -110,8 +112,10 @@ async fn a_pod_has_a_token_while_it_lives() {
         .patch("default", "web", &Patch::Merge(deleted), None)
         .await
         .unwrap();
-    b.until("removed", async |b| !b.pod_dir("web").exists())
-        .await;
+    b.until("removed", async |b| {
+        !b.pod_dir("web").exists() && !b.memory_dir("web").exists()
+    })
+    .await;
     tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
     assert_eq!(asked(&b), 6, "nobody asks for a pod that is gone");
 }
@@ -131,7 +135,7 @@ async fn a_token_stays_where_only_what_lies_beside_it_changes() {
         maps.patch("default", name, &patch, None).await.unwrap();
     };
     let shows = async |file: &str, text: &str| {
-        let path = b.pod_dir("web").join(ACCESS).join(file);
+        let path = b.memory_dir("web").join(ACCESS).join(file);
         b.until(&format!("{file} {text}"), async |_| {
             std::fs::read_to_string(&path).is_ok_and(|shown| shown == text)
         })
