@@ -164,3 +164,38 @@ async fn guests_share_a_meter() {
     // Each has written into one block.
     assert_eq!(meter.added(), 3 * (NAME + 4_096));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_waits_for_its_node_and_goes_on() {
+    let bench = Bench::new();
+    for kind in KINDS {
+        let node = Arc::new(Meter::new(0));
+        let meter = Arc::new(Meter::within(node.clone(), u64::MAX));
+        let guest = begin(&bench, kind, &meter, &["write 100000", "print done"]).await;
+        due(&node).await;
+        assert!(node.wanted() > 0 && meter.wanted() == 0, "{kind:?}");
+        assert_eq!(std::fs::read_dir(&guest.root).unwrap().count(), 0);
+        // Little by little: it waits anew.
+        node.allow(Some(NAME));
+        due(&node).await;
+        assert!(guest.running.exit().is_none(), "{kind:?}");
+        node.allow(None);
+        assert_eq!(ended(&guest.running).await, Exit::Code(0), "{kind:?}");
+        assert_eq!(guest.stdout.text(), "done\n", "{kind:?}");
+        assert_eq!(meter.added(), NAME + 25 * 4_096, "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_its_node_can_be_killed() {
+    let bench = Bench::new();
+    for kind in KINDS {
+        let node = Arc::new(Meter::new(0));
+        let meter = Arc::new(Meter::within(node.clone(), u64::MAX));
+        let guest = begin(&bench, kind, &meter, &["write 100000"]).await;
+        due(&node).await;
+        guest.running.kill();
+        assert_eq!(ended(&guest.running).await, Exit::Killed, "{kind:?}");
+        assert_eq!((node.wanted(), node.added()), (0, 0), "{kind:?}");
+    }
+}
