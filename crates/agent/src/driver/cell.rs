@@ -54,7 +54,7 @@ pub(super) struct Cell {
     pub(super) probes: Room,
     /// Room for commands that somebody runs in it.
     pub(super) commands: Arc<Semaphore>,
-    /// What it writes is counted, where it may not write without end.
+    /// What it writes is counted, and waits where it may not be written yet.
     pub(super) meter: Option<Arc<Meter>>,
 }
 

@@ -2,8 +2,10 @@
 //! for them.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::Meter;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -16,6 +18,8 @@ const SHORT: Duration = Duration::from_secs(1);
 pub(super) struct Measuring {
     short: Semaphore,
     long: Semaphore,
+    /// What all guests add to the node's disk. It has no bound before the cluster is heard of, for nobody is evicted then.
+    pub(super) disk: Arc<Meter>,
 }
 
 /// What is known of one pod's measurements.
@@ -29,6 +33,7 @@ impl Measuring {
         Self {
             short: Semaphore::new(MOST_MEASURED),
             long: Semaphore::new(MOST_MEASURED),
+            disk: Arc::new(Meter::new(u64::MAX)),
         }
     }
 
@@ -60,8 +65,6 @@ impl Measuring {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]

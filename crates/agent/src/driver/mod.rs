@@ -325,14 +325,14 @@ impl Driver {
         let own = net
             .as_ref()
             .map(|net| cluster.own_pod(pod, of.1, net.address()));
-        let limits = self.limits_of(pod, of.1);
+        let meter = self.meter(pod, of.1, is_admitted);
         Cell::new(
             pod.clone(),
             of,
             self.0.tools.dir.join(pod.uid()),
             (observed, is_admitted),
             (net, own),
-            limits.map(|limits| storage::meter(&limits, is_admitted)),
+            Some(meter),
         )
     }
 

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
+use runtime::Meter;
 use tokio::time::{Instant, timeout};
 
 use super::Driver;
@@ -18,7 +20,9 @@ use super::cell::Cell;
 use super::measuring::MOST_MEASURED;
 use super::storage::guests;
 use crate::blocking::blocking;
-use crate::eviction::{Amount, Candidate, Interest, Nameless, Signal, Usage, is_in_memory};
+use crate::eviction::{
+    Amount, Candidate, Interest, Nameless, Signal, Usage, is_in_memory, writes_elsewhere,
+};
 use crate::pod::PodView as _;
 
 /// How long a pod's measurement may take: others are to be looked at, too.
@@ -92,15 +96,29 @@ impl Driver {
         rounds.go_on(&cells, measure).await;
         let candidate = |(uid, cell): (String, Arc<Cell>)| {
             let state = cell.state.lock();
-            let found = rounds.found.get(&uid);
-            let usage = found.cloned().unwrap_or_default();
+            let usage = rounds.found.get(&uid);
+            let lately = match signal {
+                Signal::Nodefs => lately(&cell, &state.pod, usage),
+                Signal::Memory | Signal::Inodes => 0,
+            };
+            let usage = usage.cloned().unwrap_or_default();
             state.may_be_evicted().then(|| Candidate {
                 uid,
                 pod: state.allocated_pod(),
                 usage: with_guests(usage, guests(&state)),
+                lately,
             })
         };
         cells.into_iter().filter_map(candidate).collect()
+    }
+
+    /// What all guests add to the node's disk, and may.
+    pub(crate) fn disk(&self) -> &Arc<Meter> {
+        &self.0.measuring.disk
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.tools.clock.now()
     }
 
     fn may_go(&self) -> BTreeMap<String, Arc<Cell>> {
@@ -172,6 +190,16 @@ fn with_guests(mut usage: Usage, guests: Usage) -> Usage {
         usage.containers.entry(name).or_default().memory = used.memory;
     }
     usage
+}
+
+/// What a pod has added to the disk lately: no more than it has there, for it may have written over what was there, or into
+/// memory. Of volumes that are measured by nobody that is not known.
+fn lately(cell: &Cell, pod: &Pod, usage: Option<&Usage>) -> u64 {
+    let lately = cell.meter.as_ref().map_or(0, |meter| meter.lately());
+    match usage.filter(|_| !writes_elsewhere(pod)) {
+        Some(usage) => lately.min(usage.disk().bytes),
+        None => lately,
+    }
 }
 
 /// All of what counts for a signal, however much it is.

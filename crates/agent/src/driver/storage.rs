@@ -2,7 +2,8 @@
 //! short of something (`shortage.rs`).
 //!
 //! Nobody looks at the disk of a pod that has no limits, or does not write: its guests pay a meter as they write, and wait
-//! where what they have left is less than they want. Then, and when half of it is used, it is measured anew.
+//! where what they have left is less than they want. Then, and when half of it is used, it is measured anew. Each meter is
+//! within the node's, of which every pod's guests pay: `eviction/room.rs` looks after that.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -68,11 +69,14 @@ pub(super) struct Tree {
 }
 
 impl Driver {
-    /// Follows what a pod writes, if it may not write without end.
+    /// Follows what a pod writes, if it has limits.
     pub(super) fn follow_storage(&self, cell: &Arc<Cell>) {
         let Some(meter) = cell.meter.clone() else {
             return;
         };
+        if self.limits(cell).is_none() {
+            return;
+        }
         let mut state = cell.state.lock();
         if state.following.is_none() {
             let following = self.clone().follow(Arc::clone(cell), meter);
@@ -124,6 +128,17 @@ impl Driver {
     pub(super) fn limits_of(&self, pod: &Pod, is_static: bool) -> Option<Limits> {
         let tools = &self.0.tools;
         Limits::of(pod, is_static, tools.machine.memory, tools.most_in_memory)
+    }
+
+    /// Counts what a pod writes. Of who was here before nobody may write before the first measurement, where the pod has
+    /// limits; who is new has nothing that could be found.
+    pub(super) fn meter(&self, pod: &Pod, is_static: bool, was_here: bool) -> Arc<Meter> {
+        let allowance = self.limits_of(pod, is_static).map_or(u64::MAX, |limits| {
+            let left = limits.judge(&Usage::default()).ok();
+            let left = left.filter(|_| !was_here);
+            left.map_or(0, |left| left.bytes.max(SLACK))
+        });
+        Arc::new(Meter::within(Arc::clone(self.disk()), allowance))
     }
 
     fn limits(&self, cell: &Cell) -> Option<Limits> {
@@ -321,14 +336,6 @@ impl Tree {
     }
 }
 
-/// Counts what a pod writes. Of who was here before nobody may write before the first measurement; who is new has nothing
-/// that could be found.
-pub(super) fn meter(limits: &Limits, was_here: bool) -> Arc<Meter> {
-    let left = limits.judge(&Usage::default()).ok();
-    let left = left.filter(|_| !was_here);
-    Arc::new(Meter::new(left.map_or(0, |left| left.bytes.max(SLACK))))
-}
-
 /// Lets a pod write what it may.
 ///
 /// # Errors
@@ -395,5 +402,28 @@ mod tests {
         assert!(may_write("new", None, 4 << 20));
         assert!(!may_write("more", None, (4 << 20) + 1));
         assert!(!may_write("before", Some(Observed::default()), 1));
+    }
+
+    #[tokio::test]
+    async fn all_write_to_one_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Simulated::new().client("agent");
+        let driver = driver(dir.path(), &client, Clock::Wall, 1_000);
+        let meter = |uid: &str| {
+            let pod = json!({
+                "metadata": {"name": uid, "namespace": "d", "uid": uid},
+                "spec": {"containers": []},
+            });
+            let pod = serde_json::from_value(pod).unwrap();
+            let cell = driver.add((Key::new("d", uid), false), &Arc::new(pod), None);
+            driver.follow_storage(&cell);
+            assert!(cell.state.lock().following.is_none(), "nobody measures it");
+            cell.meter.clone().unwrap()
+        };
+        let (one, other) = (meter("one"), meter("other"));
+        driver.disk().allow(Some(10));
+        assert!(one.try_charge(8, 8).is_some());
+        assert!(other.try_charge(8, 8).is_none());
+        assert_eq!(driver.disk().wanted(), 8);
     }
 }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use api::quantity::Quantity;
 
 use super::{Met, Signal, Signals};
+use crate::garbage::Disk;
 
 /// All there is.
 const WHOLE: u64 = 1_000_000;
@@ -138,8 +139,19 @@ impl FromStr for EvictionHard {
 }
 
 impl EvictionHard {
+    /// How many bytes may be added to the disk; `None` where none have to be left.
+    pub(crate) fn room(&self, disk: &Disk) -> Option<u64> {
+        let threshold = self.nodefs.of(disk.capacity);
+        (threshold > 0).then(|| disk.available.saturating_sub(threshold))
+    }
+
     /// What the node has too little of, in the order in which it is reclaimed.
     pub(crate) fn met(&self, signals: &Signals) -> Vec<Met> {
+        self.lacking(signals, 0)
+    }
+
+    /// The same, where a writer waits to add so much to the disk.
+    pub(crate) fn lacking(&self, signals: &Signals, wanted: u64) -> Vec<Met> {
         let memory = signals.memory.as_ref();
         let memory = memory.map(|m| (Signal::Memory, self.memory, m.available, m.capacity));
         let disk = signals.disk.iter().flat_map(|d| {
@@ -149,13 +161,16 @@ impl EvictionHard {
             ]
         });
         let all = memory.into_iter().chain(disk);
-        let met = |(signal, least, available, capacity): (_, Least, u64, u64)| {
+        let met = |(signal, least, available, capacity): (Signal, Least, u64, u64)| {
             let threshold = least.of(capacity);
-            (available < threshold).then_some(Met {
+            let has_room = signal == Signal::Nodefs && threshold > 0;
+            let met = Met {
                 signal,
                 threshold,
                 available,
-            })
+                wanted: if has_room { wanted } else { 0 },
+            };
+            (met.missing() > 0).then_some(met)
         };
         all.filter_map(met).collect()
     }
@@ -165,7 +180,6 @@ impl EvictionHard {
 mod tests {
     use super::super::Memory;
     use super::*;
-    use crate::garbage::Disk;
 
     #[test]
     fn as_the_kubelet_reads_them() {
@@ -236,5 +250,42 @@ mod tests {
         );
         // What cannot be read is not met.
         assert!(hard.met(&Signals::default()).is_empty());
+    }
+
+    #[test]
+    fn room_is_what_is_above_the_threshold() {
+        const MIB: u64 = 1 << 20;
+        let hard = EvictionHard::default();
+        let disk = |available: u64| Disk {
+            capacity: 100 << 30,
+            available,
+            inodes: 0,
+            inodes_free: 0,
+        };
+        let lacking = |hard: &EvictionHard, disk: Disk, wanted: u64| {
+            let signals = Signals {
+                disk: Some(disk),
+                memory: None,
+            };
+            let all = hard.lacking(&signals, wanted);
+            assert!(all.iter().all(|met| met.signal == Signal::Nodefs));
+            all.first().map_or(0, Met::missing)
+        };
+        for (available, wanted, room, missing) in [
+            (513 * MIB, 0, MIB, 0),
+            (513 * MIB, MIB, MIB, 0),
+            (513 * MIB, MIB + 1, MIB, 1),
+            (512 * MIB, 1, 0, 1),
+            (511 * MIB, 0, 0, MIB),
+            (511 * MIB, 1, 0, MIB + 1),
+        ] {
+            let case = format!("{available} {wanted}");
+            let disk = disk(available);
+            assert_eq!(hard.room(&disk), Some(room), "{case}");
+            assert_eq!(lacking(&hard, disk, wanted), missing, "{case}");
+        }
+        let none = "".parse::<EvictionHard>().unwrap();
+        assert_eq!(none.room(&disk(0)), None);
+        assert_eq!(lacking(&none, disk(0), u64::MAX), 0);
     }
 }

@@ -122,7 +122,7 @@ impl Limits {
             }),
             interest: Interest::default(),
             is_spared,
-            writes_elsewhere: pod.volumes().iter().any(is_elsewhere),
+            writes_elsewhere: writes_elsewhere(pod),
         };
         limits.interest = limits.interest(pod);
         (limits.interest != Interest::default()).then_some(limits)
@@ -232,9 +232,10 @@ pub(crate) fn is_in_memory(volume: &Volume) -> bool {
     written(volume) == Some(Written::Memory)
 }
 
-/// Whether guests may write into a volume that no limit of the pod is of.
-fn is_elsewhere(volume: &Volume) -> bool {
-    written(volume) == Some(Written::Elsewhere)
+/// Whether a pod's guests may write into volumes that none of its limits is of.
+pub(crate) fn writes_elsewhere(pod: &Pod) -> bool {
+    let mut volumes = pod.volumes().iter();
+    volumes.any(|volume| written(volume) == Some(Written::Elsewhere))
 }
 
 /// The volumes of a pod into which guests write that lie in memory.

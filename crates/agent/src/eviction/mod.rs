@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | a pod's own limits: `ephemeral-storage`, `emptyDir.sizeLimit`, memory that volumes take | [`Limits::judge`] | `driver/storage.rs`, when the pod has written enough that it may have reached one |
 //! | a node that is short of memory, room or inodes | [`EvictionHard::met`], [`choose`] | [`Evictor`], every ten seconds after the garbage had its turn |
+//! | guests that write faster than anybody looks | `room::grant`, [`choose`] | `room.rs` lets them wait, and [`Evictor`] makes room at once |
 //! | pods that come to a node under pressure | [`refusal`] | the driver as it takes them in |
 //!
 //! Several agents may share a machine, and see the same lack. They take turns: who ends a pod holds a lock of the machine
@@ -14,6 +15,7 @@ mod local;
 mod measure;
 mod nameless;
 mod rank;
+mod room;
 mod signals;
 
 use std::fs::{self, OpenOptions};
@@ -21,16 +23,21 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rustix::fs::FlockOperation;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::{Mutex, watch};
+use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::blocking::blocking;
 use crate::driver::{Driver, Rounds};
 
 pub use hard::EvictionHard;
-pub(crate) use local::{Interest, Limits, Usage, Used, is_in_memory};
+pub(crate) use local::{Interest, Limits, Usage, Used, is_in_memory, writes_elsewhere};
 pub(crate) use measure::{Amount, Bounds, measure};
 pub(crate) use nameless::Nameless;
 pub(crate) use rank::{Candidate, Met, Pressures, Signal, choose, refusal, system_priority};
@@ -39,11 +46,18 @@ pub(crate) use signals::{Signals, Sources, memory_capacity};
 
 /// How long the end of a pod is waited for before the next one goes.
 const ENDS_WITHIN: SignedDuration = SignedDuration::from_secs(30);
+/// Between two rounds while a writer waits for room.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Where directories can lie in memory.
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// Ends pods of a node that is short of something, one a round.
+/// Ends pods of a node that is short of something, one a round: when it is told that there is a lack, and while writers wait.
 pub(crate) struct Evictor {
+    evicting: Arc<Mutex<Evicting>>,
+    _room: AbortOnDropHandle<()>,
+}
+
+struct Evicting {
     driver: Driver,
     hard: EvictionHard,
     sources: Sources,
@@ -72,26 +86,64 @@ impl Evictor {
         sources: Sources,
         shared: Option<&Path>,
     ) -> Self {
-        Self {
+        let disk = Arc::clone(driver.disk());
+        let evicting = Arc::new(Mutex::new(Evicting {
             driver,
             hard,
-            sources,
+            sources: sources.clone(),
             turns: shared.map(|dir| dir.join("evicting")),
             turn: None,
             in_memory: Rounds::default(),
             on_disk: Rounds::default(),
+        }));
+        let (told, lacks) = watch::channel(false);
+        let makes_room = make_room(Arc::clone(&evicting), lacks);
+        // Looks at the disk wait for no pod's end.
+        let room = async move {
+            tokio::join!(room::follow(disk, sources, hard, told), makes_room);
+        };
+        Self {
+            evicting,
+            _room: AbortOnDropHandle::new(tokio::spawn(room)),
         }
     }
 
     /// There is no lack: others may have their turn.
     pub(crate) fn rest(&mut self) {
+        // Unless a writer waits, for which a round may be under way.
+        if let Ok(mut evicting) = self.evicting.try_lock()
+            && evicting.driver.disk().wanted() == 0
+        {
+            evicting.rest();
+        }
+    }
+
+    /// Ends a pod if the node is still short of something, now that all has been done to avoid that.
+    pub(crate) async fn round(&mut self, now: Timestamp) {
+        self.evicting.lock().await.round(now).await;
+    }
+}
+
+/// Ends pods as long as a writer waits for more room than there is.
+async fn make_room(evicting: Arc<Mutex<Evicting>>, mut lacks: watch::Receiver<bool>) {
+    while lacks.wait_for(|lacks| *lacks).await.is_ok() {
+        {
+            let mut evicting = evicting.lock().await;
+            let now = evicting.driver.now();
+            evicting.round(now).await;
+        }
+        sleep(AGAIN).await;
+    }
+}
+
+impl Evicting {
+    fn rest(&mut self) {
         self.turn = None;
         self.in_memory.rest();
         self.on_disk.rest();
     }
 
-    /// Ends a pod if the node is still short of something, now that all has been done to avoid that.
-    pub(crate) async fn round(&mut self, now: Timestamp) {
+    async fn round(&mut self, now: Timestamp) {
         if let Some(turn) = self.turn.take() {
             let is_young = now.duration_since(turn.since) < ENDS_WITHIN;
             if is_young && self.driver.is_running(&turn.uid) {
@@ -151,7 +203,7 @@ impl Evictor {
     /// All that there is too little of.
     async fn short_of(&self) -> Vec<Met> {
         let signals = self.sources.look().await;
-        self.hard.met(&signals)
+        self.hard.lacking(&signals, self.driver.disk().wanted())
     }
 
     /// The lock, if there is one; `None` while somebody else has it.

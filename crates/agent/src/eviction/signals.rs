@@ -50,10 +50,18 @@ impl Sources {
         };
         Signals {
             memory: read_or_warn(memory, "the machine does not say how much memory is left"),
-            disk: read_or_warn(disk, "the disk does not say how full it is"),
+            disk: read_or_warn(disk, UNREADABLE_DISK),
         }
     }
+
+    /// Reads how much room there is on the disk, if it says so.
+    pub(crate) async fn disk(&self) -> Option<Disk> {
+        let (dir, disk) = (self.dir.clone(), self.disk.clone());
+        read_or_warn(blocking(move || disk(&dir)).await, UNREADABLE_DISK)
+    }
 }
+
+const UNREADABLE_DISK: &str = "the disk does not say how full it is";
 
 fn read_or_warn<T>(read: io::Result<T>, what: &str) -> Option<T> {
     read.inspect_err(|error| tracing::warn!(%error, "{what}"))

@@ -15,8 +15,8 @@ use http::{Request, Response};
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use network::PodNet;
 use runtime::{
-    Compiled, Handler, Metrics, Module, ModuleSource, PrepareError, Running, Runtime, StartError,
-    Workload,
+    Compiled, Handler, Meter, Metrics, Module, ModuleSource, PrepareError, Running, Runtime,
+    StartError, Workload,
 };
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -61,6 +61,7 @@ impl Transport for Wire {
 struct Tapped {
     scripts: runtime::Scripted,
     nets: Arc<Mutex<Vec<PodNet>>>,
+    fills: Arc<Mutex<Vec<Arc<Meter>>>>,
     handlers: Arc<Mutex<Vec<Handler>>>,
     prepares: Arc<watch::Sender<bool>>,
     forgets: Arc<watch::Sender<bool>>,
@@ -81,8 +82,12 @@ impl Runtime for Tapped {
     }
 
     fn start(&self, workload: Workload) -> Result<Running, StartError> {
-        if workload.env.iter().any(|(name, _)| name == "TAPPED") {
+        let says = |what: &str| workload.env.iter().any(|(name, _)| name == what);
+        if says("TAPPED") {
             self.nets.lock().unwrap().extend(workload.net.clone());
+        }
+        if says("FILLS") {
+            self.fills.lock().unwrap().extend(workload.meter.clone());
         }
         self.handlers
             .lock()
@@ -114,6 +119,8 @@ pub(crate) struct Bench {
     pub(crate) runtime: runtime::Scripted,
     /// The networks of the pods whose containers have `TAPPED` in their environment, in the order of their starts.
     pub(crate) nets: Arc<Mutex<Vec<PodNet>>>,
+    /// What the pods have added whose containers have `FILLS` in their environment: the agent finds so much less on its disk.
+    pub(crate) fills: Arc<Mutex<Vec<Arc<Meter>>>>,
     /// By what was run what was started, in this order.
     pub(crate) handlers: Arc<Mutex<Vec<Handler>>>,
     /// Modules that are asked for are made ready as long as this says so, and wait while it does not.
@@ -151,6 +158,7 @@ impl Bench {
             client,
             runtime: runtime::Scripted::with_invalid([BROKEN_DIGEST.to_owned()]),
             nets: Arc::default(),
+            fills: Arc::default(),
             handlers: Arc::default(),
             prepares: Arc::new(watch::Sender::new(true)),
             forgets: Arc::new(watch::Sender::new(true)),
@@ -195,6 +203,7 @@ impl Bench {
             runtime: Arc::new(Tapped {
                 scripts: self.runtime.clone(),
                 nets: self.nets.clone(),
+                fills: self.fills.clone(),
                 handlers: self.handlers.clone(),
                 prepares: self.prepares.clone(),
                 forgets: self.forgets.clone(),
@@ -209,8 +218,8 @@ impl Bench {
             shutdown_grace: Duration::from_secs(5),
             clock: self.clock,
             disk: {
-                let disk = self.disk.clone();
-                Arc::new(move |_| Ok(*disk.lock().unwrap()))
+                let (disk, fills) = (self.disk.clone(), self.fills.clone());
+                Arc::new(move |_| Ok(filled(&disk, &fills)))
             },
             memory: {
                 let memory = self.memory.clone();
@@ -223,6 +232,11 @@ impl Bench {
         let stop = shutdown.clone();
         let task = tokio::spawn(async move { agent::run(config, stop).await.unwrap() });
         self.agent = Some((task, shutdown));
+    }
+
+    /// How full the disk is with what pods have added to it.
+    pub(crate) fn filled(&self) -> Disk {
+        filled(&self.disk, &self.fills)
     }
 
     /// Ends the agent as SIGTERM does.
@@ -410,6 +424,13 @@ impl Bench {
         })
         .collect()
     }
+}
+
+fn filled(disk: &Mutex<Disk>, fills: &Mutex<Vec<Arc<Meter>>>) -> Disk {
+    let disk = *disk.lock().unwrap();
+    let added: u64 = fills.lock().unwrap().iter().map(|m| m.added()).sum();
+    let available = disk.available.saturating_sub(added);
+    Disk { available, ..disk }
 }
 
 pub(crate) fn files_below(dir: &Path) -> Vec<String> {

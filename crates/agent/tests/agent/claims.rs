@@ -42,6 +42,15 @@ async fn made(b: &Bench) {
     }
 }
 
+/// The same, where the claim is bound to it.
+pub(crate) async fn bound(b: &Bench) {
+    made(b).await;
+    let claims = b.client.of::<PersistentVolumeClaim>();
+    let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
+    let bound = claims.patch("default", "data", &bound, Some("status"));
+    bound.await.unwrap();
+}
+
 async fn finalizers(b: &Bench, name: &str) -> Vec<String> {
     let volumes = b.client.of::<PersistentVolume>();
     let volume = volumes.get("", name).await.unwrap();
@@ -103,11 +112,7 @@ async fn a_volume_of_the_node_s_disk_is_made_kept_and_removed() {
 #[tokio::test(start_paused = true)]
 async fn a_volume_that_a_pod_has_mounted_stays() {
     let b = Bench::new().await;
-    made(&b).await;
-    let claims = b.client.of::<PersistentVolumeClaim>();
-    let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
-    let bound = claims.patch("default", "data", &bound, Some("status"));
-    bound.await.unwrap();
+    bound(&b).await;
     let mount = json!([{"name": "v", "mountPath": "/data"}]);
     let main = json!({"name": "main", "args": ["forever"], "volumeMounts": mount});
     let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "data"}});

@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Value, json};
 
 use super::bench::{Bench, EMPTY, FREE};
+use super::claims;
 
 const MIB: u64 = 1 << 20;
 
@@ -387,4 +388,70 @@ async fn agents_of_a_machine_take_turns() {
     assert_eq!(b.phase("greedy").await, "Running");
     drop(other);
     evicted(&b, "greedy").await;
+}
+
+/// Others have left so much of the disk, and the agent has seen it.
+async fn seen_full(b: &Bench, available: u64) {
+    disk_left(b, available);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+}
+
+/// A pod that writes so often into the claim `data`, which fills the disk.
+async fn create_writer(b: &Bench, name: &str, times: usize, priority: i32) {
+    let mut script = vec!["write 8000000"; times];
+    script.push("print done");
+    let mut main = writes(&script, None);
+    main["env"] = json!([{"name": "FILLS", "value": "yes"}]);
+    let volume = json!({"name": "v", "persistentVolumeClaim": {"claimName": "data"}});
+    let spec = json!({
+        "priority": priority, "restartPolicy": "Never", "containers": [main], "volumes": [volume],
+    });
+    b.create(name, spec).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_writes_without_end_waits_at_the_threshold_and_goes() {
+    let b = Bench::new().await;
+    claims::bound(&b).await;
+    create(&b, "innocent", writes(&["forever"], None), json!({})).await;
+    b.until_phase("innocent", "Running").await;
+    let volume = b.pod_dir("innocent").join("volumes/emptyDir/v");
+    fs::write(volume.join("big"), vec![1; 8 << 20]).unwrap();
+    seen_full(&b, 1_536 * MIB).await;
+    // All at once: nobody would look in time.
+    create_writer(&b, "writer", 1_000, 0).await;
+    let message = evicted(&b, "writer").await;
+    let low =
+        "The node was low on resource: ephemeral-storage. Threshold quantity: 512Mi, available: ";
+    assert!(message.starts_with(low), "{message}");
+    let left = b.filled().available - 512 * MIB;
+    assert!(left < 8_000_000, "it came as near as it could: {left}");
+    let pod = b.pod("writer").await;
+    let target = ("True".to_owned(), "TerminationByKubelet".to_owned());
+    assert_eq!(condition(&pod, "DisruptionTarget"), target);
+    // What it has written stays, and nobody else wants more.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(b.phase("innocent").await, "Running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_never_evicted_waits_for_room() {
+    let b = Bench::new().await;
+    claims::bound(&b).await;
+    seen_full(&b, 612 * MIB).await;
+    for name in ["goes-on", "deleted"] {
+        create_writer(&b, name, 100, 2_000_000_000).await;
+        b.until_phase(name, "Running").await;
+    }
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(b.filled().available >= 512 * MIB);
+    for name in ["goes-on", "deleted"] {
+        assert_eq!(b.phase(name).await, "Running");
+    }
+    // Whoever waits can be ended all the same.
+    b.begin_deletion("deleted", 1).await;
+    b.until_phase("deleted", "gone").await;
+    disk_left(&b, EMPTY.available);
+    b.until_phase("goes-on", "Succeeded").await;
+    assert_eq!(b.log("goes-on", "main", 0), "done\n");
 }
