@@ -72,13 +72,14 @@ pub(super) fn make(
     Ok(mounts)
 }
 
-/// What of these lies in the pod's own directory stays there, for nobody but the agent can move it, and the agent does not
-/// while instances run.
-pub(super) fn staying(mut mounts: Vec<Mount>, pod_dir: &Path) -> Vec<Mount> {
+/// What of these lies in the pod's `own` directories, of which one is on the disk and one in memory, stays there: nobody but
+/// the agent can move it, and the agent does not while instances run.
+pub(super) fn staying(mut mounts: Vec<Mount>, own: &[Option<PathBuf>]) -> Vec<Mount> {
+    let is_own = |path: &Path| own.iter().flatten().any(|own| path.starts_with(own));
     for mount in &mut mounts {
         if let Host::Path(path) = &mount.host
             && mount.beneath.is_empty()
-            && path.starts_with(pod_dir)
+            && is_own(path)
         {
             mount.host = Host::Own(path.clone());
         }
@@ -438,13 +439,15 @@ mod tests {
         let table = [
             (mount("/pods/1/containers/c/0/root", ""), true),
             (mount("/pods/1/volumes/v", ""), true),
+            (mount("/shm/1/v", ""), true),
             // A guest may rename what it can write to.
             (mount("/pods/1/volumes/v", "sub"), false),
             (mount("/pods/11/volumes/v", ""), false),
             (mount("/srv", ""), false),
         ];
         for (mount, stays) in table {
-            let made = staying(vec![mount.clone()], Path::new("/pods/1"));
+            let own = ["/pods/1", "/shm/1"].map(|path| Some(PathBuf::from(path)));
+            let made = staying(vec![mount.clone()], &own);
             let is_own = matches!(made[0].host, Host::Own(_));
             assert_eq!(is_own, stays, "{mount:?}");
         }

@@ -150,10 +150,11 @@ impl Driver {
             tools.clock,
         );
         let (of_pod, of_spec) = (pod.clone(), spec.clone());
-        let (meter, pod_dir) = (cell.meter.clone(), cell.dir.clone());
+        let meter = cell.meter.clone();
+        let own = [Some(cell.dir.clone()), self.memory_dir(&cell.uid)];
         let made = blocking(move || {
             let mounts = match root::make(&root_dir, &of_pod, &of_spec, &volumes, ip) {
-                Ok(mounts) => root::staying(mounts, &pod_dir),
+                Ok(mounts) => root::staying(mounts, &own),
                 Err(why) => return Ok(Err(why)),
             };
             Ok(Ok((mounts, Log::create(&log_dir, attempt, clock, meter)?)))
