@@ -357,8 +357,8 @@ async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<()
     // Whichever it is, the pods end in their own time.
     health.send_modify(|h| h.readiness = Readiness::Ending);
     tracing::info!(node = config.node_name, grace = ?config.shutdown_grace, "ending pods");
-    // Pods begin to end at once, whether or not a server takes the news; but while one can be reached it hears
-    // that the node is not ready before the agent is gone, so that nothing more is placed here.
+    // Pods begin to end at once, whether or not a server takes the news; but while one can be reached it hears that each
+    // is not ready before its guests end, and that the node is not before the agent does: nothing more comes here.
     let ending = async {
         let told = tokio::time::timeout(TELL, node::told_not_ready(&nodes, &config.node_name));
         let (told, ()) = tokio::join!(told, driver.end(config.shutdown_grace));

@@ -186,6 +186,13 @@ impl State {
         }
     }
 
+    /// Whether the API has it that the pod is ready.
+    pub(super) fn is_held_ready(&self) -> bool {
+        let held = self.reported.as_ref();
+        let mut held = held.into_iter().flat_map(|h| h.conditions.iter().flatten());
+        held.any(|c| c.type_ == "Ready" && c.status == "True")
+    }
+
     /// The pod as its containers are to see it: with the resources that they have or will be started with.
     pub(super) fn allocated_pod(&self) -> Arc<Pod> {
         self.observed.as_allocated(&self.pod)

@@ -407,6 +407,7 @@ impl Driver {
             }
             let pod = state.pod.clone();
             let keep = state.observed.sees(&pod, now);
+            state.observed.held_ready = cell.told_as(&state).is_some() && state.is_held_ready();
             let actions = pod::sync(&state.pod, &state.observed, &self.0.tools.host, now);
             for action in &actions {
                 state.observed.begin(action, now);

@@ -87,6 +87,9 @@ pub enum Live {
 pub struct Stopping {
     /// What for.
     pub cause: Cause,
+    /// When that was begun.
+    #[serde(skip)]
+    pub since: Timestamp,
     /// When its grace period is over.
     pub by: Timestamp,
     /// How far that is.

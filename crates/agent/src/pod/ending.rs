@@ -11,6 +11,10 @@ use super::{Action, Cause, Live, PodView as _, Role, Stage, Stopping};
 /// its turn came, and where its pod was deleted by force.
 pub(crate) const LEAST_GRACE: SignedDuration = SignedDuration::from_secs(2);
 
+/// How long a container's end waits for the cluster to hear that the pod is not ready any more. It is part of its grace
+/// period, so that an end that cannot be told of takes no longer.
+const TELL: SignedDuration = SignedDuration::from_secs(1);
+
 impl Plan<'_> {
     /// Ends everything that runs, sidecars when all others and the sidecars after them have ended. What guests do then may
     /// need the API: they keep what is renewed for them.
@@ -65,6 +69,7 @@ impl Plan<'_> {
         };
         let mut next = stopping.unwrap_or(Stopping {
             cause,
+            since: self.now,
             by,
             stage: Stage::Begun,
         });
@@ -90,7 +95,9 @@ impl Plan<'_> {
     ) {
         let by = stopping.by;
         let is_late = by <= self.now;
+        let told_by = later(stopping.since, TELL).min(by);
         match stopping.stage {
+            Stage::Begun if self.has_endpoints() && told_by > self.now => self.again_at(told_by),
             Stage::Begun if self.take_leave(spec, attempt, stopping) => self.again_at(by),
             Stage::Begun | Stage::Waits if has_turn || is_late => self.tell(spec, by, None),
             // A hook that takes longer is left to itself.
@@ -102,6 +109,12 @@ impl Plan<'_> {
             Stage::Told(until) => self.tell(spec, by, Some(until)),
             Stage::Killed => {}
         }
+    }
+
+    /// Whether connections may still come to the pod that its end would cut off. Its deletion, the API has told of itself.
+    fn has_endpoints(&self) -> bool {
+        let is_known = self.observed.gone || self.pod.deletion_grace().is_some();
+        self.observed.held_ready && !is_known
     }
 
     /// Tells a container to end, unless it was told to be gone by then.

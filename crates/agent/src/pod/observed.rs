@@ -63,6 +63,9 @@ pub struct Observed {
     /// The pod's refusal has been announced.
     #[serde(skip)]
     pub refused: bool,
+    /// The API has it that the pod is ready, so that connections may still come to it.
+    #[serde(skip)]
+    pub held_ready: bool,
     /// The Pod object's removal is under way.
     #[serde(skip)]
     pub deleting: bool,
@@ -147,6 +150,7 @@ impl Observed {
                         None => {
                             *stopping = Some(Stopping {
                                 cause: *cause,
+                                since: now,
                                 by: *by,
                                 stage: Stage::Begun,
                             })

@@ -6,6 +6,7 @@ mod classes;
 mod commands;
 mod evicting;
 mod garbage;
+mod images;
 mod lifetimes;
 mod probing;
 mod refreshing;
@@ -13,11 +14,13 @@ mod resizing;
 mod statics;
 mod tokens;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::Patch;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
+use runtime::Runtime as _;
 use serde_json::json;
 
 use bench::{Bench, files_below};
@@ -363,6 +366,41 @@ async fn pods_outlive_their_agent() {
         0
     );
     assert_eq!(b.log("server", "main", 2), "up\n");
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_agents_end_endpoints_go_before_what_they_lead_to() {
+    let mut b = Bench::new().await;
+    b.create(
+        "server",
+        json!({"containers": [{"name": "main", "args": ["forever"]}]}),
+    )
+    .await;
+    b.until_ready("server", "True").await;
+    b.server.lose(&http::Method::PATCH, "pods/server/status");
+    let (task, shutdown) = b.agent.take().unwrap();
+    shutdown.cancel();
+    b.until("its end", async |b| {
+        let has_ended = b.runtime.metrics().running == 0;
+        let pod = b.pod("server").await;
+        let mut conditions = pod["status"]["conditions"].as_array().unwrap().iter();
+        let is_ready = conditions.any(|c| c["type"] == "Ready" && c["status"] == "True");
+        assert!(!(has_ended && is_ready), "nobody has heard of it: {pod}");
+        has_ended
+    })
+    .await;
+    task.await.unwrap();
+
+    b.start();
+    b.until_ready("server", "True").await;
+    b.is_cut.store(true, Ordering::Relaxed);
+    let (task, shutdown) = b.agent.take().unwrap();
+    shutdown.cancel();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    assert_eq!(b.runtime.metrics().running, 1);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(b.runtime.metrics().running, 0, "nobody can hear of it");
+    task.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -224,6 +224,13 @@ impl Bench {
         status
     }
 
+    /// The condition by which the pod has endpoints.
+    pub(crate) fn shown_ready(&mut self) -> String {
+        let conditions = self.status().conditions.into_iter().flatten();
+        let mut ready = conditions.filter(|c| c.type_ == "Ready");
+        ready.next().unwrap().status
+    }
+
     /// The status in a few lines: phase, conditions, containers.
     pub(crate) fn summary(&mut self) -> String {
         let status = self.status();

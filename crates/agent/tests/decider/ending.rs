@@ -1,10 +1,11 @@
 //! Pods that are deleted, and pods whose time is over.
 
 use expect_test::expect;
+use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::ContainerState;
 use serde_json::json;
 
-use agent::pod::{Observation, Verdict};
+use agent::pod::{Found, Observation, ProbeKind, Verdict};
 
 use crate::bench::{Bench, check};
 
@@ -369,6 +370,125 @@ fn a_pod_that_fails_is_what_it_was_until_nothing_of_it_runs() {
         too late, running
           Running ["", ""]: PodReadyToStartContainers=True, Initialized=True, Ready=False PodFailed, PodScheduled=True
           Failed ["DeadlineExceeded", "Pod was active on the node longer than the specified deadline"]: PodReadyToStartContainers=False, Initialized=True, Ready=False PodFailed, PodScheduled=True
+    "#]],
+    );
+}
+
+#[test]
+fn endpoints_go_first() {
+    type Ending = fn(&mut Bench);
+    let all: [(&str, Ending); 6] = [
+        ("another image", |b| b.set_image("main", "hello:v2")),
+        ("a failed probe", |b| {
+            b.see(Observation::Probed {
+                container: "main".to_owned(),
+                attempt: 0,
+                kind: ProbeKind::Liveness,
+                found: Found::Failure,
+            });
+        }),
+        ("the agent's end", |b| {
+            b.observed.shutdown = Some(SignedDuration::from_secs(5));
+        }),
+        ("too late", |b| {
+            b.pod.spec.as_mut().unwrap().active_deadline_seconds = Some(0);
+        }),
+        // Of these the API has told.
+        ("deleted", |b| b.delete(30)),
+        ("gone", |b| b.observed.gone = true),
+    ];
+    let line = |b: &mut Bench| {
+        let plan = b.plan();
+        let lines = plan
+            .lines()
+            .filter(|line| !line.contains("DeadlineExceeded"));
+        let plan = lines.collect::<Vec<_>>().join("; ");
+        format!("  ready={}: {plan}\n", b.shown_ready())
+    };
+    let mut log = String::new();
+    for (why, end) in all {
+        for is_heard in [true, false] {
+            let mut b = Bench::new(json!({"containers": [{
+                "name": "main", "image": "hello:v1",
+                "livenessProbe": {"exec": {"command": ["true"]}, "failureThreshold": 1},
+                "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
+            }]}));
+            b.up();
+            b.plan();
+            b.observed.held_ready = true;
+            end(&mut b);
+            log += &format!(
+                "{why}, {}\n",
+                if is_heard { "heard of" } else { "not heard of" }
+            );
+            log += &line(&mut b);
+            match is_heard {
+                true => b.observed.held_ready = false,
+                false => b.wait(1),
+            }
+            log += &line(&mut b);
+        }
+    }
+    check(
+        &log,
+        expect![[r#"
+        another image, heard of
+          ready=False: end main (Container main definition changed, will be restarted); requeue +1000ms
+          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+        another image, not heard of
+          ready=False: end main (Container main definition changed, will be restarted); requeue +1000ms
+          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(29s) }; requeue +29000ms
+        a failed probe, heard of
+          ready=False: end main (Container main failed liveness probe, will be restarted); requeue +1000ms
+          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+        a failed probe, not heard of
+          ready=False: end main (Container main failed liveness probe, will be restarted); requeue +1000ms
+          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(29s) }; requeue +29000ms
+        the agent's end, heard of
+          ready=False: end main (Stopping container main); requeue +1000ms
+          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(5s) }; requeue +5000ms
+        the agent's end, not heard of
+          ready=False: end main (Stopping container main); requeue +1000ms
+          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(4s) }; requeue +4000ms
+        too late, heard of
+          ready=False: end main (Stopping container main); requeue +1000ms
+          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+        too late, not heard of
+          ready=False: end main (Stopping container main); requeue +1000ms
+          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(29s) }; requeue +29000ms
+        deleted, heard of
+          ready=True: end main (Stopping container main); RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+          ready=True: requeue +30000ms
+        deleted, not heard of
+          ready=True: end main (Stopping container main); RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+          ready=True: requeue +29000ms
+        gone, heard of
+          ready=True: end main (Stopping container main); stop main 2s; requeue +2000ms
+          ready=True: requeue +2000ms
+        gone, not heard of
+          ready=True: end main (Stopping container main); stop main 2s; requeue +2000ms
+          ready=True: requeue +1000ms
+    "#]],
+    );
+}
+
+#[test]
+fn who_has_less_time_than_the_news_takes_ends_in_time() {
+    let mut b = Bench::running("Always");
+    b.pod
+        .spec
+        .as_mut()
+        .unwrap()
+        .termination_grace_period_seconds = Some(0);
+    b.observed.held_ready = true;
+    b.set_image("main", "hello:v2");
+    let log = b.plan();
+    check(
+        &log,
+        expect![[r#"
+        end main (Container main definition changed, will be restarted)
+        stop main 2s
+        requeue +2000ms
     "#]],
     );
 }
