@@ -86,14 +86,15 @@ mod tests {
             ..rustix::fs::statvfs("/").unwrap()
         };
         let left = LEFT / 4096;
-        for (stat, has) in [
-            (stat(1 << 20, left + 1, 1 << 20, LEFT_INODES), true),
-            (stat(1 << 20, left, 1 << 20, LEFT_INODES), false),
-            (stat(1 << 20, left + 1, 1 << 20, LEFT_INODES - 1), false),
-            (stat(left / 2, left / 2, 1 << 20, LEFT_INODES), false),
-            (stat(0, 0, 0, 0), true),
+        for ((blocks, free), (files, free_files), has) in [
+            ((1 << 20, left + 1), (1 << 20, LEFT_INODES), true),
+            ((1 << 20, left), (1 << 20, LEFT_INODES), false),
+            ((1 << 20, left + 1), (1 << 20, LEFT_INODES - 1), false),
+            ((left / 2, left / 2), (1 << 20, LEFT_INODES), false),
+            ((0, 0), (0, 0), true),
         ] {
-            assert_eq!(has_room(&stat, 4096), has, "{stat:?}");
+            let room = has_room(&stat(blocks, free, files, free_files), 4096);
+            assert_eq!(room, has, "{blocks} {free} {files} {free_files}");
         }
         assert!(!has_room(&stat(1 << 20, left, 0, 0), u64::MAX));
     }
