@@ -271,10 +271,7 @@ impl Observed {
                 exit_code,
                 reason,
                 message,
-            } => {
-                self.container(&container)
-                    .end(exit_code, reason, message, now);
-            }
+            } => (self.container(&container)).end(exit_code, reason, message, now),
             Observation::Probed {
                 container,
                 attempt,
