@@ -294,7 +294,7 @@ mod tests {
             };
             assert_eq!(fs::read_to_string(file).unwrap(), "1", "{sub_path}");
         }
-        for sub_path in ["none", "a/x", ".."] {
+        for sub_path in ["none", "a/x"] {
             let why = of(&[sub_path]).unwrap_err();
             let begins = "failed to prepare subPath for volumeMount \"v\": ";
             assert!(why.starts_with(begins), "{why}");

@@ -305,7 +305,8 @@ fn an_evicted_pod_has_a_second_and_what_the_least_is() {
 
 #[test]
 fn a_pod_that_fails_is_what_it_was_until_nothing_of_it_runs() {
-    let cases: [(&str, Option<&str>, fn(&mut Bench)); 4] = [
+    type Failing = fn(&mut Bench);
+    let cases: [(&str, Option<&str>, Failing); 4] = [
         ("an init container fails", None, |b| {
             b.end("init", 1, "Error")
         }),

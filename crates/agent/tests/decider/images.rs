@@ -42,7 +42,8 @@ fn waiting() -> Bench {
 
 #[test]
 fn another_image_is_what_starts_whatever_its_container_waits_for() {
-    let at: [(&str, fn(&mut Bench)); 5] = [
+    type Before = fn(&mut Bench);
+    let at: [(&str, Before); 5] = [
         ("before anything", |_| {}),
         ("while it is pulled", |b| {
             b.plan();
