@@ -167,7 +167,9 @@ impl Garbage {
     async fn round(&self, memory: &mut Memory, round: u64) {
         let now = self.clock.now();
         let signals = self.sources.look().await;
-        let met = self.hard.met(&signals);
+        // Where writers wait the disk is as full as it gets.
+        let wanted = self.driver.disk().wanted();
+        let met = self.hard.lacking(&signals, wanted);
         let pressures = memory.lasting.observe(&met, &memory.thresholds, now);
         self.health.send_if_modified(|health| {
             std::mem::replace(&mut health.pressures, pressures) != pressures

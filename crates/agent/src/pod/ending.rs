@@ -111,10 +111,13 @@ impl Plan<'_> {
         }
     }
 
-    /// Whether connections may still come to the pod that its end would cut off. Its deletion, the API has told of itself.
+    /// Whether connections may still come to the pod that its end would cut off. Of its deletion the API has told itself,
+    /// and who is evicted would go on taking what others need.
     fn has_endpoints(&self) -> bool {
         let is_known = self.observed.gone || self.pod.deletion_grace().is_some();
-        self.observed.held_ready && !is_known
+        let verdict = self.observed.verdict.as_ref();
+        let is_evicted = verdict.is_some_and(|verdict| verdict.grace.is_some());
+        self.observed.held_ready && !is_known && !is_evicted
     }
 
     /// Tells a container to end, unless it was told to be gone by then.

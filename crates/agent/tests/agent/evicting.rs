@@ -445,6 +445,7 @@ async fn who_is_never_evicted_waits_for_room() {
     }
     tokio::time::sleep(Duration::from_secs(120)).await;
     assert!(b.filled().available >= 512 * MIB);
+    assert_eq!(pressure(&b, "DiskPressure").await, "True");
     for name in ["goes-on", "deleted"] {
         assert_eq!(b.phase(name).await, "Running");
     }

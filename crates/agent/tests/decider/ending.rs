@@ -378,7 +378,7 @@ fn a_pod_that_fails_is_what_it_was_until_nothing_of_it_runs() {
 #[test]
 fn endpoints_go_first() {
     type Ending = fn(&mut Bench);
-    let all: [(&str, Ending); 6] = [
+    let all: [(&str, Ending); 7] = [
         ("another image", |b| b.set_image("main", "hello:v2")),
         ("a failed probe", |b| {
             b.see(Observation::Probed {
@@ -394,6 +394,8 @@ fn endpoints_go_first() {
         ("too late", |b| {
             b.pod.spec.as_mut().unwrap().active_deadline_seconds = Some(0);
         }),
+        // It would go on taking what others need.
+        ("evicted", |b| b.see(evicted("too much"))),
         // Of these the API has told.
         ("deleted", |b| b.delete(30)),
         ("gone", |b| b.observed.gone = true),
@@ -433,54 +435,57 @@ fn endpoints_go_first() {
     check(
         &log,
         expect![[r#"
-        another image, heard of
-          ready=False: end main (Container main definition changed, will be restarted); requeue +1000ms
-          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
-        another image, not heard of
-          ready=False: end main (Container main definition changed, will be restarted); requeue +1000ms
-          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(29s) }; requeue +29000ms
-        a failed probe, heard of
-          ready=False: end main (Container main failed liveness probe, will be restarted); requeue +1000ms
-          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
-        a failed probe, not heard of
-          ready=False: end main (Container main failed liveness probe, will be restarted); requeue +1000ms
-          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(29s) }; requeue +29000ms
-        the agent's end, heard of
-          ready=False: end main (Stopping container main); requeue +1000ms
-          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(5s) }; requeue +5000ms
-        the agent's end, not heard of
-          ready=False: end main (Stopping container main); requeue +1000ms
-          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(4s) }; requeue +4000ms
-        too late, heard of
-          ready=False: end main (Stopping container main); requeue +1000ms
-          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
-        too late, not heard of
-          ready=False: end main (Stopping container main); requeue +1000ms
-          ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(29s) }; requeue +29000ms
-        deleted, heard of
-          ready=True: end main (Stopping container main); RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
-          ready=True: requeue +30000ms
-        deleted, not heard of
-          ready=True: end main (Stopping container main); RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
-          ready=True: requeue +29000ms
-        gone, heard of
-          ready=True: end main (Stopping container main); stop main 2s; requeue +2000ms
-          ready=True: requeue +2000ms
-        gone, not heard of
-          ready=True: end main (Stopping container main); stop main 2s; requeue +2000ms
-          ready=True: requeue +1000ms
-    "#]],
+            another image, heard of
+              ready=False: end main (Container main definition changed, will be restarted); requeue +1000ms
+              ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+            another image, not heard of
+              ready=False: end main (Container main definition changed, will be restarted); requeue +1000ms
+              ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(29s) }; requeue +29000ms
+            a failed probe, heard of
+              ready=False: end main (Container main failed liveness probe, will be restarted); requeue +1000ms
+              ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+            a failed probe, not heard of
+              ready=False: end main (Container main failed liveness probe, will be restarted); requeue +1000ms
+              ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(29s) }; requeue +29000ms
+            the agent's end, heard of
+              ready=False: end main (Stopping container main); requeue +1000ms
+              ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(5s) }; requeue +5000ms
+            the agent's end, not heard of
+              ready=False: end main (Stopping container main); requeue +1000ms
+              ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(4s) }; requeue +4000ms
+            too late, heard of
+              ready=False: end main (Stopping container main); requeue +1000ms
+              ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+            too late, not heard of
+              ready=False: end main (Stopping container main); requeue +1000ms
+              ready=False: RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(29s) }; requeue +29000ms
+            evicted, heard of
+              ready=False: end main (Stopping container main); RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(1s) }; requeue +1000ms
+              ready=False: requeue +1000ms
+            evicted, not heard of
+              ready=False: end main (Stopping container main); RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(1s) }; requeue +1000ms
+              ready=False: stop main 2s; requeue +2000ms
+            deleted, heard of
+              ready=True: end main (Stopping container main); RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+              ready=True: requeue +30000ms
+            deleted, not heard of
+              ready=True: end main (Stopping container main); RunHook { container: "main", attempt: 0, kind: PreStop, within: Some(30s) }; requeue +30000ms
+              ready=True: requeue +29000ms
+            gone, heard of
+              ready=True: end main (Stopping container main); stop main 2s; requeue +2000ms
+              ready=True: requeue +2000ms
+            gone, not heard of
+              ready=True: end main (Stopping container main); stop main 2s; requeue +2000ms
+              ready=True: requeue +1000ms
+        "#]],
     );
 }
 
 #[test]
 fn who_has_less_time_than_the_news_takes_ends_in_time() {
     let mut b = Bench::running("Always");
-    b.pod
-        .spec
-        .as_mut()
-        .unwrap()
-        .termination_grace_period_seconds = Some(0);
+    let spec = b.pod.spec.as_mut().unwrap();
+    spec.termination_grace_period_seconds = Some(0);
     b.observed.held_ready = true;
     b.set_image("main", "hello:v2");
     let log = b.plan();
