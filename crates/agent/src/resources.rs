@@ -119,6 +119,7 @@ mod tests {
             all,
             Limits {
                 memory: Some(64 << 20),
+                memory_request: 64 << 20,
                 cpu_quota: Some(0.25),
                 cpu_weight: 100
             }
@@ -128,6 +129,7 @@ mod tests {
             only_limit,
             Limits {
                 memory: Some(1 << 30),
+                memory_request: 0,
                 cpu_quota: Some(1.0),
                 cpu_weight: 1000
             }
@@ -136,9 +138,12 @@ mod tests {
             of(serde_json::json!({})),
             Limits {
                 memory: Some(1 << 30),
+                memory_request: 0,
                 cpu_quota: None,
                 cpu_weight: 2
             }
         );
+        let both = serde_json::json!({"limits": {"memory": "64Mi"}, "requests": {"memory": "1Mi"}});
+        assert_eq!(of(both).memory_request, 1 << 20);
     }
 }

@@ -337,12 +337,12 @@ async fn who_is_here_again_is_not_forgotten() {
     let cell = driver.find("default", "p1", "").unwrap();
     driver.gone(&Key::new("default", "p1"));
     driver.desired(&numbered(1, 10), None);
-    assert!(!driver.forget(&cell));
+    assert!(driver.forget(&cell).is_none());
     driver.gone(&Key::new("default", "p1"));
-    assert!(driver.forget(&cell));
+    assert!(driver.forget(&cell).is_some());
     // Another one of the same uid is not this one.
     driver.desired(&numbered(1, 10), None);
-    assert!(!driver.forget(&cell));
+    assert!(driver.forget(&cell).is_none());
     driver.judge(&cell);
     assert!(driver.find("default", "p1", "").is_ok());
     assert_in_step(&driver);
