@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -63,17 +63,9 @@ pub(crate) fn was_told(dir: &Path) -> bool {
     fs::read_to_string(dir.join("lock")).is_ok_and(|text| text.trim() == TOLD)
 }
 
-/// How often a lock is tried whose holder is not known, and how far apart.
-const TRIES: u32 = 100;
-const PAUSE: Duration = Duration::from_millis(10);
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a process takes its lock before it has a runtime"
-)]
-fn pause() {
-    std::thread::sleep(PAUSE);
-}
+/// For how long a lock is tried whose holder is not known: who only looks whether it is held holds it for a moment, and who has
+/// just taken it says so after one.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Takes `<dir>/lock` for this process and writes its pid into it.
 pub(crate) fn lock(dir: &Path) -> Result<Lock> {
@@ -86,18 +78,16 @@ pub(crate) fn lock(dir: &Path) -> Result<Lock> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    let mut tries = 1;
+    let since = Instant::now();
     while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let holder = read_pid(&mut file).map(|pid| pid.as_raw_nonzero().get());
         if let Some(pid) = holder.filter(|pid| is_alive(*pid)) {
             bail!("{} is in use by process {pid}", dir.display());
         }
-        if tries == TRIES {
+        if since.elapsed() > MOMENT {
             bail!("{} is in use by another process", dir.display());
         }
-        tries += 1;
-        // Who only looks whether it is held holds it for a moment, and who has just taken it says so after one.
-        pause();
+        std::thread::yield_now();
     }
     file.set_len(0)?;
     file.rewind()?;
