@@ -33,7 +33,7 @@ async fn directories_are_opened_when_a_guest_looks() {
         let (mut workload, stdout) = guest(
             &module,
             &root,
-            &["print up", "read", "cat /data/file", "sleep 1h"],
+            &["print up", "read", "cat /data/file", "sleep 3600s"],
         );
         workload
             .mounts
