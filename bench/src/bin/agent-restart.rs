@@ -52,10 +52,8 @@ async fn measure(arguments: &Arguments) -> Result<()> {
     for time in 0..arguments.times {
         let name = |number| format!("p-{time}-{number}");
         for number in 0..arguments.pods {
-            client
-                .of::<Pod>()
-                .create(&pod(&name(number), MODULE)?)
-                .await?;
+            let pod = restarted(&name(number))?;
+            client.of::<Pod>().create(&pod).await?;
         }
         all_run(&informer, &mut changes, arguments.pods, 0).await?;
         let before = agent(&cluster)?;
@@ -88,6 +86,15 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// A pod that is started again, whatever ended it.
+fn restarted(name: &str) -> Result<Pod> {
+    let mut pod = pod(name, MODULE)?;
+    if let Some(spec) = &mut pod.spec {
+        spec.restart_policy = Some("Always".to_owned());
+    }
+    Ok(pod)
 }
 
 fn agent(cluster: &Cluster) -> Result<Process> {
