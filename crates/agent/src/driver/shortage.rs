@@ -20,10 +20,9 @@ use super::cell::Cell;
 use super::measuring::MOST_MEASURED;
 use super::storage::guests;
 use crate::blocking::blocking;
-use crate::eviction::{
-    Amount, Candidate, Interest, Nameless, Signal, Usage, is_in_memory, writes_elsewhere,
-};
+use crate::eviction::{Amount, Candidate, Interest, Nameless, Signal, Usage, writes_elsewhere};
 use crate::pod::PodView as _;
+use crate::volumes::{Written, written};
 
 /// How long a pod's measurement may take: others are to be looked at, too.
 const MEASURED_WITHIN: Duration = Duration::from_secs(5);
@@ -205,10 +204,12 @@ fn lately(cell: &Cell, pod: &Pod, usage: Option<&Usage>) -> u64 {
 /// All of what counts for a signal, however much it is.
 fn all_of(pod: &Pod, signal: Signal) -> Interest {
     let is_memory = signal == Signal::Memory;
-    let volumes = pod.volumes().iter().filter(|volume| {
-        let is_empty_dir = volume.empty_dir.is_some();
-        is_empty_dir && is_in_memory(volume) == is_memory
-    });
+    let lies = match is_memory {
+        true => Written::Memory,
+        false => Written::Disk,
+    };
+    let volumes = pod.volumes().iter();
+    let volumes = volumes.filter(|volume| written(volume) == Some(lies));
     let containers = pod.all_containers().filter(|_| !is_memory);
     Interest {
         containers: containers
