@@ -23,6 +23,10 @@ const WARMING: usize = 20;
 /// which has addresses for one of the usual size.
 const INSTANCES: u32 = 1_000;
 
+/// As that of the binary that is measured.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 #[derive(Parser)]
 struct Arguments {
     /// How many starts of each kind in the runtime and in plain wasmtime

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use async_trait::async_trait;
 use bytes::Bytes;
 use carob_bench::{Printed, first};
@@ -41,8 +41,8 @@ const REST: Duration = Duration::from_millis(20);
 pub(crate) struct Node {
     client: Client,
     decisions: Decisions,
-    /// When the runtime was called to start a guest.
-    calls: UnboundedReceiver<SystemTime>,
+    /// When the runtime was called last to start a guest. Nobody is woken to hear it: that would take a core from the guest.
+    called: Arc<Mutex<Option<SystemTime>>>,
     printed: UnboundedReceiver<Bytes>,
     _agent: AbortOnDropHandle<()>,
 }
@@ -63,10 +63,14 @@ impl Node {
             .with(LevelFilter::INFO)
             .with(decisions.clone())
             .try_init()?;
-        let (called, calls) = unbounded_channel();
+        let called = Arc::<Mutex<_>>::default();
         let (says, printed) = unbounded_channel();
         let wasm = crate::wasm(&dir.join("compiled-by-agent"))?;
-        let runtime = Arc::new(Tapped { wasm, called, says });
+        let runtime = Arc::new(Tapped {
+            wasm,
+            called: called.clone(),
+            says,
+        });
         let server = Simulated::new();
         let client = server.client("carob-bench");
         let config = config(dir, server, runtime);
@@ -79,7 +83,7 @@ impl Node {
         let node = Self {
             client,
             decisions,
-            calls,
+            called,
             printed,
             _agent: AbortOnDropHandle::new(agent),
         };
@@ -119,22 +123,16 @@ impl Node {
             "status": {"phase": "Pending"},
         }))?;
         pods.create(&pod).await?;
-        let began = tokio::time::timeout(BEGIN_WITHIN, async {
-            let called = self.calls.recv().await.context("the agent is gone")?;
-            let printed = self.printed.recv().await.context("the agent is gone")?;
-            anyhow::Ok((called, printed))
-        });
-        let began = match began.await {
-            Ok(began) => began,
+        let printed = tokio::time::timeout(BEGIN_WITHIN, self.printed.recv());
+        let printed = match printed.await {
+            Ok(printed) => printed.context("the agent is gone")?,
             Err(_) => {
                 let pod = pods.get("default", name).await?;
-                Err(anyhow::anyhow!(
-                    "the pod {name} does not run: {:?}",
-                    pod.status
-                ))
+                bail!("the pod {name} does not run: {:?}", pod.status);
             }
         };
-        let (called, printed) = began?;
+        let called = *self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        let called = called.context("nobody called the runtime")?;
         let decided = self.decisions.last().context("nobody decided")?;
         let started = Started {
             from_decision: first::after(decided, &printed)?,
@@ -174,7 +172,7 @@ fn config(dir: &Path, server: Simulated, runtime: Arc<dyn Runtime>) -> agent::Co
 /// The real runtime, but that it tells when it is called and what guests print.
 struct Tapped {
     wasm: Wasm,
-    called: UnboundedSender<SystemTime>,
+    called: Arc<Mutex<Option<SystemTime>>>,
     says: UnboundedSender<Bytes>,
 }
 
@@ -185,8 +183,7 @@ impl Runtime for Tapped {
     }
 
     fn start(&self, mut workload: Workload) -> Result<Running, StartError> {
-        // Nobody hears it only when the benchmark is over.
-        let _ = self.called.send(SystemTime::now());
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = Some(SystemTime::now());
         workload.stdout = Box::new(Printed(self.says.clone()));
         self.wasm.start(workload)
     }

@@ -11,6 +11,7 @@ mod class;
 mod exec;
 mod forward;
 mod hook;
+mod launch;
 mod log;
 mod measuring;
 mod message;

@@ -3,34 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod};
-use runtime::{Exit, Output, Running, Served, Workload};
+use k8s_openapi::api::core::v1::{Container, Pod};
+use runtime::{Exit, Running};
 
 use super::Driver;
 use super::cell::{Cell, Instance};
+use super::launch::{Launch, Refused};
+use super::message;
 use super::terminal::INTERRUPTED;
-use super::{message, names, root, stdin};
 use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
 use crate::exec::screen::Screen;
-use crate::exec::{Given, Terminal};
 use crate::image::Ready;
-use crate::logs::Log;
 use crate::pod::{EventKind, Observation, PodView as _};
 use crate::{resources, service_links};
-
-/// Why a container was not started: Kubernetes' reason, and words.
-struct Refused(&'static str, String);
-
-impl Refused {
-    fn config(why: impl ToString) -> Self {
-        Self("CreateContainerConfigError", why.to_string())
-    }
-
-    fn create(why: impl ToString) -> Self {
-        Self("CreateContainerError", why.to_string())
-    }
-}
 
 impl Driver {
     /// Starts an instance, and waits for its end in a task of its own.
@@ -114,12 +100,47 @@ impl Driver {
         attempt: u32,
         span: &tracing::Span,
     ) -> Result<(Container, Ready, Instance), Refused> {
-        let (ready, volumes, net) = {
+        let (launch, ready) = self.launch(cell, pod, spec, attempt, span).await?;
+        let container = launch.container.clone();
+        // In one go: each way to another thread costs more than what is done there.
+        let launched = tokio::task::spawn_blocking(|| launch.perform()).await;
+        let launched = launched.map_err(Refused::create)??;
+        let name = container.name.clone();
+        let mut state = cell.state.lock();
+        state.logs.insert(name.clone(), (attempt, launched.log));
+        match launched.input {
+            Some(input) => state.inputs.insert(name.clone(), input),
+            None => state.inputs.remove(&name),
+        };
+        match launched.screen {
+            Some(screen) => state.screens.insert(name, screen),
+            None => state.screens.remove(&name),
+        };
+        drop(state);
+        let instance = Instance {
+            running: launched.running,
+            given: Arc::new(launched.given),
+            files: self.0.files.of_instance(),
+        };
+        Ok((container, ready, instance))
+    }
+
+    /// What a start needs, and the image that it is of.
+    async fn launch(
+        &self,
+        cell: &Arc<Cell>,
+        pod: &Arc<Pod>,
+        spec: Container,
+        attempt: u32,
+        span: &tracing::Span,
+    ) -> Result<(Launch, Ready), Refused> {
+        let (ready, volumes, net, before) = {
             let state = cell.state.lock();
             (
                 state.modules.get(&spec.name).cloned(),
                 state.volumes.clone(),
                 state.net.clone(),
+                state.screens.get(&spec.name).map(Screen::terminal),
             )
         };
         let ready = ready.ok_or_else(|| Refused::create("the module is not there"))?;
@@ -135,96 +156,31 @@ impl Driver {
             node: tools.machine,
         };
         let mut env = env::environment(pod, &spec, &objects, &facts).map_err(Refused::config)?;
-        let terminal = (spec.tty == Some(true)).then(|| {
-            let state = cell.state.lock();
-            let before = state.screens.get(&spec.name);
-            before.map(Screen::terminal).unwrap_or_default()
-        });
+        let terminal = (spec.tty == Some(true)).then(|| before.unwrap_or_default());
         if let Some(terminal) = terminal {
             terminal.suggest(&mut env);
         }
-        let spec = env::with_sub_paths(spec, &env).map_err(Refused::config)?;
-        let (root_dir, log_dir, clock) = (
-            self.root_dir(cell, &spec, attempt),
-            cell.log_dir(&spec.name),
-            tools.clock,
-        );
-        let (of_pod, of_spec) = (pod.clone(), spec.clone());
-        let meter = cell.meter.clone();
-        let own = [Some(cell.dir.clone()), self.memory_dir(&cell.uid)];
-        let made = blocking(move || {
-            let mounts = match root::make(&root_dir, &of_pod, &of_spec, &volumes, ip) {
-                Ok(mounts) => root::staying(mounts, &own),
-                Err(why) => return Ok(Err(why)),
-            };
-            Ok(Ok((mounts, Log::create(&log_dir, attempt, clock, meter)?)))
-        });
-        let made = made.await.map_err(Refused::create)?;
-        let (mounts, log) = made.map_err(Refused::config)?;
-        let (screen, stdout, stderr) = outputs(&log, terminal);
-        let (stdin, input) = stdin::open(&spec);
-        {
-            let mut state = cell.state.lock();
-            state.logs.insert(spec.name.clone(), (attempt, log.clone()));
-            match input {
-                Some(input) => state.inputs.insert(spec.name.clone(), input),
-                None => state.inputs.remove(&spec.name),
-            };
-            match screen {
-                Some(screen) => state.screens.insert(spec.name.clone(), screen),
-                None => state.screens.remove(&spec.name),
-            };
-        }
-        let given = Given {
-            argv: env::argv(&spec, &ready.name, &env),
+        let container = env::with_sub_paths(spec, &env).map_err(Refused::config)?;
+        let launch = Launch {
+            root_dir: self.root_dir(cell, &container, attempt),
+            log_dir: cell.log_dir(&container.name),
+            own: [Some(cell.dir.clone()), self.memory_dir(&cell.uid)],
+            attempt,
+            pod: pod.clone(),
             module: ready.module.clone(),
+            argv: env::argv(&container, &ready.name, &env),
             env,
-            working_dir: spec
-                .working_dir
-                .clone()
-                .filter(|d| !d.is_empty())
-                .unwrap_or_else(|| "/".to_owned()),
-            mounts,
-            meter: cell.meter.clone(),
-            names: Arc::new(names::search(pod, ip)),
+            limits: resources::limits(container.resources.as_ref(), &tools.machine),
+            container,
+            volumes,
             net,
-            started: tools.clock.now(),
-        };
-        let workload = Workload {
-            stdin,
-            stdout,
-            stderr,
-            terminal: terminal.is_some(),
-            limits: resources::limits(spec.resources.as_ref(), &tools.machine),
-            beside: None,
-            serve: served(&spec),
+            terminal,
+            meter: cell.meter.clone(),
+            clock: tools.clock,
+            runtime: tools.runtime.clone(),
             span: span.clone(),
-            ..given.workload()
         };
-        let runtime = tools.runtime.clone();
-        // It opens the mounts, on whatever disks they are.
-        let started = blocking(move || match runtime.start(workload) {
-            Ok(running) => Ok(Ok(running)),
-            Err(error) => log.remove_empty().map(|()| Err(error)),
-        });
-        let refused = |why: String| Refused("RunContainerError", why);
-        let started = started.await.map_err(|e| refused(e.to_string()))?;
-        match started {
-            Ok(running) => {
-                let instance = Instance {
-                    running,
-                    given: Arc::new(given),
-                    files: self.0.files.of_instance(),
-                };
-                Ok((spec, ready, instance))
-            }
-            Err(error) => {
-                let mut state = cell.state.lock();
-                state.logs.remove(&spec.name);
-                state.screens.remove(&spec.name);
-                Err(refused(error.to_string()))
-            }
-        }
+        Ok((launch, ready))
     }
 
     async fn await_end(
@@ -285,35 +241,6 @@ impl Driver {
     fn root_dir(&self, cell: &Cell, spec: &Container, attempt: u32) -> PathBuf {
         cell.instance_dir(&spec.name, attempt).join("root")
     }
-}
-
-/// What shows what a container prints, where it has a terminal, and what it prints to.
-fn outputs(
-    log: &Arc<Log>,
-    terminal: Option<Terminal>,
-) -> (Option<Screen>, Box<dyn Output>, Box<dyn Output>) {
-    let (stdout, stderr) = log.writers();
-    let Some(terminal) = terminal else {
-        return (None, Box::new(stdout), Box::new(stderr));
-    };
-    // Both are one, as at any terminal.
-    let screen = Screen::new(stdout, terminal);
-    let printed = || screen.printed();
-    let (stdout, stderr) = (printed(), printed());
-    (Some(screen), stdout, stderr)
-}
-
-/// Where the runtime listens for a module that leaves listening to it: the container's TCP ports.
-fn served(spec: &Container) -> Vec<Served> {
-    let ports = spec.ports.iter().flatten();
-    let tcp = ports.filter(|port| port.protocol.as_deref().is_none_or(|name| name == "TCP"));
-    let served = |port: &ContainerPort| {
-        Some(Served {
-            number: u16::try_from(port.container_port).ok()?,
-            name: port.name.clone(),
-        })
-    };
-    tcp.filter_map(served).collect()
 }
 
 fn reason(exit: &Exit) -> &'static str {

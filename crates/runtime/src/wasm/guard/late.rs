@@ -87,7 +87,14 @@ pub(in crate::wasm) struct Blanks {
     /// Where they are made: a directory of the runtime's own.
     directory: PathBuf,
     budget: Arc<Budget>,
-    by_layout: Mutex<HashMap<Layout, Weak<Blank>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_layout: HashMap<Layout, Weak<Blank>>,
+    /// The ones that were used last. They stay, for where one workload follows the other they would be made for each.
+    last: Option<Arc<Blank>>,
 }
 
 /// The blank directories of one layout.
@@ -102,7 +109,7 @@ impl Blanks {
         Self {
             directory,
             budget,
-            by_layout: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -115,17 +122,20 @@ impl Blanks {
         let layout = places.iter();
         let layout: Layout = layout.map(|p| (p.guest.clone(), writable(p))).collect();
         // One is made at a time, for all are made by the same name.
-        let mut by_layout = self.by_layout.lock();
+        let Known { by_layout, last } = &mut *self.known.lock();
         let known = by_layout.get(&layout).and_then(Weak::upgrade);
         let blank = match known {
             Some(blank) => blank,
             None => {
+                // Others may need its room.
+                *last = None;
                 by_layout.retain(|_, blank| blank.strong_count() > 0);
                 let blank = Arc::new(self.make(&places)?);
                 by_layout.insert(layout, Arc::downgrade(&blank));
                 blank
             }
         };
+        *last = Some(blank.clone());
         Ok(Arc::new(Late {
             blank,
             places,
