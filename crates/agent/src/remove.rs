@@ -206,12 +206,19 @@ fn is_self_or_parent(name: &CStr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A directory in memory where there is such: tens of thousands of directories take minutes on a disk.
+    pub(crate) fn in_memory() -> tempfile::TempDir {
+        tempfile::tempdir_in("/dev/shm")
+            .or_else(|_| tempfile::tempdir())
+            .unwrap()
+    }
 
     #[test]
     fn however_deep_it_is() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = in_memory();
         let tree = dir.path().join("tree");
         fs::create_dir(&tree).unwrap();
         // Names that the moving would like to use, and something beside the deep part at each level.

@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     fn however_deep_it_is() {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = crate::remove::tests::in_memory();
         let mut at = open(CWD, dir.path()).unwrap();
         for _ in 0..20_000 {
             rustix::fs::mkdirat(&at, c"d", Mode::RWXU).unwrap();
