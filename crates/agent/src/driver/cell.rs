@@ -1,7 +1,7 @@
 //! One pod, as the driver holds it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use client::Key;
@@ -174,6 +174,12 @@ impl Cell {
     pub(super) fn log_dir(&self, container: &str) -> PathBuf {
         self.dir.join("logs").join(container)
     }
+}
+
+/// Where a container's instances have copies of what their pod has in `memory`: beside its volumes, by a name that none of
+/// them has.
+pub(super) fn copies_in(memory: &Path, container: &str) -> PathBuf {
+    memory.join("..sub-paths").join(container)
 }
 
 impl State {

@@ -67,7 +67,8 @@ impl Launch {
     pub(super) fn perform(self) -> Result<Launched, Refused> {
         let (pod, container) = (&self.pod, &self.container);
         let ip = self.net.as_ref().map(|net| net.address().into());
-        let mounts = root::make(&self.root_dir, pod, container, &self.volumes, ip);
+        let memory = self.own[1].as_deref();
+        let mounts = root::make(&self.root_dir, memory, pod, container, &self.volumes, ip);
         let mounts = root::staying(mounts.map_err(Refused::config)?, &self.own);
         let log = Log::create(&self.log_dir, self.attempt, self.clock, self.meter.clone());
         let log = log.map_err(Refused::create)?;

@@ -176,7 +176,7 @@ mod tests {
             json!({"name": "file", "mountPath": "/out/log"}),
         ] {
             let main = main(mount);
-            let mounts = root::make(&root, &Pod::default(), &main, &volumes, None).unwrap();
+            let mounts = root::make(&root, None, &Pod::default(), &main, &volumes, None).unwrap();
             let found = left(&root, &main, &volumes, &mounts);
             assert_eq!(found.as_deref(), Some("bye"), "{mounts:?}");
         }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::cell::Cell;
+use super::cell::{Cell, copies_in};
 use super::{Driver, mount, names};
 use crate::blocking::blocking;
 use crate::image;
@@ -152,10 +152,16 @@ pub(super) fn perform(driver: &Driver, cell: &Arc<Cell>, action: Action) {
                 cell.instance_dir(&container, attempt),
                 cell.log_dir(&container),
             );
+            let memory = driver.memory_dir(&cell.uid);
+            let copies =
+                memory.map(|memory| copies_in(&memory, &container).join(attempt.to_string()));
             spawn(driver, cell, move |d, c| async move {
                 let remove = move || {
-                    remove_tree(&dir)?;
-                    logs::prune(&log_dir, attempt.saturating_sub(1))
+                    // What can be removed is, whatever cannot.
+                    let copies = copies.map_or(Ok(()), |copies| remove_tree(&copies));
+                    let own = remove_tree(&dir);
+                    let logs = logs::prune(&log_dir, attempt.saturating_sub(1));
+                    copies.and(own).and(logs)
                 };
                 d.removed(
                     &c,

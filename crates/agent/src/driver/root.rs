@@ -14,7 +14,7 @@ use runtime::files::{self, Mounted};
 use runtime::{Host, Mount};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
-use super::{message, names, sub_path};
+use super::{cell, message, names, sub_path};
 use crate::cluster::DNS;
 use crate::pod::PodView as _;
 use crate::remove::remove_tree;
@@ -31,12 +31,14 @@ fn of_file(file: OwnedFd, guest: String, read_only: bool) -> Mount {
     }
 }
 
-/// Makes the root in `dir` (which must not exist) and says what the guest is to see.
+/// Makes the root in `dir` and says what the guest is to see. What is copied of volumes that lie in the pod's `memory` lies
+/// there, too: no disk keeps what is secret.
 ///
 /// # Errors
 /// In words, for the container's `CreateContainerConfigError`.
 pub(super) fn make(
     dir: &Path,
+    memory: Option<&Path>,
     pod: &Pod,
     container: &Container,
     volumes: &BTreeMap<String, Made>,
@@ -45,8 +47,10 @@ pub(super) fn make(
     let io = |e: io::Error| format!("cannot make the container's root: {e}");
     // Left by a start that did not get to its end.
     remove_tree(dir).map_err(io)?;
-    let copies = dir.with_file_name("sub-paths");
-    remove_tree(&copies).map_err(io)?;
+    let on_disk = dir.with_file_name("sub-paths");
+    let attempt = dir.parent().and_then(Path::file_name).unwrap_or_default();
+    let in_memory = memory.map(|pod| cell::copies_in(pod, &container.name).join(attempt));
+    remove_tree(&on_disk).map_err(io)?;
     fill(dir, pod, container, ip).map_err(io)?;
     let read_only = container
         .security_context
@@ -66,7 +70,10 @@ pub(super) fn make(
         let Some(made) = volumes.get(&mount.name) else {
             return Err(format!("volume \"{}\" is not there", mount.name));
         };
-        let copy = copies.join(number.to_string());
+        let is_in_memory = memory.is_some_and(|pod| made.path.starts_with(pod));
+        let copies = in_memory.as_ref().filter(|_| is_in_memory);
+        let copies = copies.unwrap_or(&on_disk);
+        let copy = (copies.join(number.to_string()), is_in_memory);
         mounts.extend(attach(dir, container, mount, made, copy)?);
     }
     Ok(mounts)
@@ -166,15 +173,15 @@ fn fill(dir: &Path, pod: &Pod, container: &Container, ip: Option<IpAddr>) -> io:
     Ok(())
 }
 
-/// One volume at its place. A single file of a volume whose files are replaced is copied into the root instead, which has no
-/// mount, unless it lies below another one; any other single file is a mount of its own. What lies in a volume whose files are replaced is
-/// taken from a `copy`: what a `subPath` shows does not change.
+/// One volume at its place. A single file is a mount of its own, but one of a volume on the disk whose files are replaced,
+/// which is copied into the root, unless it lies below another mount: there programs find it in any way. What lies in a volume
+/// whose files are replaced is taken from a `copy`, which lies in memory or not: what a `subPath` shows does not change.
 fn attach(
     root: &Path,
     container: &Container,
     mount: &VolumeMount,
     made: &Made,
-    copy: PathBuf,
+    (copy, is_in_memory): (PathBuf, bool),
 ) -> Result<Option<Mount>, String> {
     let at = inside(&mount.mount_path).ok_or_else(|| {
         format!(
@@ -195,7 +202,8 @@ fn attach(
         sub_path::copy(made, mount, &copy).map_err(unprepared)?;
         host = copy;
     }
-    if made.is_replaced && host.is_file() && !is_below_another(container, &at) {
+    let goes_into_root = made.is_replaced && !is_in_memory && !is_below_another(container, &at);
+    if goes_into_root && host.is_file() {
         if let Some(parent) = place.parent() {
             fs::create_dir_all(parent).map_err(io)?;
         }
@@ -255,232 +263,4 @@ pub(super) fn inside(path: &str) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsRawFd as _;
-
-    use super::*;
-    use serde_json::json;
-
-    fn pod(container: serde_json::Value) -> Pod {
-        serde_json::from_value(json!({
-            "metadata": {"name": "web", "namespace": "shop"},
-            "spec": {"containers": [container], "hostAliases": [{"ip": "1.2.3.4", "hostnames": ["a", "b"]}]},
-        }))
-        .unwrap()
-    }
-
-    /// Where on the host a mount lies.
-    fn place(mount: &Mount) -> PathBuf {
-        match &mount.host {
-            Host::Path(path) | Host::Own(path) => path.clone(),
-            Host::File(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
-        }
-    }
-
-    /// A volume whose files are replaced, as a ConfigMap's are.
-    fn replaced(path: &Path) -> Made {
-        Made {
-            is_replaced: true,
-            ..Made::new(path, true)
-        }
-    }
-
-    #[test]
-    fn the_root_and_what_is_mounted_in_it() {
-        let dir = tempfile::tempdir().unwrap();
-        let (root, data, config) = (
-            dir.path().join("root"),
-            dir.path().join("data"),
-            dir.path().join("config"),
-        );
-        fs::create_dir_all(&data).unwrap();
-        fs::create_dir_all(&config).unwrap();
-        fs::write(config.join("x.conf"), "x").unwrap();
-        let volumes = BTreeMap::from([
-            ("data".to_owned(), Made::new(&data, false)),
-            ("config".to_owned(), replaced(&config)),
-        ]);
-        let pod = pod(
-            json!({"name": "m", "workingDir": "/srv/here", "volumeMounts": [
-                {"name": "data", "mountPath": "/data", "subPath": "a/b"},
-                {"name": "data", "mountPath": "/all", "readOnly": true},
-                {"name": "config", "mountPath": "/etc/app/x.conf", "subPath": "x.conf"},
-            ]}),
-        );
-        let mounts = make(
-            &root,
-            &pod,
-            &pod.containers()[0],
-            &volumes,
-            Some("10.128.0.7".parse().unwrap()),
-        )
-        .unwrap();
-        let seen: Vec<_> = mounts
-            .iter()
-            .map(|m| (m.guest.as_str(), place(m).join(&m.beneath), m.read_only))
-            .collect();
-        assert_eq!(
-            seen,
-            [
-                ("/", root.join(""), false),
-                ("/data", data.join("a/b"), false),
-                ("/all", data.join(""), true)
-            ]
-        );
-        assert_eq!(fs::read(root.join("etc/app/x.conf")).unwrap(), b"x");
-        assert!(root.join("srv/here").is_dir() && root.join("tmp").is_dir());
-        let hosts = fs::read_to_string(root.join("etc/hosts")).unwrap();
-        assert!(
-            hosts.contains("10.128.0.7\tweb\n") && hosts.contains("1.2.3.4\ta\tb\n"),
-            "{hosts}"
-        );
-        fs::write(root.join("tmp/old"), "").unwrap();
-        make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap();
-        assert!(!root.join("tmp/old").exists(), "each start has a new root");
-    }
-
-    #[test]
-    fn a_message_can_be_left_in_a_root_that_is_read_only() {
-        let dir = tempfile::tempdir().unwrap();
-        let (root, data) = (dir.path().join("root"), dir.path().join("data"));
-        fs::create_dir_all(&data).unwrap();
-        let volumes = BTreeMap::from([("data".to_owned(), Made::new(&data, false))]);
-        let writable = |read_only: bool, path: &str| {
-            let pod = pod(json!({
-                "name": "m", "terminationMessagePath": path,
-                "securityContext": {"readOnlyRootFilesystem": read_only},
-                "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-            }));
-            let mounts = make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap();
-            let writable = mounts.iter().filter(|m| !m.read_only);
-            let host = |m: &Mount| fs::canonicalize(place(m)).unwrap();
-            writable
-                .map(|m| (m.guest.clone(), host(m)))
-                .collect::<Vec<_>>()
-        };
-        let at = |guest: &str, host: &Path| (guest.to_owned(), host.to_owned());
-        let data = at("/data", &fs::canonicalize(&data).unwrap());
-        let root = fs::canonicalize(dir.path()).unwrap().join("root");
-        for path in ["/dev/termination-log", "/end"] {
-            let file = root.join(path.trim_start_matches('/'));
-            assert_eq!(writable(true, path), [at(path, &file), data.clone()]);
-            assert_eq!(fs::read(file).unwrap(), b"");
-        }
-        let log = "/dev/termination-log";
-        assert_eq!(writable(false, log), [at("/", &root), data.clone()]);
-        assert!(root.join("dev").is_dir() && !root.join("dev/termination-log").exists());
-        for path in ["/data/end", "/data", "/tmp", "/"] {
-            assert_eq!(writable(true, path), std::slice::from_ref(&data), "{path}");
-        }
-    }
-
-    #[test]
-    fn a_single_file_is_a_mount_of_its_own() {
-        let dir = tempfile::tempdir().unwrap();
-        let (root, data) = (dir.path().join("root"), dir.path().join("data"));
-        fs::create_dir_all(data.join("deep")).unwrap();
-        fs::write(data.join("deep/f"), "old").unwrap();
-        let made = |path: &Path, read_only| Made::new(path, read_only);
-        let volumes = BTreeMap::from([
-            ("rw".to_owned(), made(&data, false)),
-            ("ro".to_owned(), made(&data, true)),
-            ("replaced".to_owned(), replaced(&data)),
-            ("file".to_owned(), made(&data.join("deep/f"), false)),
-            // As a claim is that this pod may only read.
-            (
-                "claim".to_owned(),
-                Made {
-                    read_only: true,
-                    ..made(&data, false)
-                },
-            ),
-        ]);
-        let pod = pod(json!({"name": "m", "volumeMounts": [
-            {"name": "rw", "mountPath": "/app"},
-            {"name": "ro", "mountPath": "/app/x", "subPath": "deep/f"},
-            {"name": "rw", "mountPath": "/etc/f", "subPath": "deep/f", "readOnly": true},
-            {"name": "file", "mountPath": "/g"},
-            {"name": "replaced", "mountPath": "/h", "subPath": "deep/f"},
-            {"name": "ro", "mountPath": "/i", "subPath": "deep/f"},
-            {"name": "claim", "mountPath": "/c", "subPath": "deep/f"},
-        ]}));
-        let mounts = make(&root, &pod, &pod.containers()[0], &volumes, None).unwrap();
-        let seen = mounts[1..].iter().map(|m| (m.guest.as_str(), m.read_only));
-        let due = [
-            ("/app", false),
-            ("/app/x", true),
-            ("/etc/f", true),
-            ("/g", false),
-            ("/i", true),
-            ("/c", true),
-        ];
-        assert_eq!(seen.collect::<Vec<_>>(), due);
-        let held = |m: &&Mount| matches!(m.host, Host::File(_));
-        assert_eq!(mounts.iter().filter(held).count(), 5);
-        // They show where they are, and what was copied has its contents.
-        assert_eq!(fs::read(root.join("etc/f")).unwrap(), b"");
-        assert_eq!(fs::read(root.join("h")).unwrap(), b"old");
-        // What takes the name is another file.
-        fs::write(data.join("new"), "new").unwrap();
-        fs::rename(data.join("new"), data.join("deep/f")).unwrap();
-        for mount in &mounts[2..] {
-            assert_eq!(fs::read(place(mount)).unwrap(), b"old", "{mount:?}");
-        }
-    }
-
-    #[test]
-    fn only_the_pods_own_directories_are_sure_to_stay() {
-        let mount = |host: &str, beneath: &str| Mount {
-            host: Path::new(host).into(),
-            beneath: beneath.to_owned(),
-            guest: "/".to_owned(),
-            read_only: false,
-        };
-        let table = [
-            (mount("/pods/1/containers/c/0/root", ""), true),
-            (mount("/pods/1/volumes/v", ""), true),
-            (mount("/shm/1/v", ""), true),
-            // A guest may rename what it can write to.
-            (mount("/pods/1/volumes/v", "sub"), false),
-            (mount("/pods/11/volumes/v", ""), false),
-            (mount("/srv", ""), false),
-        ];
-        for (mount, stays) in table {
-            let own = ["/pods/1", "/shm/1"].map(|path| Some(PathBuf::from(path)));
-            let made = staying(vec![mount.clone()], &own);
-            let is_own = matches!(made[0].host, Host::Own(_));
-            assert_eq!(is_own, stays, "{mount:?}");
-        }
-    }
-
-    #[test]
-    fn a_directory_of_files_that_are_replaced_stays_as_it_was() {
-        let dir = tempfile::tempdir().unwrap();
-        let volume = dir.path().join("volume");
-        fs::create_dir_all(volume.join("..1/deep/er")).unwrap();
-        fs::write(volume.join("..1/deep/er/f"), "old").unwrap();
-        std::os::unix::fs::symlink("..1", volume.join("..data")).unwrap();
-        std::os::unix::fs::symlink("..data/deep", volume.join("deep")).unwrap();
-        let made = Made {
-            is_replaced: true,
-            ..Made::new(&volume, true)
-        };
-        let volumes = BTreeMap::from([("v".to_owned(), made)]);
-        let container: Container = serde_json::from_value(json!({"name": "c", "volumeMounts": [
-            {"name": "v", "mountPath": "/part", "subPath": "deep"},
-            {"name": "v", "mountPath": "/whole"},
-            {"name": "v", "mountPath": "/etc/f", "subPath": "deep/er/f"},
-        ]}))
-        .unwrap();
-        let root = dir.path().join("0/root");
-        for _ in 0..2 {
-            let mounts = make(&root, &Pod::default(), &container, &volumes, None).unwrap();
-            let part = &mounts[1];
-            assert!(part.read_only && part.guest == "/part");
-            assert_eq!(fs::read(place(part).join("er/f")).unwrap(), b"old");
-            assert!(place(part).starts_with(dir.path().join("0/sub-paths")));
-            assert_eq!(place(&mounts[2]), volume);
-            assert_eq!(fs::read(root.join("etc/f")).unwrap(), b"old");
-        }
-    }
-}
+mod tests;

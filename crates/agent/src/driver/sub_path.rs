@@ -280,7 +280,7 @@ mod tests {
             let pod: Pod = serde_json::from_value(pod).unwrap();
             let volumes = [("v".to_owned(), made.clone())].into();
             let root = dir.path().join("root");
-            root::make(&root, &pod, &pod.containers()[0], &volumes, None)
+            root::make(&root, None, &pod, &pod.containers()[0], &volumes, None)
         };
         let sub_paths = ["deep", "current", "deep/f", "file", "current/f"];
         let mounts = of(&sub_paths).unwrap();

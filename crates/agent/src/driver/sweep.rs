@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use images::Wanted;
 
 use super::Driver;
-use super::cell::Cell;
+use super::cell::{Cell, copies_in};
 use crate::blocking::blocking;
 use crate::garbage::Kind;
 use crate::pod::{PodView as _, Sandbox};
@@ -117,7 +117,7 @@ impl Cell {
         let mut all = Vec::new();
         if is_released {
             let given_back = [self.volumes_dir(), containers.clone()];
-            let given_back = given_back.into_iter().chain(memory);
+            let given_back = given_back.into_iter().chain(memory.clone());
             all.extend(given_back.filter(|path| path.exists()));
         }
         for (name, attempt, removed) in ended {
@@ -132,7 +132,10 @@ impl Cell {
                     let attempt: Option<u32> = name.and_then(|name| name.parse().ok());
                     attempt.is_some_and(|attempt| attempt < first_kept)
                 };
-                all.extend(list(&containers.join(name), is_before)?);
+                let copies = memory.iter().map(|memory| copies_in(memory, &name));
+                for instances in copies.chain([containers.join(&name)]) {
+                    all.extend(list(&instances, is_before)?);
+                }
             }
         }
         Ok(all)

@@ -6,7 +6,7 @@ use client::{DeleteOptions, Patch};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::bench::{Bench, files_below};
 
 async fn create_map(b: &Bench, name: &str, value: &str) {
     let map = json!({"metadata": {"name": name, "namespace": "default"}, "data": {"k": value}});
@@ -18,6 +18,20 @@ async fn change_map(b: &Bench, name: &str, data: Value) {
     let patch = Patch::Merge(json!({"data": data}));
     let maps = b.client.of::<ConfigMap>();
     maps.patch("default", name, &patch, None).await.unwrap();
+}
+
+/// One that says `one`.
+async fn create_secret(b: &Bench) {
+    let secret = json!({"metadata": {"name": "s", "namespace": "default"}, "data": {"p": "b25l"}});
+    let secret = serde_json::from_value(secret).unwrap();
+    b.client.of::<Secret>().create(&secret).await.unwrap();
+}
+
+/// It says `two`.
+async fn change_secret(b: &Bench) {
+    let patch = Patch::Merge(json!({"data": {"p": "dHdv"}}));
+    let secrets = b.client.of::<Secret>();
+    secrets.patch("default", "s", &patch, None).await.unwrap();
 }
 
 fn spec(volumes: &Value) -> Value {
@@ -83,9 +97,7 @@ async fn a_change_is_in_the_files_of_all_pods_within_a_second() {
 async fn no_change_is_missed_while_the_watch_is_away() {
     let b = Bench::new().await;
     create_map(&b, "c", "one").await;
-    let secret = json!({"metadata": {"name": "s", "namespace": "default"}, "data": {"p": "b25l"}});
-    let secret = serde_json::from_value(secret).unwrap();
-    b.client.of::<Secret>().create(&secret).await.unwrap();
+    create_secret(&b).await;
     let sources = json!([{"configMap": {"name": "c"}}, {"secret": {"name": "s"}}]);
     let volumes = json!([{"name": "v", "projected": {"sources": sources}}]);
     b.create("web", spec(&volumes)).await;
@@ -98,9 +110,7 @@ async fn no_change_is_missed_while_the_watch_is_away() {
         .await;
     };
     shows("p", "one").await;
-    let patch = Patch::Merge(json!({"data": {"p": "dHdv"}}));
-    let secrets = b.client.of::<Secret>();
-    secrets.patch("default", "s", &patch, None).await.unwrap();
+    change_secret(&b).await;
     shows("p", "two").await;
 
     // It goes on from where it was.
@@ -234,4 +244,34 @@ async fn what_is_gone_stays_and_what_is_optional_goes() {
         all == ["four", "four", "four", "here"].map(|value| Some(value.to_owned()))
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_a_secret_is_as_new_as_its_container() {
+    let b = Bench::new().await;
+    create_secret(&b).await;
+    let items = json!([{"key": "p", "path": "deep/p"}]);
+    let mount = json!({"name": "v", "mountPath": "/v", "subPath": "deep"});
+    let main = json!({"name": "main", "args": ["sleep 60s", "exit 1"], "volumeMounts": [mount]});
+    let volume = json!({"name": "v", "secret": {"secretName": "s", "items": items}});
+    let spec = json!({"containers": [main], "volumes": [volume]});
+    b.create("web", spec).await;
+    b.until_phase("web", "Running").await;
+    let copies = b.memory_dir("web").join("..sub-paths/main");
+    let shows = |attempt: &str, value: &str| {
+        let shown = std::fs::read_to_string(copies.join(attempt).join("0/p"));
+        shown.is_ok_and(|shown| shown == value)
+    };
+    assert!(shows("0", "one"));
+    let instance = b.pod_dir("web").join("containers/main/0");
+    assert_eq!(files_below(&instance), ["root"], "no copy is on the disk");
+    change_secret(&b).await;
+    b.until("begun anew", async |_| shows("1", "two")).await;
+    b.until("removed", async |_| !copies.join("0").exists())
+        .await;
+
+    // As if it could not be removed.
+    std::fs::create_dir(copies.join("0")).unwrap();
+    tokio::time::sleep(Duration::from_secs(70 * 60)).await;
+    assert!(!copies.join("0").exists());
 }
