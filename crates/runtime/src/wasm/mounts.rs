@@ -76,14 +76,15 @@ fn places(mounts: &[Opened]) -> Result<Option<Vec<Place>>, StartError> {
 }
 
 fn hold(node: &Node, descriptors: usize) -> Result<Held, StartError> {
-    let held = node.open_files.hold(descriptors);
-    held.ok_or_else(|| {
-        let why =
-            "this node has no more files for modules to open (its limit of open files bounds it)";
-        StartError::Exhausted(why.to_owned())
-    })
+    node.open_files.hold(descriptors).ok_or_else(exhausted)
 }
 
+fn exhausted() -> StartError {
+    let why = "this node has no more files for modules to open (its limit of open files bounds it)";
+    StartError::Exhausted(why.to_owned())
+}
+
+/// Asks for room for all that stays open before it is opened.
 fn preopen_now(
     wasi: &mut WasiCtxBuilder,
     mounts: &[Opened],
@@ -91,23 +92,25 @@ fn preopen_now(
     working_dir: String,
     node: &Node,
 ) -> Result<Preopened, StartError> {
+    let names: BTreeSet<String> = files.keys().cloned().collect();
+    let relative = relative(&files, &working_dir);
+    let is_elsewhere = working_dir != "/";
+    // Of a single file there are the one that whoever mounted it holds, its own, and what stands for it by each of its names.
+    let of_files = 3 * files.len() + relative.len();
+    let mut held = hold(node, mounts.len() + of_files + usize::from(is_elsewhere))?;
     for mount in mounts {
         mount.preopen(wasi, mount.directory.as_fd(), &mount.guest)?;
     }
-    let names: BTreeSet<String> = files.keys().cloned().collect();
-    let relative = relative(&files, &working_dir);
-    // Of a single file there are the one that whoever mounted it holds, its own, and what stands for it by each of its names.
-    let mut descriptors = mounts.len() + 3 * files.len() + relative.len();
     let files = files.into_iter().chain(relative).collect();
     let singles = preopen_files(wasi, files, &node.directory)?;
-    if working_dir != "/" {
-        descriptors += preopen_working_dir(wasi, mounts, &names, &working_dir)?;
+    if is_elsewhere {
+        preopen_working_dir(wasi, mounts, &names, &working_dir, &mut held)?;
     }
     wasi.initial_cwd(working_dir);
     Ok(Preopened {
         singles,
         late: None,
-        held: hold(node, descriptors)?,
+        held,
     })
 }
 
@@ -305,13 +308,14 @@ fn file_point(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<()> {
     }
 }
 
-/// Gives how many directories that took.
+/// Room is held for the working directory itself; more is asked for where there are others beside it.
 fn preopen_working_dir(
     wasi: &mut WasiCtxBuilder,
     mounts: &[Opened],
     files: &BTreeSet<String>,
     path: &str,
-) -> Result<usize, StartError> {
+    held: &mut Held,
+) -> Result<(), StartError> {
     let around = mounts
         .iter()
         .filter_map(|mount| Some((mount, mount.relative(path)?)))
@@ -321,22 +325,22 @@ fn preopen_working_dir(
     };
     let directory = files::directory(mount.directory.as_fd(), relative, mount.writable(), FOLLOW)
         .map_err(|error| failed(path, error))?;
-    let mut descriptors = 1;
     if let Some(root) = mounts.first().filter(|root| root.guest == "/") {
-        for name in directories(root.directory.as_fd()).map_err(|error| failed("/", error))? {
-            let guest = format!("/{name}");
-            let is_mount = mounts.iter().any(|mount| mount.guest == guest);
-            if !is_mount && !files.contains(&guest) {
-                let directory = files::directory(root.directory.as_fd(), &name, false, FOLLOW)
-                    .map_err(|error| failed(&guest, error))?;
-                root.preopen(wasi, directory.as_fd(), &guest)?;
-                descriptors += 1;
-            }
+        let names = directories(root.directory.as_fd()).map_err(|error| failed("/", error))?;
+        let mut guests: Vec<String> = names.iter().map(|name| format!("/{name}")).collect();
+        let is_mount = |guest: &String| mounts.iter().any(|mount| mount.guest == *guest);
+        guests.retain(|guest| !is_mount(guest) && !files.contains(guest));
+        if !held.hold_more(guests.len()) {
+            return Err(exhausted());
+        }
+        for guest in guests {
+            let directory = files::directory(root.directory.as_fd(), &guest[1..], false, FOLLOW)
+                .map_err(|error| failed(&guest, error))?;
+            root.preopen(wasi, directory.as_fd(), &guest)?;
         }
     }
     // Last, because the guests' library takes the last of equal prefixes.
-    mount.preopen(wasi, directory.as_fd(), ".")?;
-    Ok(descriptors)
+    mount.preopen(wasi, directory.as_fd(), ".")
 }
 
 /// The names of the directories right in this one.
@@ -357,7 +361,60 @@ fn directories(directory: BorrowedFd<'_>) -> rustix::io::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::guard::budget::Budget;
+    use super::super::guard::late::Blanks;
     use super::*;
+
+    /// How many descriptors of this process lead to a directory, or to what lies in it.
+    fn open_at(directory: &Path) -> usize {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap();
+        let to = all.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        to.filter(|to| to.starts_with(directory)).count()
+    }
+
+    #[test]
+    fn nothing_is_opened_for_which_there_is_no_room() {
+        let (own, host) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (root, file) = (host.path().join("root"), host.path().join("file"));
+        for name in ["a", "b", "work"] {
+            std::fs::create_dir_all(root.join(name)).unwrap();
+        }
+        std::fs::write(&file, "").unwrap();
+        let mount = |host: &Path, guest: &str| Mount {
+            host: host.into(),
+            beneath: String::new(),
+            guest: guest.into(),
+            read_only: true,
+        };
+        let mounts = [mount(&root, "/"), mount(&file, "/f")];
+        // The root, the working directory and three for the file; then what else is at the top.
+        let (first, all) = (5, 8);
+        for most in 0..=all {
+            let budget = Budget::new(most, usize::MAX);
+            let node = Node {
+                directory: own.path().into(),
+                open_files: budget.clone(),
+                blanks: Blanks::new(own.path().into(), budget.clone()),
+            };
+            let (opened, files) = opened(&mounts).unwrap();
+            let mut wasi = WasiCtxBuilder::new();
+            let preopened = preopen_now(&mut wasi, &opened, files, "/work".into(), &node);
+            // Beside what was opened to be looked at.
+            let open = open_at(&root) - opened.len() + open_at(own.path());
+            let due = match most {
+                _ if most == all => 6,
+                _ if most >= first => 2,
+                _ => 0,
+            };
+            assert_eq!(open, due, "{most}");
+            match preopened {
+                Ok(_preopened) => assert!(most == all && budget.hold(1).is_none()),
+                Err(StartError::Exhausted(_)) => assert!(most < all),
+                Err(error) => panic!("{most}: {error}"),
+            }
+            assert!(budget.hold(most).is_some(), "all is given back");
+        }
+    }
 
     #[test]
     fn paths_are_made_normal_or_refused() {

@@ -63,6 +63,16 @@ pub(in crate::wasm) struct Held {
     mounts: usize,
 }
 
+impl Held {
+    /// Holds room for so many more, and says whether there was any.
+    pub(in crate::wasm) fn hold_more(&mut self, mounts: usize) -> bool {
+        let more = self.budget.hold(mounts);
+        let more = more.map(|mut more| std::mem::take(&mut more.mounts));
+        self.mounts += more.unwrap_or(0);
+        more.is_some()
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         *self.budget.taken.lock() -= self.mounts;
@@ -276,6 +286,11 @@ mod tests {
         let mounted = Share::new(budget.hold(50).unwrap());
         assert!(budget.hold(5).is_none());
         assert!(budget.hold(usize::MAX).is_none());
+        assert_eq!(taken(&budget), 50);
+        let mut more = budget.hold(1).unwrap();
+        assert!(!more.hold_more(4) && more.hold_more(3));
+        assert_eq!(taken(&budget), 54);
+        drop(more);
         assert_eq!(taken(&budget), 50);
         drop(mounted);
         assert_eq!(taken(&budget), 0);
