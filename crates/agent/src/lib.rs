@@ -203,6 +203,7 @@ async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<()
             dir: config.data_dir.clone(),
             disk: config.disk.clone(),
             memory: config.memory.clone(),
+            shared: config.shared_memory.clone(),
         },
     );
     let (lasting, pressures) = garbage::first_look(&sources, hard, config.clock.now()).await;

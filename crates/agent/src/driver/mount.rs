@@ -68,7 +68,8 @@ pub(super) async fn set_up(driver: &Driver, cell: &Arc<Cell>, ended: &Cancellati
 }
 
 /// Makes anew what of them is due or stale. The guests go on with what they have meanwhile. That a token is late is
-/// nobody's business, as there is time for more tries; that what has changed cannot be shown is said as the kubelet says it.
+/// nobody's business, as there is time for more tries; that the node has no room for it, or that what has changed cannot be
+/// shown, is said as the kubelet says it.
 pub(super) async fn renew(driver: &Driver, cell: &Arc<Cell>, ended: &CancellationToken) {
     // It is never closed. A pod that ends waits for nothing.
     let room = driver.0.renewals.acquire();
@@ -86,7 +87,8 @@ pub(super) async fn renew(driver: &Driver, cell: &Arc<Cell>, ended: &Cancellatio
     for Unmade { why, .. } in &unmade {
         tracing::warn!(%why, "a volume cannot be renewed");
     }
-    let told = unmade.iter().find(|unmade| stale.contains(&unmade.volume));
+    let is_told = |unmade: &&Unmade| unmade.is_unwritten || stale.contains(&unmade.volume);
+    let told = unmade.iter().find(is_told);
     if let Some(volumes::Failure::Mount(message)) = told.map(|unmade| &unmade.why) {
         let kind = EventKind::Warning;
         driver.event(cell, None, kind, "FailedMount", message.clone());
@@ -180,6 +182,7 @@ mod tests {
                     volume: (*volume).to_owned(),
                     why: volumes::Failure::Ended,
                     lacks: *lacks,
+                    is_unwritten: false,
                 })
                 .collect();
             let names = failed.iter().map(|(name, _)| (*name).to_owned()).collect();

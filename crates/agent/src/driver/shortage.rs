@@ -98,7 +98,7 @@ impl Driver {
             let usage = rounds.found.get(&uid);
             let lately = match signal {
                 Signal::Nodefs => lately(&cell, &state.pod, usage),
-                Signal::Memory | Signal::Inodes => 0,
+                Signal::Memory | Signal::Files | Signal::Inodes => 0,
             };
             let usage = usage.cloned().unwrap_or_default();
             state.may_be_evicted().then(|| Candidate {
@@ -203,14 +203,13 @@ fn lately(cell: &Cell, pod: &Pod, usage: Option<&Usage>) -> u64 {
 
 /// All of what counts for a signal, however much it is.
 fn all_of(pod: &Pod, signal: Signal) -> Interest {
-    let is_memory = signal == Signal::Memory;
-    let lies = match is_memory {
-        true => Written::Memory,
-        false => Written::Disk,
+    let lies = match signal.is_of_disk() {
+        true => Written::Disk,
+        false => Written::Memory,
     };
     let volumes = pod.volumes().iter();
     let volumes = volumes.filter(|volume| written(volume) == Some(lies));
-    let containers = pod.all_containers().filter(|_| !is_memory);
+    let containers = pod.all_containers().filter(|_| signal.is_of_disk());
     Interest {
         containers: containers
             .map(|(_, c)| (c.name.clone(), u64::MAX))

@@ -8,6 +8,20 @@ use api::quantity::Quantity;
 use super::{Met, Signal, Signals};
 use crate::garbage::Disk;
 
+/// What has to be left for files in memory, in bytes: tokens are replaced by new ones while the old ones are shown.
+pub(crate) const FILES_LEFT: u64 = 16 << 20;
+/// The same of a file system that has not much more.
+const FILES: Least = Least::percent(25, FILES_LEFT);
+/// What a name counts for where files lie in memory.
+const NAME: u64 = 4096;
+
+/// How many bytes may be added to files in memory, in whatever files. One without a size has its end elsewhere.
+pub(crate) fn files_room(of: &Disk) -> u64 {
+    let bounded = |size: u64, left: u64| if size == 0 { u64::MAX } else { left };
+    let names = of.inodes_free.saturating_mul(NAME);
+    bounded(of.capacity, of.available).min(bounded(of.inodes, names))
+}
+
 /// All there is.
 const WHOLE: u64 = 1_000_000;
 
@@ -154,13 +168,15 @@ impl EvictionHard {
     pub(crate) fn lacking(&self, signals: &Signals, wanted: u64) -> Vec<Met> {
         let memory = signals.memory.as_ref();
         let memory = memory.map(|m| (Signal::Memory, self.memory, m.available, m.capacity));
+        let files = signals.files.as_ref();
+        let files = files.map(|f| (Signal::Files, FILES, files_room(f), f.capacity));
         let disk = signals.disk.iter().flat_map(|d| {
             [
                 (Signal::Nodefs, self.nodefs, d.available, d.capacity),
                 (Signal::Inodes, self.inodes, d.inodes_free, d.inodes),
             ]
         });
-        let all = memory.into_iter().chain(disk);
+        let all = memory.into_iter().chain(files).chain(disk);
         let met = |(signal, least, available, capacity): (Signal, Least, u64, u64)| {
             let threshold = least.of(capacity);
             let has_room = signal == Signal::Nodefs && threshold > 0;
@@ -236,6 +252,7 @@ mod tests {
                     inodes: 1_000_000,
                     inodes_free,
                 }),
+                files: None,
             };
             let met = hard.met(&signals);
             met.iter().map(|m| m.signal).collect::<Vec<_>>()
@@ -253,6 +270,33 @@ mod tests {
     }
 
     #[test]
+    fn files_in_memory_leave_room_for_tokens() {
+        const MIB: u64 = 1 << 20;
+        for ((capacity, available), (inodes, inodes_free), missing) in [
+            ((1024, 16), (100_000, 4096), 0),
+            ((1024, 15), (100_000, 4096), MIB),
+            ((1024, 16), (100_000, 4095), NAME),
+            ((8, 2), (0, 0), 0),
+            ((8, 1), (0, 0), MIB),
+            ((0, 0), (0, 0), 0),
+        ] {
+            let files = Disk {
+                capacity: capacity * MIB,
+                available: available * MIB,
+                inodes,
+                inodes_free,
+            };
+            let signals = Signals {
+                files: Some(files),
+                ..Signals::default()
+            };
+            let met = EvictionHard::default().lacking(&signals, 1);
+            assert!(met.iter().all(|met| met.signal == Signal::Files));
+            assert_eq!(met.first().map_or(0, Met::missing), missing, "{files:?}");
+        }
+    }
+
+    #[test]
     fn room_is_what_is_above_the_threshold() {
         const MIB: u64 = 1 << 20;
         let hard = EvictionHard::default();
@@ -265,7 +309,7 @@ mod tests {
         let lacking = |hard: &EvictionHard, disk: Disk, wanted: u64| {
             let signals = Signals {
                 disk: Some(disk),
-                memory: None,
+                ..Signals::default()
             };
             let all = hard.lacking(&signals, wanted);
             assert!(all.iter().all(|met| met.signal == Signal::Nodefs));

@@ -39,7 +39,7 @@ impl Usage {
     }
 
     /// Bytes of files in memory.
-    fn files(&self) -> u64 {
+    pub(super) fn files(&self) -> u64 {
         let files = self.in_memory.values().map(|amount| amount.bytes);
         files.fold(0, u64::saturating_add)
     }

@@ -3,7 +3,7 @@
 //! | what | decides | performs |
 //! |---|---|---|
 //! | a pod's own limits: `ephemeral-storage`, `emptyDir.sizeLimit`, memory that volumes take | [`Limits::judge`] | `driver/storage.rs`, when the pod has written enough that it may have reached one |
-//! | a node that is short of memory, room or inodes | [`EvictionHard::met`], [`choose`] | [`Evictor`], every ten seconds after the garbage had its turn |
+//! | a node that is short of memory, of room for files there, of room or inodes on the disk | [`EvictionHard::met`], [`choose`] | [`Evictor`], every ten seconds after the garbage had its turn |
 //! | guests that write faster than anybody looks | `room::grant`, [`choose`] | `room.rs` lets them wait, and [`Evictor`] makes room at once |
 //! | pods that come to a node under pressure | [`refusal`] | the driver as it takes them in |
 //!
@@ -37,6 +37,7 @@ use crate::blocking::blocking;
 use crate::driver::{Driver, Rounds};
 
 pub use hard::EvictionHard;
+pub(crate) use hard::{FILES_LEFT, files_room};
 pub(crate) use local::{Interest, Limits, Usage, Used, is_in_memory, writes_elsewhere};
 pub(crate) use measure::{Amount, Bounds, measure};
 pub(crate) use nameless::Nameless;
@@ -183,7 +184,7 @@ impl Evicting {
     /// The pod that goes for lack of this, and what is said of that.
     async fn first_to_go(&mut self, signal: Signal) -> Option<(String, String)> {
         let rounds = match signal {
-            Signal::Memory => &mut self.in_memory,
+            Signal::Memory | Signal::Files => &mut self.in_memory,
             Signal::Nodefs | Signal::Inodes => &mut self.on_disk,
         };
         let candidates = self.driver.candidates(signal, rounds).await;

@@ -6,7 +6,7 @@ use api::quantity::{Notation, Quantity};
 use api::resources::{Quantities, Requests, requested};
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 
-use super::Usage;
+use super::{SHARED_MEMORY, Usage};
 use crate::pod::{PodView as _, qos_class};
 
 /// From this priority on a pod is critical: its node keeps it whatever it lacks.
@@ -16,15 +16,22 @@ const CRITICAL: i32 = 2_000_000_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Signal {
     Memory,
+    /// Room for files in memory.
+    Files,
     Nodefs,
     Inodes,
 }
 
 impl Signal {
+    pub(crate) fn is_of_disk(self) -> bool {
+        matches!(self, Self::Nodefs | Self::Inodes)
+    }
+
     /// Under which name it is a resource.
     pub(crate) fn resource(self) -> &'static str {
         match self {
             Self::Memory => "memory",
+            Self::Files => SHARED_MEMORY,
             Self::Nodefs => "ephemeral-storage",
             Self::Inodes => "inodes",
         }
@@ -33,7 +40,7 @@ impl Signal {
     fn quantity(self, amount: u64) -> Quantity {
         let notation = match self {
             Self::Inodes => Notation::DecimalSi,
-            Self::Memory | Self::Nodefs => Notation::BinarySi,
+            Self::Memory | Self::Files | Self::Nodefs => Notation::BinarySi,
         };
         Quantity::from_value(i64::try_from(amount).unwrap_or(i64::MAX), notation)
     }
@@ -165,6 +172,7 @@ fn used(signal: Signal, candidate: &Candidate) -> u64 {
     let usage = &candidate.usage;
     match signal {
         Signal::Memory => usage.memory(),
+        Signal::Files => usage.files(),
         Signal::Nodefs => usage.disk().bytes.max(candidate.lately),
         Signal::Inodes => usage.disk().inodes,
     }
@@ -176,7 +184,7 @@ fn asked(met: &Met, pod: &Pod) -> i128 {
     i128::from(match met.signal {
         Signal::Memory => asked.memory,
         Signal::Nodefs => asked.ephemeral_storage,
-        Signal::Inodes => 0,
+        Signal::Files | Signal::Inodes => 0,
     })
 }
 
@@ -200,7 +208,7 @@ fn message(met: &Met, of: &Candidate) -> String {
         let used = match signal {
             Signal::Memory => used.memory,
             Signal::Nodefs => used.disk.bytes,
-            Signal::Inodes => continue,
+            Signal::Files | Signal::Inodes => continue,
         };
         // How much that is nobody knows.
         if used == u64::MAX {

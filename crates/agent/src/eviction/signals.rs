@@ -28,6 +28,8 @@ pub type ReadMemory = Arc<dyn Fn() -> io::Result<Memory> + Send + Sync>;
 pub(crate) struct Signals {
     pub(crate) memory: Option<Memory>,
     pub(crate) disk: Option<Disk>,
+    /// Where files lie in memory.
+    pub(crate) files: Option<Disk>,
 }
 
 /// Where the signals come from.
@@ -37,20 +39,24 @@ pub(crate) struct Sources {
     pub(crate) dir: PathBuf,
     pub(crate) disk: ReadDisk,
     pub(crate) memory: ReadMemory,
+    /// A directory in memory, if there is one for files.
+    pub(crate) shared: Option<PathBuf>,
 }
 
 impl Sources {
     /// Reads them all.
     pub(crate) async fn look(&self) -> Signals {
         let (dir, disk, memory) = (self.dir.clone(), self.disk.clone(), self.memory.clone());
-        let read = blocking(move || Ok((memory(), disk(&dir))));
-        let (memory, disk) = match read.await {
-            Ok((memory, disk)) => (memory, disk),
-            Err(error) => (Err(io::Error::other(error.to_string())), Err(error)),
+        let shared = self.shared.clone();
+        let read = move || Ok((memory(), disk(&dir), shared.map(|dir| disk(&dir))));
+        let (memory, disk, files) = match blocking(read).await {
+            Ok(read) => read,
+            Err(error) => (Err(io::Error::other(error.to_string())), Err(error), None),
         };
         Signals {
             memory: read_or_warn(memory, "the machine does not say how much memory is left"),
             disk: read_or_warn(disk, UNREADABLE_DISK),
+            files: files.and_then(|files| read_or_warn(files, UNREADABLE_FILES)),
         }
     }
 
@@ -61,6 +67,7 @@ impl Sources {
     }
 }
 
+const UNREADABLE_FILES: &str = "nobody says how much room is left for files in memory";
 const UNREADABLE_DISK: &str = "the disk does not say how full it is";
 
 fn read_or_warn<T>(read: io::Result<T>, what: &str) -> Option<T> {

@@ -97,13 +97,12 @@ pub(crate) struct Lasting {
 
 impl Lasting {
     fn observe(&mut self, met: &[Met], thresholds: &Thresholds, now: Timestamp) -> Pressures {
-        let is_met = |of_memory| {
-            let mut met = met.iter();
-            met.any(|m| (m.signal == Signal::Memory) == of_memory)
-        };
+        // Room for files in memory, which the system's other programs may fill, is not what a pod asks for.
+        let of_memory = met.iter().any(|m| m.signal == Signal::Memory);
+        let of_disk = met.iter().any(|m| m.signal.is_of_disk());
         Pressures {
-            memory: self.memory.observe(is_met(true), thresholds, now),
-            disk: self.disk.observe(is_met(false), thresholds, now),
+            memory: self.memory.observe(of_memory, thresholds, now),
+            disk: self.disk.observe(of_disk, thresholds, now),
         }
     }
 }
@@ -183,7 +182,7 @@ impl Garbage {
             let message = format!("Attempting to reclaim {}", first.signal.resource());
             self.warn("EvictionThresholdMet", message);
         }
-        let reclaims = reclaimed.iter().any(|m| m.signal != Signal::Memory);
+        let reclaims = reclaimed.iter().any(|m| m.signal.is_of_disk());
         let untidy = is_minute && self.driver.take_untidy();
         if let Some(disk) = &signals.disk {
             if reclaims || untidy || round.is_multiple_of(HOUR) {

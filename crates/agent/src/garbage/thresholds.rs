@@ -62,7 +62,7 @@ impl Thresholds {
     pub(crate) fn is_met(&self, disk: &Disk) -> bool {
         let signals = Signals {
             disk: Some(*disk),
-            memory: None,
+            ..Signals::default()
         };
         !self.hard.met(&signals).is_empty()
     }

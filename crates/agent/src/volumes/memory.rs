@@ -4,15 +4,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::StatVfs;
-
-use crate::eviction::make_own;
+use crate::eviction::{FILES_LEFT, files_room, make_own};
+use crate::garbage::{Disk, read_disk};
 use crate::remove::remove_tree;
-
-/// What has to be left, in bytes, when a volume is made: files are replaced by new ones while the old ones are shown.
-const LEFT: u64 = 16 << 20;
-/// The same, in files, directories and links.
-const LEFT_INODES: u64 = 4096;
 
 /// Makes the directory of a pod's volumes in memory.
 ///
@@ -42,7 +36,7 @@ pub(super) fn place(
     }
     if let (Some(pod), Some(name)) = (memory, disk.file_name()) {
         let dir = pod.join(name);
-        let room = make(pod).and_then(|()| Ok(has_room(&rustix::fs::statvfs(pod)?, bytes)));
+        let room = make(pod).and_then(|()| Ok(has_room(&read_disk(pod)?, bytes)));
         let why = match room {
             Ok(true) => {
                 remove_tree(&disk)?;
@@ -64,11 +58,9 @@ pub(super) fn place(
     Ok(disk)
 }
 
-/// Whether a file system has room for so much, and something left then. One without a size has its end elsewhere.
-fn has_room(stat: &StatVfs, bytes: u64) -> bool {
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-    let has_bytes = stat.f_blocks == 0 || free >= bytes.saturating_add(LEFT);
-    has_bytes && (stat.f_files == 0 || stat.f_favail >= LEFT_INODES)
+/// Whether a file system has room for so much, and something left then.
+fn has_room(disk: &Disk, bytes: u64) -> bool {
+    files_room(disk) >= bytes.saturating_add(FILES_LEFT)
 }
 
 #[cfg(test)]
@@ -77,25 +69,23 @@ mod tests {
 
     #[test]
     fn something_is_left_for_what_is_replaced() {
-        let stat = |blocks: u64, free: u64, files: u64, free_files: u64| StatVfs {
-            f_frsize: 4096,
-            f_blocks: blocks,
-            f_bavail: free,
-            f_files: files,
-            f_favail: free_files,
-            ..rustix::fs::statvfs("/").unwrap()
+        let disk = |capacity: u64, available: u64, inodes: u64, inodes_free: u64| Disk {
+            capacity,
+            available,
+            inodes,
+            inodes_free,
         };
-        let left = LEFT / 4096;
-        for ((blocks, free), (files, free_files), has) in [
-            ((1 << 20, left + 1), (1 << 20, LEFT_INODES), true),
-            ((1 << 20, left), (1 << 20, LEFT_INODES), false),
-            ((1 << 20, left + 1), (1 << 20, LEFT_INODES - 1), false),
-            ((left / 2, left / 2), (1 << 20, LEFT_INODES), false),
+        let (enough, names) = (FILES_LEFT + 4096, FILES_LEFT / 4096 + 1);
+        for ((capacity, available), (inodes, inodes_free), has) in [
+            ((1 << 30, enough), (1 << 20, names), true),
+            ((1 << 30, enough - 1), (1 << 20, names), false),
+            ((1 << 30, enough), (1 << 20, names - 1), false),
+            ((FILES_LEFT, FILES_LEFT), (1 << 20, names), false),
             ((0, 0), (0, 0), true),
         ] {
-            let room = has_room(&stat(blocks, free, files, free_files), 4096);
-            assert_eq!(room, has, "{blocks} {free} {files} {free_files}");
+            let disk = disk(capacity, available, inodes, inodes_free);
+            assert_eq!(has_room(&disk, 4096), has, "{disk:?}");
         }
-        assert!(!has_room(&stat(1 << 20, left, 0, 0), u64::MAX));
+        assert!(!has_room(&disk(1 << 30, enough, 0, 0), u64::MAX));
     }
 }

@@ -298,6 +298,8 @@ pub(crate) struct Unmade {
     /// It lacks nothing but objects or keys, and it is heard of when they come: until then it does not help to ask for them
     /// again.
     pub(crate) lacks: bool,
+    /// It is the node that cannot write its files.
+    pub(crate) is_unwritten: bool,
 }
 
 /// What has become of volumes that were to be made.
@@ -357,6 +359,7 @@ async fn make(
         let made = made.map_err(|error| Unmade {
             volume: volume.name.clone(),
             lacks: error.is_missing(),
+            is_unwritten: matches!(error, Error::Io { .. }),
             why: Failure::of(volume, error),
         })?;
         Ok(Some((volume.name.clone(), made)))

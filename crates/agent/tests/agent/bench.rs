@@ -130,6 +130,8 @@ pub(crate) struct Bench {
     pub(crate) clock: Clock,
     /// How full the agent finds its disk.
     pub(crate) disk: Arc<Mutex<Disk>>,
+    /// How full what stands for a directory in memory.
+    pub(crate) files: Arc<Mutex<Disk>>,
     /// How much memory the agent finds.
     pub(crate) memory: Arc<Mutex<Memory>>,
     pub(crate) agent: Option<(JoinHandle<()>, CancellationToken)>,
@@ -164,6 +166,7 @@ impl Bench {
             forgets: Arc::new(watch::Sender::new(true)),
             clock,
             disk: Arc::new(Mutex::new(EMPTY)),
+            files: Arc::new(Mutex::new(EMPTY)),
             memory: Arc::new(Mutex::new(FREE)),
             agent: None,
             uids: Mutex::default(),
@@ -219,7 +222,11 @@ impl Bench {
             clock: self.clock,
             disk: {
                 let (disk, fills) = (self.disk.clone(), self.fills.clone());
-                Arc::new(move |_| Ok(filled(&disk, &fills)))
+                let (files, shared) = (self.files.clone(), self.shared_memory());
+                Arc::new(move |dir| match dir == shared {
+                    true => Ok(*files.lock().unwrap()),
+                    false => Ok(filled(&disk, &fills)),
+                })
             },
             memory: {
                 let memory = self.memory.clone();

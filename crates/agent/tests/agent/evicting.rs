@@ -456,3 +456,29 @@ async fn who_is_never_evicted_waits_for_room() {
     b.until_phase("goes-on", "Succeeded").await;
     assert_eq!(b.log("goes-on", "main", 0), "done\n");
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_has_most_in_memory_goes_where_no_room_is_left_for_files_there() {
+    let b = Bench::new().await;
+    for (name, mib) in [("little", 1), ("much", 3)] {
+        let volume = json!({"medium": "Memory"});
+        create(&b, name, writes(&["forever"], None), volume).await;
+        b.until_phase(name, "Running").await;
+        let file = b.memory_dir(name).join("v/file");
+        fs::write(file, vec![1; mib << 20]).unwrap();
+    }
+    *b.files.lock().unwrap() = Disk {
+        available: 14 * MIB,
+        ..EMPTY
+    };
+    assert_eq!(
+        evicted(&b, "much").await,
+        "The node was low on resource: /dev/shm. Threshold quantity: 16Mi, available: 14Mi. "
+    );
+    // What it has is less than is missing: others have the rest.
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(b.phase("little").await, "Running");
+    for kind in ["MemoryPressure", "DiskPressure"] {
+        assert_eq!(pressure(&b, kind).await, "False", "{kind}");
+    }
+}

@@ -196,3 +196,27 @@ async fn labels_in_files_follow_the_pod() {
     b.until("followed", async |b| shown(b, "labels") == "app=\"x\"")
         .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_cannot_write_a_token_says_so_and_tries_again() {
+    let b = bench().await;
+    create_ca(&b).await;
+    b.create("web", spec(&json!(["forever"]))).await;
+    b.until_phase("web", "Running").await;
+    let first = shown(&b, "token");
+    let volume = b.memory_dir("web").join(ACCESS);
+    let aside = volume.with_file_name("aside");
+    std::fs::rename(&volume, &aside).unwrap();
+    std::fs::write(&volume, "in its place").unwrap();
+    tokio::time::sleep(Duration::from_secs(2700)).await;
+    let said = "FailedMount: MountVolume.SetUp failed for volume \"kube-api-access-x\" : writing its files: ";
+    b.until("said", async |b| {
+        let events = b.events("web").await;
+        events.iter().any(|event| event.starts_with(said))
+    })
+    .await;
+    std::fs::remove_file(&volume).unwrap();
+    std::fs::rename(&aside, &volume).unwrap();
+    b.until("renewed", async |b| shown(b, "token") != first)
+        .await;
+}

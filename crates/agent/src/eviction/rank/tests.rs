@@ -286,3 +286,27 @@ fn who_is_taken_in_under_pressure() {
         "The node had condition: [MemoryPressure DiskPressure]. "
     );
 }
+
+#[test]
+fn files_in_memory_are_what_counts_where_they_have_no_room() {
+    let with_files = |uid: &str, guests: u64, files: u64| {
+        let mut candidate = candidate(uid, 0, None, guests);
+        let files = Amount {
+            bytes: files * MIB,
+            inodes: 1,
+        };
+        candidate.usage.in_memory = [("v".to_owned(), files)].into();
+        candidate
+    };
+    let pods = [
+        with_files("guests", 900, 1),
+        with_files("files", 1, 20),
+        candidate("none", 0, None, 900),
+    ];
+    let (first, message) = choose(&short_of(Signal::Files), &pods).unwrap();
+    assert_eq!(first.uid, "files");
+    assert!(message.starts_with("The node was low on resource: /dev/shm. "));
+    assert!(!message.contains("Container"), "{message}");
+    let none = choose(&short_of(Signal::Files), &pods[2..]);
+    assert!(none.is_none());
+}
