@@ -6,8 +6,8 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{Read, Seek, Write};
-use std::os::fd::OwnedFd;
+use std::io::{Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -16,10 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tokio::process::{Child, Command};
-use tokio::time::Instant;
 
 /// Which of a node's two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +45,7 @@ impl Role {
 #[derive(Debug)]
 pub(crate) struct Lock(fs::File);
 
-/// In the place of the pid, what a process leaves that ended because it was told to.
+/// In the lock's file, what a process leaves that ended because it was told to.
 const TOLD: &str = "told to end";
 
 impl Lock {
@@ -64,14 +62,10 @@ pub(crate) fn was_told(dir: &Path) -> bool {
     fs::read_to_string(dir.join("lock")).is_ok_and(|text| text.trim() == TOLD)
 }
 
-/// For how long a lock is tried whose holder is not known: who only looks whether it is held holds it for a moment, and who has
-/// just taken it says so after one.
-const MOMENT: Duration = Duration::from_secs(1);
-
-/// Takes `<dir>/lock` for this process and writes its pid into it.
+/// Takes `<dir>/lock` for this process.
 pub(crate) fn lock(dir: &Path) -> Result<Lock> {
     let path = dir.join("lock");
-    let mut file = fs::OpenOptions::new()
+    let file = fs::OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
@@ -79,38 +73,63 @@ pub(crate) fn lock(dir: &Path) -> Result<Lock> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    let since = Instant::now();
-    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let holder = read_pid(&mut file).map(|pid| pid.as_raw_nonzero().get());
-        if let Some(pid) = holder.filter(|pid| is_alive(*pid)) {
+    if let Err(error) = on_lock(&file, OnLock::Take) {
+        if let Some(pid) = holder_of(&file) {
+            let pid = pid.as_raw_nonzero();
             bail!("{} is in use by process {pid}", dir.display());
         }
-        if since.elapsed() > MOMENT {
-            bail!("{} is in use by another process", dir.display());
-        }
-        std::thread::yield_now();
+        return Err(error).with_context(|| format!("cannot lock {}", path.display()));
     }
+    // What the last one left.
     file.set_len(0)?;
-    file.rewind()?;
-    writeln!(file, "{}", std::process::id())?;
     Ok(Lock(file))
 }
 
 /// The live process that holds `<dir>/lock`.
 pub(crate) fn holder(dir: &Path) -> Option<Pid> {
-    let mut file = fs::File::open(dir.join("lock")).ok()?;
-    match flock(&file, FlockOperation::NonBlockingLockShared) {
-        // Nobody holds it; ours goes with `file`.
-        Ok(()) => None,
-        Err(_) => read_pid(&mut file),
-    }
+    holder_of(&fs::File::open(dir.join("lock")).ok()?)
 }
 
-fn read_pid(file: &mut fs::File) -> Option<Pid> {
-    let mut text = String::new();
-    file.rewind().ok()?;
-    file.take(32).read_to_string(&mut text).ok()?;
-    Pid::from_raw(text.trim().parse().ok()?)
+fn holder_of(file: &fs::File) -> Option<Pid> {
+    let met = on_lock(file, OnLock::Look).ok()?;
+    let is_held = i32::from(met.l_type) != libc::F_UNLCK;
+    let pid = i32::try_from(met.l_len).ok().filter(|_| is_held)?;
+    Pid::from_raw(pid)
+}
+
+/// What is done to a lock.
+#[derive(Clone, Copy)]
+enum OnLock {
+    /// This process takes it, or fails.
+    Take,
+    /// It stays as it is. The answer is what is in the way, of the type `F_UNLCK` if nothing is.
+    Look,
+}
+
+/// A lock is on as many bytes, from the first on, as the id of the process that holds it says: so who looks need not take it for
+/// a moment, and knows at once whose it is. It is the open file's, not the process', whose locks would go as soon as anything in
+/// it closes the same file: guests may, in an agent.
+#[expect(
+    unsafe_code,
+    reason = "no library has locks of open files that can be looked at"
+)]
+fn on_lock(file: &fs::File, what: OnLock) -> std::io::Result<libc::flock> {
+    let (command, bytes) = match what {
+        OnLock::Take => (libc::F_OFD_SETLK, std::process::id()),
+        OnLock::Look => (libc::F_OFD_GETLK, 1),
+    };
+    let mut range = libc::flock {
+        l_type: libc::F_WRLCK as _,
+        l_whence: libc::SEEK_SET as _,
+        l_start: 0,
+        l_len: bytes.into(),
+        l_pid: 0,
+    };
+    // SAFETY: both commands want the address of a `struct flock`, which this is, read it, may write to it, and keep nothing of it.
+    match unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut range) } {
+        -1 => Err(std::io::Error::last_os_error()),
+        _ => Ok(range),
+    }
 }
 
 /// A process of some cluster, as its command line shows it.
@@ -293,6 +312,8 @@ pub(crate) fn spawn_with(
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+    use rustix::process::getpid;
+
     use super::*;
 
     #[test]
@@ -339,17 +360,22 @@ mod tests {
     fn who_looks_keeps_nobody_from_taking_it() {
         let dir = tempfile::tempdir().unwrap();
         let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Relaxed) {
-                    holder(dir.path());
-                }
-            });
+        let all: Result<Vec<()>> = std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !done.load(Relaxed) {
+                        // Whoever is seen is the one who is there.
+                        let seen = holder(dir.path());
+                        assert!(seen.is_none_or(|pid| pid == getpid()), "{seen:?}");
+                    }
+                });
+            }
             let taken = || lock(dir.path())?.release();
-            let all: Result<Vec<()>> = (0..20).map(|_| taken()).collect();
+            let all = (0..200).map(|_| taken()).collect();
             done.store(true, Relaxed);
-            all.unwrap();
+            all
         });
+        all.unwrap();
     }
 
     #[tokio::test]
@@ -371,16 +397,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(holder(dir.path()), None);
         let held = lock(dir.path()).unwrap();
-        assert_eq!(
-            holder(dir.path()).map(|p| p.as_raw_nonzero().get()),
-            Some(std::process::id() as i32)
-        );
-        assert!(
-            lock(dir.path())
-                .unwrap_err()
-                .to_string()
-                .contains("in use by process")
-        );
+        assert_eq!(holder(dir.path()), Some(getpid()));
+        // As a guest may, or a backup.
+        drop(fs::File::open(dir.path().join("lock")).unwrap());
+        let refused = lock(dir.path()).unwrap_err().to_string();
+        let by = format!("in use by process {}", std::process::id());
+        assert!(refused.ends_with(&by), "{refused}");
         drop(held);
         assert_eq!(holder(dir.path()), None);
         assert!(!was_told(dir.path()));
