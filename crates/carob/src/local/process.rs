@@ -144,7 +144,7 @@ pub(crate) struct Found {
 }
 
 /// Every server and agent whose data directory lies at or below `dir`, a path without symbolic
-/// links as theirs are.
+/// links as theirs are. One whose last thread is ending is not seen, but may hold its lock for a moment.
 pub(crate) fn find(dir: &Path) -> Vec<Found> {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
@@ -153,7 +153,7 @@ pub(crate) fn find(dir: &Path) -> Vec<Found> {
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let line = fs::read(entry.path().join("cmdline")).ok()?;
+            let line = command_line(&entry.path())?;
             let (role, data_dir) = parse_command_line(&line)?;
             (data_dir.starts_with(dir) && is_alive(pid)).then_some(Found {
                 role,
@@ -164,6 +164,19 @@ pub(crate) fn find(dir: &Path) -> Vec<Found> {
         .collect();
     found.sort();
     found
+}
+
+/// The command line of what `process` is in `/proc`, by any of its threads: who has ended has none, and the first may be the one
+/// that waits for the others.
+fn command_line(process: &Path) -> Option<Vec<u8>> {
+    let of = |thread: &Path| {
+        let line = fs::read(thread.join("cmdline")).ok();
+        line.filter(|line| !line.is_empty())
+    };
+    of(process).or_else(|| {
+        let mut threads = fs::read_dir(process.join("task")).ok()?;
+        threads.find_map(|thread| of(&thread.ok()?.path()))
+    })
 }
 
 /// Reads `… carob server|agent … --data-dir DIR …` from the NUL-separated form of `/proc`.
@@ -345,6 +358,25 @@ mod tests {
         assert_eq!(parse(&["vim", "server", "--data-dir", "/c"]), None);
         assert_eq!(parse(&["carob", "server", "--data-dir"]), None);
         assert_eq!(parse(&[]), None);
+    }
+
+    #[test]
+    fn a_process_lasts_as_long_as_any_of_its_threads() {
+        let dir = tempfile::tempdir().unwrap();
+        let thread = |path: &str, line: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join("cmdline"), line).unwrap();
+        };
+        let line = || command_line(dir.path()).map(|line| String::from_utf8(line).unwrap());
+        thread("", "");
+        assert_eq!(line(), None);
+        thread("task/1", "");
+        assert_eq!(line(), None);
+        thread("task/2", "carob");
+        assert_eq!(line().unwrap(), "carob");
+        thread("", "first");
+        assert_eq!(line().unwrap(), "first");
     }
 
     #[test]
