@@ -11,7 +11,7 @@ use network::PodNet;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::cell::Cell;
+use super::cell::{Cell, State};
 use super::resize::held;
 use super::{Cells, Driver};
 use crate::blocking::blocking;
@@ -59,50 +59,17 @@ impl Driver {
     /// Writes a pod's record. After an instance's end it is on the disk when this returns; else it survives the agent
     /// but maybe not the machine, whose guests die with it: the API's own copy of the status tells of those.
     pub(super) async fn save(&self, cell: &Arc<Cell>, to_disk: bool) {
-        cell.has_place().await;
-        let mut is_placed = cell.saving.lock().await;
-        let bytes = {
-            let state = cell.state.lock();
-            if state.observed.gone {
-                return;
-            }
-            let room = Room { held: held(&state) };
+        keep(cell, FILE, to_disk, |state| {
+            let room = Room { held: held(state) };
             let observed = &state.observed;
             serde_json::to_vec(&Record { observed, room })
-        };
-        let dir = cell.dir.clone();
-        let place = to_disk && !*is_placed;
-        let write = move || {
-            let bytes = bytes.map_err(io::Error::other)?;
-            write(&dir, FILE, &bytes, to_disk)?;
-            match dir.parent().filter(|_| place) {
-                Some(pods) => sync_dir(pods),
-                None => Ok(()),
-            }
-        };
-        let written = tokio::task::spawn_blocking(write)
-            .await
-            .map_err(io::Error::other)
-            .flatten();
-        match written {
-            Ok(()) => *is_placed |= to_disk,
-            Err(error) => {
-                tracing::error!(pod = %cell.key, uid = %cell.uid, %error, "the pod's record cannot be written");
-            }
-        }
+        })
+        .await;
     }
 
     /// Keeps the object of a pod from a file.
     pub(super) async fn save_static(&self, cell: &Arc<Cell>, found: &StaticPod) {
-        let _not_forgotten_meanwhile = cell.saving.lock().await;
-        if cell.state.lock().observed.gone {
-            return;
-        }
-        let (dir, bytes) = (cell.dir.clone(), found.to_bytes());
-        let written = blocking(move || write(&dir, STATIC, &bytes, true)).await;
-        if let Err(error) = written {
-            tracing::error!(pod = %cell.key, uid = %cell.uid, %error, "the static pod's object cannot be kept");
-        }
+        keep(cell, STATIC, true, |_| Ok(found.to_bytes())).await;
     }
 
     /// Those of these pods that are from files, as they were kept.
@@ -212,7 +179,7 @@ impl Driver {
     /// A rename may wait for the disk, so no lock is held over it. The order is right all the same. Before it record and address are
     /// taken from what is left, so that whoever comes has none of them; while it lasts who comes writes nothing, by its
     /// cell's `awaits`; after it the address is free. On the disk it is this order, too: the rename and the directory of who comes
-    /// are changes of one directory, which [`Driver::save`] syncs with the first record that has to outlive the machine.
+    /// are changes of one directory, which [`keep`] syncs with the first file that has to outlive the machine.
     fn put_aside(&self, uid: &str, dir: &Path, aside: &Path) -> io::Result<bool> {
         let Some((leaving, had)) = self.leave(uid) else {
             return Ok(false);
@@ -277,6 +244,40 @@ impl Drop for Leaving {
     fn drop(&mut self) {
         self.driver.0.cells.write().leaving.remove(&self.uid);
         self.over.cancel();
+    }
+}
+
+/// Writes a file into a pod's directory, unless the pod is gone. With the first that has to outlive the machine the
+/// directory itself is on the disk, too.
+async fn keep(
+    cell: &Cell,
+    name: &'static str,
+    to_disk: bool,
+    bytes: impl FnOnce(&State) -> serde_json::Result<Vec<u8>>,
+) {
+    cell.has_place().await;
+    let mut is_placed = cell.saving.lock().await;
+    let bytes = {
+        let state = cell.state.lock();
+        if state.observed.gone {
+            return;
+        }
+        bytes(&state)
+    };
+    let dir = cell.dir.clone();
+    let place = to_disk && !*is_placed;
+    let written = blocking(move || {
+        write(&dir, name, &bytes?, to_disk)?;
+        match dir.parent().filter(|_| place) {
+            Some(pods) => sync_dir(pods),
+            None => Ok(()),
+        }
+    });
+    match written.await {
+        Ok(()) => *is_placed |= to_disk,
+        Err(error) => {
+            tracing::error!(pod = %cell.key, uid = %cell.uid, name, %error, "what is to be kept of a pod cannot be written");
+        }
     }
 }
 
@@ -366,6 +367,35 @@ mod tests {
         };
         assert!(!is_there(401));
         assert!(is_there(400));
+    }
+
+    #[tokio::test]
+    async fn whatever_outlives_the_machine_has_a_directory_that_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Simulated::new().client("agent");
+        let driver = driver(dir.path(), &client, Clock::Wall, 1_000);
+        let of = |uid: &str| {
+            let metadata = json!({"name": uid, "namespace": "d", "uid": uid});
+            let object = json!({"metadata": metadata, "spec": {"containers": []}});
+            let kept = json!({"file": "f", "object": object}).to_string();
+            let found = StaticPod::from_bytes(kept.as_bytes()).unwrap();
+            let cell = driver.add((Key::new("d", uid), true), &found.pod, None);
+            (cell, found)
+        };
+        let (recorded, _) = of("recorded");
+        driver.save(&recorded, false).await;
+        assert!(!*recorded.saving.lock().await);
+        driver.save(&recorded, true).await;
+        assert!(*recorded.saving.lock().await);
+        let (from_file, found) = of("from-file");
+        driver.save_static(&from_file, &found).await;
+        assert!(*from_file.saving.lock().await);
+        let kept = driver.static_records(vec!["from-file".to_owned()]).await;
+        assert_eq!(kept, [found]);
+        let (gone, found) = of("gone");
+        gone.state.lock().observed.gone = true;
+        driver.save_static(&gone, &found).await;
+        assert!(!gone.dir.exists() && !*gone.saving.lock().await);
     }
 
     fn files(dir: &Path) -> Vec<std::ffi::OsString> {
