@@ -55,7 +55,7 @@ pub(super) struct Cell {
     /// Room for commands that somebody runs in it.
     pub(super) commands: Arc<Semaphore>,
     /// What it writes is counted, and waits where it may not be written yet.
-    pub(super) meter: Option<Arc<Meter>>,
+    pub(super) meter: Arc<Meter>,
 }
 
 pub(super) struct State {
@@ -105,7 +105,7 @@ impl Cell {
         dir: PathBuf,
         (observed, is_admitted): (Observed, bool),
         (net, own): (Option<PodNet>, Option<OwnPod>),
-        meter: Option<Arc<Meter>>,
+        meter: Arc<Meter>,
     ) -> Self {
         let (reported, reported_in) = (pod.status.clone(), version(&pod));
         Self {

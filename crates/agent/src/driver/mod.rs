@@ -333,7 +333,7 @@ impl Driver {
             self.0.tools.dir.join(pod.uid()),
             (observed, is_admitted),
             (net, own),
-            Some(meter),
+            meter,
         )
     }
 

@@ -194,7 +194,7 @@ fn with_guests(mut usage: Usage, guests: Usage) -> Usage {
 /// What a pod has added to the disk lately: no more than it has there, for it may have written over what was there, or into
 /// memory. Of volumes that are measured by nobody that is not known.
 fn lately(cell: &Cell, pod: &Pod, usage: Option<&Usage>) -> u64 {
-    let lately = cell.meter.as_ref().map_or(0, |meter| meter.lately());
+    let lately = cell.meter.lately();
     match usage.filter(|_| !writes_elsewhere(pod)) {
         Some(usage) => lately.min(usage.disk().bytes),
         None => lately,

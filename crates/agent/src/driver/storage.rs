@@ -71,22 +71,20 @@ pub(super) struct Tree {
 impl Driver {
     /// Follows what a pod writes, if it has limits.
     pub(super) fn follow_storage(&self, cell: &Arc<Cell>) {
-        let Some(meter) = cell.meter.clone() else {
-            return;
-        };
         if self.limits(cell).is_none() {
             return;
         }
         let mut state = cell.state.lock();
         if state.following.is_none() {
-            let following = self.clone().follow(Arc::clone(cell), meter);
+            let following = self.clone().follow(Arc::clone(cell));
             state.following = Some(AbortOnDropHandle::new(tokio::spawn(following)));
         }
     }
 
-    async fn follow(self, cell: Arc<Cell>, meter: Arc<Meter>) {
+    async fn follow(self, cell: Arc<Cell>) {
+        let meter = &cell.meter;
         // A pod that is evicted has to get to its end.
-        let _measurer = Measurer::of(Arc::clone(&meter));
+        let _measurer = Measurer::of(Arc::clone(meter));
         // What an earlier agent's guests have written is there.
         meter.begin();
         let (mut has_failed, mut pace) = (false, Pace::default());
@@ -95,7 +93,7 @@ impl Driver {
             let (measured, took) = self.0.measuring.measure(&mut pace, measure).await;
             let known_at = Instant::now();
             let mut judged = match &measured {
-                Ok(usage) => may_go_on(&limits, usage, &meter),
+                Ok(usage) => may_go_on(&limits, usage, meter),
                 Err(error) => {
                     if !has_failed {
                         tracing::warn!(pod = %cell.key, uid = %cell.uid, %error, "what a pod has written cannot be measured");
@@ -110,7 +108,7 @@ impl Driver {
                 // However often it is due, most of the time goes to others.
                 tokio::time::sleep(took * REST).await;
                 let files = measured.map(|usage| usage.in_memory);
-                judged = self.due(&cell, &meter, files.unwrap_or_default()).await;
+                judged = self.due(&cell, files.unwrap_or_default()).await;
             }
             match judged {
                 Err(_) if limits.is_spared => {
@@ -148,12 +146,8 @@ impl Driver {
 
     /// Waits until a pod is to be measured anew. To files that it has in memory nothing comes meanwhile, but its guests may
     /// take more, or its limits become less.
-    async fn due(
-        &self,
-        cell: &Cell,
-        meter: &Meter,
-        files: BTreeMap<String, Amount>,
-    ) -> Result<(), String> {
+    async fn due(&self, cell: &Cell, files: BTreeMap<String, Amount>) -> Result<(), String> {
+        let meter = &cell.meter;
         if files.is_empty() {
             meter.due().await;
             return Ok(());
@@ -396,8 +390,7 @@ mod tests {
             });
             let pod = serde_json::from_value(pod).unwrap();
             let cell = driver.add((Key::new("d", uid), false), &Arc::new(pod), record);
-            let meter = cell.meter.clone().unwrap();
-            meter.try_charge(bytes, bytes).is_some()
+            cell.meter.try_charge(bytes, bytes).is_some()
         };
         assert!(may_write("new", None, 4 << 20));
         assert!(!may_write("more", None, (4 << 20) + 1));
@@ -418,7 +411,7 @@ mod tests {
             let cell = driver.add((Key::new("d", uid), false), &Arc::new(pod), None);
             driver.follow_storage(&cell);
             assert!(cell.state.lock().following.is_none(), "nobody measures it");
-            cell.meter.clone().unwrap()
+            cell.meter.clone()
         };
         let (one, other) = (meter("one"), meter("other"));
         driver.disk().allow(Some(10));

@@ -49,8 +49,8 @@ pub(crate) struct Given {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) working_dir: String,
-    /// The pod's, if it may not write without end.
-    pub(crate) meter: Option<Arc<Meter>>,
+    /// The pod's.
+    pub(crate) meter: Arc<Meter>,
     pub(crate) net: Option<PodNet>,
     pub(crate) names: Arc<Search>,
     pub(crate) started: Timestamp,
@@ -64,7 +64,7 @@ impl Given {
             env: self.env.clone(),
             mounts: self.mounts.clone(),
             working_dir: self.working_dir.clone(),
-            meter: self.meter.clone(),
+            meter: Some(self.meter.clone()),
             net: self.net.clone(),
             names: Arc::clone(&self.names),
             ..Workload::new(self.module.clone())

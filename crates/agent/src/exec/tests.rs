@@ -43,7 +43,7 @@ impl Bench {
             ],
             mounts: vec![mount(root.path())],
             working_dir: "/app".into(),
-            meter: None,
+            meter: Arc::new(Meter::new(u64::MAX)),
             net: None,
             names: Arc::new(Search::none(Hosts::new())),
             started: Timestamp::UNIX_EPOCH,

@@ -46,7 +46,7 @@ pub(crate) struct View {
     /// The absolute directory that relative paths start at.
     pub(crate) working_dir: String,
     /// Counts what is added to the node's disk.
-    pub(crate) meter: Option<Arc<Meter>>,
+    pub(crate) meter: Arc<Meter>,
     /// The pod's network; without it nothing can be connected to.
     pub(crate) net: Option<PodNet>,
     /// How the pod's names are looked up.

@@ -266,7 +266,7 @@ async fn blocking<T: Send + 'static>(
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use runtime::Output as _;
+    use runtime::{Meter, Output as _};
 
     struct Bench {
         dir: tempfile::TempDir,
@@ -277,7 +277,8 @@ mod tests {
         fn new(file_size: u64) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let clock = Clock::simulated("2026-11-21T10:00:00Z".parse().unwrap());
-            let log = Log::with_file_size(dir.path(), 0, (clock, None), file_size).unwrap();
+            let of = (clock, Arc::new(Meter::new(u64::MAX)));
+            let log = Log::with_file_size(dir.path(), 0, of, file_size).unwrap();
             Self { dir, log }
         }
 

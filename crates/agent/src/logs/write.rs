@@ -26,7 +26,7 @@ pub(crate) struct Log {
     file_size: u64,
     clock: Clock,
     /// Where it counts.
-    meter: Option<Arc<Meter>>,
+    meter: Arc<Meter>,
     state: Mutex<State>,
     /// Changes whenever something was written, and closes when nothing more comes.
     written: watch::Sender<Progress>,
@@ -62,7 +62,7 @@ impl Log {
         dir: &Path,
         attempt: u32,
         clock: Clock,
-        meter: Option<Arc<Meter>>,
+        meter: Arc<Meter>,
     ) -> io::Result<Arc<Self>> {
         Self::with_file_size(dir, attempt, (clock, meter), FILE_SIZE)
     }
@@ -70,7 +70,7 @@ impl Log {
     pub(super) fn with_file_size(
         dir: &Path,
         attempt: u32,
-        (clock, meter): (Clock, Option<Arc<Meter>>),
+        (clock, meter): (Clock, Arc<Meter>),
         file_size: u64,
     ) -> io::Result<Arc<Self>> {
         fs::create_dir_all(dir)?;
@@ -131,8 +131,7 @@ impl Log {
     fn append(&self, lines: &[u8]) {
         let mut state = self.state.lock();
         // As far as it may: nobody who prints waits, but then it is time to measure.
-        let meter = self.meter.as_ref();
-        let _paid = meter.and_then(|meter| meter.try_charge(0, lines.len() as u64));
+        let _paid = self.meter.try_charge(0, lines.len() as u64);
         let result = self.append_to(&mut state, lines);
         match result {
             Ok(()) => state.failing = false,

@@ -22,7 +22,7 @@ use super::streams::{CHUNK, Output};
 /// What a command with a thread of its own pays from.
 #[derive(Clone)]
 pub(super) struct Purse {
-    meter: Option<Arc<Meter>>,
+    meter: Arc<Meter>,
     /// Cancelled once nobody waits for the command any more.
     left: CancellationToken,
 }
@@ -39,15 +39,12 @@ impl Purse {
     ///
     /// # Errors
     /// `BrokenPipe` once nobody waits for the command any more.
-    pub(super) fn pay(&self, bytes: u64) -> io::Result<Option<Charge>> {
+    pub(super) fn pay(&self, bytes: u64) -> io::Result<Charge> {
         waited_for(&self.left)?;
-        let Some(meter) = &self.meter else {
-            return Ok(None);
-        };
         let paid = async {
             tokio::select! {
                 biased;
-                paid = meter.charge(bytes) => Ok(Some(paid)),
+                paid = self.meter.charge(bytes) => Ok(paid),
                 () = self.left.cancelled() => Err(io::ErrorKind::BrokenPipe.into()),
             }
         };
@@ -58,7 +55,7 @@ impl Purse {
     ///
     /// # Errors
     /// As [`Purse::pay`]'s.
-    pub(super) fn pay_names(&self, names: usize) -> io::Result<Option<Charge>> {
+    pub(super) fn pay_names(&self, names: usize) -> io::Result<Charge> {
         self.pay(NAME.saturating_mul(names as u64))
     }
 
@@ -69,24 +66,19 @@ impl Purse {
 
 impl Call {
     /// Pays for so many names that are to be made, once that is allowed.
-    pub(super) async fn pay_names(&self, names: usize) -> Option<Charge> {
-        match &self.view.meter {
-            Some(meter) => Some(meter.charge(NAME.saturating_mul(names as u64)).await),
-            None => None,
-        }
+    pub(super) async fn pay_names(&self, names: usize) -> Charge {
+        let bytes = NAME.saturating_mul(names as u64);
+        self.view.meter.charge(bytes).await
     }
 
     /// A file of the container to be written.
     pub(super) fn paid_file(&self, file: File) -> Output {
-        match self.view.meter.clone() {
-            Some(meter) => Output::new(Paying {
-                file: Arc::new(file),
-                meter,
-                pays: None,
-                under_way: None,
-            }),
-            None => Output::new(tokio::fs::File::from_std(file)),
-        }
+        Output::new(Paying {
+            file: Arc::new(file),
+            meter: self.view.meter.clone(),
+            pays: None,
+            under_way: None,
+        })
     }
 }
 

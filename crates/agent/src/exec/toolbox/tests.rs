@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use network::names::search::{Hosts, Search};
-use runtime::{Mount, Usage};
+use runtime::{Meter, Mount, Usage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
 use super::super::trust;
@@ -61,7 +61,7 @@ impl Container {
             mounts: vec![mount(&root, "/", false)],
             env: Vec::new(),
             working_dir: "/".to_owned(),
-            meter: None,
+            meter: Arc::new(Meter::new(u64::MAX)),
             net: None,
             names: Arc::new(Search::none(Hosts::new())),
             processes: Vec::new(),

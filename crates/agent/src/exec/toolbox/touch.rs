@@ -23,7 +23,7 @@ pub(super) async fn touch(call: &mut Call) -> Answer {
     for name in options.some_operands()? {
         let path = name.clone();
         let _paid = match makes {
-            true => call.pay_names(1).await,
+            true => Some(call.pay_names(1).await),
             false => None,
         };
         let touched = call.files(move |view| change(view, &path, makes));

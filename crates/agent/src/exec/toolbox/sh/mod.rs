@@ -299,7 +299,7 @@ impl Shell {
         }
         let name = path.clone();
         let _paid = match append {
-            Some(_) => self.call.pay_names(1).await,
+            Some(_) => Some(self.call.pay_names(1).await),
             None => None,
         };
         let opened = self.call.files(move |view| match append {

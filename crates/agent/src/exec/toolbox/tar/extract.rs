@@ -145,7 +145,7 @@ impl<'a> Extraction<'a> {
         member: &Member,
         path: &str,
         content: &mut dyn Read,
-        names: Option<Charge>,
+        names: Charge,
     ) -> Result<Next, Refused> {
         let spot = self.view.unlinked(&self.job.dir, path, true)?;
         make_room(&spot)?;

@@ -12,7 +12,7 @@ use super::{Container, Ran, said};
 fn metered(allowance: u64) -> (Container, Arc<Meter>) {
     let mut container = Container::with(&[("dir/file", "text")]);
     let meter = Arc::new(Meter::new(allowance));
-    container.view.meter = Some(meter.clone());
+    container.view.meter = meter.clone();
     (container, meter)
 }
 
