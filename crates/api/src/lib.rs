@@ -14,6 +14,7 @@ pub mod object;
 pub mod openapi;
 pub mod patch;
 pub mod ports;
+pub mod priority;
 pub mod quantity;
 pub mod resource;
 pub mod resources;

@@ -20,7 +20,6 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use crate::ApiServer;
-use crate::admission::SYSTEM_PRIORITY_CLASSES;
 use crate::ca::MASTERS;
 use crate::server::Inner;
 use endpoints::Keeper;
@@ -121,7 +120,7 @@ async fn objects(server: &ApiServer, client: &Client) -> Result<(), client::Erro
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
         create(client, Resource::of::<Namespace>(), "", name, namespace).await?;
     }
-    for (name, value) in SYSTEM_PRIORITY_CLASSES {
+    for (name, value) in api::priority::SYSTEM_CLASSES {
         let class = json!({
             "apiVersion": "scheduling.k8s.io/v1",
             "kind": "PriorityClass",

@@ -41,7 +41,7 @@ pub(crate) use hard::{FILES_LEFT, files_room};
 pub(crate) use local::{Interest, Limits, Usage, Used, is_in_memory, writes_elsewhere};
 pub(crate) use measure::{Amount, Bounds, measure};
 pub(crate) use nameless::Nameless;
-pub(crate) use rank::{Candidate, Met, Pressures, Signal, choose, refusal, system_priority};
+pub(crate) use rank::{Candidate, Met, Pressures, Signal, choose, refusal};
 pub use signals::{Memory, ReadMemory, read_memory};
 pub(crate) use signals::{Signals, Sources, memory_capacity};
 

@@ -2,15 +2,13 @@
 
 use std::cmp::Reverse;
 
+use api::priority::CRITICAL;
 use api::quantity::{Notation, Quantity};
 use api::resources::{Quantities, Requests, requested};
 use k8s_openapi::api::core::v1::{Pod, Toleration};
 
 use super::{SHARED_MEMORY, Usage};
 use crate::pod::{PodView as _, qos_class};
-
-/// From this priority on a pod is critical: its node keeps it whatever it lacks.
-const CRITICAL: i32 = 2_000_000_000;
 
 /// Something of which a node may have too little. The first is reclaimed first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -124,15 +122,6 @@ fn tolerates_memory_pressure(pod: &Pod) -> bool {
 /// Whether a node keeps the pod whatever it lacks.
 pub(crate) fn is_critical(pod: &Pod) -> bool {
     priority(pod) >= CRITICAL
-}
-
-/// The priority of a class that every cluster has and nobody changes.
-pub(crate) fn system_priority(class: &str) -> Option<i32> {
-    match class {
-        "system-cluster-critical" => Some(CRITICAL),
-        "system-node-critical" => Some(CRITICAL + 1_000),
-        _ => None,
-    }
 }
 
 fn priority(pod: &Pod) -> i32 {

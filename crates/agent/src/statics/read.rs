@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::eviction::system_priority;
 use crate::pod::PodView as _;
 
 /// Digits of a uid, as many as the kubelet's have.
@@ -171,7 +170,7 @@ fn place_on(node: &str, uid: &str, now: Timestamp, object: &mut Value) {
 /// Gives a pod the priority of its class, as admission does, where every node knows that.
 fn prioritise(spec: &mut Value) -> Result<(), String> {
     let class = spec["priorityClassName"].as_str().unwrap_or_default();
-    let Some(priority) = system_priority(class) else {
+    let Some(priority) = api::priority::of_system(class) else {
         return Ok(());
     };
     match spec["priority"].as_i64() {

@@ -5,6 +5,7 @@ mod update;
 
 use super::field::{child, default, entry, int, items, map, present, root, spec, text};
 use super::{Hooks, pod_spec};
+use crate::priority::HIGHEST_OF_USERS;
 use crate::status::{FieldError, FieldPath};
 use crate::time;
 use crate::write::Context;
@@ -121,12 +122,12 @@ fn validate(pod: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     }
     // A negative priority is fine; one above what users may give is the system's own.
     if old.is_none()
-        && int(pod, "/spec/priority") > 1_000_000_000
+        && int(pod, "/spec/priority") > i64::from(HIGHEST_OF_USERS)
         && !text(pod, "/spec/priorityClassName").starts_with("system-")
     {
         errors.push(FieldError::forbidden(
             &path.child("priority"),
-            "may not be more than 1000000000",
+            &format!("may not be more than {HIGHEST_OF_USERS}"),
         ));
     }
 }

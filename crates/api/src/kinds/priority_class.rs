@@ -2,6 +2,7 @@
 
 use super::field::{default_text, int, root, text};
 use super::{Hooks, template};
+use crate::priority::{self, HIGHEST_OF_USERS};
 use crate::status::{FieldError, FieldPath};
 use serde_json::Value;
 
@@ -16,28 +17,21 @@ pub(super) const HOOKS: Hooks = Hooks {
     ..Hooks::NONE
 };
 
-/// The highest priority that a user may give away; what is above is the system's.
-const HIGHEST: i64 = 1_000_000_000;
-
 fn validate(class: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
     let root = FieldPath::root();
     let name = text(class, "/metadata/name");
     let value = int(class, "/value");
     if name.starts_with("system-") {
-        let known = matches!(
-            (name, value),
-            ("system-cluster-critical", 2_000_000_000) | ("system-node-critical", 2_000_001_000)
-        );
-        if !known {
+        if priority::of_system(name).map(i64::from) != Some(value) {
             errors.push(FieldError::forbidden(
                 &FieldPath::new("metadata").child("name"),
                 "priority class names with 'system-' prefix are reserved for system use only",
             ));
         }
-    } else if value > HIGHEST {
+    } else if value > i64::from(HIGHEST_OF_USERS) {
         errors.push(FieldError::forbidden(
             &root.child("value"),
-            &format!("maximum allowed value of a user defined priority is {HIGHEST}"),
+            &format!("maximum allowed value of a user defined priority is {HIGHEST_OF_USERS}"),
         ));
     }
     let policies = ["Never", "PreemptLowerPriority"];

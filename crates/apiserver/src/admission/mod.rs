@@ -32,7 +32,6 @@ use crate::request::Verb;
 
 pub(crate) use admit::{admit, settle};
 pub(crate) use node_token::{another_uid, node_token};
-pub(crate) use priority::SYSTEM as SYSTEM_PRIORITY_CLASSES;
 pub(crate) use unserved::warning;
 
 /// Whether a stored object may be on its way out. Asked of the bytes before they are parsed: hardly any is, and this is
@@ -218,11 +217,7 @@ pub(crate) fn deletion(call: &Call, name: &str) -> Result<(), Status> {
         ));
     }
     let class = call.resource.plural == "priorityclasses";
-    if class
-        && SYSTEM_PRIORITY_CLASSES
-            .iter()
-            .any(|(system, _)| *system == name)
-    {
+    if class && api::priority::of_system(name).is_some() {
         let why = "this is a system priority class and cannot be deleted";
         return Err(Status::forbidden(call.resource, name, why));
     }

@@ -1,5 +1,6 @@
 //! A new pod's priority: that of its PriorityClass, or of the one that is everybody's.
 
+use api::priority::of_system;
 use api::{Resource, Status};
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde::Deserialize;
@@ -8,11 +9,6 @@ use serde_json::Value;
 use super::admit::{all, find, refused, writes};
 use crate::dispatch::Call;
 
-/// The classes that are always there.
-pub(crate) const SYSTEM: [(&str, i64); 2] = [
-    ("system-cluster-critical", 2_000_000_000),
-    ("system-node-critical", 2_000_001_000),
-];
 const PREEMPT: &str = "PreemptLowerPriority";
 
 /// What of a PriorityClass counts here.
@@ -34,7 +30,7 @@ struct Metadata {
 
 /// Whether a class needs no looking for.
 pub(super) fn is_known(name: &str) -> bool {
-    name.is_empty() || SYSTEM.iter().any(|(system, _)| *system == name)
+    name.is_empty() || of_system(name).is_some()
 }
 
 /// The plugin.
@@ -72,8 +68,8 @@ fn class_of(call: &Call, spec: &Value) -> Result<Class, String> {
     if name.is_empty() {
         return Ok(default_class(call).unwrap_or_else(|| built_in("", 0)));
     }
-    if let Some((name, value)) = SYSTEM.iter().find(|(system, _)| *system == name) {
-        return Ok(built_in(name, *value));
+    if let Some(value) = of_system(name) {
+        return Ok(built_in(name, value.into()));
     }
     find(call, Resource::of::<PriorityClass>(), None, name)
         .ok_or_else(|| format!("no PriorityClass with name {name} was found"))
