@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         &arguments.names
     };
     guests::build()?;
-    step::stream(&mut build(chosen))?;
+    step::stream(&mut project::build(chosen))?;
     let mut failed = Vec::new();
     for name in chosen {
         let mut command = Command::new(project::target().join("release").join(name));
@@ -62,21 +62,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("these benchmarks failed: {}", failed.join(", "));
     }
     Ok(())
-}
-
-/// The command that builds the release binary and these benchmarks, as the tests build them: of the whole workspace, with
-/// the features that tests add to dependencies. Built otherwise, most of them would be compiled anew here, and again for
-/// the next test. Cargo adds these features only where it builds a test: the one that needs least.
-fn build(benchmarks: &[String]) -> Command {
-    let mut command = project::cargo();
-    command.args(["build", "--release", "--workspace", "--test", "tidy"]);
-    for bin in ["carob"]
-        .into_iter()
-        .chain(benchmarks.iter().map(String::as_str))
-    {
-        command.args(["--bin", bin]);
-    }
-    command
 }
 
 /// The names of all benchmarks.

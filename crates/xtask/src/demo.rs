@@ -46,7 +46,7 @@ struct Server {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     step::run(
         "building carob (minutes, the first time)",
-        &mut project::build_carob(),
+        &mut project::build(&[]),
     )?;
     guests::build()?;
     let missing = packages::fetch()?;

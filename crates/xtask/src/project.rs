@@ -1,6 +1,7 @@
 //! Where things are in the repository.
 
 use std::env;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -45,9 +46,14 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The command that builds the release binary.
-pub(crate) fn build_carob() -> Command {
+/// The command that builds the release binary and these others, as the tests build them: of the whole workspace, with the
+/// features that tests add to dependencies. Built otherwise, most of them would be compiled anew here, and again for the
+/// next test. Cargo adds these features only where it builds a test: the one that needs least.
+pub(crate) fn build(bins: &[String]) -> Command {
     let mut command = cargo();
-    command.args(["build", "--release", "--package", "carob"]);
+    command.args(["build", "--release", "--workspace", "--test", "tidy"]);
+    for bin in iter::once("carob").chain(bins.iter().map(String::as_str)) {
+        command.args(["--bin", bin]);
+    }
     command
 }
