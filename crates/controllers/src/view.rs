@@ -69,8 +69,8 @@ pub struct View {
 pub struct Table<T> {
     objects: OrdMap<Key, Arc<T>>,
     owned: OrdSet<(Owner, Key)>,
-    /// By [`file`] and name.
-    filed: OrdSet<(String, String)>,
+    /// By [`file`].
+    filed: OrdSet<(String, Key)>,
 }
 
 /// Namespace, kind, name and uid of a controller: in this order, so that those of one name are
@@ -120,10 +120,10 @@ impl<T: Kind> Table<T> {
             return;
         }
         for file in old {
-            self.filed.remove(&(file, key.name.clone()));
+            self.filed.remove(&(file, key.clone()));
         }
         for file in new {
-            self.filed.insert((file, key.name.clone()));
+            self.filed.insert((file, key.clone()));
         }
     }
 
@@ -152,11 +152,22 @@ impl<T: Kind> Table<T> {
         namespace: &'a str,
         label: (&str, &str),
     ) -> impl Iterator<Item = &'a Arc<T>> + use<'a, T> {
-        let file = file(namespace, label);
+        self.filed_from(label, namespace)
+            .take_while(move |(key, _)| key.namespace == namespace)
+            .map(|(_, object)| object)
+    }
+
+    /// What has a label, from a namespace on.
+    fn filed_from(
+        &self,
+        label: (&str, &str),
+        namespace: &str,
+    ) -> impl Iterator<Item = (&Key, &Arc<T>)> + use<'_, T> {
+        let file = file(label);
         self.filed
-            .range((file.clone(), String::new())..)
+            .range((file.clone(), Key::new(namespace, ""))..)
             .take_while(move |(of, _)| *of == file)
-            .filter_map(move |(_, name)| self.objects.get(&Key::new(namespace, name.as_str())))
+            .filter_map(|(_, key)| Some((key, self.objects.get(key)?)))
     }
 
     /// The objects that `owner` controls, by name.
@@ -215,43 +226,66 @@ impl Table<PersistentVolume> {
     }
 }
 
-/// By what volumes are filed, as if these were labels: by one of the two.
+impl Table<PersistentVolumeClaim> {
+    /// The claims that name this volume, by namespace and name.
+    pub fn naming(
+        &self,
+        volume: &str,
+    ) -> impl Iterator<Item = (&Key, &Arc<PersistentVolumeClaim>)> + use<'_> {
+        self.filed_from((VOLUME, volume), "")
+    }
+
+    /// The claims of a class that name no volume, by namespace and name.
+    pub fn waiting_of_class(
+        &self,
+        class: &str,
+    ) -> impl Iterator<Item = (&Key, &Arc<PersistentVolumeClaim>)> + use<'_> {
+        self.filed_from((CLASS, class), "")
+    }
+}
+
+/// By what volumes and claims are filed, as if these were labels: by the other one that they name, or else by their class.
 const CLAIM: &str = "spec.claimRef";
+const VOLUME: &str = "spec.volumeName";
 const CLASS: &str = "spec.storageClassName";
 
-/// A namespace and a label, in none of which there is a NUL.
-fn file(namespace: &str, (name, value): (&str, &str)) -> String {
-    format!("{namespace}\0{name}\0{value}")
+/// A label, in which there is no NUL.
+fn file((name, value): (&str, &str)) -> String {
+    format!("{name}\0{value}")
 }
 
 /// By which labels an object is looked for: see [`Table::labelled`].
 fn files<T: Kind>(object: &T) -> Vec<String> {
-    let meta = object.metadata();
-    let namespace = meta.namespace.as_deref().unwrap_or_default();
-    let file = |(name, value): (&String, &String)| file(namespace, (name, value));
+    let labels = object.metadata().labels.iter().flatten();
+    let label = |(name, value): (&String, &String)| file((name, value));
     let object: &dyn Any = object;
     if let Some(service) = object.downcast_ref::<Service>() {
         let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
         return selector
             .and_then(|s| s.first_key_value())
-            .map(file)
+            .map(label)
             .into_iter()
             .collect();
     }
     if let Some(volume) = object.downcast_ref::<PersistentVolume>() {
         let filed = match storage::claim_of(volume) {
-            None => self::file("", (CLASS, storage::class_of_volume(volume))),
+            None => file((CLASS, storage::class_of_volume(volume))),
             Some(of) => {
                 let namespace = of.namespace.as_deref().unwrap_or_default();
                 let name = of.name.as_deref().unwrap_or_default();
-                self::file("", (CLAIM, &format!("{namespace}/{name}")))
+                file((CLAIM, &format!("{namespace}/{name}")))
             }
         };
         return vec![filed];
     }
-    let labels = meta.labels.iter().flatten();
+    if let Some(claim) = object.downcast_ref::<PersistentVolumeClaim>() {
+        return vec![match storage::volume_of(claim) {
+            None => file((CLASS, storage::class_of_claim(claim))),
+            Some(volume) => file((VOLUME, volume)),
+        }];
+    }
     match object.is::<Pod>() || object.is::<EndpointSlice>() {
-        true => labels.map(file).collect(),
+        true => labels.map(label).collect(),
         false => Vec::new(),
     }
 }
@@ -313,6 +347,45 @@ mod tests {
         pods.set(&Key::new("ns", "a"), None);
         pods.set(&Key::new("ns", "b"), None);
         assert!(pods.filed.is_empty());
+    }
+
+    #[test]
+    fn claims_are_found_by_their_volume_or_else_by_their_class() {
+        let mut claims = Table::<PersistentVolumeClaim>::default();
+        let mut set = |key: &str, spec: Option<Value>| {
+            let (namespace, name) = key.split_once('/').expect("two parts");
+            let claim = spec.map(|spec| {
+                let metadata = json!({"namespace": namespace, "name": name});
+                let claim = json!({"metadata": metadata, "spec": spec});
+                Arc::new(serde_json::from_value(claim).expect("a claim"))
+            });
+            claims.set(&Key::new(namespace, name), claim);
+            let keys = |found: Vec<&Key>| {
+                let keys = found
+                    .iter()
+                    .map(|key| format!("{}/{}", key.namespace, key.name));
+                keys.collect::<Vec<_>>().join(" ")
+            };
+            (
+                keys(claims.naming("v").map(|(key, _)| key).collect()),
+                keys(claims.waiting_of_class("c").map(|(key, _)| key).collect()),
+            )
+        };
+        let found = |naming: &str, waiting: &str| (naming.to_owned(), waiting.to_owned());
+        let (of_class, of_volume) = (
+            json!({"storageClassName": "c"}),
+            json!({"storageClassName": "c", "volumeName": "v"}),
+        );
+        set("b/one", Some(of_class.clone()));
+        set("a/two", Some(of_volume.clone()));
+        set("a/other", Some(json!({"storageClassName": "cc"})));
+        assert_eq!(set("a/one", Some(of_class)), found("a/two", "a/one b/one"));
+        assert_eq!(set("b/one", Some(of_volume)), found("a/two b/one", "a/one"));
+        set("a/one", None);
+        set("a/two", None);
+        set("a/other", None);
+        assert_eq!(set("b/one", None), found("", ""));
+        assert!(claims.filed.is_empty());
     }
 
     #[test]

@@ -62,12 +62,9 @@ pub(super) fn on_volume(change: Change<'_, PersistentVolume>) -> Vec<Work> {
     let is_free = |volume: &&PersistentVolume| storage::claim_of(volume).is_none();
     if let Some(free) = change.new.filter(is_free) {
         let (name, class) = (owner::named(free).name, storage::class_of_volume(free));
-        let claims = change.view.claims.iter().map(|(_, claim)| claim);
-        let may_want = claims.filter(|claim| match storage::volume_of(claim) {
-            Some(wanted) => wanted == name,
-            None => storage::class_of_claim(claim) == class,
-        });
-        work.extend(may_want.map(|claim| (Controller::ClaimBinding, owner::key_of(&**claim))));
+        let claims = &change.view.claims;
+        let may_want = claims.naming(name).chain(claims.waiting_of_class(class));
+        work.extend(may_want.map(|(key, _)| (Controller::ClaimBinding, key.clone())));
     }
     work
 }
@@ -76,16 +73,13 @@ pub(super) fn on_volume(change: Change<'_, PersistentVolume>) -> Vec<Work> {
 pub(super) fn on_storage_class(change: Change<'_, StorageClass>) -> Vec<Work> {
     change.each(|class| {
         let name = owner::named(class).name;
+        let claims = &change.view.claims;
         let is_default = storage::is_default(&class.metadata, storage::DEFAULT_MARKS);
-        let claims = change.view.claims.iter().map(|(_, claim)| claim);
-        let waiting = claims.filter(|claim| {
-            let is_its = storage::class_of_claim(claim) == name
-                || is_default && !storage::asks_for_class(claim);
-            is_its && storage::volume_of(claim).is_none()
-        });
-        waiting
-            .flat_map(|claim| of_claim(&owner::key_of(&**claim)))
-            .collect()
+        let of_none = is_default.then(|| claims.waiting_of_class(""));
+        let of_none = of_none.into_iter().flatten();
+        let of_none = of_none.filter(|(_, claim)| !storage::asks_for_class(claim));
+        let waiting = claims.waiting_of_class(name).chain(of_none);
+        waiting.flat_map(|(key, _)| of_claim(key)).collect()
     })
 }
 

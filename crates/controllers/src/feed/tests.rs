@@ -1,11 +1,15 @@
 //! Waiting for own writes, against a simulated server.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use client::simulated::Simulated;
 use client::{DeleteOptions, Key};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Feed, PATIENCE, Queue};
+use super::{Feed, PATIENCE, Queue, Work};
+use crate::controller::Controller;
 use crate::writer::{Mark, Writer};
 
 fn pod(name: &str) -> Pod {
@@ -37,7 +41,7 @@ fn a_pod_that_its_job_no_longer_controls_is_still_the_jobs_work() {
             view: &view,
         })
     };
-    let job = (crate::controller::Controller::Job, Key::new("ns", "job"));
+    let job = (Controller::Job, Key::new("ns", "job"));
     assert_eq!(work(&orphan), [job]);
     orphan.metadata.finalizers = None;
     assert_eq!(work(&orphan), []);
@@ -62,7 +66,64 @@ fn a_port_that_one_service_gives_back_is_anothers_work() {
         new: None,
         view: &view,
     });
-    assert!(work.contains(&(crate::controller::Controller::ServiceStatus, Key::of(&next))));
+    assert!(work.contains(&(Controller::ServiceStatus, Key::of(&next))));
+}
+
+#[test]
+fn who_may_want_a_free_volume_or_a_new_class_is_asked() {
+    let mut view = crate::View::default();
+    for (name, spec) in [
+        ("asks-for-none", json!({})),
+        (
+            "named",
+            json!({"storageClassName": "other", "volumeName": "v"}),
+        ),
+        ("of-class", json!({"storageClassName": "c"})),
+        ("of-other", json!({"storageClassName": "other"})),
+        ("of-the-empty", json!({"storageClassName": ""})),
+        (
+            "served",
+            json!({"storageClassName": "c", "volumeName": "w"}),
+        ),
+    ] {
+        let claim = json!({"metadata": {"name": name, "namespace": "ns"}, "spec": spec});
+        let claim = serde_json::from_value(claim).expect("a claim");
+        view.claims
+            .set(&Key::new("ns", name), Some(Arc::new(claim)));
+    }
+    let names = |work: Vec<Work>| {
+        let of_claims = work
+            .into_iter()
+            .filter(|(controller, _)| *controller == Controller::ClaimBinding);
+        let names: BTreeSet<String> = of_claims.map(|(_, key)| key.name).collect();
+        Vec::from_iter(names).join(" ")
+    };
+    let volume = |spec: Value| {
+        let volume = json!({"metadata": {"name": "v"}, "spec": spec});
+        let volume = serde_json::from_value(volume).expect("a volume");
+        names(super::on_volume(super::Change {
+            old: None,
+            new: Some(&volume),
+            view: &view,
+        }))
+    };
+    assert_eq!(volume(json!({"storageClassName": "c"})), "named of-class");
+    let of = json!({"namespace": "ns", "name": "of-other"});
+    let taken = json!({"storageClassName": "c", "claimRef": of});
+    assert_eq!(volume(taken), "of-other");
+    let class = |is_default: &str| {
+        let annotations = json!({api::storage::IS_DEFAULT: is_default});
+        let class =
+            json!({"metadata": {"name": "c", "annotations": annotations}, "provisioner": "p"});
+        let class = serde_json::from_value(class).expect("a class");
+        names(super::on_storage_class(super::Change {
+            old: None,
+            new: Some(&class),
+            view: &view,
+        }))
+    };
+    assert_eq!(class("false"), "of-class");
+    assert_eq!(class("true"), "asks-for-none of-class");
 }
 
 #[tokio::test(start_paused = true)]
