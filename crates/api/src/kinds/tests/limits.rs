@@ -146,6 +146,28 @@ fn quotas_are_judged() {
 }
 
 #[test]
+fn what_is_above_users_priorities_is_the_systems() {
+    let class = |name: &str, value: i64| {
+        let rest = json!({"metadata": {"name": name}, "value": value});
+        object("scheduling.k8s.io/v1", "PriorityClass", rest)
+    };
+    accepted([
+        class("x", 1_000_000_000),
+        class("system-cluster-critical", 2_000_000_000),
+        class("system-node-critical", 2_000_001_000),
+    ]);
+    let reserved = "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only";
+    refused_text([
+        (
+            class("x", 1_000_000_001),
+            "value: Forbidden: maximum allowed value of a user defined priority is 1000000000",
+        ),
+        (class("system-node-critical", 2_000_000_000), reserved),
+        (class("system-x", 1), reserved),
+    ]);
+}
+
+#[test]
 fn runtime_classes_are_judged() {
     let class = |more: Value| {
         let mut body = object("node.k8s.io/v1", "RuntimeClass", json!({"handler": "wasm"}));
