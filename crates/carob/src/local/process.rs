@@ -57,6 +57,13 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A process that is being started has the same open file until its program begins.
+        let _ = on_lock(&self.0, OnLock::LetGo);
+    }
+}
+
 /// Whether the last process that held `<dir>/lock` ended because it was told to.
 pub(crate) fn was_told(dir: &Path) -> bool {
     fs::read_to_string(dir.join("lock")).is_ok_and(|text| text.trim() == TOLD)
@@ -102,6 +109,8 @@ fn holder_of(file: &fs::File) -> Option<Pid> {
 enum OnLock {
     /// This process takes it, or fails.
     Take,
+    /// This process has it no more.
+    LetGo,
     /// It stays as it is. The answer is what is in the way, of the type `F_UNLCK` if nothing is.
     Look,
 }
@@ -114,12 +123,14 @@ enum OnLock {
     reason = "no library has locks of open files that can be looked at"
 )]
 fn on_lock(file: &fs::File, what: OnLock) -> std::io::Result<libc::flock> {
-    let (command, bytes) = match what {
-        OnLock::Take => (libc::F_OFD_SETLK, std::process::id()),
-        OnLock::Look => (libc::F_OFD_GETLK, 1),
+    let own = std::process::id();
+    let (command, kind, bytes) = match what {
+        OnLock::Take => (libc::F_OFD_SETLK, libc::F_WRLCK, own),
+        OnLock::LetGo => (libc::F_OFD_SETLK, libc::F_UNLCK, own),
+        OnLock::Look => (libc::F_OFD_GETLK, libc::F_WRLCK, 1),
     };
     let mut range = libc::flock {
-        l_type: libc::F_WRLCK as _,
+        l_type: kind as _,
         l_whence: libc::SEEK_SET as _,
         l_start: 0,
         l_len: bytes.into(),
