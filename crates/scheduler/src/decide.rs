@@ -5,16 +5,12 @@ use std::{borrow::Cow, collections::BTreeMap};
 use rand::{Rng, RngCore};
 
 use crate::{
-    plugins::{Filter, Plugins, PreFilter, Rejection, Score},
+    judged::{Judged, Kinds, Questions, Weighed},
+    plugins::{Filter, OUT, Plugins, PreFilter, Rank, Scan},
     pod::Pod,
     snapshot::{NodeState, Snapshot},
     storage::Step,
 };
-
-/// Up to this many nodes, all are looked at.
-const ALL_NODES: usize = 100;
-/// Of more, at least this share in percent, as kube-scheduler does.
-const LEAST_PERCENT: usize = 5;
 
 /// What is to become of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,42 +36,89 @@ pub struct Unschedulable {
     pub message: String,
     /// The plugins that turned it away somewhere: only a change that helps one of them can help.
     pub plugins: Vec<&'static str>,
-    /// What each node that was looked at was refused for; empty if no node was.
-    pub nodes: BTreeMap<String, Rejection>,
 }
 
-/// Decides where a pod goes. Equal inputs give equal decisions; `rng` only breaks ties, and
-/// chooses where to begin among more nodes than are looked at.
-pub fn schedule(
-    pod: &Pod,
-    snapshot: &Snapshot,
-    plugins: &Plugins,
-    rng: &mut impl RngCore,
-) -> Decision {
-    if snapshot.nodes().is_empty() {
-        return Decision::Wait(Unschedulable {
-            condition: "Unschedulable",
-            message: "no nodes available to schedule pods".to_owned(),
-            plugins: plugins.iter().map(|plugin| plugin.name()).collect(),
-            nodes: BTreeMap::new(),
-        });
+/// Decides where pods go: equal pods and nodes give equal decisions, whatever was decided before.
+#[derive(Debug, Default)]
+pub struct Scheduler {
+    plugins: Plugins,
+    kinds: Kinds,
+}
+
+impl Scheduler {
+    /// One that goes by these rules.
+    #[must_use]
+    pub fn new(plugins: Plugins) -> Self {
+        let kinds = Kinds::default();
+        Self { plugins, kinds }
     }
-    let filters = match prepare(pod, snapshot, plugins) {
-        Ok(filters) => filters,
-        Err(held) => return Decision::Wait(held),
-    };
-    let (feasible, rejected) = filter(snapshot, &filters, rng);
-    let chosen = match feasible.as_slice() {
-        [] => {
-            let why = unschedulable(pod, snapshot, plugins, &filters, rejected);
-            return Decision::Wait(why);
+
+    /// The rules.
+    #[must_use]
+    pub fn plugins(&self) -> &Plugins {
+        &self.plugins
+    }
+
+    /// Decides where a pod goes. All nodes are looked at, where kube-scheduler takes the best of some; `rng` only breaks ties.
+    pub fn schedule(
+        &mut self,
+        pod: &Pod,
+        snapshot: &mut Snapshot,
+        rng: &mut impl RngCore,
+    ) -> Decision {
+        let plugins = &self.plugins;
+        // What the pod's rules ask for is counted from now on.
+        snapshot.prepare(pod);
+        let snapshot = &*snapshot;
+        if snapshot.nodes().is_empty() {
+            return Decision::Wait(Unschedulable {
+                condition: "Unschedulable",
+                message: "no nodes available to schedule pods".to_owned(),
+                plugins: plugins.iter().map(|plugin| plugin.name()).collect(),
+            });
         }
-        [only] => *only,
-        several => best(pod, snapshot, plugins, several, rng),
-    };
-    let first = plugins
-        .iter()
-        .flat_map(|plugin| plugin.reserve(pod, snapshot, chosen));
+        let prepared = match prepare(pod, snapshot, plugins) {
+            Ok(prepared) => prepared,
+            Err(held) => return Decision::Wait(held),
+        };
+        // What claims ask for, hardly any other pod asks for; and it changes with more than the nodes.
+        let mut own = Judged::default();
+        let judged = match (&prepared.among, pod.claims.is_empty()) {
+            (Some((names, _)), _) => {
+                own.few(snapshot, names, &prepared.questions);
+                &own
+            }
+            (None, true) => {
+                let kept = self.kinds.of(pod, snapshot.nodes().len());
+                kept.update(snapshot, &prepared.questions);
+                kept
+            }
+            (None, false) => {
+                own.update(snapshot, &prepared.questions);
+                &own
+            }
+        };
+        let mut totals = judged.totals();
+        for scan in &prepared.scans {
+            scan.sift(totals.to_mut());
+        }
+        for (weight, rank) in &prepared.ranks {
+            let ranks = rank.rank(&totals);
+            let in_question = totals.to_mut().iter_mut().zip(ranks);
+            for (total, rank) in in_question.filter(|(total, _)| **total != OUT) {
+                *total += rank * weight;
+            }
+        }
+        match best(&totals, rng) {
+            Some(at) => bind(pod, snapshot, plugins, &snapshot.nodes()[at]),
+            None => Decision::Wait(unschedulable(pod, snapshot, plugins, &prepared, judged)),
+        }
+    }
+}
+
+fn bind(pod: &Pod, snapshot: &Snapshot, plugins: &Plugins, chosen: &NodeState) -> Decision {
+    let first = plugins.iter();
+    let first = first.flat_map(|plugin| plugin.reserve(pod, snapshot, chosen));
     Decision::Bind {
         node: chosen.node.name.clone(),
         first: first.collect(),
@@ -83,8 +126,11 @@ pub fn schedule(
 }
 
 /// What the plugins have to ask of the nodes.
-struct Filters<'a> {
-    all: Vec<Box<dyn Filter + 'a>>,
+struct Prepared<'a> {
+    questions: Questions<'a>,
+    scans: Vec<Box<dyn Scan + 'a>>,
+    /// With how much they count.
+    ranks: Vec<(i64, Box<dyn Rank + 'a>)>,
     /// The only nodes that come into question, and the plugins that say so.
     among: Option<(Vec<&'a str>, Vec<&'static str>)>,
 }
@@ -93,21 +139,19 @@ fn prepare<'a>(
     pod: &'a Pod,
     snapshot: &'a Snapshot,
     plugins: &Plugins,
-) -> Result<Filters<'a>, Unschedulable> {
-    let mut filters = Filters {
-        all: Vec::new(),
-        among: None,
-    };
+) -> Result<Prepared<'a>, Unschedulable> {
+    let mut filters: Vec<Box<dyn Filter + 'a>> = Vec::new();
+    let mut few: Option<(Vec<&'a str>, Vec<&'static str>)> = None;
     for plugin in plugins.iter() {
         match plugin.pre_filter(pod, snapshot) {
             PreFilter::Skip => {}
-            PreFilter::Filter(filter) => filters.all.push(filter),
+            PreFilter::Filter(filter) => filters.push(filter),
             PreFilter::Among(mut names, filter) => {
-                filters.all.push(filter);
+                filters.push(filter);
                 names.sort_unstable();
                 names.dedup();
-                match &mut filters.among {
-                    None => filters.among = Some((names, vec![plugin.name()])),
+                match &mut few {
+                    None => few = Some((names, vec![plugin.name()])),
                     Some((among, by)) => {
                         among.retain(|name| names.binary_search(name).is_ok());
                         by.push(plugin.name());
@@ -124,143 +168,125 @@ fn prepare<'a>(
                     condition,
                     message,
                     plugins: vec![plugin.name()],
-                    nodes: BTreeMap::new(),
                 });
             }
         }
     }
-    Ok(filters)
-}
-
-type Rejections<'a> = Vec<(&'a NodeState, Rejection)>;
-
-/// Finds nodes that all filters let pass: all of them, or enough of many.
-fn filter<'a>(
-    snapshot: &'a Snapshot,
-    filters: &Filters<'_>,
-    rng: &mut impl RngCore,
-) -> (Vec<&'a NodeState>, Rejections<'a>) {
-    let mut feasible = Vec::new();
-    let mut rejected = Vec::new();
-    let mut judge = |state: &'a NodeState| {
-        match filters
-            .all
-            .iter()
-            .find_map(|filter| filter.check(state).err())
-        {
-            None => feasible.push(state),
-            Some(rejection) => rejected.push((state, rejection)),
-        }
-        feasible.len()
-    };
-    if let Some((among, _)) = &filters.among {
-        for state in among.iter().filter_map(|name| snapshot.node(name)) {
-            judge(state);
-        }
-        return (feasible, rejected);
-    }
-    let nodes = snapshot.nodes();
-    let enough = enough(nodes.len());
-    // Beginning anywhere lets every node have its turn.
-    let start = if enough < nodes.len() {
-        rng.random_range(0..nodes.len())
-    } else {
-        0
-    };
-    let (before, after) = nodes.split_at(start);
-    for state in after.iter().chain(before) {
-        if judge(state) >= enough {
-            break;
-        }
-    }
-    (feasible, rejected)
-}
-
-/// How many feasible nodes are enough to choose from: fewer percent of more nodes.
-fn enough(nodes: usize) -> usize {
-    if nodes <= ALL_NODES {
-        return nodes;
-    }
-    let percent = 50_usize.saturating_sub(nodes / 125).max(LEAST_PERCENT);
-    (nodes * percent / 100).max(ALL_NODES)
-}
-
-/// The node with the highest sum of weighted scores.
-fn best<'a>(
-    pod: &Pod,
-    snapshot: &Snapshot,
-    plugins: &Plugins,
-    nodes: &[&'a NodeState],
-    rng: &mut impl RngCore,
-) -> &'a NodeState {
-    let mut totals = vec![0_i64; nodes.len()];
-    let mut scores = vec![0_i64; nodes.len()];
-    for plugin in plugins.iter() {
-        let Some(score): Option<Box<dyn Score + '_>> = plugin.pre_score(pod, snapshot) else {
-            continue;
-        };
-        for (slot, node) in scores.iter_mut().zip(nodes) {
-            *slot = score.score(node);
-        }
-        score.normalize(&mut scores);
-        for (total, score) in totals.iter_mut().zip(&scores) {
-            *total += score * plugin.weight();
-        }
-    }
-    let highest = totals.iter().copied().max().unwrap_or(0);
-    let equals: Vec<&'a NodeState> = nodes
+    let scores = plugins.iter().filter_map(|plugin| {
+        Some(Weighed {
+            weight: plugin.weight(),
+            score: plugin.pre_score(pod, snapshot)?,
+        })
+    });
+    let scores = scores.collect();
+    let scans = plugins
         .iter()
-        .zip(&totals)
-        .filter(|(_, total)| **total == highest)
-        .map(|(node, _)| *node)
-        .collect();
-    equals[rng.random_range(0..equals.len())]
+        .filter_map(|plugin| plugin.scan(pod, snapshot));
+    let ranks = plugins.iter().filter_map(|plugin| {
+        let rank = plugin.rank(pod, snapshot)?;
+        Some((plugin.weight(), rank))
+    });
+    Ok(Prepared {
+        questions: Questions { filters, scores },
+        scans: scans.collect(),
+        ranks: ranks.collect(),
+        among: few,
+    })
+}
+
+/// The position of the highest total, any of those that have it; none where all are [`OUT`].
+fn best(totals: &[i64], rng: &mut impl RngCore) -> Option<usize> {
+    let highest = totals
+        .iter()
+        .copied()
+        .max()
+        .filter(|highest| *highest != OUT)?;
+    let equals = totals.iter().filter(|total| **total == highest).count();
+    let chosen = rng.random_range(0..equals);
+    let mut equals = totals
+        .iter()
+        .enumerate()
+        .filter(|(_, total)| **total == highest);
+    equals.nth(chosen).map(|(at, _)| at)
 }
 
 fn unschedulable(
     pod: &Pod,
     snapshot: &Snapshot,
     plugins: &Plugins,
-    filters: &Filters<'_>,
-    rejected: Rejections<'_>,
+    prepared: &Prepared<'_>,
+    judged: &Judged,
 ) -> Unschedulable {
-    let count = snapshot.nodes().len();
-    let restricting = filters.among.iter().flat_map(|(_, by)| by).copied();
-    let restricting: Vec<&'static str> = restricting.collect();
-    let unseen = format!(
-        "node(s) didn't satisfy plugin(s) [{}]",
-        restricting.join(" ")
-    );
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    for (_, rejection) in &rejected {
-        for reason in &rejection.reasons {
-            *reasons.entry(reason).or_default() += 1;
+    let nodes = snapshot.nodes();
+    let count = nodes.len();
+    let restricting = prepared.among.as_ref().map_or(&[][..], |(_, by)| by);
+    let mut refused: Vec<_> = judged
+        .refused()
+        .map(|(why, at)| (Cow::Borrowed(why), at))
+        .collect();
+    // A scan is asked of nodes that will do but for it.
+    for at in judged.passed() {
+        let why = prepared.scans.iter().find_map(|scan| scan.check(at).err());
+        let Some(why) = why else { continue };
+        match refused.iter_mut().find(|(known, _)| **known == why) {
+            Some((_, nodes)) => nodes.push(at),
+            None => refused.push((Cow::Owned(why), vec![at])),
         }
     }
-    if count > rejected.len() {
-        reasons.insert(&unseen, count - rejected.len());
+    let mut looked_at = 0;
+    let mut by = restricting.to_vec();
+    let mut reasons: BTreeMap<Cow<'_, str>, usize> = BTreeMap::new();
+    let mut preempting: BTreeMap<Cow<'_, str>, usize> = BTreeMap::new();
+    for (why, at) in &refused {
+        looked_at += at.len();
+        by.push(why.plugin);
+        for reason in &why.reasons {
+            *reasons.entry(Cow::Borrowed(reason)).or_default() += at.len();
+        }
+        let lower = at.iter().filter(|at| nodes[**at].has_lower(pod.priority));
+        let lower = if why.unresolvable { 0 } else { lower.count() };
+        let others = if why.unresolvable {
+            NOT_HELPFUL
+        } else {
+            NO_VICTIMS
+        };
+        for (what, count) in [(LOWER, lower), (others, at.len() - lower)] {
+            if count > 0 {
+                *preempting.entry(what.into()).or_default() += count;
+            }
+        }
     }
-    let mut by: Vec<&'static str> = rejected.iter().map(|(_, one)| one.plugin).collect();
-    by.extend(restricting);
+    let unseen = count - looked_at;
+    if unseen > 0 {
+        let why = format!(
+            "node(s) didn't satisfy plugin(s) [{}]",
+            restricting.join(" ")
+        );
+        reasons.insert(why.into(), unseen);
+        *preempting.entry(NOT_HELPFUL.into()).or_default() += unseen;
+    }
     // In the order of the table.
     let turned_away = plugins.iter().map(|plugin| plugin.name());
     let by = turned_away.filter(|name| by.contains(name)).collect();
+    let preemption = match pod.never_preempts {
+        true => "not eligible due to preemptionPolicy=Never.".to_owned(),
+        false => format!("0/{count} nodes are available: {}.", listed(&preempting)),
+    };
     let listed = listed(&reasons);
-    let preemption = preemption(pod, count, &rejected);
     Unschedulable {
         condition: "Unschedulable",
         message: format!("0/{count} nodes are available: {listed}. preemption: {preemption}"),
         plugins: by,
-        nodes: rejected
-            .into_iter()
-            .map(|(state, rejection)| (state.node.name.clone(), rejection))
-            .collect(),
     }
 }
 
+const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
+const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
+const LOWER: &str = "node(s) hold pods of lower priority, which carob does not preempt yet";
+
 /// `1 Insufficient memory, 2 node(s) had untolerated taint(s)`: sorted as text, as Kubernetes
 /// does.
-fn listed(reasons: &BTreeMap<&str, usize>) -> String {
+fn listed(reasons: &BTreeMap<Cow<'_, str>, usize>) -> String {
     let mut texts: Vec<String> = reasons
         .iter()
         .map(|(reason, count)| format!("{count} {reason}"))
@@ -269,32 +295,7 @@ fn listed(reasons: &BTreeMap<&str, usize>) -> String {
     texts.join(", ")
 }
 
-/// What taking other pods away could do. Nothing is taken away yet, and where that might have
-/// helped the message says so.
-fn preemption(pod: &Pod, count: usize, rejected: &Rejections<'_>) -> Cow<'static, str> {
-    if pod.never_preempts {
-        return "not eligible due to preemptionPolicy=Never.".into();
-    }
-    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
-    for (state, rejection) in rejected {
-        let reason = if rejection.unresolvable {
-            "Preemption is not helpful for scheduling"
-        } else if state.pods().any(|other| other.priority < pod.priority) {
-            "node(s) hold pods of lower priority, which carob does not preempt yet"
-        } else {
-            "No preemption victims found for incoming pod"
-        };
-        *reasons.entry(reason).or_default() += 1;
-    }
-    let unseen = count - rejected.len();
-    if unseen > 0 {
-        *reasons
-            .entry("Preemption is not helpful for scheduling")
-            .or_default() += unseen;
-    }
-    let listed = listed(&reasons);
-    format!("0/{count} nodes are available: {listed}.").into()
-}
-
+#[cfg(test)]
+mod naive;
 #[cfg(test)]
 mod tests;

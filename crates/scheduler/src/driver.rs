@@ -1,5 +1,6 @@
 //! Carries decisions out.
 
+mod changes;
 mod claims;
 
 use std::{
@@ -15,7 +16,9 @@ use futures::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        core::v1::{self as core, ObjectReference, PersistentVolume, PersistentVolumeClaim},
+        core::v1::{
+            self as core, Namespace, ObjectReference, PersistentVolume, PersistentVolumeClaim,
+        },
         storage::v1::StorageClass,
     },
     apimachinery::pkg::apis::meta::v1::Time,
@@ -26,10 +29,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::{
-    Decision, Failure, Node, Plugins, Pod, Queue, Snapshot, Unschedulable, decide::schedule,
-    snapshot::Event,
-};
+use crate::{Decision, Failure, Node, Pod, Queue, Scheduler, Snapshot, Unschedulable};
 use claims::{Prepared, Waiting};
 
 /// How many bindings and condition writes may be under way at once.
@@ -74,7 +74,9 @@ async fn place_pods(client: Client, shutdown: &CancellationToken) {
     let claims: Informer<PersistentVolumeClaim> = Informer::start(client.of(), all());
     let volumes: Informer<PersistentVolume> = Informer::start(client.of(), all());
     let classes: Informer<StorageClass> = Informer::start(client.of(), all());
+    let namespaces: Informer<Namespace> = Informer::start(client.of(), all());
     let synced = async {
+        namespaces.synced().await;
         nodes.synced().await;
         classes.synced().await;
         claims.synced().await;
@@ -91,15 +93,17 @@ async fn place_pods(client: Client, shutdown: &CancellationToken) {
         claim_changes: claims.subscribe(),
         volume_changes: volumes.subscribe(),
         class_changes: classes.subscribe(),
+        namespace_changes: namespaces.subscribe(),
         pods,
         nodes,
         claims,
         volumes,
         classes,
+        namespaces,
         client,
         recorder,
         snapshot: Snapshot::default(),
-        plugins: Plugins::default(),
+        scheduler: Scheduler::default(),
         queue: Queue::new(),
         assumed: BTreeMap::new(),
         waiting: BTreeMap::new(),
@@ -119,13 +123,15 @@ struct Driver {
     claims: Informer<PersistentVolumeClaim>,
     volumes: Informer<PersistentVolume>,
     classes: Informer<StorageClass>,
+    namespaces: Informer<Namespace>,
     pod_changes: Changes,
     node_changes: Changes,
     claim_changes: Changes,
     volume_changes: Changes,
     class_changes: Changes,
+    namespace_changes: Changes,
     snapshot: Snapshot,
-    plugins: Plugins,
+    scheduler: Scheduler,
     queue: Queue,
     /// Pods whose binding is under way or not yet seen, by key, with their uid.
     assumed: BTreeMap<Key, String>,
@@ -182,6 +188,7 @@ impl Driver {
                 keys = self.claim_changes.next() => self.claims_changed(keys),
                 keys = self.volume_changes.next() => self.volumes_changed(keys),
                 keys = self.class_changes.next() => self.classes_changed(keys),
+                keys = self.namespace_changes.next() => self.namespaces_changed(keys),
                 Some(done) = self.writes.join_next() => self.written(done),
                 () = sleep => {}
             }
@@ -192,6 +199,10 @@ impl Driver {
     fn take_up_changes(&mut self) {
         if let Some(keys) = self.node_changes.next().now_or_never() {
             self.nodes_changed(keys);
+        }
+        // Before the pods whose rules may speak of them.
+        if let Some(keys) = self.namespace_changes.next().now_or_never() {
+            self.namespaces_changed(keys);
         }
         if let Some(keys) = self.pod_changes.next().now_or_never() {
             self.pods_changed(keys);
@@ -211,89 +222,6 @@ impl Driver {
         self.lose_patience(Instant::now());
     }
 
-    fn nodes_changed(&mut self, keys: impl IntoIterator<Item = Key>) {
-        for key in keys {
-            let Some(node) = self.nodes.get(&key) else {
-                self.snapshot.remove_node(&key.name);
-                continue;
-            };
-            if self.snapshot.set_node(node)
-                && let Some(state) = self.snapshot.node(&key.name)
-            {
-                let event = Event::Node(state);
-                self.queue.tell(&event, &self.plugins, Instant::now());
-            }
-        }
-    }
-
-    fn pods_changed(&mut self, keys: impl IntoIterator<Item = Key>) {
-        for key in keys {
-            match self.pods.get(&key) {
-                Some(pod) if pod.is_placed() => self.seen_on_node(&key, pod),
-                Some(pod) if pod.is_waiting() => self.seen_waiting(&key, pod),
-                _ => self.seen_gone(&key),
-            }
-        }
-    }
-
-    fn seen_on_node(&mut self, key: &Key, pod: Arc<Pod>) {
-        self.queue.remove(key);
-        self.assumed.remove(key);
-        self.stop_waiting(key);
-        let node = pod.node_name.clone();
-        let before = self.counted(key);
-        self.snapshot.place(Arc::clone(&pod), &node);
-        // A pod that was resized, or turned out to be elsewhere than assumed.
-        if let Some((was_on, before)) = before
-            && (was_on != node || before.requests != pod.requests)
-        {
-            self.freed(&was_on);
-        }
-    }
-
-    fn seen_waiting(&mut self, key: &Key, pod: Arc<Pod>) {
-        match self.assumed.get(key) {
-            // What is seen is older than what has been decided.
-            Some(uid) if *uid == pod.uid => return,
-            // Its namesake is gone, and with it what was decided for it.
-            Some(_) => self.forget(key),
-            None => {}
-        }
-        if self.snapshot.placement(key).is_some() {
-            self.forget(key);
-        }
-        self.queue.set(pod);
-    }
-
-    fn seen_gone(&mut self, key: &Key) {
-        self.queue.remove(key);
-        self.forget(key);
-    }
-
-    /// Stops counting a pod where it was or was assumed to be.
-    fn forget(&mut self, key: &Key) {
-        self.assumed.remove(key);
-        self.stop_waiting(key);
-        let node = self.snapshot.placement(key).map(str::to_owned);
-        let claims = self.snapshot.claims_of(key);
-        self.snapshot.remove_pod(key);
-        for claim in &claims {
-            let event = Event::Unused(claim);
-            self.queue.tell(&event, &self.plugins, Instant::now());
-        }
-        if let Some(node) = node {
-            self.freed(&node);
-        }
-    }
-
-    /// Tells those that wait that there is more room on a node; none if it is gone.
-    fn freed(&mut self, node: &str) {
-        if let Some(state) = self.snapshot.node(node) {
-            let event = Event::Freed(state);
-            self.queue.tell(&event, &self.plugins, Instant::now());
-        }
-    }
-
     /// The pod as it is counted, and where.
     fn counted(&self, key: &Key) -> Option<(String, Arc<Pod>)> {
         let node = self.snapshot.placement(key)?;
@@ -304,7 +232,7 @@ impl Driver {
     fn place(&mut self, pod: Arc<Pod>) {
         let span = tracing::info_span!("schedule", pod = %pod.key(), uid = pod.uid);
         let entered = span.enter();
-        let decision = decide(&pod, &self.snapshot, &self.plugins, &mut self.rng);
+        let decision = decide(&mut self.scheduler, &pod, &mut self.snapshot, &mut self.rng);
         let Some(decision) = decision else {
             tracing::error!("no decision: a plugin panicked");
             self.queue.put_back(&pod, Failure::Error, Instant::now());
@@ -315,6 +243,7 @@ impl Driver {
                 tracing::info!(node, "assigned");
                 let key = pod.key();
                 self.snapshot.place(Arc::clone(&pod), &node);
+                self.placed(&pod);
                 self.assumed.insert(key, pod.uid.clone());
                 drop(entered);
                 if !first.is_empty() {
@@ -401,13 +330,18 @@ impl Driver {
 
 /// A pod that makes a plugin panic is no reason not to place the others: `None`.
 fn decide(
+    scheduler: &mut Scheduler,
     pod: &Pod,
-    snapshot: &Snapshot,
-    plugins: &Plugins,
+    snapshot: &mut Snapshot,
     rng: &mut SmallRng,
 ) -> Option<Decision> {
-    let decided = AssertUnwindSafe(|| schedule(pod, snapshot, plugins, rng));
-    std::panic::catch_unwind(decided).ok()
+    let decided = AssertUnwindSafe(|| scheduler.schedule(pod, snapshot, rng));
+    let decided = std::panic::catch_unwind(decided).ok();
+    if decided.is_none() {
+        // What it kept may be half of what it found.
+        *scheduler = Scheduler::new(scheduler.plugins().clone());
+    }
+    decided
 }
 
 async fn bind(client: Client, pod: Arc<Pod>, node: String) -> Done {

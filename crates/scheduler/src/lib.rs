@@ -1,7 +1,8 @@
 //! Which node a pod goes to.
 //!
-//! [`schedule`] decides: a pure function of a pod, a [`Snapshot`] of the nodes and what runs on
-//! them, the [`Plugins`] and a source of randomness for ties. [`run`] is its driver: it keeps the
+//! [`Scheduler::schedule`] decides: by a pod, a [`Snapshot`] of the nodes and what runs on
+//! them, the [`Plugins`] and a source of randomness for ties, and nothing else: what it keeps from one decision to
+//! the next only spares it work. [`run`] is its driver: it keeps the
 //! snapshot up to date by informers, takes pods from the [`Queue`] one after the other, counts a
 //! pod on its node as soon as it is decided ("assumed"), and binds concurrently; a pod whose claims
 //! have no volumes yet when what is to be written for that is written, and they have them.
@@ -13,18 +14,23 @@
 mod decide;
 mod driver;
 mod host_ports;
+mod judged;
 mod node;
 mod plugins;
 mod pod;
 mod queue;
+mod rules;
 mod snapshot;
 mod storage;
+mod topology;
 
 pub use api::resources::Resources;
-pub use decide::{Decision, Unschedulable, schedule};
+pub use decide::{Decision, Scheduler, Unschedulable};
 pub use driver::run;
 pub use node::{Node, Taint};
-pub use plugins::{Filter, MAX_SCORE, Plugin, Plugins, PreFilter, Rejection, Score};
+pub use plugins::{
+    Filter, MAX_SCORE, OUT, Plugin, Plugins, PreFilter, Rank, Rejection, Scale, Scan, Score,
+};
 pub use pod::Pod;
 pub use queue::{Failure, Queue};
 pub use snapshot::{Event, NodeState, Snapshot};

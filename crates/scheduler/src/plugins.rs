@@ -1,11 +1,13 @@
 //! The rules, each a plugin of its own, and the table that names them all.
 
 mod balanced_allocation;
+mod inter_pod_affinity;
 mod node_affinity;
 mod node_name;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
+mod pod_topology_spread;
 mod scheduling_gates;
 mod taint_toleration;
 mod unsupported;
@@ -14,7 +16,9 @@ mod volume_restrictions;
 
 use std::borrow::Cow;
 
-pub(crate) use self::{node_affinity::NodeRules, unsupported::unsupported};
+pub(crate) use self::{
+    node_affinity::NodeRules, taint_toleration::is_tolerable, unsupported::unsupported,
+};
 use crate::{
     pod::Pod,
     snapshot::{Event, NodeState, Snapshot},
@@ -39,6 +43,8 @@ static TABLE: &[&dyn Plugin] = &[
     &node_resources_fit::NodeResourcesFit,
     &volume_restrictions::VolumeRestrictions,
     &volume_binding::VolumeBinding,
+    &pod_topology_spread::PodTopologySpread,
+    &inter_pod_affinity::InterPodAffinity,
     &balanced_allocation::NodeResourcesBalancedAllocation,
 ];
 
@@ -62,6 +68,18 @@ pub trait Plugin: Send + Sync {
         pod: &'a Pod,
         snapshot: &'a Snapshot,
     ) -> Option<Box<dyn Score + 'a>> {
+        let _ = (pod, snapshot);
+        None
+    }
+
+    /// What restricts this pod's nodes by the pods that lie in their domains. The default restricts nothing.
+    fn scan<'a>(&'a self, pod: &'a Pod, snapshot: &'a Snapshot) -> Option<Box<dyn Scan + 'a>> {
+        let _ = (pod, snapshot);
+        None
+    }
+
+    /// What tells this pod's nodes apart by the pods that lie in their domains. The default has no opinion.
+    fn rank<'a>(&'a self, pod: &'a Pod, snapshot: &'a Snapshot) -> Option<Box<dyn Rank + 'a>> {
         let _ = (pod, snapshot);
         None
     }
@@ -131,29 +149,93 @@ impl Rejection {
             unresolvable: true,
         }
     }
-}
 
-/// Compares nodes for one pod.
-pub trait Score {
-    /// How well a node suits the pod, in numbers of the plugin's own.
-    fn score(&self, node: &NodeState) -> i64;
-
-    /// Brings the scores of all nodes into 0..=[`MAX_SCORE`]. The default takes them as they are.
-    fn normalize(&self, scores: &mut [i64]) {
-        let _ = scores;
+    fn resolvable(plugin: &'static str, reason: &'static str) -> Self {
+        Rejection {
+            unresolvable: false,
+            ..Self::unresolvable(plugin, reason)
+        }
     }
 }
 
-/// Scales scores so that the highest is [`MAX_SCORE`]; with `reverse`, so that the lowest is best.
-fn normalize_by_highest(scores: &mut [i64], reverse: bool) {
-    let highest = scores.iter().copied().max().unwrap_or(0);
-    for score in scores {
-        let scaled = if highest <= 0 {
-            0
-        } else {
-            *score * MAX_SCORE / highest
+/// Judges all nodes for one pod by the pods that lie in their domains, of which any may have changed with the last pod.
+pub trait Scan {
+    /// Puts [`OUT`] in the place of the scores of nodes, by position, that will not do.
+    fn sift(&self, totals: &mut [i64]);
+
+    /// Whether the node at this position will do.
+    ///
+    /// # Errors
+    /// Why not.
+    fn check(&self, at: usize) -> Result<(), Rejection>;
+}
+
+/// Compares nodes for one pod by the pods that lie in their domains.
+pub trait Rank {
+    /// What nodes are worth by position, in 0..=[`MAX_SCORE`]; where the total is [`OUT`], it is of no interest.
+    fn rank(&self, totals: &[i64]) -> Vec<i64>;
+}
+
+/// In the place of a sum of scores, what stands for a node that will not do.
+pub const OUT: i64 = i64::MIN;
+
+/// Compares nodes for one pod.
+pub trait Score {
+    /// How well a node suits the pod: from 0 on, in numbers of the plugin's own, for [`Self::scale`].
+    fn score(&self, node: &NodeState) -> i64;
+
+    /// How that is brought into 0..=[`MAX_SCORE`].
+    fn scale(&self) -> Scale {
+        Scale::AsItIs
+    }
+}
+
+/// How a plugin's scores are brought into 0..=[`MAX_SCORE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// They are in it.
+    AsItIs,
+    /// The highest of the nodes that come into question becomes [`MAX_SCORE`], the others in proportion.
+    Best,
+    /// The same turned round: 0 is best, the highest gets nothing.
+    Worst,
+}
+
+impl Scale {
+    /// A score, where `highest` is the highest of all that are compared.
+    pub(crate) fn apply(self, score: i64, highest: i64) -> i64 {
+        let scaled = match highest {
+            ..=0 => 0,
+            _ => score.saturating_mul(MAX_SCORE) / highest,
         };
-        *score = if reverse { MAX_SCORE - scaled } else { scaled };
+        match self {
+            Scale::AsItIs => score,
+            Scale::Best => scaled,
+            Scale::Worst => MAX_SCORE - scaled,
+        }
+    }
+}
+
+/// A function of numbers that is asked for thousands, of which few are different: what it said is remembered, for divisions
+/// are slow.
+pub(crate) struct Remembered<F> {
+    function: F,
+    /// Argument and answer, by the argument's last bits.
+    known: [Option<(i64, i64)>; 16],
+}
+
+impl<F: Fn(i64) -> i64> Remembered<F> {
+    pub(crate) fn new(function: F) -> Self {
+        let known = [None; 16];
+        Self { function, known }
+    }
+
+    pub(crate) fn of(&mut self, number: i64) -> i64 {
+        let known = &mut self.known[(number & 15) as usize];
+        match known {
+            Some((of, answer)) if *of == number => *answer,
+            _ => known.insert((number, (self.function)(number))).1,
+        }
     }
 }
 
@@ -235,15 +317,23 @@ mod tests {
 
     #[test]
     fn scores_are_scaled_to_the_highest() {
-        let (half, best) = (MAX_SCORE / 2, MAX_SCORE);
-        let mut scores = [0, 5, 10];
-        normalize_by_highest(&mut scores, false);
-        assert_eq!(scores, [0, half, best]);
-        let mut scores = [0, 5, 10];
-        normalize_by_highest(&mut scores, true);
-        assert_eq!(scores, [best, half, 0]);
-        let mut scores = [0, 0];
-        normalize_by_highest(&mut scores, true);
-        assert_eq!(scores, [best, best]);
+        let half = MAX_SCORE / 2;
+        for (scale, score, highest, expected) in [
+            (Scale::AsItIs, 5, 10, 5),
+            (Scale::Best, 0, 10, 0),
+            (Scale::Best, 5, 10, half),
+            (Scale::Best, 10, 10, MAX_SCORE),
+            (Scale::Worst, 0, 10, MAX_SCORE),
+            (Scale::Worst, 5, 10, half),
+            (Scale::Worst, 10, 10, 0),
+            (Scale::Best, 0, 0, 0),
+            (Scale::Worst, 0, 0, MAX_SCORE),
+        ] {
+            assert_eq!(
+                scale.apply(score, highest),
+                expected,
+                "{scale:?} {score} of {highest}"
+            );
+        }
     }
 }

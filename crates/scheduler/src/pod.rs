@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use crate::{
     host_ports::HostPort,
     plugins::{self, NodeRules},
+    rules::{Labels, Rules},
     storage::ClaimUse,
 };
 
@@ -32,8 +33,10 @@ pub struct Pod {
     pub deleting: bool,
     /// It has ended, and uses nothing any more.
     pub ended: bool,
+    pub(crate) labels: Labels,
     pub(crate) requests: Requests,
     pub(crate) node_rules: NodeRules,
+    pub(crate) rules: Rules,
     pub(crate) tolerations: Vec<core::Toleration>,
     pub(crate) gates: Vec<String>,
     pub(crate) host_ports: Vec<HostPort>,
@@ -72,11 +75,24 @@ impl Pod {
         self.claims.iter().any(|named| named.claim == *claim)
     }
 
+    /// Whether every node is to both what it is to one of them. Claims are each pod's own.
+    pub(crate) fn is_judged_as(&self, other: &Pod) -> bool {
+        self.requests == other.requests
+            && self.node_rules == other.node_rules
+            && self.tolerations == other.tolerations
+            && self.host_ports == other.host_ports
+            && self.node_name == other.node_name
+            && self.claims.is_empty()
+            && other.claims.is_empty()
+    }
+
     /// Whether the two say the same about where the pod may go.
     pub(crate) fn asks_the_same(&self, other: &Pod) -> bool {
         self.uid == other.uid
             && self.requests == other.requests
             && self.node_rules == other.node_rules
+            && self.rules == other.rules
+            && self.labels == other.labels
             && self.tolerations == other.tolerations
             && self.gates == other.gates
             && self.host_ports == other.host_ports
@@ -92,11 +108,17 @@ impl From<core::Pod> for Pod {
         let spec = pod.spec.unwrap_or_default();
         let status = pod.status.unwrap_or_default();
         let requests = Requests::of(&spec, &status);
-        let unsupported = plugins::unsupported(&spec);
+        let labels = pod.metadata.labels.unwrap_or_default();
         let node_rules = NodeRules::of(&spec);
         let host_ports = HostPort::all(&spec);
         let name = |name: &Option<String>| name.clone().unwrap_or_default();
         let namespace = name(&pod.metadata.namespace);
+        let rules = Rules::of(&namespace, &labels, &spec);
+        // The API takes no rules that cannot be read.
+        let unread = rules
+            .is_err()
+            .then_some("rules about other pods that cannot be read");
+        let unsupported = plugins::unsupported(&spec).or(unread);
         let claims = ClaimUse::all(&namespace, &name(&pod.metadata.name), &spec);
         let gates = spec.scheduling_gates.into_iter().flatten();
         let conditions = status.conditions.into_iter().flatten();
@@ -122,8 +144,10 @@ impl From<core::Pod> for Pod {
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
             deleting: pod.metadata.deletion_timestamp.is_some(),
             ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+            labels,
             requests,
             node_rules,
+            rules: rules.unwrap_or_default(),
             tolerations: spec.tolerations.unwrap_or_default(),
             gates: gates.map(|gate| gate.name).collect(),
             host_ports,

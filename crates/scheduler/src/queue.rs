@@ -200,7 +200,7 @@ impl Queue {
         let of_claim =
             |claim: &Key| -> Box<dyn Iterator<Item = &Key> + '_> { Box::new(self.users(claim)) };
         match event {
-            Event::Node(_) | Event::Freed(_) => {
+            Event::Node(_) | Event::Freed(..) | Event::Placed(_) | Event::Namespace => {
                 let waiting = self.unschedulable.iter().chain(&self.helped);
                 Box::new(waiting.map(|(_, key)| key))
             }

@@ -1,7 +1,7 @@
 //! The nodes and what is on them.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -9,7 +9,7 @@ use api::resources::{Resources, Scored};
 use client::Key;
 use k8s_openapi::api::core::v1::PersistentVolume;
 
-use crate::{host_ports::HostPorts, node::Node, pod::Pod, storage::Storage};
+use crate::{host_ports::HostPorts, node::Node, pod::Pod, storage::Storage, topology::Topology};
 
 /// A node with the pods that are on it, counted up.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +22,8 @@ pub struct NodeState {
     /// Which of its ports they have taken.
     pub(crate) host_ports: HostPorts,
     pods: BTreeMap<Key, Arc<Pod>>,
+    /// How many of them have which priority.
+    priorities: BTreeMap<i32, usize>,
 }
 
 impl NodeState {
@@ -36,31 +38,63 @@ impl NodeState {
         self.pods.values().map(AsRef::as_ref)
     }
 
+    /// Whether any of them has a lower priority than this.
+    pub(crate) fn has_lower(&self, priority: i32) -> bool {
+        let lowest = self.priorities.keys().next();
+        lowest.is_some_and(|lowest| *lowest < priority)
+    }
+
     /// One of them.
     pub(crate) fn pod(&self, key: &Key) -> Option<Arc<Pod>> {
         self.pods.get(key).cloned()
     }
 
+    /// A pod that is not here yet.
     fn insert(&mut self, pod: Arc<Pod>) {
         let key = pod.key();
-        self.remove(&key);
         self.requested.add(&pod.requests.asked);
         self.host_ports.add(&pod.host_ports);
         let more = pod.requests.scored;
         self.scored.milli_cpu = self.scored.milli_cpu.saturating_add(more.milli_cpu);
         self.scored.memory = self.scored.memory.saturating_add(more.memory);
+        *self.priorities.entry(pod.priority).or_default() += 1;
         self.pods.insert(key, pod);
     }
 
-    fn remove(&mut self, key: &Key) {
-        let Some(pod) = self.pods.remove(key) else {
-            return;
-        };
+    fn remove(&mut self, key: &Key) -> Option<Arc<Pod>> {
+        let pod = self.pods.remove(key)?;
         self.requested.subtract(&pod.requests.asked);
         self.host_ports.remove(&pod.host_ports);
         let less = pod.requests.scored;
         self.scored.milli_cpu = self.scored.milli_cpu.saturating_sub(less.milli_cpu);
         self.scored.memory = self.scored.memory.saturating_sub(less.memory);
+        if let Some(count) = self.priorities.get_mut(&pod.priority) {
+            *count -= 1;
+            if *count == 0 {
+                self.priorities.remove(&pod.priority);
+            }
+        }
+        Some(pod)
+    }
+}
+
+/// Which nodes have changed, one after the other, as far back as anybody gains by knowing.
+#[derive(Debug, Clone, Default)]
+struct Log {
+    /// How many changes there were before the first of these.
+    forgotten: u64,
+    /// Positions of nodes.
+    nodes: VecDeque<usize>,
+}
+
+impl Log {
+    /// Notes a change. Who has missed as many as there are nodes looks at all nodes as fast.
+    fn push(&mut self, at: usize, most: usize) {
+        self.nodes.push_back(at);
+        while self.nodes.len() > most {
+            self.nodes.pop_front();
+            self.forgotten += 1;
+        }
     }
 }
 
@@ -79,6 +113,10 @@ pub struct Snapshot {
     users: BTreeMap<Key, BTreeSet<Key>>,
     /// Claims and what there is for them.
     pub storage: Storage,
+    topology: Topology,
+    log: Log,
+    /// Counts how often a node has come or gone, so that others may have taken its position.
+    layout: u64,
 }
 
 /// A change that may let a pod be placed that could not be before.
@@ -86,8 +124,12 @@ pub struct Snapshot {
 pub enum Event<'a> {
     /// A node has come, or has changed.
     Node(&'a NodeState),
-    /// A pod has left this node, or needs less of it.
-    Freed(&'a NodeState),
+    /// This pod has left this node, or needs less of it.
+    Freed(&'a NodeState, &'a Pod),
+    /// This pod counts on a node now.
+    Placed(&'a Pod),
+    /// A namespace has come, has other labels or has gone.
+    Namespace,
     /// A claim has come, has changed or has gone.
     Claim(&'a Key),
     /// A volume has come, has changed, or is free again.
@@ -102,13 +144,71 @@ impl<'a> Event<'a> {
     /// The node that there is more of, if it is about one.
     pub(crate) fn node(&self) -> Option<&'a NodeState> {
         match self {
-            Event::Node(state) | Event::Freed(state) => Some(state),
-            Event::Claim(_) | Event::Volume(_) | Event::Class | Event::Unused(_) => None,
+            Event::Node(state) | Event::Freed(state, _) => Some(state),
+            Event::Placed(_)
+            | Event::Namespace
+            | Event::Claim(_)
+            | Event::Volume(_)
+            | Event::Class
+            | Event::Unused(_) => None,
         }
     }
 }
 
 impl Snapshot {
+    /// By how much the nodes have changed so far: how often some came or went, and how often one was another than before.
+    pub(crate) fn version(&self) -> (u64, u64) {
+        let seen = self.log.forgotten + self.log.nodes.len() as u64;
+        (self.layout, seen)
+    }
+
+    /// The positions of the nodes that have changed since, some of them more than once; `None` where that is not known: any
+    /// may have.
+    pub(crate) fn changed_since(
+        &self,
+        (layout, seen): (u64, u64),
+    ) -> Option<impl Iterator<Item = usize>> {
+        let known = seen
+            .checked_sub(self.log.forgotten)
+            .filter(|_| layout == self.layout)?;
+        let known = usize::try_from(known).ok()?;
+        Some(self.log.nodes.iter().skip(known).copied())
+    }
+
+    /// Which pods lie where.
+    pub(crate) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Counts from now on what a pod's rules ask for.
+    pub(crate) fn prepare(&mut self, pod: &Pod) {
+        self.topology.prepare(pod, &self.nodes);
+    }
+
+    /// Takes up the labels of a namespace; `None`: it is gone. Returns whether that differs from what it was.
+    pub fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) -> bool {
+        self.topology.set_namespace(name, labels)
+    }
+
+    /// Counts a pod on the node at this position, in the place of what was known of it there.
+    fn insert(&mut self, pod: Arc<Pod>, at: usize) {
+        self.remove(&pod.key(), at);
+        self.topology.pod_came(&pod, at, &self.nodes);
+        self.nodes[at].insert(pod);
+        self.changed(at);
+    }
+
+    fn remove(&mut self, key: &Key, at: usize) -> Option<Arc<Pod>> {
+        let pod = self.nodes[at].remove(key)?;
+        self.topology.pod_left(&pod, at);
+        self.changed(at);
+        Some(pod)
+    }
+
+    fn changed(&mut self, at: usize) {
+        self.log.push(at, self.nodes.len());
+    }
+
     /// Every node, in no particular order.
     #[must_use]
     pub fn nodes(&self) -> &[NodeState] {
@@ -121,28 +221,36 @@ impl Snapshot {
         self.index.get(name).map(|at| &self.nodes[*at])
     }
 
+    /// One node, with its position.
+    pub(crate) fn find(&self, name: &str) -> Option<(usize, &NodeState)> {
+        let at = *self.index.get(name)?;
+        Some((at, &self.nodes[at]))
+    }
+
     /// Takes up a node as it is now. Returns whether that differs from what it was.
     pub fn set_node(&mut self, node: Arc<Node>) -> bool {
-        if let Some(at) = self.index.get(&node.name) {
-            let state = &mut self.nodes[*at];
+        if let Some(&at) = self.index.get(&node.name) {
+            let state = &mut self.nodes[at];
             let differs = !alike(&state.node, &node);
             state.node = node;
+            if differs {
+                self.topology.node_changed(at, &self.nodes[at].node);
+                self.changed(at);
+            }
             return differs;
         }
-        let mut state = NodeState {
+        let at = self.nodes.len();
+        self.index.insert(node.name.clone(), at);
+        self.topology.node_came(&node);
+        self.nodes.push(NodeState {
             node: Arc::clone(&node),
             ..NodeState::default()
-        };
-        for pod in self
-            .elsewhere
-            .remove(&node.name)
-            .unwrap_or_default()
-            .into_values()
-        {
-            state.insert(pod);
+        });
+        self.layout += 1;
+        let waiting = self.elsewhere.remove(&node.name).unwrap_or_default();
+        for pod in waiting.into_values() {
+            self.insert(pod, at);
         }
-        self.index.insert(node.name.clone(), self.nodes.len());
-        self.nodes.push(state);
         true
     }
 
@@ -152,6 +260,8 @@ impl Snapshot {
             return;
         };
         let state = self.nodes.swap_remove(at);
+        self.topology.node_left(at);
+        self.layout += 1;
         if let Some(moved) = self.nodes.get(at) {
             self.index.insert(moved.node.name.clone(), at);
         }
@@ -170,8 +280,8 @@ impl Snapshot {
             let users = self.users.entry(named.claim.clone()).or_default();
             users.insert(key.clone());
         }
-        match self.index.get(node) {
-            Some(at) => self.nodes[*at].insert(pod),
+        match self.index.get(node).copied() {
+            Some(at) => self.insert(pod, at),
             None => {
                 let homeless = self.elsewhere.entry(node.to_owned()).or_default();
                 homeless.insert(key.clone(), pod);
@@ -183,10 +293,8 @@ impl Snapshot {
     /// Stops counting a pod; returns it if it was on a node that is there.
     pub fn remove_pod(&mut self, key: &Key) -> Option<Arc<Pod>> {
         let node = self.placed.remove(key)?;
-        if let Some(at) = self.index.get(&node) {
-            let state = &mut self.nodes[*at];
-            let pod = state.pods.get(key).cloned();
-            state.remove(key);
+        if let Some(&at) = self.index.get(&node) {
+            let pod = self.remove(key, at);
             self.unused(pod.as_deref());
             return pod;
         }
@@ -341,7 +449,52 @@ mod tests {
     fn a_heartbeat_is_no_change() {
         let mut snapshot = Snapshot::default();
         snapshot.set_node(node("a", 100));
+        let before = snapshot.version();
         assert!(!snapshot.set_node(node("a", 100)));
+        assert_eq!(snapshot.version(), before);
         assert!(snapshot.set_node(node("a", 200)));
+        assert_ne!(snapshot.version(), before);
+    }
+
+    #[test]
+    fn what_has_changed_is_known_for_as_long_as_that_is_less_than_all() {
+        let mut snapshot = Snapshot::default();
+        for name in ["a", "b", "c"] {
+            snapshot.set_node(node(name, 100));
+        }
+        let before = snapshot.version();
+        let since = |snapshot: &Snapshot, then| {
+            let changed = snapshot.changed_since(then)?;
+            Some(changed.collect::<Vec<_>>())
+        };
+        assert_eq!(since(&snapshot, before), Some(vec![]));
+        snapshot.place(pod("one", 1), "b");
+        snapshot.place(pod("two", 1), "nowhere");
+        snapshot.remove_pod(&Key::new("", "one"));
+        snapshot.set_node(node("c", 200));
+        assert_eq!(since(&snapshot, before), Some(vec![1, 1, 2]));
+        snapshot.place(pod("one", 1), "a");
+        assert_eq!(since(&snapshot, before), None, "a look at all is as fast");
+        let before = snapshot.version();
+        snapshot.remove_node("a");
+        assert_eq!(since(&snapshot, before), None, "another is in its place");
+    }
+
+    #[test]
+    fn the_lowest_priority_is_known() {
+        let of = |name, priority| {
+            Arc::new(Pod {
+                priority,
+                ..Pod::clone(&pod(name, 1))
+            })
+        };
+        let mut snapshot = Snapshot::default();
+        snapshot.set_node(node("a", 100));
+        snapshot.place(of("low", -5), "a");
+        snapshot.place(of("high", 7), "a");
+        let lower = |snapshot: &Snapshot, than| snapshot.node("a").unwrap().has_lower(than);
+        assert!(lower(&snapshot, 0) && !lower(&snapshot, -5));
+        snapshot.remove_pod(&Key::new("", "low"));
+        assert!(lower(&snapshot, 8) && !lower(&snapshot, 7));
     }
 }

@@ -9,14 +9,14 @@ use crate::object::Object;
 use crate::status::Status;
 
 /// All requirements must hold. Without any, everything matches.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelSelector {
     requirements: Vec<Requirement>,
     nothing: bool,
 }
 
 /// One condition on one label.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
     /// The label's key.
     pub key: String,
@@ -27,7 +27,7 @@ pub struct Requirement {
 }
 
 /// What a [`Requirement`] asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
     /// The label is there with one of the values (also `=` and `==`).
     In,
@@ -105,6 +105,12 @@ impl LabelSelector {
             requirements,
             nothing: false,
         })
+    }
+
+    /// The same with one condition more.
+    pub fn and(mut self, requirement: Requirement) -> Self {
+        self.requirements.push(requirement);
+        self
     }
 
     /// The conditions.

@@ -114,7 +114,8 @@ impl Driver {
     }
 
     fn tell(&mut self, event: &Event<'_>) {
-        self.queue.tell(event, &self.plugins, Instant::now());
+        self.queue
+            .tell(event, self.scheduler.plugins(), Instant::now());
     }
 
     /// Binds the pods that use a claim, if their claims are bound by now.

@@ -1,11 +1,12 @@
 //! A pod's node selector, and its required and preferred node affinity.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use api::selector::node::matches;
 use k8s_openapi::api::core::v1::{NodeSelectorTerm, PodSpec};
 
-use super::{Filter, Plugin, PreFilter, Rejection, Score, normalize_by_highest};
+use super::{Filter, Plugin, PreFilter, Rejection, Scale, Score};
 use crate::{
     node::Node,
     pod::Pod,
@@ -23,6 +24,15 @@ pub(crate) struct NodeRules {
     /// Any of them must match; `None`: no matter. An empty list matches no node.
     required: Option<Vec<NodeSelectorTerm>>,
     preferred: Vec<(i64, NodeSelectorTerm)>,
+}
+
+impl Hash for NodeRules {
+    /// Of what most rules differ in.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.selector.hash(hasher);
+        self.required.as_ref().map(Vec::len).hash(hasher);
+        self.preferred.len().hash(hasher);
+    }
 }
 
 impl NodeRules {
@@ -51,7 +61,15 @@ impl NodeRules {
         }
     }
 
-    fn allow(&self, node: &Node) -> bool {
+    /// Those of them that must hold.
+    pub(crate) fn required(&self) -> Self {
+        Self {
+            preferred: Vec::new(),
+            ..self.clone()
+        }
+    }
+
+    pub(crate) fn allow(&self, node: &Node) -> bool {
         let selected = self
             .selector
             .iter()
@@ -129,8 +147,8 @@ impl Score for Allowed<'_> {
             .sum()
     }
 
-    fn normalize(&self, scores: &mut [i64]) {
-        normalize_by_highest(scores, false);
+    fn scale(&self) -> Scale {
+        Scale::Best
     }
 }
 

@@ -2,9 +2,9 @@
 
 use k8s_openapi::api::core::v1::Toleration;
 
-use super::{Filter, Plugin, PreFilter, Rejection, Score, normalize_by_highest};
+use super::{Filter, Plugin, PreFilter, Rejection, Scale, Score};
 use crate::{
-    node::Taint,
+    node::{Node, Taint},
     pod::Pod,
     snapshot::{Event, NodeState, Snapshot},
 };
@@ -42,9 +42,7 @@ struct Tolerating<'a>(&'a Pod);
 
 impl Filter for Tolerating<'_> {
     fn check(&self, node: &NodeState) -> Result<(), Rejection> {
-        let repels = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
-        let mut taints = node.node.taints.iter().filter(repels);
-        if taints.all(|taint| tolerates(self.0, taint)) {
+        if is_tolerable(&self.0.tolerations, &node.node) {
             return Ok(());
         }
         Err(Rejection::unresolvable(
@@ -63,9 +61,20 @@ impl Score for Tolerating<'_> {
         i64::try_from(count).unwrap_or(i64::MAX)
     }
 
-    fn normalize(&self, scores: &mut [i64]) {
-        normalize_by_highest(scores, true);
+    fn scale(&self) -> Scale {
+        Scale::Worst
     }
+}
+
+/// Whether these are for all taints that keep pods away from a node.
+pub(crate) fn is_tolerable(tolerations: &[Toleration], node: &Node) -> bool {
+    let repels = |taint: &&Taint| matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute");
+    let mut taints = node.taints.iter().filter(repels);
+    taints.all(|taint| {
+        tolerations
+            .iter()
+            .any(|toleration| is_for(toleration, taint))
+    })
 }
 
 /// Whether any of the pod's tolerations is for this taint.

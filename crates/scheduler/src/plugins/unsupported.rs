@@ -30,30 +30,7 @@ impl Plugin for Unsupported {
 
 /// The first thing in a pod's spec that would be ignored.
 pub(crate) fn unsupported(spec: &PodSpec) -> Option<&'static str> {
-    let affinity = spec.affinity.as_ref();
     let checks = [
-        (
-            "pod affinity (spec.affinity.podAffinity)",
-            affinity
-                .and_then(|affinity| affinity.pod_affinity.as_ref())
-                .is_some_and(|terms| {
-                    any(&terms.required_during_scheduling_ignored_during_execution)
-                        || any(&terms.preferred_during_scheduling_ignored_during_execution)
-                }),
-        ),
-        (
-            "pod anti-affinity (spec.affinity.podAntiAffinity)",
-            affinity
-                .and_then(|affinity| affinity.pod_anti_affinity.as_ref())
-                .is_some_and(|terms| {
-                    any(&terms.required_during_scheduling_ignored_during_execution)
-                        || any(&terms.preferred_during_scheduling_ignored_during_execution)
-                }),
-        ),
-        (
-            "topology spread constraints (spec.topologySpreadConstraints)",
-            any(&spec.topology_spread_constraints),
-        ),
         (
             "resource claims (spec.resourceClaims)",
             any(&spec.resource_claims),
@@ -81,7 +58,6 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        let term = json!({ "topologyKey": "kubernetes.io/hostname" });
         for (spec, named) in [
             (json!({}), None),
             (json!({ "affinity": { "nodeAffinity": {} } }), None),
@@ -89,27 +65,6 @@ mod tests {
             (
                 json!({ "volumes": [{ "name": "a", "emptyDir": {} }] }),
                 None,
-            ),
-            (
-                json!({ "affinity": { "podAffinity":
-                    { "requiredDuringSchedulingIgnoredDuringExecution": [term] } } }),
-                Some("podAffinity"),
-            ),
-            (
-                json!({ "affinity": { "podAntiAffinity":
-                    { "preferredDuringSchedulingIgnoredDuringExecution":
-                        [{ "weight": 1, "podAffinityTerm": term }] } } }),
-                Some("podAntiAffinity"),
-            ),
-            (
-                json!({ "topologySpreadConstraints": [{ "maxSkew": 1,
-                    "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule" }] }),
-                Some("topologySpreadConstraints"),
-            ),
-            (
-                json!({ "topologySpreadConstraints": [{ "maxSkew": 1,
-                    "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway" }] }),
-                Some("topologySpreadConstraints"),
             ),
             (
                 json!({ "volumes": [{ "name": "a", "persistentVolumeClaim":

@@ -64,7 +64,7 @@ impl Plugin for VolumeBinding {
                 pod.claims.iter().any(is)
             }),
             Event::Class | Event::Node(_) => true,
-            Event::Freed(_) | Event::Unused(_) => false,
+            Event::Freed(..) | Event::Placed(_) | Event::Namespace | Event::Unused(_) => false,
         }
     }
 }

@@ -30,7 +30,8 @@ fn free_cpu(queue: &mut Queue, milli_cpu: i64) {
     node.allocatable.milli_cpu = milli_cpu;
     let mut snapshot = Snapshot::default();
     snapshot.set_node(Arc::new(node));
-    let event = Event::Freed(snapshot.node("").unwrap());
+    let gone = Pod::default();
+    let event = Event::Freed(snapshot.node("").unwrap(), &gone);
     queue.tell(&event, &Plugins::default(), Instant::now());
 }
 

@@ -1,12 +1,13 @@
 //! The whole scheduler against a simulated cluster, in simulated time.
 
 mod claims;
+mod neighbours;
 
 use std::{collections::BTreeMap, time::Duration};
 
 use client::{Access, Client, DeleteOptions, ListOptions, Patch, simulated::Simulated};
 use http::Method;
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
 use serde_json::{Value, json};
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -60,7 +61,7 @@ impl Cluster {
             spec[field] = value.clone();
         }
         let pod: Pod = serde_json::from_value(json!({
-            "metadata": { "name": name, "namespace": "default" },
+            "metadata": { "name": name, "namespace": "default", "labels": { "app": "web" } },
             "spec": spec,
             "status": { "phase": "Pending" },
         }))
@@ -299,22 +300,16 @@ async fn others_pods_and_gated_ones_are_left_alone() {
             json!({ "schedulingGates": [{ "name": "quota" }] }),
         )
         .await;
-    let affinity = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution":
-        [{ "topologyKey": "kubernetes.io/hostname" }] } });
-    cluster
-        .pod("affine", "1", json!({ "affinity": affinity }))
-        .await;
+    let claims = json!({ "resourceClaims": [{ "name": "gpu", "resourceClaimName": "g" }] });
+    cluster.pod("claiming", "1", claims).await;
     tokio::time::sleep(SECOND).await;
     assert_eq!(cluster.condition("other").await, None);
     let (_, reason, message) = cluster.condition("gated").await.unwrap();
     assert_eq!(reason, "SchedulingGated");
     assert!(message.contains("[quota]"), "{message}");
-    let (_, reason, message) = cluster.condition("affine").await.unwrap();
+    let (_, reason, message) = cluster.condition("claiming").await.unwrap();
     assert_eq!(reason, "Unschedulable");
-    assert!(
-        message.contains("spec.affinity.podAntiAffinity"),
-        "{message}"
-    );
+    assert!(message.contains("spec.resourceClaims"), "{message}");
     assert_eq!(cluster.events("FailedScheduling").await, [message]);
 
     let ungate = Patch::Merge(json!({ "spec": { "schedulingGates": [] } }));

@@ -307,7 +307,7 @@ fn what_helps_pods_that_wait_for_volumes() {
     assert!(!helps(Event::Claim(&key("other"))));
     assert!(helps(Event::Class));
     let node = world.0.node("a").unwrap();
-    assert!(helps(Event::Node(node)) && !helps(Event::Freed(node)));
+    assert!(helps(Event::Node(node)) && !helps(Event::Freed(node, &waiting)));
 }
 
 #[test]
