@@ -47,7 +47,7 @@ pub(super) struct Launch {
     pub(super) volumes: BTreeMap<String, Made>,
     pub(super) net: Option<PodNet>,
     pub(super) terminal: Option<Terminal>,
-    pub(super) meter: Option<Arc<Meter>>,
+    pub(super) meter: Arc<Meter>,
     pub(super) clock: Clock,
     pub(super) runtime: Arc<dyn Runtime>,
     pub(super) span: tracing::Span,
