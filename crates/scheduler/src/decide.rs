@@ -1,19 +1,20 @@
 //! The decision: one pod, one snapshot, one outcome.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::sync::Arc;
 
 use rand::{Rng, RngCore};
 
 use crate::{
     judged::{Judged, Kinds, Questions, Weighed},
-    plugins::{Filter, OUT, Plugins, PreFilter, Rank, Scan},
+    plugins::{Filter, OUT, Plugins, PreFilter, Rank, Rejection, Scan},
     pod::Pod,
+    preempt::{self, Preemption, Reasons},
     snapshot::{NodeState, Snapshot},
     storage::Step,
 };
 
 /// What is to become of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Decision {
     /// It goes to a node.
@@ -22,6 +23,13 @@ pub enum Decision {
         node: String,
         /// What has to be written before it is bound.
         first: Vec<Step>,
+    },
+    /// It fits nowhere until others have gone.
+    Preempt {
+        /// Who, and where it fits then.
+        preemption: Preemption,
+        /// Why it fits nowhere now.
+        why: Unschedulable,
     },
     /// It fits nowhere now.
     Wait(Unschedulable),
@@ -36,6 +44,8 @@ pub struct Unschedulable {
     pub message: String,
     /// The plugins that turned it away somewhere: only a change that helps one of them can help.
     pub plugins: Vec<&'static str>,
+    /// Pods are on their way out that make room for it.
+    pub is_awaited: bool,
 }
 
 /// Decides where pods go: equal pods and nodes give equal decisions, whatever was decided before.
@@ -69,15 +79,17 @@ impl Scheduler {
         let plugins = &self.plugins;
         // What the pod's rules ask for is counted from now on.
         snapshot.prepare(pod);
-        let snapshot = &*snapshot;
+        let reserved = preempt::reserved(pod, snapshot, plugins);
         if snapshot.nodes().is_empty() {
             return Decision::Wait(Unschedulable {
                 condition: "Unschedulable",
                 message: "no nodes available to schedule pods".to_owned(),
                 plugins: plugins.iter().map(|plugin| plugin.name()).collect(),
+                is_awaited: false,
             });
         }
-        let prepared = match prepare(pod, snapshot, plugins) {
+        let all = &*snapshot;
+        let mut prepared = match prepare(pod, all, plugins) {
             Ok(prepared) => prepared,
             Err(held) => return Decision::Wait(held),
         };
@@ -85,22 +97,25 @@ impl Scheduler {
         let mut own = Judged::default();
         let judged = match (&prepared.among, pod.claims.is_empty()) {
             (Some((names, _)), _) => {
-                own.few(snapshot, names, &prepared.questions);
+                own.few(all, names, &prepared.questions);
                 &own
             }
             (None, true) => {
-                let kept = self.kinds.of(pod, snapshot.nodes().len());
-                kept.update(snapshot, &prepared.questions);
+                let kept = self.kinds.of(pod, all.nodes().len());
+                kept.update(all, &prepared.questions);
                 kept
             }
             (None, false) => {
-                own.update(snapshot, &prepared.questions);
+                own.update(all, &prepared.questions);
                 &own
             }
         };
         let mut totals = judged.totals();
         for scan in &prepared.scans {
             scan.sift(totals.to_mut());
+        }
+        for (at, _) in &reserved {
+            totals.to_mut()[*at] = OUT;
         }
         for (weight, rank) in &prepared.ranks {
             let ranks = rank.rank(&totals);
@@ -109,10 +124,18 @@ impl Scheduler {
                 *total += rank * weight;
             }
         }
-        match best(&totals, rng) {
-            Some(at) => bind(pod, snapshot, plugins, &snapshot.nodes()[at]),
-            None => Decision::Wait(unschedulable(pod, snapshot, plugins, &prepared, judged)),
+        // Where room was made for it, it goes.
+        let nominated = all.nomination(&pod.key());
+        let nominated = nominated.and_then(|node| Some(all.find(node)?.0));
+        let nominated = nominated.filter(|at| totals[*at] != OUT);
+        if let Some(at) = nominated.or_else(|| best(&totals, rng)) {
+            return bind(pod, all, plugins, &all.nodes()[at]);
         }
+        let refused = refused(&prepared, judged, reserved);
+        let restricting = prepared.among.take().map(|(_, by)| by);
+        let restricting = restricting.unwrap_or_default();
+        drop(prepared);
+        wait(pod, snapshot, plugins, &restricting, &refused, rng)
     }
 }
 
@@ -126,16 +149,16 @@ fn bind(pod: &Pod, snapshot: &Snapshot, plugins: &Plugins, chosen: &NodeState) -
 }
 
 /// What the plugins have to ask of the nodes.
-struct Prepared<'a> {
-    questions: Questions<'a>,
-    scans: Vec<Box<dyn Scan + 'a>>,
+pub(crate) struct Prepared<'a> {
+    pub(crate) questions: Questions<'a>,
+    pub(crate) scans: Vec<Box<dyn Scan + 'a>>,
     /// With how much they count.
     ranks: Vec<(i64, Box<dyn Rank + 'a>)>,
     /// The only nodes that come into question, and the plugins that say so.
     among: Option<(Vec<&'a str>, Vec<&'static str>)>,
 }
 
-fn prepare<'a>(
+pub(crate) fn prepare<'a>(
     pod: &'a Pod,
     snapshot: &'a Snapshot,
     plugins: &Plugins,
@@ -168,6 +191,7 @@ fn prepare<'a>(
                     condition,
                     message,
                     plugins: vec![plugin.name()],
+                    is_awaited: false,
                 });
             }
         }
@@ -210,50 +234,53 @@ fn best(totals: &[i64], rng: &mut impl RngCore) -> Option<usize> {
     equals.nth(chosen).map(|(at, _)| at)
 }
 
-fn unschedulable(
-    pod: &Pod,
-    snapshot: &Snapshot,
-    plugins: &Plugins,
-    prepared: &Prepared<'_>,
-    judged: &Judged,
-) -> Unschedulable {
-    let nodes = snapshot.nodes();
-    let count = nodes.len();
-    let restricting = prepared.among.as_ref().map_or(&[][..], |(_, by)| by);
-    let mut refused: Vec<_> = judged
+/// Why nodes will not do, with their positions.
+type Refused = Vec<(Rejection, Vec<usize>)>;
+
+fn refused(prepared: &Prepared<'_>, judged: &Judged, reserved: Vec<(usize, Rejection)>) -> Refused {
+    let mut refused: Refused = judged
         .refused()
-        .map(|(why, at)| (Cow::Borrowed(why), at))
+        .map(|(why, at)| (why.clone(), at))
         .collect();
+    let mut add =
+        |at: usize, why: Rejection| match refused.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, nodes)) => nodes.push(at),
+            None => refused.push((why, vec![at])),
+        };
     // A scan is asked of nodes that will do but for it.
     for at in judged.passed() {
-        let why = prepared.scans.iter().find_map(|scan| scan.check(at).err());
-        let Some(why) = why else { continue };
-        match refused.iter_mut().find(|(known, _)| **known == why) {
-            Some((_, nodes)) => nodes.push(at),
-            None => refused.push((Cow::Owned(why), vec![at])),
+        let by_scan = prepared.scans.iter().find_map(|scan| scan.check(at).err());
+        let by_others = || {
+            reserved
+                .iter()
+                .find(|(node, _)| *node == at)
+                .map(|(_, why)| why.clone())
+        };
+        if let Some(why) = by_scan.or_else(by_others) {
+            add(at, why);
         }
     }
+    refused
+}
+
+/// What becomes of a pod that fits nowhere; `restricting` are the plugins because of which some nodes were not looked at.
+fn wait(
+    pod: &Pod,
+    snapshot: &mut Snapshot,
+    plugins: &Plugins,
+    restricting: &[&'static str],
+    refused: &Refused,
+    rng: &mut impl RngCore,
+) -> Decision {
+    let count = snapshot.nodes().len();
     let mut looked_at = 0;
     let mut by = restricting.to_vec();
-    let mut reasons: BTreeMap<Cow<'_, str>, usize> = BTreeMap::new();
-    let mut preempting: BTreeMap<Cow<'_, str>, usize> = BTreeMap::new();
-    for (why, at) in &refused {
+    let mut reasons = Reasons::new();
+    for (why, at) in refused {
         looked_at += at.len();
         by.push(why.plugin);
         for reason in &why.reasons {
-            *reasons.entry(Cow::Borrowed(reason)).or_default() += at.len();
-        }
-        let lower = at.iter().filter(|at| nodes[**at].has_lower(pod.priority));
-        let lower = if why.unresolvable { 0 } else { lower.count() };
-        let others = if why.unresolvable {
-            NOT_HELPFUL
-        } else {
-            NO_VICTIMS
-        };
-        for (what, count) in [(LOWER, lower), (others, at.len() - lower)] {
-            if count > 0 {
-                *preempting.entry(what.into()).or_default() += count;
-            }
+            *reasons.entry(reason.clone()).or_default() += at.len();
         }
     }
     let unseen = count - looked_at;
@@ -263,30 +290,82 @@ fn unschedulable(
             restricting.join(" ")
         );
         reasons.insert(why.into(), unseen);
-        *preempting.entry(NOT_HELPFUL.into()).or_default() += unseen;
     }
     // In the order of the table.
     let turned_away = plugins.iter().map(|plugin| plugin.name());
-    let by = turned_away.filter(|name| by.contains(name)).collect();
-    let preemption = match pod.never_preempts {
-        true => "not eligible due to preemptionPolicy=Never.".to_owned(),
-        false => format!("0/{count} nodes are available: {}.", listed(&preempting)),
-    };
-    let listed = listed(&reasons);
-    Unschedulable {
+    let mut why = Unschedulable {
         condition: "Unschedulable",
-        message: format!("0/{count} nodes are available: {listed}. preemption: {preemption}"),
-        plugins: by,
+        message: format!("0/{count} nodes are available: {}.", listed(&reasons)),
+        plugins: turned_away.filter(|name| by.contains(name)).collect(),
+        is_awaited: is_awaited(pod, snapshot),
+    };
+    if why.is_awaited {
+        let until = "preemption: not eligible due to a terminating pod on the nominated node.";
+        why.message = format!("{} {until}", why.message);
+        return Decision::Wait(why);
     }
+    match make_room(pod, snapshot, plugins, refused, unseen, rng) {
+        Ok(preemption) => Decision::Preempt { preemption, why },
+        Err(in_vain) => {
+            why.message = format!("{} preemption: {in_vain}", why.message);
+            Decision::Wait(why)
+        }
+    }
+}
+
+/// Whether pods on their way out make room for this one.
+fn is_awaited(pod: &Pod, snapshot: &Snapshot) -> bool {
+    let nominated = snapshot.nomination(&pod.key());
+    let nominated = nominated.and_then(|node| snapshot.node(node));
+    let is_leaving = |other: Arc<Pod>| other.deleting;
+    nominated.is_some_and(|state| state.lower(pod.priority).any(is_leaving))
+}
+
+/// Finds who has to go.
+///
+/// # Errors
+/// Why nobody does, in Kubernetes' words.
+fn make_room(
+    pod: &Pod,
+    snapshot: &mut Snapshot,
+    plugins: &Plugins,
+    refused: &Refused,
+    unseen: usize,
+    rng: &mut impl RngCore,
+) -> Result<Preemption, String> {
+    if pod.never_preempts {
+        return Err("not eligible due to preemptionPolicy=Never.".to_owned());
+    }
+    let (mut candidates, mut helpless, mut empty) = (Vec::new(), unseen, 0);
+    for (why, at) in refused {
+        let (lower, others): (Vec<usize>, Vec<usize>) = at
+            .iter()
+            .partition(|at| snapshot.nodes()[**at].has_lower(pod.priority));
+        match why.unresolvable {
+            true => helpless += at.len(),
+            false => {
+                candidates.extend(lower);
+                empty += others.len();
+            }
+        }
+    }
+    preempt::preempt(pod, snapshot, plugins, &candidates, rng).map_err(|mut reasons| {
+        for (what, nodes) in [(NOT_HELPFUL, helpless), (NO_VICTIMS, empty)] {
+            if nodes > 0 {
+                *reasons.entry(what.into()).or_default() += nodes;
+            }
+        }
+        let count = snapshot.nodes().len();
+        format!("0/{count} nodes are available: {}.", listed(&reasons))
+    })
 }
 
 const NOT_HELPFUL: &str = "Preemption is not helpful for scheduling";
 const NO_VICTIMS: &str = "No preemption victims found for incoming pod";
-const LOWER: &str = "node(s) hold pods of lower priority, which carob does not preempt yet";
 
 /// `1 Insufficient memory, 2 node(s) had untolerated taint(s)`: sorted as text, as Kubernetes
 /// does.
-fn listed(reasons: &BTreeMap<Cow<'_, str>, usize>) -> String {
+fn listed(reasons: &Reasons) -> String {
     let mut texts: Vec<String> = reasons
         .iter()
         .map(|(reason, count)| format!("{count} {reason}"))

@@ -2,6 +2,7 @@
 
 mod changes;
 mod claims;
+mod preempting;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -19,6 +20,7 @@ use k8s_openapi::{
         core::v1::{
             self as core, Namespace, ObjectReference, PersistentVolume, PersistentVolumeClaim,
         },
+        policy::v1::PodDisruptionBudget,
         storage::v1::StorageClass,
     },
     apimachinery::pkg::apis::meta::v1::Time,
@@ -27,7 +29,7 @@ use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::json;
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument as _, Span};
 
 use crate::{Decision, Failure, Node, Pod, Queue, Scheduler, Snapshot, Unschedulable};
 use claims::{Prepared, Waiting};
@@ -75,8 +77,10 @@ async fn place_pods(client: Client, shutdown: &CancellationToken) {
     let volumes: Informer<PersistentVolume> = Informer::start(client.of(), all());
     let classes: Informer<StorageClass> = Informer::start(client.of(), all());
     let namespaces: Informer<Namespace> = Informer::start(client.of(), all());
+    let budgets: Informer<PodDisruptionBudget> = Informer::start(client.of(), all());
     let synced = async {
         namespaces.synced().await;
+        budgets.synced().await;
         nodes.synced().await;
         classes.synced().await;
         claims.synced().await;
@@ -94,12 +98,14 @@ async fn place_pods(client: Client, shutdown: &CancellationToken) {
         volume_changes: volumes.subscribe(),
         class_changes: classes.subscribe(),
         namespace_changes: namespaces.subscribe(),
+        budget_changes: budgets.subscribe(),
         pods,
         nodes,
         claims,
         volumes,
         classes,
         namespaces,
+        budgets,
         client,
         recorder,
         snapshot: Snapshot::default(),
@@ -124,12 +130,14 @@ struct Driver {
     volumes: Informer<PersistentVolume>,
     classes: Informer<StorageClass>,
     namespaces: Informer<Namespace>,
+    budgets: Informer<PodDisruptionBudget>,
     pod_changes: Changes,
     node_changes: Changes,
     claim_changes: Changes,
     volume_changes: Changes,
     class_changes: Changes,
     namespace_changes: Changes,
+    budget_changes: Changes,
     snapshot: Snapshot,
     scheduler: Scheduler,
     queue: Queue,
@@ -147,6 +155,8 @@ struct Driver {
 enum Done {
     Bound(Bound),
     Prepared(Prepared),
+    /// This pod was to go, and stays.
+    Spared(Key),
     /// It said something that nobody waits for.
     Told,
 }
@@ -189,6 +199,7 @@ impl Driver {
                 keys = self.volume_changes.next() => self.volumes_changed(keys),
                 keys = self.class_changes.next() => self.classes_changed(keys),
                 keys = self.namespace_changes.next() => self.namespaces_changed(keys),
+                keys = self.budget_changes.next() => self.budgets_changed(keys),
                 Some(done) = self.writes.join_next() => self.written(done),
                 () = sleep => {}
             }
@@ -203,6 +214,9 @@ impl Driver {
         // Before the pods whose rules may speak of them.
         if let Some(keys) = self.namespace_changes.next().now_or_never() {
             self.namespaces_changed(keys);
+        }
+        if let Some(keys) = self.budget_changes.next().now_or_never() {
+            self.budgets_changed(keys);
         }
         if let Some(keys) = self.pod_changes.next().now_or_never() {
             self.pods_changed(keys);
@@ -242,6 +256,7 @@ impl Driver {
             Decision::Bind { node, first } => {
                 tracing::info!(node, "assigned");
                 let key = pod.key();
+                self.unnominate(&key);
                 self.snapshot.place(Arc::clone(&pod), &node);
                 self.placed(&pod);
                 self.assumed.insert(key, pod.uid.clone());
@@ -252,18 +267,46 @@ impl Driver {
                 let bind = bind(self.client.clone(), pod, node);
                 self.writes.spawn(bind.instrument(span));
             }
+            Decision::Preempt { preemption, why } => {
+                tracing::info!(
+                    node = preemption.node,
+                    victims = preemption.victims.len(),
+                    "makes room"
+                );
+                drop(entered);
+                self.make_room(&pod, preemption, span.clone());
+                let node = self.snapshot.nomination(&pod.key()).map(str::to_owned);
+                self.put_back(pod, why, node, span);
+            }
             Decision::Wait(why) => {
                 tracing::info!(message = why.message, "fits nowhere");
-                let failure = Failure::Unschedulable(why.plugins.clone());
-                self.queue.put_back(&pod, failure, Instant::now());
-                self.tell_user(&pod, &why);
-                if condition_differs(&pod, why.condition, &why.message) {
-                    let (reason, message) = (why.condition, why.message);
-                    let write = write_condition(self.client.clone(), pod, reason, message);
-                    drop(entered);
-                    self.writes.spawn(write.instrument(span));
+                drop(entered);
+                if !why.is_awaited {
+                    self.unnominate(&pod.key());
                 }
+                self.put_back(pod, why, None, span);
             }
+        }
+    }
+
+    /// A pod that fits nowhere waits. `nominated` is where room is being made for it.
+    fn put_back(
+        &mut self,
+        pod: Arc<Pod>,
+        why: Unschedulable,
+        nominated: Option<String>,
+        span: Span,
+    ) {
+        let failure = Failure::Unschedulable(why.plugins.clone());
+        self.queue.put_back(&pod, failure, Instant::now());
+        self.tell_user(&pod, &why);
+        let is_nominated = nominated
+            .as_ref()
+            .is_some_and(|node| *node != pod.nominated);
+        if is_nominated || condition_differs(&pod, why.condition, &why.message) {
+            let (reason, message) = (why.condition, why.message);
+            let write = write_condition(self.client.clone(), pod, reason, message, nominated);
+            self.writes.spawn(write.instrument(span));
         }
     }
 
@@ -281,6 +324,7 @@ impl Driver {
         match done {
             Ok(Done::Bound(bound)) => self.bound(bound),
             Ok(Done::Prepared(prepared)) => self.prepared(prepared),
+            Ok(Done::Spared(pod)) => self.look_again(&pod),
             Ok(Done::Told) => {}
             // The task panicked: the pod stays assumed, and is seen to be bound or not when it
             // changes next.
@@ -363,6 +407,7 @@ async fn write_condition(
     pod: Arc<Pod>,
     reason: &'static str,
     message: String,
+    nominated: Option<String>,
 ) -> Done {
     let mut condition = json!({
         "type": "PodScheduled",
@@ -380,10 +425,11 @@ async fn write_condition(
         condition["lastTransitionTime"] = json!(Time(Timestamp::now()));
     }
     // With its uid, so that a namesake is not told.
-    let patch = Patch::Strategic(json!({
-        "metadata": { "uid": pod.uid },
-        "status": { "conditions": [condition] },
-    }));
+    let mut status = json!({ "conditions": [condition] });
+    if let Some(node) = nominated {
+        status["nominatedNodeName"] = json!(node);
+    }
+    let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid }, "status": status }));
     let pods = client.of::<core::Pod>();
     let written = pods
         .patch(&pod.namespace, &pod.name, &patch, Some("status"))

@@ -18,6 +18,7 @@ mod judged;
 mod node;
 mod plugins;
 mod pod;
+mod preempt;
 mod queue;
 mod rules;
 mod snapshot;
@@ -32,6 +33,7 @@ pub use plugins::{
     Filter, MAX_SCORE, OUT, Plugin, Plugins, PreFilter, Rank, Rejection, Scale, Scan, Score,
 };
 pub use pod::Pod;
+pub use preempt::{Budget, Preemption};
 pub use queue::{Failure, Queue};
 pub use snapshot::{Event, NodeState, Snapshot};
 pub use storage::{Step, Storage};

@@ -2,6 +2,7 @@
 
 use api::resources::Requests;
 use client::{Key, Object};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use serde::{Deserialize, Deserializer};
 
@@ -29,6 +30,10 @@ pub struct Pod {
     pub priority: i32,
     /// `spec.preemptionPolicy` is `Never`.
     pub never_preempts: bool,
+    /// `status.nominatedNodeName`: where room is being made for it; empty if nowhere.
+    pub nominated: String,
+    /// When its node's agent first saw it.
+    pub started: Option<Timestamp>,
     /// It is being deleted.
     pub deleting: bool,
     /// It has ended, and uses nothing any more.
@@ -142,6 +147,8 @@ impl From<core::Pod> for Pod {
                 .unwrap_or_else(|| "default-scheduler".to_owned()),
             priority: spec.priority.unwrap_or(0),
             never_preempts: spec.preemption_policy.as_deref() == Some("Never"),
+            nominated: status.nominated_node_name.unwrap_or_default(),
+            started: status.start_time.map(|time| time.0),
             deleting: pod.metadata.deletion_timestamp.is_some(),
             ended: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             labels,

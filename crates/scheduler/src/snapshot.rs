@@ -9,7 +9,10 @@ use api::resources::{Resources, Scored};
 use client::Key;
 use k8s_openapi::api::core::v1::PersistentVolume;
 
-use crate::{host_ports::HostPorts, node::Node, pod::Pod, storage::Storage, topology::Topology};
+use crate::{
+    host_ports::HostPorts, node::Node, pod::Pod, preempt::Budget, storage::Storage,
+    topology::Topology,
+};
 
 /// A node with the pods that are on it, counted up.
 #[derive(Debug, Clone, Default)]
@@ -42,6 +45,12 @@ impl NodeState {
     pub(crate) fn has_lower(&self, priority: i32) -> bool {
         let lowest = self.priorities.keys().next();
         lowest.is_some_and(|lowest| *lowest < priority)
+    }
+
+    /// Those that have.
+    pub(crate) fn lower(&self, priority: i32) -> impl Iterator<Item = Arc<Pod>> {
+        let pods = self.pods.values();
+        pods.filter(move |pod| pod.priority < priority).cloned()
     }
 
     /// One of them.
@@ -114,6 +123,9 @@ pub struct Snapshot {
     /// Claims and what there is for them.
     pub storage: Storage,
     topology: Topology,
+    budgets: BTreeMap<Key, Budget>,
+    /// Pods for which room is being made, and where.
+    nominated: BTreeMap<Key, (Arc<Pod>, String)>,
     log: Log,
     /// Counts how often a node has come or gone, so that others may have taken its position.
     layout: u64,
@@ -188,6 +200,49 @@ impl Snapshot {
     /// Takes up the labels of a namespace; `None`: it is gone. Returns whether that differs from what it was.
     pub fn set_namespace(&mut self, name: &str, labels: Option<BTreeMap<String, String>>) -> bool {
         self.topology.set_namespace(name, labels)
+    }
+
+    /// Takes up a budget; `None`: it is gone.
+    pub fn set_budget(&mut self, key: Key, budget: Option<Budget>) {
+        match budget {
+            Some(budget) => self.budgets.insert(key, budget),
+            None => self.budgets.remove(&key),
+        };
+    }
+
+    pub(crate) fn budgets(&self) -> impl Iterator<Item = &Budget> {
+        self.budgets.values()
+    }
+
+    /// Sets room on a node aside for a pod, as far as others are concerned that are no more important.
+    pub fn nominate(&mut self, pod: &Arc<Pod>, node: &str) {
+        self.nominated
+            .insert(pod.key(), (Arc::clone(pod), node.to_owned()));
+    }
+
+    /// Sets nothing aside for it any more. Returns where something was.
+    pub fn unnominate(&mut self, key: &Key) -> Option<(Arc<Pod>, String)> {
+        self.nominated.remove(key)
+    }
+
+    /// Where room is being made for a pod.
+    pub(crate) fn nomination(&self, key: &Key) -> Option<&str> {
+        self.nominated.get(key).map(|(_, node)| node.as_str())
+    }
+
+    /// Those less important than this one for which room is set aside on a node.
+    pub(crate) fn less_important(&self, pod: &Pod, node: &str) -> Vec<Arc<Pod>> {
+        let there = self
+            .nominated()
+            .filter(|(other, at)| *at == node && other.priority < pod.priority);
+        there.map(|(other, _)| Arc::clone(other)).collect()
+    }
+
+    /// The pods for which room is being made, and where.
+    pub(crate) fn nominated(&self) -> impl Iterator<Item = (&Arc<Pod>, &str)> {
+        self.nominated
+            .values()
+            .map(|(pod, node)| (pod, node.as_str()))
     }
 
     /// Counts a pod on the node at this position, in the place of what was known of it there.
@@ -358,143 +413,4 @@ fn alike(one: &Node, other: &Node) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use api::resources::Requests;
-
-    fn node(name: &str, milli_cpu: i64) -> Arc<Node> {
-        Arc::new(Node {
-            name: name.to_owned(),
-            allocatable: Resources {
-                milli_cpu,
-                ..Resources::default()
-            },
-            ..Node::default()
-        })
-    }
-
-    fn pod(name: &str, milli_cpu: i64) -> Arc<Pod> {
-        let asked = Resources {
-            milli_cpu,
-            pods: 1,
-            ..Resources::default()
-        };
-        let scored = Scored {
-            milli_cpu,
-            memory: 1,
-        };
-        Arc::new(Pod {
-            name: name.to_owned(),
-            requests: Requests { asked, scored },
-            ..Pod::default()
-        })
-    }
-
-    fn counted(snapshot: &Snapshot, node: &str) -> (i64, i64, i64) {
-        let state = snapshot.node(node).unwrap();
-        let requested = &state.requested;
-        (requested.milli_cpu, requested.pods, state.scored.memory)
-    }
-
-    #[test]
-    fn pods_are_counted_once_wherever_they_are() {
-        let mut snapshot = Snapshot::default();
-        snapshot.place(pod("early", 5), "b");
-        assert!(snapshot.set_node(node("a", 100)));
-        assert!(snapshot.set_node(node("b", 100)));
-        assert_eq!(
-            counted(&snapshot, "b"),
-            (5, 1, 1),
-            "it was there before its node"
-        );
-        snapshot.place(pod("one", 10), "a");
-        snapshot.place(pod("one", 20), "a");
-        assert_eq!(counted(&snapshot, "a"), (20, 1, 1), "it was resized");
-        snapshot.place(pod("one", 20), "b");
-        assert_eq!(counted(&snapshot, "a"), (0, 0, 0));
-        assert_eq!(counted(&snapshot, "b"), (25, 2, 2));
-        let key = Key::new("", "one");
-        assert_eq!(snapshot.placement(&key), Some("b"));
-        assert_eq!(snapshot.remove_pod(&key).unwrap().name, "one");
-        assert!(snapshot.remove_pod(&key).is_none());
-        assert_eq!(counted(&snapshot, "b"), (5, 1, 1));
-    }
-
-    #[test]
-    fn nodes_come_and_go() {
-        let mut snapshot = Snapshot::default();
-        for name in ["a", "b", "c"] {
-            snapshot.set_node(node(name, 100));
-        }
-        snapshot.place(pod("one", 10), "a");
-        snapshot.place(pod("two", 20), "c");
-        snapshot.remove_node("a");
-        snapshot.remove_node("absent");
-        assert!(snapshot.node("a").is_none());
-        assert_eq!(snapshot.nodes().len(), 2);
-        assert_eq!(
-            counted(&snapshot, "c"),
-            (20, 1, 1),
-            "another node took its place in the list"
-        );
-        snapshot.set_node(node("a", 100));
-        assert_eq!(
-            counted(&snapshot, "a"),
-            (10, 1, 1),
-            "its pods are still on it"
-        );
-    }
-
-    #[test]
-    fn a_heartbeat_is_no_change() {
-        let mut snapshot = Snapshot::default();
-        snapshot.set_node(node("a", 100));
-        let before = snapshot.version();
-        assert!(!snapshot.set_node(node("a", 100)));
-        assert_eq!(snapshot.version(), before);
-        assert!(snapshot.set_node(node("a", 200)));
-        assert_ne!(snapshot.version(), before);
-    }
-
-    #[test]
-    fn what_has_changed_is_known_for_as_long_as_that_is_less_than_all() {
-        let mut snapshot = Snapshot::default();
-        for name in ["a", "b", "c"] {
-            snapshot.set_node(node(name, 100));
-        }
-        let before = snapshot.version();
-        let since = |snapshot: &Snapshot, then| {
-            let changed = snapshot.changed_since(then)?;
-            Some(changed.collect::<Vec<_>>())
-        };
-        assert_eq!(since(&snapshot, before), Some(vec![]));
-        snapshot.place(pod("one", 1), "b");
-        snapshot.place(pod("two", 1), "nowhere");
-        snapshot.remove_pod(&Key::new("", "one"));
-        snapshot.set_node(node("c", 200));
-        assert_eq!(since(&snapshot, before), Some(vec![1, 1, 2]));
-        snapshot.place(pod("one", 1), "a");
-        assert_eq!(since(&snapshot, before), None, "a look at all is as fast");
-        let before = snapshot.version();
-        snapshot.remove_node("a");
-        assert_eq!(since(&snapshot, before), None, "another is in its place");
-    }
-
-    #[test]
-    fn the_lowest_priority_is_known() {
-        let of = |name, priority| {
-            Arc::new(Pod {
-                priority,
-                ..Pod::clone(&pod(name, 1))
-            })
-        };
-        let mut snapshot = Snapshot::default();
-        snapshot.set_node(node("a", 100));
-        snapshot.place(of("low", -5), "a");
-        snapshot.place(of("high", 7), "a");
-        let lower = |snapshot: &Snapshot, than| snapshot.node("a").unwrap().has_lower(than);
-        assert!(lower(&snapshot, 0) && !lower(&snapshot, -5));
-        snapshot.remove_pod(&Key::new("", "low"));
-        assert!(lower(&snapshot, 8) && !lower(&snapshot, 7));
-    }
-}
+mod tests;

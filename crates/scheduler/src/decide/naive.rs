@@ -481,6 +481,7 @@ fn what_is_counted_is_what_is_there() {
                     world.place(pod, node);
                     bound += 1;
                 }
+                Decision::Preempt { .. } => panic!("all are alike: {story}"),
                 Decision::Wait(why) => {
                     assert!(
                         best.is_empty(),

@@ -53,6 +53,7 @@ impl Driver {
         self.queue.remove(key);
         self.assumed.remove(key);
         self.stop_waiting(key);
+        self.unnominate(key);
         let node = pod.node_name.clone();
         let before = self.counted(key);
         let is_new = before.is_none();
@@ -79,11 +80,18 @@ impl Driver {
         if self.snapshot.placement(key).is_some() {
             self.forget(key);
         }
+        // What this scheduler decided is newer than what it sees; what one before it did is known from the pod alone.
+        match self.snapshot.nomination(key).map(str::to_owned) {
+            Some(node) => self.snapshot.nominate(&pod, &node),
+            None if !pod.nominated.is_empty() => self.snapshot.nominate(&pod, &pod.nominated),
+            None => {}
+        }
         self.queue.set(pod);
     }
 
     pub(super) fn seen_gone(&mut self, key: &Key) {
         self.queue.remove(key);
+        self.unnominate(key);
         self.forget(key);
     }
 
@@ -110,6 +118,13 @@ impl Driver {
             let event = Event::Freed(state, pod);
             self.queue
                 .tell(&event, self.scheduler.plugins(), Instant::now());
+        }
+    }
+
+    /// Sets nothing aside for a pod any more.
+    pub(super) fn unnominate(&mut self, key: &Key) {
+        if let Some((pod, node)) = self.snapshot.unnominate(key) {
+            self.freed(&node, &pod);
         }
     }
 

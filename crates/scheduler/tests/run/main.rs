@@ -2,6 +2,7 @@
 
 mod claims;
 mod neighbours;
+mod preempting;
 
 use std::{collections::BTreeMap, time::Duration};
 

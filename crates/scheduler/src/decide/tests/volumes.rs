@@ -88,6 +88,7 @@ impl World {
         match decide(&naming("p", claims), &self.0) {
             Decision::Bind { node, first } => Ok((node, first)),
             Decision::Wait(why) => Err(why.message),
+            Decision::Preempt { why, .. } => panic!("nobody is less important: {why:?}"),
         }
     }
 }

@@ -1,0 +1,99 @@
+//! Takes less important pods away for one that fits nowhere else.
+
+use std::sync::Arc;
+
+use client::{Client, DeleteOptions, EventType, Key, Patch};
+use jiff::Timestamp;
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Time};
+use serde_json::json;
+use tracing::{Instrument as _, Span};
+
+use super::{Done, Driver, reference};
+use crate::{Budget, Pod, Preemption};
+
+impl Driver {
+    pub(super) fn budgets_changed(&mut self, keys: impl IntoIterator<Item = Key>) {
+        for key in keys {
+            let budget = self.budgets.get(&key);
+            let budget = budget.map(|budget| Budget::from(budget.as_ref()));
+            self.snapshot.set_budget(key, budget);
+        }
+    }
+
+    /// Sets the room aside, and has those go that are in the way. They have their grace: the pod comes when they are gone.
+    pub(super) fn make_room(&mut self, pod: &Arc<Pod>, preemption: Preemption, span: Span) {
+        let node = preemption.node;
+        self.snapshot.nominate(pod, &node);
+        // What was set aside there for less important ones may be taken now: they look for another place.
+        for other in self.snapshot.less_important(pod, &node) {
+            self.unnominate(&other.key());
+            let write = unnominate(self.client.clone(), other);
+            self.writes.spawn(write.instrument(span.clone()));
+        }
+        // Those that are on their way out already are waited for.
+        for victim in preemption
+            .victims
+            .into_iter()
+            .filter(|victim| !victim.deleting)
+        {
+            let message = format!("Preempted by pod {} on node {node}", pod.uid);
+            let about = reference(&victim);
+            self.recorder
+                .event(&about, EventType::Normal, "Preempted", message);
+            let end = end(self.client.clone(), victim);
+            self.writes.spawn(end.instrument(span.clone()));
+        }
+    }
+}
+
+/// Says why a pod goes, and deletes it.
+async fn end(client: Client, victim: Arc<Pod>) -> Done {
+    let condition = json!({
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "PreemptionByScheduler",
+        "message": "default-scheduler: preempting to accommodate a higher priority pod",
+        "lastTransitionTime": Time(Timestamp::now()),
+    });
+    let patch = Patch::Strategic(json!({
+        "metadata": { "uid": victim.uid },
+        "status": { "conditions": [condition] },
+    }));
+    let pods = client.of::<core::Pod>();
+    let told = pods
+        .patch(&victim.namespace, &victim.name, &patch, Some("status"))
+        .await;
+    let deleted = match told {
+        Ok(_) => {
+            let options = DeleteOptions::uid(victim.uid.clone());
+            pods.delete(&victim.namespace, &victim.name, &options)
+                .await
+                .map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    match deleted {
+        Err(error) if !error.is_not_found() => {
+            tracing::warn!(pod = %victim.key(), %error, "a pod was not preempted");
+            Done::Spared(victim.key())
+        }
+        _ => Done::Told,
+    }
+}
+
+async fn unnominate(client: Client, pod: Arc<Pod>) -> Done {
+    let patch = Patch::Merge(json!({
+        "metadata": { "uid": pod.uid },
+        "status": { "nominatedNodeName": null },
+    }));
+    let pods = client.of::<core::Pod>();
+    let told = pods
+        .patch(&pod.namespace, &pod.name, &patch, Some("status"))
+        .await;
+    if let Err(error) = told.map(drop)
+        && !error.is_not_found()
+    {
+        tracing::warn!(pod = %pod.key(), %error, "its nomination was not taken back");
+    }
+    Done::Told
+}
