@@ -30,6 +30,7 @@ use async_trait::async_trait;
 
 pub use handler::Handler;
 pub use limits::{Limits, ResizeError};
+pub use memory::MemoryLeft;
 pub use meter::Meter;
 pub use metrics::Metrics;
 pub use output::Output;

@@ -13,7 +13,7 @@ pub struct Limits {
     /// [`Exit::OutOfMemory`](crate::Exit::OutOfMemory).
     pub memory: Option<u64>,
     /// Of these, bytes that the guest may have although all guests together have more than
-    /// [the node](crate::Config::memory).
+    /// [the node](crate::Config::memory), or more than is [left](crate::Config::memory_left).
     pub memory_request: u64,
     /// Cores that the guest may use on average, such as `0.25`.
     pub cpu_quota: Option<f64>,

@@ -1,10 +1,20 @@
 //! The memory that a workload and those beside it have together, and the limit on it.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::ResizeError;
+
+/// Says how many bytes all guests may have now besides those that they have, which it is told; `None` where nobody knows. It
+/// is asked while a guest waits.
+pub type MemoryLeft = Arc<dyn Fn(u64) -> Option<u64> + Send + Sync>;
+
+/// For so long the outcome of a look at the machine holds: other programs, too, take of its memory, and give it back.
+const HOLDS: Duration = Duration::from_millis(100);
 
 /// More was wanted than a limit leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,37 +22,97 @@ pub(crate) enum OutOfMemory {
     /// The workload's own.
     #[error("out of memory: the limit is {0} bytes")]
     Limit(u64),
-    /// That of all workloads together.
-    #[error("out of memory: all modules of this node together have its {0} bytes")]
+    /// What is left for all workloads together.
+    #[error("out of memory: {0} bytes are left for all modules of this node")]
     Node(u64),
 }
 
 /// What all workloads of a node have together. Memory that the system lacks it takes from all of them at once, by ending their
 /// process: so who has more than it requested is refused before.
-#[derive(Debug)]
+///
+/// What the machine has left changes, and to look at it takes a while. So a look grants half of what it finds, for nobody is
+/// alone on the machine, and the next is due when that is used, or the look has become old: near the end there are many, of
+/// little each. Who wants more than half at once gets it if it is there, since it would never get it otherwise.
 pub(crate) struct NodeMemory {
     most: u64,
-    used: Mutex<u64>,
+    left: MemoryLeft,
+    account: Mutex<Account>,
+}
+
+#[derive(Default)]
+struct Account {
+    used: u64,
+    look: Option<Look>,
+}
+
+/// What came of a look at the machine.
+#[derive(Clone, Copy)]
+struct Look {
+    at: Instant,
+    /// All may have so much before the next.
+    granted: u64,
+    /// There was no more for all.
+    most: u64,
 }
 
 impl NodeMemory {
-    pub(crate) fn new(most: Option<u64>) -> Arc<Self> {
+    /// `most` of `None` is no bound but what is left.
+    pub(crate) fn new(most: Option<u64>, left: MemoryLeft) -> Arc<Self> {
         Arc::new(Self {
             most: most.unwrap_or(u64::MAX),
-            used: Mutex::new(0),
+            left,
+            account: Mutex::default(),
         })
     }
 
+    /// One without bounds.
+    pub(crate) fn endless() -> Arc<Self> {
+        Self::new(None, Arc::new(|_| None))
+    }
+
     fn grow(&self, bytes: u64, is_requested: bool) -> Result<(), OutOfMemory> {
-        let mut used = self.used.lock();
-        let more = used.checked_add(bytes);
-        let more = more.filter(|more| is_requested || *more <= self.most);
-        *used = more.ok_or(OutOfMemory::Node(self.most))?;
+        let mut account = self.account.lock();
+        let used = account.used.checked_add(bytes);
+        let used = used.ok_or(OutOfMemory::Node(0))?;
+        if !is_requested {
+            // Under the lock: what one look finds is not given away twice.
+            let look = self.look(&account, used);
+            account.look = Some(look);
+            if used > look.most {
+                return Err(OutOfMemory::Node(look.most.saturating_sub(account.used)));
+            }
+        }
+        account.used = used;
         Ok(())
     }
 
+    /// The last look, if it still says whether all may have so much, or a new one.
+    fn look(&self, account: &Account, wanted: u64) -> Look {
+        let now = Instant::now();
+        let says = |look: &Look| {
+            let is_young = now.duration_since(look.at) < HOLDS;
+            is_young && (wanted <= look.granted || wanted > look.most)
+        };
+        account.look.filter(says).unwrap_or_else(|| {
+            let left = (self.left)(account.used).unwrap_or(u64::MAX);
+            let with = |more| self.most.min(account.used.saturating_add(more));
+            Look {
+                at: now,
+                granted: with(left / 2),
+                most: with(left),
+            }
+        })
+    }
+
     fn shrink(&self, bytes: u64) {
-        *self.used.lock() -= bytes;
+        self.account.lock().used -= bytes;
+    }
+}
+
+impl fmt::Debug for NodeMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("NodeMemory");
+        shown.field("most", &self.most).finish_non_exhaustive()
     }
 }
 
@@ -118,63 +188,4 @@ impl Memory {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn alone(limit: u64) -> Memory {
-        Memory::new(Some(limit), 0, NodeMemory::new(None))
-    }
-
-    #[test]
-    fn growth_ends_at_the_limit() {
-        let memory = alone(100);
-        assert_eq!(memory.grow(100), Ok(()));
-        assert_eq!(memory.grow(1), Err(OutOfMemory::Limit(100)));
-        assert_eq!(memory.grow(u64::MAX), Err(OutOfMemory::Limit(100)));
-        memory.shrink(40);
-        assert_eq!((memory.used(), memory.grow(40)), (60, Ok(())));
-    }
-
-    #[test]
-    fn what_all_have_ends_at_the_node_but_for_what_was_requested() {
-        let node = NodeMemory::new(Some(100));
-        let memory = |requested| Memory::new(None, requested, node.clone());
-        let (greedy, modest) = (memory(0), memory(30));
-        assert_eq!(greedy.grow(101), Err(OutOfMemory::Node(100)));
-        assert_eq!(greedy.grow(95), Ok(()));
-        assert_eq!(greedy.grow(6), Err(OutOfMemory::Node(100)));
-        assert_eq!(greedy.used(), 95, "nothing was counted");
-        assert_eq!(modest.grow(30), Ok(()));
-        assert_eq!(modest.grow(1), Err(OutOfMemory::Node(100)));
-        modest.resize(None, 40).unwrap();
-        assert_eq!(modest.grow(10), Ok(()));
-        greedy.shrink(95);
-        assert_eq!(greedy.grow(60), Ok(()));
-        assert_eq!(greedy.grow(1), Err(OutOfMemory::Node(100)));
-        modest.shrink(40);
-        assert_eq!(greedy.grow(40), Ok(()));
-    }
-
-    #[test]
-    fn a_limit_is_never_below_what_is_used() {
-        let memory = alone(100);
-        memory.grow(80).unwrap();
-        let refused = memory.resize(Some(79), 0).unwrap_err();
-        assert_eq!(
-            refused,
-            ResizeError::MemoryInUse {
-                limit: 79,
-                used: 80
-            }
-        );
-        let words = refused.to_string();
-        assert!(words.contains("79") && words.contains("80"), "{words}");
-        assert_eq!((memory.limit(), memory.used()), (100, 80));
-        memory.resize(Some(80), 0).unwrap();
-        assert_eq!(memory.grow(1), Err(OutOfMemory::Limit(80)));
-        memory.resize(Some(200), 0).unwrap();
-        assert_eq!(memory.grow(120), Ok(()));
-        memory.resize(None, 0).unwrap();
-        assert_eq!(memory.grow(1 << 40), Ok(()));
-    }
-}
+mod tests;

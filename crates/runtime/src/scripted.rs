@@ -173,7 +173,7 @@ impl Runtime for Scripted {
             None => Arc::new(Memory::new(
                 workload.limits.memory,
                 0,
-                NodeMemory::new(None),
+                NodeMemory::endless(),
             )),
         };
         let resources = Resources {

@@ -27,7 +27,7 @@ use rustls::pki_types::CertificateDer;
 pub(crate) use link::Loaded;
 
 use crate::gate::Gate;
-use crate::memory::NodeMemory;
+use crate::memory::{MemoryLeft, NodeMemory};
 use crate::metrics::Counters;
 use crate::workload::Code as AnyCode;
 use crate::{
@@ -42,7 +42,7 @@ use start::{Program, Start};
 use world::Node;
 
 /// How a [`Wasm`] runtime is set up.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Where compiled modules are kept: a directory of this user alone (mode 0700), made if it
     /// does not exist. One process at a time may use it.
@@ -54,6 +54,9 @@ pub struct Config {
     /// Bytes of linear memory and tables that guests may have together: beyond them who has more than its
     /// [request](crate::Limits::memory_request) ends with [`Exit::OutOfMemory`](crate::Exit::OutOfMemory). `None` for no bound.
     pub memory: Option<u64>,
+    /// What is left of the machine's memory for all guests, which bounds them in the same way: each look grants half of it, to
+    /// who wants more than that at once all.
+    pub memory_left: MemoryLeft,
     /// Files and directories that guests may have open together; `None` for three quarters of what the process may.
     pub open_files: Option<usize>,
     /// Guests of [`Handler::Dense`](crate::Handler::Dense) that may live besides; fewer where the others leave less of that.
@@ -71,6 +74,7 @@ impl Config {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             instances: 16_000,
             memory: None,
+            memory_left: Arc::new(|_| None),
             open_files: None,
             dense_instances: 50_000,
             roots: Vec::new(),
@@ -165,7 +169,7 @@ impl Wasm {
                 directory: config.cache_dir,
                 open_files,
             },
-            memory: NodeMemory::new(config.memory),
+            memory: NodeMemory::new(config.memory, config.memory_left),
             tls,
             gate,
             io: handle,

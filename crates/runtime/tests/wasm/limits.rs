@@ -1,8 +1,11 @@
 //! Limits that change while a guest runs, and guests that share theirs.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use runtime::{Exit, Limits, ResizeError, Running, Runtime, Stdin, Workload};
+use runtime::{Config, Exit, Limits, ResizeError, Running, Runtime, Stdin, Workload};
 
 use crate::support::{Bench, Player, ended, script, until};
 
@@ -83,9 +86,23 @@ async fn one_beside_another_in_debt_ends_with_it() {
     assert_eq!(ended.unwrap(), (Exit::Killed, Exit::Killed));
 }
 
+/// Grows by a MiB at a time.
+const ENDLESS: &str = r#"(module (memory (export "memory") 1) (func (export "_start")
+    (loop $l (drop (memory.grow (i32.const 16))) (br $l))))"#;
+
 #[tokio::test]
 async fn who_allocates_without_end_ends_and_others_have_what_they_requested() {
-    let bench = Bench::with(|config| config.memory = Some(64 << 20));
+    ends_and_others_have_theirs(|config| config.memory = Some(64 << 20)).await;
+}
+
+#[tokio::test]
+async fn so_does_who_allocates_all_that_is_left_of_the_machine() {
+    let left = |used: u64| Some((64_u64 << 20).saturating_sub(used));
+    ends_and_others_have_theirs(|config| config.memory_left = Arc::new(left)).await;
+}
+
+async fn ends_and_others_have_theirs(bounded: impl FnOnce(&mut Config)) {
+    let bench = Bench::with(bounded);
     let player = bench.player(Player::Core).await;
     let (mut modest, said) = script(
         &player,
@@ -97,9 +114,7 @@ async fn who_allocates_without_end_ends_and_others_have_what_they_requested() {
     let modest = bench.runtime.start(modest).unwrap();
     until("it is up", || said.text().contains("up")).await;
 
-    let endless = r#"(module (memory (export "memory") 1) (func (export "_start")
-        (loop $l (drop (memory.grow (i32.const 16))) (br $l))))"#;
-    let endless = bench.text(endless).await.unwrap();
+    let endless = bench.text(ENDLESS).await.unwrap();
     let first = bench.runtime.start(Workload::new(endless.clone())).unwrap();
     assert_eq!(ended(&first).await, Exit::OutOfMemory);
     // One that holds what there is, and leaves it.
@@ -118,4 +133,21 @@ async fn who_allocates_without_end_ends_and_others_have_what_they_requested() {
         running.kill();
         ended(&running).await;
     }
+}
+
+#[tokio::test]
+async fn who_allocates_while_others_take_of_the_machine_ends_before_nothing_is_left() {
+    let for_guests = Arc::new(AtomicU64::new(64 << 20));
+    let machine = for_guests.clone();
+    let left = move |used: u64| {
+        let left = machine.load(Relaxed).saturating_sub(used);
+        machine.fetch_sub(left / 4, Relaxed);
+        Some(left - left / 4)
+    };
+    let bench = Bench::with(|config| config.memory_left = Arc::new(left));
+    let endless = bench.text(ENDLESS).await.unwrap();
+    let running = bench.runtime.start(Workload::new(endless)).unwrap();
+    assert_eq!(ended(&running).await, Exit::OutOfMemory);
+    let for_guests = for_guests.load(Relaxed);
+    assert!(for_guests < 48 << 20, "{for_guests}");
 }

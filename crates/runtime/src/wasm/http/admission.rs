@@ -165,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn turns_come_in_order_and_the_queue_ends() {
         let admission = Admission::new(
-            Arc::new(Memory::new(Some(10), 0, NodeMemory::new(None))),
+            Arc::new(Memory::new(Some(10), 0, NodeMemory::endless())),
             10,
         );
         let first = admission.admit().await.unwrap();
@@ -201,7 +201,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_raised_limit_gives_turns_at_once() {
-        let memory = Arc::new(Memory::new(Some(10), 0, NodeMemory::new(None)));
+        let memory = Arc::new(Memory::new(Some(10), 0, NodeMemory::endless()));
         let admission = Admission::new(memory.clone(), 10);
         let _first = admission.admit().await.unwrap();
         let second = admission.admit();
