@@ -76,7 +76,7 @@ use tokio_util::task::AbortOnDropHandle;
 pub use clock::Clock;
 pub use eviction::{EvictionHard, Memory, ReadMemory, forget_memory, read_memory, shared_memory};
 pub use garbage::{Disk, ReadDisk, read_disk};
-pub use node::{Service, ServiceError, memory_of_pods};
+pub use node::{Service, ServiceError, memory_left, memory_of_pods};
 
 use cluster::Cluster;
 use driver::{Driver, Tools};

@@ -102,6 +102,7 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
         // So that pods can ask the API by its name.
         roots: tls::certificates(&identity.ca_pem)?,
         memory: agent::memory_of_pods(&args.eviction.thresholds()),
+        memory_left: agent::memory_left(args.eviction.thresholds()),
         ..runtime::Config::new(dir.join("compiled"))
     })
     .context("guests cannot run here")?;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use api::quantity::Quantity;
 
-use super::{Met, Signal, Signals};
+use super::{Memory, Met, Signal, Signals};
 use crate::garbage::Disk;
 
 /// What has to be left for files in memory, in bytes: tokens are replaced by new ones while the old ones are shown.
@@ -159,6 +159,12 @@ impl EvictionHard {
         (threshold > 0).then(|| disk.available.saturating_sub(threshold))
     }
 
+    /// How many bytes of memory may be taken.
+    pub(crate) fn free_memory(&self, memory: &Memory) -> u64 {
+        let threshold = self.memory.of(memory.capacity);
+        memory.available.saturating_sub(threshold)
+    }
+
     /// What the node has too little of, in the order in which it is reclaimed.
     pub(crate) fn met(&self, signals: &Signals) -> Vec<Met> {
         self.lacking(signals, 0)
@@ -194,7 +200,6 @@ impl EvictionHard {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Memory;
     use super::*;
 
     #[test]

@@ -5,6 +5,7 @@
 //! | a pod's own limits: `ephemeral-storage`, `emptyDir.sizeLimit`, memory that volumes take | [`Limits::judge`] | `driver/storage.rs`, when the pod has written enough that it may have reached one |
 //! | a node that is short of memory, of room for files there, of room or inodes on the disk | [`EvictionHard::met`], [`choose`] | [`Evictor`], every ten seconds after the garbage had its turn |
 //! | guests that write faster than anybody looks | `room::grant`, [`choose`] | `room.rs` lets them wait, and [`Evictor`] makes room at once |
+//! | guests that grow faster than anybody looks | [`memory_left`](crate::memory_left) | the runtime refuses those that have more than they requested |
 //! | pods that come to a node under pressure | [`refusal`] | the driver as it takes them in |
 //!
 //! Several agents may share a machine, and see the same lack. They take turns: who ends a pod holds a lock of the machine

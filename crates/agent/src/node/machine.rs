@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use crate::eviction::{EvictionHard, memory_capacity};
+use runtime::MemoryLeft;
+
+use super::Process;
+use crate::eviction::{EvictionHard, memory_capacity, read_memory};
 
 /// A machine's size and names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +75,18 @@ pub fn memory_of_pods(hard: &EvictionHard) -> Option<u64> {
     Some(all.saturating_sub(hard.memory.of(all)))
 }
 
+/// Says how many bytes of memory pods may have besides those that they have: what is available above the threshold, less what
+/// they have not touched yet, for that is still available. As much of it as the agent has itself is overlooked, and so is
+/// all that pods of other agents have not touched.
+pub fn memory_left(hard: EvictionHard) -> MemoryLeft {
+    Arc::new(move |held| {
+        // Before the other: what is touched meanwhile must not be neither.
+        let untouched = held.saturating_sub(Process::touched()?);
+        let free = hard.free_memory(&read_memory().ok()?);
+        Some(free.saturating_sub(untouched))
+    })
+}
+
 /// The host's architecture, as Go and Kubernetes call it.
 pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -102,6 +118,18 @@ mod tests {
         assert_eq!(left.ephemeral, 90 << 30);
         let most = "memory.available<2Gi".parse().unwrap();
         assert_eq!(machine.allocatable(&most).memory, 0);
+    }
+
+    #[test]
+    fn memory_that_is_not_touched_is_not_left() {
+        let left = memory_left("memory.available<1Mi".parse().unwrap());
+        // Whatever the tests beside this one take and give back.
+        let much = read_memory().unwrap().capacity;
+        assert_eq!(left(2 * much), Some(0));
+        let all = left(0).unwrap();
+        assert!(0 < all && all < much, "{all}");
+        let most = memory_left("memory.available<1Ei".parse().unwrap());
+        assert_eq!(most(0), Some(0));
     }
 
     #[test]

@@ -28,7 +28,7 @@ use crate::resources::Amounts;
 
 pub(crate) use heartbeat::heartbeat;
 pub(crate) use machine::Machine;
-pub use machine::memory_of_pods;
+pub use machine::{memory_left, memory_of_pods};
 pub(crate) use port::links;
 pub(crate) use process::Process;
 pub(crate) use service::serve;
