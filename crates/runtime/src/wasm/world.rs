@@ -14,6 +14,9 @@ use super::stdio::{Input, Printed};
 use crate::streams::Sink;
 use crate::{Meter, Mount, Output, StartError, Stdin, Workload};
 
+/// Random bytes that are made at once, one by one: some two milliseconds' work, of a thread that runs guests.
+pub(super) const RANDOM_AT_ONCE: u32 = 256 << 10;
+
 /// What all guests of a node have in common.
 pub(super) struct Node {
     /// A directory of the runtime's own.
@@ -126,7 +129,8 @@ impl World {
             .stdout(self.stdout.clone())
             .stderr(self.stderr.clone())
             .allow_tcp(false)
-            .allow_udp(false);
+            .allow_udp(false)
+            .max_random_size(RANDOM_AT_ONCE.into());
         if let Some(stdin) = &self.stdin {
             wasi.stdin(stdin.clone());
         }

@@ -1,5 +1,6 @@
 //! The wasm runtime, run on real modules.
 
+mod bounds;
 mod client;
 mod commands;
 mod dense;

@@ -16,6 +16,7 @@ use super::{PREVIEW_1, buffers};
 use crate::meter::{Charge, NAME};
 use crate::wasm::guard::{self, Guard};
 use crate::wasm::guest::Core;
+use crate::wasm::world::RANDOM_AT_ONCE;
 
 /// What a call works on.
 pub(super) struct Guarded<'a, 'm> {
@@ -70,6 +71,7 @@ pub(in crate::wasm) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
         );
         path_symlink(target: i32, target_length: i32, fd: i32, path: i32, length: i32);
         path_unlink_file(fd: i32, path: i32, length: i32);
+        random_get(to: i32, length: i32);
     }
     Ok(())
 }
@@ -115,6 +117,23 @@ impl Guarded<'_, '_> {
         let _ = self.wasi.fd_prestat_get(self.memory, Fd::from(0));
         let looked = self.guard.look(self.wasi.ctx().table);
         looked.map_err(|error| single::errno(&error))
+    }
+
+    /// As many as wasmtime-wasi makes at once after each other, and in between others run.
+    pub(super) async fn random_get(self, to: i32, length: i32) -> wasmtime::Result<i32> {
+        let (mut to, mut left) = (to.cast_unsigned(), length.cast_unsigned());
+        loop {
+            let now = left.min(RANDOM_AT_ONCE);
+            let (at, length) = (to.cast_signed(), now.cast_signed());
+            let told = stock::random_get(self.wasi, self.memory, at, length)?;
+            left -= now;
+            if told != 0 || left == 0 {
+                return Ok(told);
+            }
+            // What lies beyond the guest's memory traps in the next turn.
+            to = to.saturating_add(now);
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Where a file is read and written next, of which there is no need to ask the system.
