@@ -12,7 +12,7 @@ use wasmtime_wasi::{I32Exit, ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::guard::{Guard, GuardedView};
-use super::http::Outgoing;
+use super::http::{MOST_OF_FIELDS, Outgoing};
 use super::preview1::{self, Descriptors};
 use super::world::Given;
 use crate::memory::{Memory, OutOfMemory};
@@ -243,6 +243,8 @@ pub(super) fn component_store(
 ) -> Store<Component> {
     let mut table = ResourceTable::new();
     table.set_max_capacity(RESOURCES);
+    let mut http = WasiHttpCtx::new();
+    http.set_field_size_limit(MOST_OF_FIELDS);
     let state = Component {
         wasi: given.wasi,
         guard: given.guard,
@@ -250,7 +252,7 @@ pub(super) fn component_store(
         limits,
         stop,
         outgoing,
-        http: WasiHttpCtx::new(),
+        http,
     };
     let mut store = store(engine, state);
     store.limiter_async(|component| &mut component.limits);

@@ -76,6 +76,10 @@ async fn timeouts_and_ends() {
     let node = node();
     let (server, client) = (node.join("one").unwrap(), node.join("two").unwrap());
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello";
+    let long = format!(
+        "HTTP/1.1 200 OK\r\nx-long: {}\r\n\r\n",
+        "x".repeat(20 << 10)
+    );
     for (said, closes, answer) in [
         ("", false, "ErrorCode::ConnectionReadTimeout"),
         ("", true, "ErrorCode::HttpResponseIncomplete"),
@@ -83,13 +87,15 @@ async fn timeouts_and_ends() {
         (head, false, "after 5 bytes"),
         (head, true, "after 5 bytes"),
         ("HTTP/1.1 200 OK\r\n\r\nall", true, "200 all"),
+        (&long, true, "ErrorCode::HttpResponseHeaderSectionSize"),
     ] {
+        let bytes = said.to_owned();
         let listener = listen(&server, 80).await;
         let serving = tokio::spawn(async move {
             let mut io = listener.accept().await.into_io();
             // The request's head comes in one piece.
             let _ = io.read(&mut [0; 4096]).await.unwrap();
-            io.write_all(said.as_bytes()).await.unwrap();
+            io.write_all(bytes.as_bytes()).await.unwrap();
             if !closes {
                 std::future::pending().await
             }

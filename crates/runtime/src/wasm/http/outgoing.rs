@@ -172,6 +172,9 @@ impl Outgoing {
         });
         let response = response.await.map_err(|_| Error::ConnectionReadTimeout)?;
         let response = response.map_err(|error| failed(&error))?;
+        if !super::fits(response.headers()) {
+            return Err(Error::HttpResponseHeaderSectionSize(None));
+        }
         let response = response.map(|body| Timed::new(body, timeouts.between_bytes).boxed_unsync());
         let rest: Rest = match driven {
             true => Box::pin(std::future::ready(())),

@@ -50,6 +50,10 @@ pub(super) async fn answer(
     if !has_authority(&mut request, &server) {
         return refuse(StatusCode::BAD_REQUEST, "a request without a host\n");
     }
+    if !super::fits(request.headers()) {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return refuse(status, "the request's header is too large\n");
+    }
     let Ok(turn) = server.admission.admit().await else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait\n");
     };
