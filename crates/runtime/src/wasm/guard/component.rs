@@ -90,7 +90,8 @@ impl GuardedView<'_> {
             return Ok(stream);
         };
         let file = self.stock.table.delete(stream)?;
-        let paying: DynOutputStream = Box::new(Paying::new(file, meter, place));
+        let waiting = self.guard.waiting.clone();
+        let paying: DynOutputStream = Box::new(Paying::new(file, meter, place, waiting));
         Ok(self.stock.table.push(paying)?)
     }
 }

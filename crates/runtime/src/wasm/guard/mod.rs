@@ -12,6 +12,7 @@ mod stream;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::WasiCtx;
 
@@ -30,6 +31,8 @@ pub(super) struct Guard {
     /// Whether the instance may have blank directories still.
     is_blank: bool,
     pub(super) opened: Opened,
+    /// The workload's streams that wait for its meter.
+    waiting: Arc<Semaphore>,
 }
 
 impl Guard {
@@ -45,6 +48,7 @@ impl Guard {
             is_blank: late.is_some(),
             late,
             opened: Opened::new(share),
+            waiting: stream::waiting(),
         }
     }
 
@@ -56,6 +60,7 @@ impl Guard {
             is_blank: self.late.is_some(),
             late: self.late.clone(),
             opened: self.opened.another(),
+            waiting: self.waiting.clone(),
         }
     }
 

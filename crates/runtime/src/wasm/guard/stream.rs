@@ -5,10 +5,23 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::io::Errno;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime_wasi::p2::{DynOutputStream, OutputStream, Pollable, StreamError, StreamResult};
 
 use super::{block, touched};
 use crate::meter::{Charge, Meter};
+
+/// How many streams of a workload may each hold as much as a stream takes, until they may write it.
+const MOST_WAITING: usize = 16;
+
+/// Bytes that each of the others may hold.
+const LITTLE: usize = 512;
+
+/// The streams of a workload that wait until they may write, together.
+pub(super) fn waiting() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MOST_WAITING))
+}
 
 /// Where a stream writes.
 pub(super) enum Place {
@@ -67,8 +80,9 @@ pub(super) struct Paying {
     account: Account,
     /// What the guest was told that it may write.
     told: usize,
-    /// What it has written, and is not paid for yet.
-    waits: Option<Bytes>,
+    waiting: Arc<Semaphore>,
+    /// What it has written, and is not paid for yet; where that may be much, by one of a few turns.
+    waits: Option<(Bytes, Option<OwnedSemaphorePermit>)>,
     /// What is being written.
     under_way: Option<Charge>,
     /// What the file's own stream has said while it was waited for.
@@ -76,7 +90,12 @@ pub(super) struct Paying {
 }
 
 impl Paying {
-    pub(super) fn new(file: DynOutputStream, meter: Arc<Meter>, place: Place) -> Self {
+    pub(super) fn new(
+        file: DynOutputStream,
+        meter: Arc<Meter>,
+        place: Place,
+        waiting: Arc<Semaphore>,
+    ) -> Self {
         Self {
             file,
             account: Account {
@@ -85,6 +104,7 @@ impl Paying {
                 written: None,
             },
             told: 0,
+            waiting,
             waits: None,
             under_way: None,
             failed: None,
@@ -120,7 +140,13 @@ impl OutputStream for Paying {
         match self.account.meter.try_charge(cost, cost) {
             Some(paid) => self.hand_over(bytes, paid),
             None => {
-                self.waits = Some(bytes);
+                let turn = self.waiting.clone().try_acquire_owned().ok();
+                // It was told so before others took the turns.
+                if turn.is_none() && bytes.len() > LITTLE {
+                    let full = std::io::Error::from(Errno::NOMEM);
+                    return Err(StreamError::LastOperationFailed(full.into()));
+                }
+                self.waits = Some((bytes, turn));
                 Ok(())
             }
         }
@@ -136,6 +162,8 @@ impl OutputStream for Paying {
     fn check_write(&mut self) -> StreamResult<usize> {
         self.told = match self.waits {
             Some(_) => 0,
+            // Never nothing: those that wait may not be polled before this one has written.
+            None if self.waiting.available_permits() == 0 => self.room()?.min(LITTLE),
             None => self.room()?,
         };
         Ok(self.told)
@@ -165,10 +193,10 @@ impl OutputStream for Paying {
 impl Pollable for Paying {
     async fn ready(&mut self) {
         self.file.ready().await;
-        let waits = self.waits.as_ref().map(|bytes| bytes.len() as u64);
+        let waits = self.waits.as_ref().map(|(bytes, _)| bytes.len() as u64);
         if let Some(length) = waits {
             let paid = self.account.pays(length).await;
-            if let Some(bytes) = self.waits.take()
+            if let Some((bytes, _)) = self.waits.take()
                 && let Err(failed) = self.hand_over(bytes, paid)
             {
                 self.failed = Some(failed);
@@ -196,7 +224,8 @@ mod tests {
     fn stream(meter: &Arc<Meter>) -> (Paying, MemoryOutputPipe) {
         let pipe = MemoryOutputPipe::new(ROOM);
         let file = Box::new(pipe.clone());
-        (Paying::new(file, meter.clone(), Place::At(0)), pipe)
+        let paying = Paying::new(file, meter.clone(), Place::At(0), waiting());
+        (paying, pipe)
     }
 
     #[tokio::test]
@@ -272,12 +301,53 @@ mod tests {
         let (meter, pipe) = (Arc::new(Meter::new(1 << 20)), MemoryOutputPipe::new(ROOM));
         let file = Arc::new(tempfile::tempfile().unwrap());
         let place = Place::End(file.clone());
-        let mut stream = Paying::new(Box::new(pipe), meter.clone(), place);
+        let mut stream = Paying::new(Box::new(pipe), meter.clone(), place, waiting());
         for (before, added) in [(4_095, 4_096), (0, 4_096), (1, 8_192)] {
             (&*file).write_all(&vec![b'x'; before]).unwrap();
             assert!(stream.check_write().unwrap() > 0);
             stream.write(Bytes::from_static(b"y")).unwrap();
             assert_eq!(meter.added(), added, "{before}");
         }
+    }
+
+    #[tokio::test]
+    async fn few_streams_hold_much_while_they_wait() {
+        let meter = Arc::new(Meter::new(0));
+        let waiting = waiting();
+        let mut streams = Vec::new();
+        for _ in 0..MOST_WAITING + 2 {
+            let pipe = MemoryOutputPipe::new(ROOM);
+            let file = Box::new(pipe.clone());
+            let paying = Paying::new(file, meter.clone(), Place::At(0), waiting.clone());
+            streams.push((paying, pipe));
+        }
+        // One that was told before the others wrote.
+        let (early, _) = &mut streams[MOST_WAITING + 1];
+        assert_eq!(early.check_write().unwrap(), ROOM);
+        for (stream, _) in &mut streams[..MOST_WAITING] {
+            let told = stream.check_write().unwrap();
+            stream.write(vec![b'x'; told].into()).unwrap();
+        }
+        let (early, _) = &mut streams[MOST_WAITING + 1];
+        let much = early.write(vec![b'x'; LITTLE + 1].into());
+        let Err(StreamError::LastOperationFailed(full)) = much else {
+            panic!("{much:?}");
+        };
+        let full = full.downcast_ref().and_then(Errno::from_io_error);
+        assert_eq!(full, Some(Errno::NOMEM));
+        let (late, pipe) = &mut streams[MOST_WAITING];
+        assert_eq!(late.check_write().unwrap(), LITTLE);
+        late.write(vec![b'x'; LITTLE].into()).unwrap();
+        assert_eq!(late.check_write().unwrap(), 0);
+        // It goes on before the others, whom nobody polls.
+        meter.allow(None);
+        late.ready().await;
+        assert_eq!(pipe.contents().len(), LITTLE);
+        assert_eq!(late.check_write().unwrap(), LITTLE);
+        let (first, pipe) = &mut streams[0];
+        first.ready().await;
+        assert_eq!(pipe.contents().len(), ROOM);
+        let (late, _) = &mut streams[MOST_WAITING];
+        assert_eq!(late.check_write().unwrap(), ROOM - LITTLE);
     }
 }
