@@ -2,7 +2,30 @@
 
 use runtime::{Exit, Runtime as _, Workload};
 
-use crate::support::{Bench, run};
+use crate::mount;
+use crate::support::{Bench, Player, run, script};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn directories_of_any_size_are_listed() {
+    let bench = Bench::new();
+    let root = bench.directory("root");
+    let many = root.join("many");
+    std::fs::create_dir_all(many.join("sub")).unwrap();
+    for number in 0..3_000 {
+        std::fs::write(many.join(format!("{number:0>50}")), "").unwrap();
+    }
+    std::os::unix::fs::symlink("nowhere", many.join("link")).unwrap();
+    for kind in [Player::Core, Player::Draining, Player::Component] {
+        let steps = ["count /many", "ls /many/sub", "ls /many/link", "ls /"];
+        let (mut workload, stdout) = script(&bench.player(kind).await, &steps);
+        workload.mounts = vec![mount(root.clone(), "/", false)];
+        assert_eq!(run(&bench, workload).await, Exit::Code(0), "{kind:?}");
+        let text = stdout.text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[..2], ["3002", ""], "{kind:?}");
+        assert_eq!(lines[3], "many", "{kind:?}: {text}");
+    }
+}
 
 #[tokio::test]
 async fn any_number_of_random_bytes_is_made() {

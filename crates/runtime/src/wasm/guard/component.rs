@@ -10,11 +10,15 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
+use super::listing::Listing;
 use super::single::{self, How, Single};
 use super::stream::{Paying, Place};
 use super::{BLOCK, Guard};
 use crate::meter::{Charge, NAME};
 use crate::wasm::guest::Component;
+
+/// Directories that an instance may be listing at a time.
+const MOST_LISTINGS: usize = 32;
 
 /// A component's files, for one call.
 pub(in crate::wasm) struct GuardedView<'a> {
@@ -183,10 +187,19 @@ impl HostDescriptor for GuardedView<'_> {
         fd: Resource<Descriptor>,
     ) -> FsResult<Resource<types::DirectoryEntryStream>> {
         self.look()?;
-        match self.single(&fd) {
-            Some(_) => Err(types::ErrorCode::NotDirectory.into()),
-            None => self.stock.read_directory(fd).await,
-        }
+        let directory = match self.stock.table.get(&fd)? {
+            Descriptor::Dir(directory) if self.single(&fd).is_none() => directory.dir.clone(),
+            _ => return Err(types::ErrorCode::NotDirectory.into()),
+        };
+        let place = match self.guard.listings < MOST_LISTINGS {
+            true => self.guard.opened.place(),
+            false => None,
+        };
+        let place = place.ok_or(types::ErrorCode::InsufficientMemory)?;
+        let listing = Listing::open(directory, 0, place).await?;
+        let stream = self.stock.table.push(listing)?;
+        self.guard.listings += 1;
+        Ok(Resource::new_own(stream.rep()))
     }
 
     async fn stat_at(
@@ -395,15 +408,85 @@ impl HostDescriptor for GuardedView<'_> {
     }
 }
 
+/// To guests the stream is a number, and what it stands for is ours: wasmtime-wasi's has all names from its beginning.
 impl HostDirectoryEntryStream for GuardedView<'_> {
     async fn read_directory_entry(
         &mut self,
         stream: Resource<types::DirectoryEntryStream>,
     ) -> FsResult<Option<types::DirectoryEntry>> {
-        self.stock.read_directory_entry(stream).await
+        let listing = Resource::<Listing>::new_borrow(stream.rep());
+        let listing = self.stock.table.get_mut(&listing)?;
+        while let Some(entry) = listing.next().await? {
+            if !entry.is_dots() {
+                let type_ = entry.kind;
+                let name = entry.into_name()?;
+                return Ok(Some(types::DirectoryEntry { type_, name }));
+            }
+        }
+        Ok(None)
     }
 
     fn drop(&mut self, stream: Resource<types::DirectoryEntryStream>) -> wasmtime::Result<()> {
-        HostDirectoryEntryStream::drop(&mut self.stock, stream)
+        let listing = Resource::<Listing>::new_own(stream.rep());
+        self.stock.table.delete(listing)?;
+        self.guard.listings -= 1;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use wasmtime::component::ResourceTable;
+    use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+    use super::super::budget::{Budget, Share};
+    use super::preopens::Host as _;
+    use super::*;
+
+    #[tokio::test]
+    async fn few_directories_are_listed_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let names: BTreeSet<String> = (0..500).map(|n| format!("{n:0>100}")).collect();
+        for name in &names {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let mut wasi = WasiCtxBuilder::new();
+        let opened = wasi.preopened_dir(directory.path(), "/", FsPerms::ReadWrite);
+        opened.unwrap();
+        let (mut wasi, mut table) = (wasi.build(), ResourceTable::new());
+        let share = Share::new(Budget::new(1_000, 1).hold(0).unwrap());
+        let mut guard = Guard::new(None, None, None, share);
+        let mut view = GuardedView {
+            stock: WasiFilesystemCtxView {
+                ctx: wasi.filesystem(),
+                table: &mut table,
+            },
+            guard: &mut guard,
+        };
+        let (root, _) = view.get_directories().unwrap().remove(0);
+        let root = || Resource::new_borrow(root.rep());
+        let mut streams = Vec::new();
+        for _ in 0..MOST_LISTINGS {
+            streams.push(view.read_directory(root()).await.unwrap());
+        }
+        let refused = view.read_directory(root()).await.unwrap_err();
+        let code = refused.downcast_ref();
+        assert!(matches!(code, Some(types::ErrorCode::InsufficientMemory)));
+        let ended = streams.pop().unwrap();
+        HostDirectoryEntryStream::drop(&mut view, ended).unwrap();
+        let stream = view.read_directory(root()).await.unwrap();
+        let mut listed = Vec::new();
+        loop {
+            let stream = Resource::new_borrow(stream.rep());
+            let Some(entry) = view.read_directory_entry(stream).await.unwrap() else {
+                break;
+            };
+            assert_eq!(entry.type_, types::DescriptorType::RegularFile);
+            listed.push(entry.name);
+        }
+        assert_eq!(listed.len(), names.len());
+        assert_eq!(BTreeSet::from_iter(listed), names);
     }
 }

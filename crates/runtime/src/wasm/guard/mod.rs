@@ -2,11 +2,13 @@
 //!
 //! wasmtime-wasi opens, reads and writes; what it knows nothing of is settled before it is asked: that somebody
 //! [counts](crate::Meter) what is added to the disk, that some mounts are [single files](single),
-//! that nobody has more files open than [others leave them](budget), and that directories are [opened late](late).
+//! that nobody has more files open than [others leave them](budget), that directories are [opened late](late), and that
+//! their [listings](listing) are read a few names at a time.
 
 pub(super) mod budget;
 mod component;
 pub(super) mod late;
+pub(super) mod listing;
 pub(super) mod single;
 mod stream;
 
@@ -33,6 +35,8 @@ pub(super) struct Guard {
     pub(super) opened: Opened,
     /// The workload's streams that wait for its meter.
     waiting: Arc<Semaphore>,
+    /// How many directories the instance is listing.
+    listings: usize,
 }
 
 impl Guard {
@@ -49,6 +53,7 @@ impl Guard {
             late,
             opened: Opened::new(share),
             waiting: stream::waiting(),
+            listings: 0,
         }
     }
 
@@ -61,6 +66,7 @@ impl Guard {
             late: self.late.clone(),
             opened: self.opened.another(),
             waiting: self.waiting.clone(),
+            listings: 0,
         }
     }
 

@@ -101,7 +101,6 @@ impl Guarded<'_, '_> {
         fd_datasync(fd: i32);
         fd_filestat_get(fd: i32, at: i32);
         fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, flags: i32);
-        fd_readdir(fd: i32, buffer: i32, length: i32, cookie: i64, used: i32);
         fd_sync(fd: i32);
         path_readlink(fd: i32, path: i32, length: i32, buffer: i32, size: i32, used: i32);
         path_remove_directory(fd: i32, path: i32, length: i32);

@@ -10,6 +10,7 @@ mod call;
 mod descriptors;
 mod files;
 mod guarded;
+mod listing;
 mod poll;
 mod single;
 mod socket;

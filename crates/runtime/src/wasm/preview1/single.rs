@@ -81,13 +81,18 @@ impl Guarded<'_, '_> {
         }
     }
 
-    /// Gives a number to what was opened.
-    async fn exchanged(&mut self, fd: i32, opened: Descriptor, flags: Fdflags) -> Result<Fd> {
-        // Where the next thing that is opened will be.
+    /// Where the next thing that is opened will be.
+    pub(super) fn next(&mut self) -> Result<Resource<Descriptor>> {
         let table = self.wasi.ctx().table;
         let next = table.push(()).map_err(|_| Errno::Mfile)?;
         let at = next.rep();
         table.delete(next).map_err(|_| Errno::Mfile)?;
+        Ok(Resource::new_borrow(at))
+    }
+
+    /// Gives a number to what was opened.
+    async fn exchanged(&mut self, fd: i32, opened: Descriptor, flags: Fdflags) -> Result<Fd> {
+        let at = self.next()?;
         let mut name = NAME.as_bytes().to_vec();
         let length = u32::try_from(name.len())?;
         let mut memory = GuestMemory::Unshared(&mut name);
@@ -102,7 +107,7 @@ impl Guarded<'_, '_> {
             flags,
         );
         let number = number.await?;
-        let stands = self.wasi.ctx().table.get_mut(&Resource::new_borrow(at));
+        let stands = self.wasi.ctx().table.get_mut(&at);
         let singles = self.guard.singles();
         match (stands, singles) {
             (Ok(stands), Some(singles)) if singles.is_stand(stands) => {
@@ -122,7 +127,7 @@ impl Guarded<'_, '_> {
         Ok(i32::from(number))
     }
 
-    async fn close(&mut self, number: i32) -> Result<()> {
+    pub(super) async fn close(&mut self, number: i32) -> Result<()> {
         self.wasi.fd_close(self.memory, Fd::from(number)).await
     }
 

@@ -78,6 +78,7 @@ fn play(verb: &str, rest: &str, kept: &mut Vec<Vec<u8>>) {
         },
         "cat" => report(std::fs::read_to_string(rest)),
         "ls" => report(list(rest)),
+        "count" => report(std::fs::read_dir(rest).map(|entries| entries.count().to_string())),
         "write" => match rest.split_once(' ') {
             Some((path, text)) => report(std::fs::write(path, text).map(|()| "written".into())),
             None => append(rest.parse().unwrap()).unwrap(),
