@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::classify::{Kind, classify, largest_memory};
+use super::classify::{Form, Kind, classify, has_heap, largest_memory};
 use super::engine::engine;
 use super::engines::{Engines, Site};
 use super::link::{Loaded, refusal};
@@ -114,8 +114,8 @@ fn digits(digest: &str) -> Result<&str, PrepareError> {
 /// The engine's fingerprint in the name of a compiled module; `None` for any other name.
 fn engine_of(name: &str) -> Option<&str> {
     let (digits, rest) = name.split_once('-')?;
-    let (engine, kind) = rest.split_once('.')?;
-    let is_compiled = Kind::ALL.iter().any(|known| known.suffix() == kind);
+    let (engine, form) = rest.split_once('.')?;
+    let is_compiled = Form::ALL.iter().any(|(_, suffix)| *suffix == form);
     let ours = digits.len() == 64 && engine.len() == 16 && is_compiled;
     ours.then_some(engine)
 }
@@ -163,9 +163,9 @@ impl Cache {
         Ok(())
     }
 
-    fn path(&self, digits: &str, handler: Handler, kind: Kind) -> PathBuf {
+    fn path(&self, digits: &str, handler: Handler, form: Form) -> PathBuf {
         let fingerprint = self.engines.fingerprint(handler);
-        let name = format!("{digits}-{fingerprint}.{}", kind.suffix());
+        let name = format!("{digits}-{fingerprint}.{}", form.suffix());
         self.directory.join(name)
     }
 
@@ -218,12 +218,12 @@ impl Cache {
     ) -> Result<(Arc<Loaded>, bool), PrepareError> {
         let digits = digits(&source.digest)?.to_owned();
         let site = self.engines.get(source.handler, &self.io).await?;
-        for kind in Kind::ALL {
-            let path = self.path(&digits, source.handler, kind);
+        for (form, _) in Form::ALL {
+            let path = self.path(&digits, source.handler, form);
             if !path.exists() {
                 continue;
             }
-            match self.open_compiled(&site, source, path.clone(), kind).await {
+            match self.open_compiled(&site, source, path.clone(), form).await {
                 Err(Unusable::Damaged(why)) => {
                     tracing::warn!(path = %path.display(), why, "compiled again: damaged");
                     fs::remove_file(&path).map_err(io_error(|| path.display().to_string()))?;
@@ -237,9 +237,9 @@ impl Cache {
         }
         // Until it is opened: what is not kept lies under the name meanwhile that the next one would be written to.
         let _turn = self.compiling.acquire().await;
-        let (kind, path) = self.compile(source.clone(), digits).await?;
+        let (form, path) = self.compile(source.clone(), digits).await?;
         count(&self.counters.compilations);
-        let opened = self.open_compiled(&site, source, path.clone(), kind).await;
+        let opened = self.open_compiled(&site, source, path.clone(), form).await;
         if !source.keep
             // The mapping outlives the name.
             && let Err(error) = fs::remove_file(&path)
@@ -258,15 +258,16 @@ impl Cache {
         site: &Arc<Site>,
         source: &ModuleSource,
         path: PathBuf,
-        kind: Kind,
+        form: Form,
     ) -> Result<Arc<Loaded>, Unusable> {
         let (site, digest) = (site.clone(), source.digest.clone());
         let task = self.io.spawn_blocking(move || {
             let Site { engine, linkers } = &*site;
+            let Form { kind, heap } = form;
             let loaded = match kind {
-                Kind::Core => linkers.core(digest, map_module(engine, &path)?),
-                Kind::Component => linkers.component(digest, map_component(engine, &path)?),
-                Kind::Server => linkers.server(digest, map_component(engine, &path)?),
+                Kind::Core => linkers.core(digest, map_module(engine, &path)?, heap),
+                Kind::Component => linkers.component(digest, map_component(engine, &path)?, heap),
+                Kind::Server => linkers.server(digest, map_component(engine, &path)?, heap),
             };
             loaded
                 .map(Arc::new)
@@ -280,7 +281,7 @@ impl Cache {
         self: &Arc<Self>,
         source: ModuleSource,
         digits: String,
-    ) -> Result<(Kind, PathBuf), PrepareError> {
+    ) -> Result<(Form, PathBuf), PrepareError> {
         let (sender, receiver) = oneshot::channel();
         let this = self.clone();
         let span = tracing::info_span!("compile", digest = source.digest);
@@ -303,7 +304,7 @@ impl Cache {
         &self,
         source: &ModuleSource,
         digits: &str,
-    ) -> Result<(Kind, PathBuf), PrepareError> {
+    ) -> Result<(Form, PathBuf), PrepareError> {
         lower_priority();
         let bytes = read_verified(source)?;
         let kind = classify(&bytes).map_err(PrepareError::Invalid)?;
@@ -324,11 +325,12 @@ impl Cache {
         });
         drop(compiler);
         let compiled = compiled.map_err(|error| PrepareError::Invalid(format!("{error:#}")))?;
-        let path = self.path(digits, source.handler, kind);
+        let form = Form::of(kind, has_heap(&bytes));
+        let path = self.path(digits, source.handler, form);
         let path = store(&path, &compiled, source.keep)
             .map_err(io_error(|| format!("writing {}", path.display())))?;
         tracing::info!(bytes = bytes.len(), compiled = compiled.len(), "compiled");
-        Ok((kind, path))
+        Ok((form, path))
     }
 }
 
@@ -426,11 +428,11 @@ mod tests {
 
     #[test]
     fn only_compiled_modules_are_taken_for_ours() {
-        let of_kind = |kind: Kind| format!("{:064}-{:016}.{}", 1, 2, kind.suffix());
-        for kind in Kind::ALL {
-            assert_eq!(engine_of(&of_kind(kind)), Some("0000000000000002"));
+        let of_form = |form: Form| format!("{:064}-{:016}.{}", 1, 2, form.suffix());
+        for (form, _) in Form::ALL {
+            assert_eq!(engine_of(&of_form(form)), Some("0000000000000002"));
         }
-        let name = of_kind(Kind::Core);
+        let name = of_form(Form::of(Kind::Core, false));
         for other in [
             "sha256",
             "a-b.module",

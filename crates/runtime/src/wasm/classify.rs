@@ -1,7 +1,7 @@
 //! What a file of bytes is, told from its header and its imports and exports, before it is
 //! compiled.
 
-use wasmparser::{Encoding, ExternalKind, Parser, Payload, WasmFeatures};
+use wasmparser::{Encoding, ExternalKind, Parser, Payload, Validator, WasmFeatures};
 
 /// The ways in which a guest is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,16 +14,33 @@ pub(super) enum Kind {
     Server,
 }
 
-impl Kind {
-    pub(super) const ALL: [Self; 3] = [Self::Core, Self::Component, Self::Server];
+/// What is known of a module once it was compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) kind: Kind,
+    /// Whether its instances may have a garbage-collected heap.
+    pub(super) heap: bool,
+}
 
-    /// How the name of its compiled form ends.
+impl Form {
+    /// Each, and how the name of what is compiled of that form ends.
+    pub(super) const ALL: [(Self, &str); 6] = [
+        (Self::of(Kind::Core, false), "module"),
+        (Self::of(Kind::Component, false), "component"),
+        (Self::of(Kind::Server, false), "server"),
+        (Self::of(Kind::Core, true), "heap-module"),
+        (Self::of(Kind::Component, true), "heap-component"),
+        (Self::of(Kind::Server, true), "heap-server"),
+    ];
+
+    pub(super) const fn of(kind: Kind, heap: bool) -> Self {
+        Self { kind, heap }
+    }
+
     pub(super) fn suffix(self) -> &'static str {
-        match self {
-            Self::Core => "module",
-            Self::Component => "component",
-            Self::Server => "server",
-        }
+        let mut all = Self::ALL.into_iter();
+        all.find_map(|(form, suffix)| (form == self).then_some(suffix))
+            .unwrap_or_default()
     }
 }
 
@@ -149,6 +166,18 @@ pub(super) fn largest_memory(bytes: &[u8]) -> Result<u64, String> {
     Ok(largest)
 }
 
+/// Whether a module's instances may have a garbage-collected heap: it throws exceptions, or has references to other than
+/// functions.
+pub(super) fn has_heap(bytes: &[u8]) -> bool {
+    let collected = WasmFeatures::GC
+        | WasmFeatures::GC_TYPES
+        | WasmFeatures::EXCEPTIONS
+        | WasmFeatures::LEGACY_EXCEPTIONS;
+    let without = WasmFeatures::all().difference(collected);
+    let mut validator = Validator::new_with_features(without);
+    validator.validate_all(bytes).is_err()
+}
+
 fn parser() -> Parser {
     let mut parser = Parser::new(0);
     parser.set_features(WasmFeatures::all());
@@ -225,6 +254,27 @@ mod tests {
             assert_eq!(largest_memory(&bytes), Ok(largest), "{text}");
         }
         assert!(largest_memory(b"\0asm\x01\0\0\0\x05\xff").is_err());
+    }
+
+    #[test]
+    fn who_has_a_heap() {
+        for (text, has_heap) in [
+            ("(module)", false),
+            ("(module (table 1 funcref) (memory 1))", false),
+            ("(module (func (param v128)))", false),
+            ("(module (table 1 externref))", true),
+            ("(module (tag (param i32)))", true),
+            ("(module (type (struct (field i32))))", true),
+            ("(module (func (local anyref)))", true),
+            ("(component (core module (tag)))", true),
+            (
+                r#"(component (import "x" (func (param "a" string))) (core module (memory 1)))"#,
+                false,
+            ),
+        ] {
+            let bytes = wat::parse_str(text).unwrap();
+            assert_eq!(super::has_heap(&bytes), has_heap, "{text}");
+        }
     }
 
     #[test]

@@ -64,20 +64,38 @@ fn max_map_count() -> u64 {
     text.trim().parse().unwrap_or(default)
 }
 
+/// The most linear memories and tables of a component, which is made of several modules.
+pub(super) const MOST_MEMORIES: u32 = 8;
+pub(super) const MOST_TABLES: u32 = 32;
+
+/// Tables that each place in a pool comes with, besides one memory.
+pub(super) const TABLES_PER_INSTANCE: u32 = 3;
+
+/// One garbage-collected heap comes with so many places.
+const PLACES_PER_HEAP: u32 = 4;
+
+/// The most modules that a component is made of: the program, and what adapts it.
+const MOST_CORE_INSTANCES: u32 = 64;
+
+/// How many garbage-collected heaps a pool has, in which exceptions and references live.
+pub(super) fn heaps(instances: u32) -> u32 {
+    instances.div_ceil(PLACES_PER_HEAP)
+}
+
 fn pool(handler: Handler, instances: u32) -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
-    // A component is made of several core instances: the program, and what adapts it.
-    let core_instances = instances.saturating_mul(5);
-    // Exceptions and references live in a garbage-collected heap, which takes a memory's place.
-    let heaps = instances.div_ceil(4);
+    // Unlike memories and tables they are not set aside: there are as many as there may be.
+    let core_instances = instances.saturating_mul(MOST_CORE_INSTANCES);
+    // Each takes a memory's place.
+    let heaps = heaps(instances);
     pool.total_component_instances(instances)
         .total_core_instances(core_instances)
-        .max_core_instances_per_component(64)
+        .max_core_instances_per_component(MOST_CORE_INSTANCES)
         .total_memories(instances.saturating_add(heaps))
-        .max_memories_per_component(8)
+        .max_memories_per_component(MOST_MEMORIES)
         .max_memories_per_module(4)
-        .total_tables(instances.saturating_mul(3))
-        .max_tables_per_component(32)
+        .total_tables(instances.saturating_mul(TABLES_PER_INSTANCE))
+        .max_tables_per_component(MOST_TABLES)
         .max_tables_per_module(16)
         // Big programs (Yosys, Ruby) have tens of thousands of indirect functions.
         .table_elements(200_000)
@@ -119,10 +137,14 @@ pub(super) fn engine(handler: Handler, instances: u32) -> wasmtime::Result<Engin
     Engine::new(&config)
 }
 
+/// What names of compiled code say beside the fingerprint. It changes as they do, so that no other version's are taken for ours.
+const NAMES: u32 = 2;
+
 /// What code that this engine has compiled may be loaded by: the same wasmtime, settings and CPU.
 pub(super) fn fingerprint(engine: &Engine) -> String {
     let mut hasher = DefaultHasher::new();
     engine.precompile_compatibility_hash().hash(&mut hasher);
+    NAMES.hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 

@@ -9,7 +9,7 @@ use wasmtime_wasi::{I32Exit, p1, p2};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use super::guest::{Component, Core};
-use super::room::Room;
+use super::room::{Needs, Room};
 use super::{guard, lifecycle, preview1, sockets};
 use crate::Handler;
 
@@ -34,6 +34,8 @@ pub(crate) struct Loaded {
     handler: Handler,
     /// Where its instances have their places.
     room: Arc<Room>,
+    /// What each of them takes there.
+    needs: Needs,
 }
 
 #[derive(Clone)]
@@ -72,6 +74,10 @@ impl Loaded {
 
     pub(super) fn room(&self) -> &Arc<Room> {
         &self.room
+    }
+
+    pub(super) fn needs(&self) -> Needs {
+        self.needs
     }
 
     pub(super) fn code(&self) -> Code {
@@ -120,17 +126,25 @@ impl Linkers {
         })
     }
 
-    fn loaded(&self, digest: String, code: Code, drains: bool) -> Loaded {
+    fn loaded(&self, digest: String, code: Code, drains: bool, needs: Needs) -> Loaded {
         Loaded {
             digest,
             code,
             drains,
             handler: self.handler,
             room: self.room.clone(),
+            needs,
         }
     }
 
-    pub(super) fn core(&self, digest: String, module: Module) -> wasmtime::Result<Loaded> {
+    /// With whether its instances have a garbage-collected heap, as the others.
+    pub(super) fn core(
+        &self,
+        digest: String,
+        module: Module,
+        heap: bool,
+    ) -> wasmtime::Result<Loaded> {
+        let needs = Needs::of(Some(&module.resources_required()), heap);
         let accepts = preview1::accepts(&module);
         let drains = lifecycle::imported_by_core(&module);
         let extended = accepts || drains;
@@ -143,29 +157,33 @@ impl Linkers {
             accepts,
             extended,
         };
-        Ok(self.loaded(digest, Code::Core(code), drains))
+        Ok(self.loaded(digest, Code::Core(code), drains, needs))
     }
 
     pub(super) fn component(
         &self,
         digest: String,
         component: ComponentCode,
+        heap: bool,
     ) -> wasmtime::Result<Loaded> {
+        let needs = Needs::of(component.resources_required().as_ref(), heap);
         let drains = lifecycle::imported_by(&component);
         let linked = self.component.instantiate_pre(&component)?;
         let code = Code::Component(CommandPre::new(linked)?);
-        Ok(self.loaded(digest, code, drains))
+        Ok(self.loaded(digest, code, drains, needs))
     }
 
     pub(super) fn server(
         &self,
         digest: String,
         component: ComponentCode,
+        heap: bool,
     ) -> wasmtime::Result<Loaded> {
+        let needs = Needs::of(component.resources_required().as_ref(), heap);
         let memory = initial_memory(&component);
         let proxy = ProxyPre::new(self.component.instantiate_pre(&component)?)?;
         let code = Code::Server(ServerCode { proxy, memory });
-        Ok(self.loaded(digest, code, true))
+        Ok(self.loaded(digest, code, true, needs))
     }
 }
 

@@ -106,7 +106,7 @@ impl Start {
     ) -> Result<Running, StartError> {
         let listeners = program.listen(&mut workload)?;
         let world = World::of(workload)?;
-        let place = self.module.room().take()?;
+        let place = self.module.room().take(self.module.needs())?;
         let given = world.open(&wasm.node)?;
         drop(world);
         let counted = Counted::new(&wasm.counters);
@@ -201,7 +201,7 @@ impl Start {
             admission,
             outgoing: self.outgoing,
             account: self.account,
-            room: self.module.room().clone(),
+            places: self.module.room().serve(self.module.needs())?,
             handler: self.module.handler(),
             stop: self.stop,
             counted: Counted::new(&wasm.counters),

@@ -1,9 +1,9 @@
 //! What the host does and holds for one guest at a time.
 
-use runtime::{Exit, Runtime as _, Workload};
+use runtime::{Exit, Runtime as _, StartError, Workload};
 
 use crate::mount;
-use crate::support::{Bench, Player, run, script};
+use crate::support::{Bench, Player, ended, run, script, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn directories_of_any_size_are_listed() {
@@ -62,4 +62,36 @@ async fn any_number_of_random_bytes_is_made() {
         .wait()
         .await;
     assert!(matches!(exit, Exit::Trap { .. }), "{exit:?}");
+}
+
+#[tokio::test]
+async fn what_the_pool_has_too_little_of_is_not_started() {
+    let bench = Bench::with(|config| config.instances = 5);
+    let spins = r#"(loop $again (br $again))"#;
+    let large =
+        format!(r#"(module (memory 1) (memory 1) (memory 1) (func (export "_start") {spins}))"#);
+    let throws = format!(
+        r#"(module (tag $thrown) (func (export "_start")
+            (block $caught (try_table (catch $thrown $caught) (throw $thrown))) {spins}))"#
+    );
+    let large = bench.text(&large).await.unwrap();
+    let throws = bench.text(&throws).await.unwrap();
+    for (module, most, left) in [(large, 1, 2), (throws, 2, 3)] {
+        let start = || bench.runtime.start(Workload::new(module.clone()));
+        let mut running: Vec<_> = (0..most).map(|_| start().unwrap()).collect();
+        assert!(matches!(start(), Err(StartError::Exhausted(_))));
+        // Components need no more than others, and no heap.
+        let small = bench.player(Player::Component).await;
+        let small = || bench.runtime.start(script(&small, &["forever"]).0);
+        running.extend((0..left).map(|_| small().unwrap()));
+        assert!(matches!(small(), Err(StartError::Exhausted(_))));
+        for guest in &running {
+            until("it runs", || guest.usage().cpu > std::time::Duration::ZERO).await;
+            assert_eq!(guest.exit(), None);
+        }
+        for guest in running {
+            guest.kill();
+            assert_eq!(ended(&guest).await, Exit::Killed);
+        }
+    }
 }

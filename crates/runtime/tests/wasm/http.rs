@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::Instant;
 
 use crate::client::{self, Client, empty, full, request, whole};
-use crate::support::{Bench, Web, ended, run, until};
+use crate::support::{Bench, Player, Web, ended, run, script, until};
 
 /// A server on a pod of its own, and a pod beside it.
 struct Serving {
@@ -30,7 +30,9 @@ struct Serving {
 
 impl Serving {
     async fn start(change: impl FnOnce(&mut Workload)) -> Self {
-        Self::start_on(Bench::new(), change).await
+        // One server's requests have a ninth of them.
+        let bench = Bench::with(|config| config.instances = 1_000);
+        Self::start_on(bench, change).await
     }
 
     async fn start_on(bench: Bench, change: impl FnOnce(&mut Workload)) -> Self {
@@ -324,6 +326,35 @@ async fn requests_wait_for_memory_and_not_for_ever() {
     assert!(serving.running.usage().memory <= limit);
     drop(kept);
     assert_eq!(serving.get("/hello").await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_leaves_places_to_others() {
+    let bench = Bench::with(|config| config.instances = 40);
+    let serving = Serving::start_on(bench, |_| ()).await;
+    let mut slow = Vec::new();
+    // One has the server's own place, and the others are a ninth of what is left.
+    for _ in 0..5 {
+        let mut client = serving.client().await;
+        slow.push(tokio::spawn(
+            async move { client.get("/sleep?3600000").await },
+        ));
+    }
+    let asleep = "asleep\n".repeat(5);
+    until("all run", || serving.stdout.text() == asleep).await;
+    let full = (503, "the node is full\n".into());
+    assert_eq!(serving.get("/hello").await, full);
+    let module = serving.bench.player(Player::Core).await;
+    let start = || serving.bench.runtime.start(script(&module, &["forever"]).0);
+    let _others: Vec<_> = (0..35).map(|_| start().unwrap()).collect();
+    assert!(matches!(start(), Err(StartError::Exhausted(_))));
+    for request in slow {
+        request.abort();
+    }
+    // Its own place is free again, though there is no other.
+    let answered = async { while serving.get("/hello").await != (200, "hello\n".into()) {} };
+    let soon = tokio::time::timeout(Duration::from_secs(30), answered);
+    soon.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::store::remove;
 use super::{Cache, Modules, digits, engine_of};
-use crate::wasm::classify::Kind;
+use crate::wasm::classify::Form;
 use crate::wasm::engines::Engines;
 use crate::{Compiled, Handler};
 
@@ -57,7 +57,7 @@ impl Cache {
     /// Removes what was compiled of a module, unless somebody has it.
     pub(in crate::wasm) async fn forget(self: &Arc<Self>, digest: &str) -> io::Result<bool> {
         let digits = digits(digest).map_err(io::Error::other)?;
-        let of_handler = |handler| Kind::ALL.map(|kind| self.path(digits, handler, kind));
+        let of_handler = |handler| Form::ALL.map(|(form, _)| self.path(digits, handler, form));
         let files = Handler::ALL.map(of_handler).concat();
         let loading = self.modules.lock().loading(digest);
         // While this is held nobody compiles the module, and nobody is about to map what was compiled.

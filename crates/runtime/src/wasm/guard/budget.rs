@@ -36,6 +36,11 @@ impl Budget {
         })
     }
 
+    /// So many, of which nobody has a part of his own.
+    pub(in crate::wasm) fn undivided(most: usize) -> Arc<Self> {
+        Self::new(most, usize::MAX)
+    }
+
     /// Three quarters of what this process may have open: the rest is for connections, logs and the node's own files.
     pub(in crate::wasm) fn of_process(places: usize) -> Arc<Self> {
         let limit = getrlimit(Resource::Nofile).current;
@@ -99,7 +104,8 @@ impl Share {
         })
     }
 
-    fn take(self: &Arc<Self>) -> Option<Place> {
+    /// Room for one more, if there is any.
+    pub(in crate::wasm) fn take(self: &Arc<Self>) -> Option<Place> {
         let mut own = self.own.lock();
         if let Some(more) = own.checked_sub(self.budget.part) {
             let mut taken = self.budget.taken.lock();
@@ -113,7 +119,7 @@ impl Share {
     }
 }
 
-/// Room for one descriptor, until this is dropped.
+/// Room for one, until this is dropped.
 #[derive(Debug)]
 pub(in crate::wasm) struct Place(Arc<Share>);
 

@@ -57,7 +57,7 @@ pub(super) async fn answer(
     let Ok(turn) = server.admission.admit().await else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many requests wait\n");
     };
-    let Ok(place) = server.room.take() else {
+    let Some(place) = server.places.one() else {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the node is full\n");
     };
     let asked = Asked {

@@ -19,7 +19,7 @@ use crate::memory::Memory;
 use crate::running::Stop;
 use crate::wasm::guest::Component;
 use crate::wasm::link::ServerCode;
-use crate::wasm::room::{Counted, Room};
+use crate::wasm::room::{Counted, Places};
 use crate::wasm::world::Worlds;
 use crate::{Exit, Handler, StartError};
 
@@ -40,7 +40,7 @@ pub(in crate::wasm) struct Plan {
     pub(in crate::wasm) admission: Arc<Admission>,
     pub(in crate::wasm) outgoing: Outgoing,
     pub(in crate::wasm) account: Arc<Account>,
-    pub(in crate::wasm) room: Arc<Room>,
+    pub(in crate::wasm) places: Places,
     pub(in crate::wasm) handler: Handler,
     pub(in crate::wasm) stop: Arc<Stop>,
     pub(in crate::wasm) counted: Counted,
@@ -54,7 +54,7 @@ pub(super) struct Server {
     pub(super) address: Ipv4Addr,
     pub(super) memory: Arc<Memory>,
     pub(super) outgoing: Outgoing,
-    pub(super) room: Arc<Room>,
+    pub(super) places: Places,
     pub(super) handler: Handler,
     pub(super) admission: Arc<Admission>,
     pub(super) stop: Arc<Stop>,
@@ -98,7 +98,7 @@ pub(in crate::wasm) fn serve(
         address: plan.net.address(),
         memory: plan.memory,
         outgoing: plan.outgoing,
-        room: plan.room,
+        places: plan.places,
         handler: plan.handler,
         admission: plan.admission,
         stop: plan.stop,
