@@ -3,6 +3,8 @@
 //! Half of them are shared in equal parts among all workloads that this node has places for, whether they run or not: nobody
 //! else can take a workload's part. Of what is left a workload may have more while that is less than an eighth of what nobody
 //! has there, so that several that open without end leave something for who comes next.
+//!
+//! [Places](crate::wasm::room) for servers' requests are shared out in this way, too, though nobody has a part of them.
 
 use std::collections::BTreeMap;
 use std::fs::File;

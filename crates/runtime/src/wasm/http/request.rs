@@ -18,6 +18,10 @@ use crate::Exit;
 use crate::wasm::guest::{self, Limiter};
 use crate::wasm::room::Place;
 
+/// Streams, fields, files and sockets that a request's instance may hold: fewer than a [program](guest::RESOURCES), for of
+/// these instances a server has a thousand.
+const RESOURCES: usize = 1_024;
+
 /// How much of a request's path is printed.
 const PATH_SHOWN: usize = 200;
 
@@ -148,6 +152,7 @@ async fn run(
         server.stop.clone(),
         server.outgoing.clone(),
     );
+    store.data_mut().table.set_max_capacity(RESOURCES);
     let handled = async {
         let request = store
             .data_mut()

@@ -34,6 +34,10 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
                 let kept = black_box(vec![1_u8; query.parse().unwrap()]);
                 answer(out, 200, kept.len().to_string().as_bytes());
             }
+            "/fields" => {
+                let kept: Vec<_> = (0..query.parse().unwrap()).map(|_| Fields::new()).collect();
+                answer(out, 200, kept.len().to_string().as_bytes());
+            }
             "/spin" => spin(duration(query)),
             "/sleep" => {
                 println!("asleep");
