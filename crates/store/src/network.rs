@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use openraft::raft::VoteRequest;
 use openraft::raft::VoteResponse;
 use openraft::storage::Snapshot;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tonic::Code;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -75,6 +77,8 @@ const STREAM_START: Duration = Duration::from_secs(1);
 pub(crate) struct Peers {
     identity: Identity,
     channels: Arc<Mutex<HashMap<(SocketAddr, Lane), Channel>>>,
+    /// The member that was asked to lead and does not, once that is known: openraft keeps its answer to itself.
+    pub(crate) refused: watch::Sender<Option<u64>>,
 }
 
 impl Peers {
@@ -82,6 +86,7 @@ impl Peers {
         Self {
             identity,
             channels: Arc::default(),
+            refused: watch::Sender::default(),
         }
     }
 
@@ -237,6 +242,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
     }
 
     /// Entries go down one stream without waiting for the answers to those before; heartbeats go one by one.
+    ///
+    /// The stream begins when there is an entry for it: after failures openraft lets `input` wait, and with nobody there
+    /// a call that did not look at it would be made again without any pause.
     fn stream_append<'s, S>(
         &'s mut self,
         input: S,
@@ -249,6 +257,10 @@ impl RaftNetworkV2<TypeConfig> for Network {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
+            let mut input = input.peekable();
+            if Pin::new(&mut input).peek().await.is_none() {
+                return Ok(futures::stream::empty().boxed());
+            }
             let mut client = self.client(self.lane)?;
             let answers = within(STREAM_START, client.append(input.map(wire::append_request)))
                 .await?
@@ -307,10 +319,16 @@ impl RaftNetworkV2<TypeConfig> for Network {
             last: expected.map(wire::log_id),
         };
         let mut client = self.client(Lane::Control)?;
-        let response = within(option.hard_ttl(), client.transfer_leader(message))
-            .await?
-            .into_inner();
-        if response.accepted {
+        let call = async {
+            let answer = client.transfer_leader(message).await;
+            let accepted = answer.map(|response| response.into_inner().accepted);
+            if *request.to_node_id() == self.target && !matches!(accepted, Ok(true)) {
+                self.peers.refused.send_replace(Some(self.target));
+            }
+            accepted
+        };
+        // Whoever has not answered by then may still take over.
+        if within(option.hard_ttl(), call).await? {
             Ok(Ok(()))
         } else {
             Ok(Err(openraft::raft::TransferLeaderError::LogNotFlushed {
