@@ -10,6 +10,7 @@ use crate::Error;
 use crate::Member;
 use crate::forward::Failure;
 use crate::forward::write_failure;
+use crate::network::Peers;
 use crate::service::Raft;
 use crate::types::Peer;
 
@@ -92,41 +93,57 @@ pub(crate) async fn remove(raft: &Raft, id: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Hands leadership to the voter that has most of the log; returns when this member does not lead any more.
-/// Nothing happens if it does not lead, or if there is no other voter.
-pub(crate) async fn transfer_leadership(
-    raft: &Raft,
-    id: u64,
-    limit: Duration,
-) -> Result<(), Error> {
-    let to = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let replication = metrics.replication.iter().flatten();
-        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-        replication
-            .filter(|(member, _)| **member != id && voters.contains(member))
-            .max_by_key(|(_, matched)| **matched)
-            .map(|(member, _)| *member)
-    };
-    let Some(to) = to else {
+/// How long a leader that wants to end waits for another: longer than the others, who hear nothing from it meanwhile, take
+/// to elect one by themselves.
+const HAND_OVER_WITHIN: Duration = Duration::from_millis(1500);
+
+/// Hands leadership to another voter, one that has most of the log first; returns when this member does not lead any more.
+/// Nothing happens if there is no other voter.
+pub(crate) async fn transfer_leadership(raft: &Raft, peers: &Peers, id: u64) -> Result<(), Error> {
+    let voters = other_voters(raft, id);
+    if voters.is_empty() {
         return Ok(());
-    };
-    raft.trigger()
-        .transfer_leader(to)
-        .await
-        .map_err(|fatal| Error::Stopped(fatal.to_string()))?;
-    let wait = raft.wait(Some(limit));
-    match wait
-        .metrics(
-            |metrics| metrics.current_leader != Some(id),
-            "leadership handed over",
-        )
-        .await
-    {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::Membership(format!(
-            "member {to} did not take over: {error}"
-        ))),
     }
+    let wait = raft.wait(Some(HAND_OVER_WITHIN));
+    let deposed = wait.metrics(
+        |metrics| metrics.current_leader != Some(id),
+        "leadership handed over",
+    );
+    let refused = async {
+        let mut refused = peers.refused.subscribe();
+        for to in &voters {
+            peers.refused.send_replace(None);
+            raft.trigger()
+                .transfer_leader(*to)
+                .await
+                .map_err(|fatal| Error::Stopped(fatal.to_string()))?;
+            // The sender lives as long as `peers`.
+            let _ = refused
+                .wait_for(|refused| refused.as_ref() == Some(to))
+                .await;
+        }
+        Err(Error::Unavailable(format!(
+            "none of the members {voters:?} takes over"
+        )))
+    };
+    tokio::select! {
+        biased;
+        deposed = deposed => deposed
+            .map(drop)
+            .map_err(|error| Error::Unavailable(format!("no member took over: {error}"))),
+        refused = refused => refused,
+    }
+}
+
+/// The other voters, those with most of the log first.
+fn other_voters(raft: &Raft, id: u64) -> Vec<u64> {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+    let replication = metrics.replication.iter().flatten();
+    let mut others: Vec<_> = replication
+        .filter(|(member, _)| **member != id && voters.contains(member))
+        .collect();
+    others.sort_by_key(|(_, matched)| std::cmp::Reverse(**matched));
+    others.into_iter().map(|(member, _)| *member).collect()
 }

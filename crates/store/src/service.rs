@@ -5,15 +5,18 @@ use std::sync::Arc;
 
 use futures::Stream;
 use futures::StreamExt;
+use openraft::metrics::RaftMetrics;
 use openraft::raft::StreamAppendError;
 use openraft::raft::StreamAppendResult;
 use openraft::raft::TransferLeaderRequest;
 use openraft::storage::Snapshot;
+use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
 use tonic::Streaming;
 
+use crate::config::ELECTION_MAX;
 use crate::leadership::Pulse;
 use crate::machine::Machine;
 use crate::newcomer::Newcomer;
@@ -31,6 +34,8 @@ pub(crate) struct RaftService {
     pub(crate) raft: Raft,
     pub(crate) newcomer: Arc<Newcomer>,
     pub(crate) pulse: Arc<Pulse>,
+    /// When streams of entries end, which last as long as their leader otherwise.
+    pub(crate) stop: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -78,6 +83,7 @@ impl proto::raft_server::Raft for RaftService {
                 }
             }
         });
+        let answers = answers.take_until(self.stop.clone().cancelled_owned());
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -158,13 +164,22 @@ impl proto::raft_server::Raft for RaftService {
     ) -> Result<Response<proto::TransferResponse>, Status> {
         let request = request.into_inner();
         let from = wire::read_vote(request.from)?;
+        let term = from.leader_id.term;
         let request =
             TransferLeaderRequest::new(from, request.to, request.last.map(wire::read_log_id));
+        let to = *request.to_node_id();
         let result = self.raft.handle_transfer_leader(request).await;
         let result = result.map_err(|fatal| Status::unavailable(fatal.to_string()))?;
-        Ok(Response::new(proto::TransferResponse {
-            accepted: result.is_ok(),
-        }))
+        let mut accepted = result.is_ok();
+        if accepted && to == *self.raft.node_id() {
+            // A member that ends may stop between standing for election and being elected: only one that is has taken over.
+            let elected = |metrics: &RaftMetrics<TypeConfig>| {
+                metrics.current_term > term && metrics.current_leader.is_some()
+            };
+            let wait = self.raft.wait(Some(ELECTION_MAX));
+            accepted = wait.metrics(elected, "elected").await.is_ok();
+        }
+        Ok(Response::new(proto::TransferResponse { accepted }))
     }
 }
 

@@ -357,13 +357,17 @@ impl Store {
             .map(drop)
     }
 
-    /// Hands leadership over, if this member leads and there is another voter; used before a clean stop.
+    /// Hands leadership over, if this member leads and there is another voter; used before a clean stop. It takes no
+    /// longer than an election.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if no other voter takes over: the others are gone, or end as well.
     pub async fn transfer_leadership(&self) -> Result<(), Error> {
-        let Forwarder { raft, id, .. } = &self.inner.forwarder;
+        let Forwarder { raft, id, peers } = &self.inner.forwarder;
         if raft.server_metrics().borrow_watched().current_leader != Some(*id) {
             return Ok(());
         }
-        members::transfer_leadership(raft, *id, TRY_FOR).await
+        members::transfer_leadership(raft, peers, *id).await
     }
 
     /// Figures of this member.
@@ -385,7 +389,8 @@ impl Store {
         }
     }
 
-    /// Stops this member: watches end, calls fail, everything is synced. Other handles to it are of no use after.
+    /// Stops this member: watches end, calls fail, everything is synced. Other handles to it are of no use after,
+    /// but this may be repeated by them.
     pub async fn shutdown(self) -> Result<(), Error> {
         let stopped = self.inner.forwarder.raft.shutdown().await;
         self.inner.published.history.stop();

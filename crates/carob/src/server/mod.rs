@@ -80,7 +80,7 @@ pub(crate) struct Args {
 
 /// Revisions that a watch may start back from.
 const HISTORY: usize = 20_000;
-/// How long a stopping server waits for its parts, one by one.
+/// How long a stopping server waits for its parts.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Runs a server until it is told to end.
@@ -180,18 +180,20 @@ async fn run(args: Args, dir: PathBuf) -> Result<()> {
             process::wait_for_end(&[pid], Duration::from_secs(10)).await;
         }
     }
-    if store.leadership().borrow().is_leader
-        && let Err(error) = store.transfer_leadership().await
-    {
-        tracing::info!(%error, "the leadership was not handed over");
-    }
+    let led = store.leadership().borrow().is_leader;
+    let handed_over = match led {
+        true => store.transfer_leadership().await,
+        false => Ok(()),
+    };
     ending.cancel();
-    for task in [Some(own), elsewhere, Some(leading), Some(filling)]
-        .into_iter()
-        .flatten()
-    {
-        let _ = tokio::time::timeout(STOP_WITHIN, task).await;
+    if let Err(error) = handed_over {
+        tracing::info!(%error, "the leadership was not handed over");
+        // The others end, too, or are gone: writes under way fail at once, for a majority may never come back.
+        store.clone().shutdown().await?;
     }
+    let tasks = [Some(own), elsewhere, Some(leading), Some(filling)];
+    let ended = futures::future::join_all(tasks.into_iter().flatten());
+    let _ = tokio::time::timeout(STOP_WITHIN, ended).await;
     drop(server);
     store.shutdown().await?;
     tracing::info!("ended");

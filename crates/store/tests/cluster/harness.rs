@@ -256,6 +256,13 @@ pub(crate) async fn leader(node: &Node) -> u64 {
     known.expect("running").leader.expect("leader")
 }
 
+/// Takes the leader out of `nodes`.
+pub(crate) async fn take_leader(nodes: &mut Vec<Node>) -> Node {
+    let id = leader(&nodes[0]).await;
+    let at = nodes.iter().position(|node| node.id == id).expect("leader");
+    nodes.remove(at)
+}
+
 /// Waits until `condition` holds.
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);

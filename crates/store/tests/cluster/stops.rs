@@ -11,19 +11,12 @@ use store::Error;
 use tokio::time::Instant;
 
 use crate::harness::Cluster;
-use crate::harness::Node;
 use crate::harness::leader;
 use crate::harness::put;
 use crate::harness::released;
 use crate::harness::same_state;
+use crate::harness::take_leader;
 use crate::harness::until;
-
-/// Takes the leader out of `nodes`.
-async fn take_leader(nodes: &mut Vec<Node>) -> Node {
-    let id = leader(&nodes[0]).await;
-    let at = nodes.iter().position(|node| node.id == id).expect("leader");
-    nodes.remove(at)
-}
 
 #[tokio::test]
 async fn writes_resume_when_the_leader_is_gone_and_nothing_acknowledged_is_lost() {
@@ -257,38 +250,6 @@ async fn a_pair_that_stopped_right_after_joining_comes_back() {
         leader(node).await;
     }
     back[1].put("/k", "v").await.expect("a leader takes writes");
-}
-
-#[tokio::test]
-async fn leadership_is_handed_over_before_a_clean_stop() {
-    let cluster = Cluster::new();
-    let mut nodes = cluster.three().await;
-    let old = take_leader(&mut nodes).await;
-    old.run(|store| async move { store.transfer_leadership().await })
-        .await
-        .expect("handed over");
-    let mut leadership = nodes[0].store.leadership();
-    // The old leader runs on and sends its heartbeats: without its consent there would be no election.
-    let taken = leadership.wait_for(|now| now.leader.is_some_and(|leader| leader != old.id));
-    tokio::time::timeout(Duration::from_secs(20), taken)
-        .await
-        .expect("another leads")
-        .expect("running");
-    let store = old.store.clone();
-    old.run(|_| async move { store.shutdown().await })
-        .await
-        .expect("shutdown");
-    nodes[0].put("/k", "v").await.expect("put");
-    let id = old.id;
-    old.kill();
-    nodes[0]
-        .run(move |store| async move { store.remove_member(id).await })
-        .await
-        .expect("remove");
-    until("gone", || {
-        nodes.iter().all(|node| node.store.members().len() == 2)
-    })
-    .await;
 }
 
 /// Turns the bytes of every file under `dir` that is called `name` into others.
