@@ -419,12 +419,12 @@ fn down(_: &Cluster) -> Outcome {
     let dir = cluster.path();
     // An orphan: its server is gone.
     cluster.kill("servers", 1)?;
-    let mut command = Command::new(carob());
-    succeed(
-        command
-            .args(["down", "--name", "t", "--data-dir"])
-            .arg(&dir),
-    )?;
+    let down = || {
+        let mut command = Command::new(carob());
+        command.args(["down", "--name", "t", "--data-dir"]);
+        succeed(command.arg(&dir))
+    };
+    down()?;
     check(
         processes_of(&dir).is_empty(),
         format!("{:?}", processes_of(&dir)),
@@ -439,6 +439,12 @@ fn down(_: &Cluster) -> Outcome {
         &status,
     )?;
     cluster.up_again()?;
+    down()?;
+    // Nobody was killed for being slow, though the servers end together and none is left to lead.
+    for place in ["t-1/server", "t-2/server", "t-1/agent", "t-2/agent"] {
+        let lock = std::fs::read_to_string(dir.join(place).join("lock"))?;
+        check(lock.trim() == "told to end", format!("{place}: {lock}"))?;
+    }
     free_port().map(drop)
 }
 
