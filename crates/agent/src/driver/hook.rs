@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::time::Instant;
 
 use super::Driver;
 use super::cell::Cell;
-use super::probe::{Dialer, Rooms, port_of, tell, tell_by};
+use super::probe::{Dialer, Rooms, one_line, port_of, tell, tell_by};
 use crate::pod::{EventKind, HookKind, Observation, PodView as _};
 
 /// What hooks call themselves, as the kubelet's do.
@@ -69,13 +70,16 @@ impl Driver {
             }
             ran = run => ran,
         };
-        let error = ran.err();
-        if let Some(why) = &error {
+        let label = pod.label();
+        let error = ran.err().map(|why| worded(hook, &container, &label, &why));
+        if let Some(error) = &error {
+            tracing::warn!(pod = %cell.key, uid = %cell.uid, container, %kind, error, "a hook has failed");
             let reason = match kind {
                 HookKind::PostStart => "FailedPostStartHook",
                 HookKind::PreStop => "FailedPreStopHook",
             };
-            let message = format!("{kind}Hook failed: {why}");
+            // No more than that, as the kubelet has it: many may read events, and a hook may have printed a secret.
+            let message = format!("{kind}Hook failed");
             self.event(cell, Some(&container), EventKind::Warning, reason, message);
         }
         let hooked = Observation::Hooked {
@@ -86,6 +90,25 @@ impl Driver {
         };
         self.learned(cell, hooked).await;
     }
+}
+
+/// What came of a hook that failed, in the kubelet's words.
+fn worded(hook: &LifecycleHandler, container: &str, pod: &str, why: &str) -> String {
+    let what = if let Some(exec) = &hook.exec {
+        let words = one_line(exec.command.as_deref().unwrap_or_default());
+        format!("Exec lifecycle hook ([{words}])")
+    } else if let Some(get) = &hook.http_get {
+        let path = get.path.as_deref().unwrap_or_default();
+        format!("HTTP lifecycle hook ({path})")
+    } else if let Some(socket) = &hook.tcp_socket {
+        match &socket.port {
+            IntOrString::Int(port) => format!("TCP lifecycle hook ({port})"),
+            IntOrString::String(name) => format!("TCP lifecycle hook ({name})"),
+        }
+    } else {
+        return format!("Cannot run handler: {why}");
+    };
+    format!("{what} for Container {container:?} in Pod {pod:?} failed - error: {why}")
 }
 
 /// Does what a hook says that is no command.
@@ -152,6 +175,40 @@ mod tests {
             false => String::new(),
         };
         (ran, heard)
+    }
+
+    #[test]
+    fn failures_are_told_in_the_kubelets_words() {
+        let long = "x".repeat(2000);
+        let cut = "x".repeat(1 << 10);
+        let table = [
+            (
+                json!({"exec": {"command": ["sh", "-c", "exit 1"]}}),
+                "Exec lifecycle hook ([sh -c exit 1])",
+            ),
+            (
+                json!({"exec": {"command": [long]}}),
+                &format!("Exec lifecycle hook ([{cut}])"),
+            ),
+            (
+                json!({"httpGet": {"path": "/a?b", "port": 1}}),
+                "HTTP lifecycle hook (/a?b)",
+            ),
+            (json!({"tcpSocket": {"port": 1}}), "TCP lifecycle hook (1)"),
+            (
+                json!({"tcpSocket": {"port": "web"}}),
+                "TCP lifecycle hook (web)",
+            ),
+        ];
+        for (hook, what) in table {
+            let hook = serde_json::from_value(hook).unwrap();
+            let told = worded(&hook, "c", "p_ns(u-1)", "it was late");
+            let rest = r#" for Container "c" in Pod "p_ns(u-1)" failed - error: it was late"#;
+            assert_eq!(told, format!("{what}{rest}"));
+        }
+        let none = LifecycleHandler::default();
+        let told = worded(&none, "c", "p", "missing hook handler");
+        assert_eq!(told, "Cannot run handler: missing hook handler");
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use super::Driver;
 use super::cell::Cell;
 use crate::env;
 use crate::pod::{Action, EventKind, Found, Heard, PodView as _, ProbeKind};
-pub(super) use command::tell_by;
+pub(super) use command::{one_line, tell_by};
 pub(super) use dial::Dialer;
 pub(super) use http::tell;
 pub(super) use room::{Room, Rooms};
