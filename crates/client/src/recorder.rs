@@ -1,7 +1,8 @@
 //! Events for users: what happened to an object, and why.
 
+mod correlator;
+
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
@@ -14,6 +15,7 @@ use k8s_openapi::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
+use self::correlator::{Object, Series, Written};
 use crate::{Client, Error, Kind, Patch};
 
 /// Events about different objects are written side by side, so that a burst of them does not wait
@@ -22,12 +24,6 @@ const LANES: usize = 16;
 /// How many events of a lane may wait to be written. More are dropped: an event is never worth a
 /// delay.
 const WAITING: usize = 256;
-/// How many series, and how many subjects, a lane remembers.
-const REMEMBERED: usize = 512;
-/// For how long an event that comes again is counted up instead of written anew.
-const SERIES: Duration = Duration::from_secs(600);
-/// From this many different messages of one reason about one object on, they share one event.
-const SIMILAR: usize = 10;
 /// The longest message, in bytes.
 const MAX_MESSAGE: usize = 1024;
 /// Attempts to write one event.
@@ -55,7 +51,8 @@ impl EventType {
 ///
 /// An event that repeats within ten minutes counts up the one there is (`count`,
 /// `lastTimestamp`), and more than ten messages of one reason about one object become one event
-/// `(combined from similar events): …`. Recording never waits: what does not fit is dropped.
+/// `(combined from similar events): …`. About one object 25 events are written at once, and one every five minutes from
+/// then on, which counts those before it. Recording never waits: what does not fit is dropped.
 #[derive(Debug, Clone)]
 pub struct Recorder {
     lanes: Arc<[mpsc::Sender<Occurrence>]>,
@@ -150,109 +147,6 @@ fn shortened(mut message: String) -> String {
     message
 }
 
-/// What makes two occurrences similar: everything but the message.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Subject {
-    uid: String,
-    namespace: String,
-    kind: String,
-    name: String,
-    field_path: String,
-    event_type: EventType,
-    reason: String,
-}
-
-impl Subject {
-    fn of(occurrence: &Occurrence) -> Self {
-        let about = &occurrence.about;
-        Subject {
-            uid: about.uid.clone().unwrap_or_default(),
-            namespace: about.namespace.clone().unwrap_or_default(),
-            kind: about.kind.clone().unwrap_or_default(),
-            name: about.name.clone().unwrap_or_default(),
-            field_path: about.field_path.clone().unwrap_or_default(),
-            event_type: occurrence.kind,
-            reason: occurrence.reason.clone(),
-        }
-    }
-}
-
-/// The event that stands for a series of occurrences.
-#[derive(Debug, Clone)]
-struct Written {
-    namespace: String,
-    name: String,
-    count: i32,
-    last: Instant,
-}
-
-/// The latest entries, [`REMEMBERED`] at most: a node has as many objects as come and go.
-#[derive(Debug)]
-struct Latest<K, V> {
-    entries: BTreeMap<K, V>,
-    /// In the order in which they came.
-    order: VecDeque<K>,
-}
-
-impl<K, V> Default for Latest<K, V> {
-    fn default() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            order: VecDeque::new(),
-        }
-    }
-}
-
-impl<K: Ord + Clone, V> Latest<K, V> {
-    /// The entry of this key, after the oldest one has made room for it where it is new.
-    fn entry(&mut self, key: &K, new: impl FnOnce() -> V) -> &mut V {
-        if !self.entries.contains_key(key) {
-            if self.order.len() >= REMEMBERED
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.entries.remove(&oldest);
-            }
-            self.order.push_back(key.clone());
-        }
-        self.entries.entry(key.clone()).or_insert_with(new)
-    }
-}
-
-/// Which events there are already.
-#[derive(Debug, Default)]
-struct Series {
-    written: Latest<(Subject, String), Written>,
-    /// The messages that each subject had within the time of a series.
-    messages: Latest<Subject, (Instant, BTreeSet<String>)>,
-}
-
-impl Series {
-    /// The message to write: the occurrence's own, or that of all similar ones.
-    fn combine(&mut self, subject: &Subject, message: &str, now: Instant) -> (String, bool) {
-        let (last, messages) = self.messages.entry(subject, || (now, BTreeSet::new()));
-        if now.duration_since(*last) >= SERIES {
-            messages.clear();
-        }
-        *last = now;
-        if messages.len() < SIMILAR || messages.contains(message) {
-            messages.insert(message.to_owned());
-            return (message.to_owned(), false);
-        }
-        let combined = format!("(combined from similar events): {message}");
-        (shortened(combined), true)
-    }
-
-    fn find(&self, key: &(Subject, String), now: Instant) -> Option<Written> {
-        let written = self.written.entries.get(key)?;
-        (now.duration_since(written.last) < SERIES).then(|| written.clone())
-    }
-
-    fn remember(&mut self, key: &(Subject, String), written: Written) {
-        let entry = self.written.entry(key, || written.clone());
-        *entry = written;
-    }
-}
-
 struct Writer {
     client: Client,
     component: String,
@@ -263,6 +157,10 @@ struct Writer {
 impl Writer {
     async fn run(mut self, mut occurrences: mpsc::Receiver<Occurrence>) {
         while let Some(occurrence) = occurrences.recv().await {
+            if !self.series.admits(&Object::of(&occurrence), Instant::now()) {
+                self.series.skip(&occurrence, Instant::now());
+                continue;
+            }
             let mut pause = Duration::from_millis(100);
             for attempt in 1..=ATTEMPTS {
                 match self.write(&occurrence).await {
@@ -282,29 +180,11 @@ impl Writer {
 
     async fn write(&mut self, occurrence: &Occurrence) -> Result<(), Error> {
         let now = Instant::now();
-        let subject = Subject::of(occurrence);
-        let (message, combined) = self.series.combine(&subject, &occurrence.message, now);
-        // All that are combined make one series, whatever their messages.
-        let key = (
-            subject,
-            if combined {
-                String::new()
-            } else {
-                message.clone()
-            },
-        );
+        let (key, message) = self.series.place(occurrence, now);
         if let Some(written) = self.series.find(&key, now) {
             match self.count_up(&written, &message, occurrence.at).await {
                 Ok(()) => {
-                    let count = written.count.saturating_add(1);
-                    self.series.remember(
-                        &key,
-                        Written {
-                            count,
-                            last: now,
-                            ..written
-                        },
-                    );
+                    self.series.remember(&key, written.again(now));
                     return Ok(());
                 }
                 // Events expire: then a new series begins.
@@ -373,63 +253,5 @@ impl Writer {
         event.metadata.name = Some(format!("{name}.{:x}", occurrence.at.as_nanosecond()));
         event.metadata.namespace = Some(namespace);
         event
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn subject(uid: usize) -> Subject {
-        Subject {
-            uid: uid.to_string(),
-            namespace: String::new(),
-            kind: "Pod".to_owned(),
-            name: String::new(),
-            field_path: String::new(),
-            event_type: EventType::Normal,
-            reason: "Started".to_owned(),
-        }
-    }
-
-    #[test]
-    fn what_comes_and_goes_is_forgotten() {
-        let (mut series, now) = (Series::default(), Instant::now());
-        let written = |count| Written {
-            namespace: "default".to_owned(),
-            name: "event".to_owned(),
-            count,
-            last: now,
-        };
-        let key = |uid| (subject(uid), "m".to_owned());
-        for uid in 0..3 * REMEMBERED {
-            assert_eq!(series.combine(&subject(uid), "m", now), ("m".into(), false));
-            series.remember(&key(uid), written(1));
-            series.remember(&key(uid), written(2));
-        }
-        assert_eq!(series.messages.entries.len(), REMEMBERED);
-        assert_eq!(series.messages.order.len(), REMEMBERED);
-        assert_eq!(series.written.entries.len(), REMEMBERED);
-        assert_eq!(series.written.order.len(), REMEMBERED);
-        let count = |uid| Some(series.find(&key(uid), now)?.count);
-        assert_eq!(count(2 * REMEMBERED - 1), None);
-        assert_eq!(count(2 * REMEMBERED), Some(2));
-        assert_eq!(count(3 * REMEMBERED - 1), Some(2));
-    }
-
-    #[test]
-    fn similar_ones_are_combined_for_as_long_as_a_series() {
-        let (mut series, now) = (Series::default(), Instant::now());
-        let subject = subject(1);
-        for number in 0..SIMILAR {
-            let message = number.to_string();
-            let (said, combined) = series.combine(&subject, &message, now);
-            assert_eq!((said, combined), (message, false));
-        }
-        let (said, combined) = series.combine(&subject, "more", now);
-        assert_eq!(said, "(combined from similar events): more");
-        assert!(combined);
-        assert!(!series.combine(&subject, "3", now).1);
-        assert!(!series.combine(&subject, "more", now + SERIES).1);
     }
 }

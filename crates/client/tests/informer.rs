@@ -268,6 +268,36 @@ async fn similar_events_are_combined() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_always_ill_writes_seldom() {
+    let cluster = Simulated::new();
+    let recorder = Recorder::start(cluster.client("test"), "tester", "");
+    let of = async |name| reference(&create(&cluster, name).await);
+    let (ill, other) = (of("a").await, of("b").await);
+    let fails = || recorder.event(&ill, EventType::Warning, "Unhealthy", "probe failed");
+    let before = cluster.revision();
+    for _ in 0..100 {
+        fails();
+    }
+    recorder.event(&other, EventType::Normal, "Started", "it runs");
+    let counts = async || {
+        let events = events(&cluster).await;
+        let of = |name: &str| {
+            let mut all = events.iter();
+            all.find(|event| event.involved_object.name.as_deref() == Some(name))?
+                .count
+        };
+        (of("a"), of("b"), cluster.revision() - before)
+    };
+    assert_eq!(counts().await, (Some(25), Some(1), 26));
+    // An hour of a probe each ten seconds. What is written then has counted all.
+    for _ in 0..360 {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        fails();
+    }
+    assert_eq!(counts().await, (Some(100 + 360), Some(1), 26 + 12));
+}
+
+#[tokio::test(start_paused = true)]
 async fn recording_never_waits() {
     let cluster = Simulated::new();
     cluster.set_latency(Duration::from_secs(3600));
