@@ -72,30 +72,34 @@ pub(super) fn from_log(log_dir: &Path, attempt: u32) -> Option<String> {
 }
 
 /// What the status says of an end: what the guest `left`, else what it printed where the container asks for that, and its
-/// trap's backtrace.
+/// trap's backtrace. Of what is too long together the one's end stays and the other's beginning, half of each at least, and never
+/// more than the container's `share` of what its pod may say.
 pub(super) fn of_end(
     left: Option<String>,
     container: &Container,
     exit: &Exit,
+    share: usize,
     printed: impl FnOnce() -> Option<String>,
 ) -> Option<String> {
+    let longest = LONGEST.min(share);
     let policy = container.termination_message_policy.as_deref();
     let text = match left {
         None if policy == Some("FallbackToLogsOnError") && exit.code() != 0 => printed(),
         left => left,
     };
-    let text = match (text, exit) {
-        (Some(text), Exit::Trap { backtrace }) => {
-            Some(format!("{}\n{backtrace}", text.trim_end_matches('\n')))
-        }
-        (None, Exit::Trap { backtrace }) => Some(backtrace.clone()),
-        (text, _) => text,
+    let Exit::Trap { backtrace } = exit else {
+        // Bytes that are no text have become longer than they were.
+        return text.map(|mut text| {
+            text.truncate(text.floor_char_boundary(longest));
+            text
+        });
     };
-    // Bytes that are no text have become longer than they were.
-    text.map(|mut text| {
-        text.truncate(text.floor_char_boundary(LONGEST));
-        text
-    })
+    let text = text.map(|text| format!("{}\n", text.trim_end_matches('\n')));
+    let text = text.unwrap_or_default();
+    let room = longest.saturating_sub(backtrace.len()).max(longest / 2);
+    let text = &text[text.ceil_char_boundary(text.len().saturating_sub(room))..];
+    let end = backtrace.floor_char_boundary(longest - text.len());
+    Some(format!("{text}{}", &backtrace[..end]))
 }
 
 #[cfg(test)]
@@ -216,17 +220,47 @@ mod tests {
         ];
         for (policy, left, exit, says) in table {
             let main = container(json!({"name": "m", "terminationMessagePolicy": policy}));
-            let message = of_end(left, &main, &exit, || Some("printed\n".to_owned()));
+            let printed = || Some("printed\n".to_owned());
+            let message = of_end(left, &main, &exit, usize::MAX, printed);
             assert_eq!(message.as_deref(), says, "{policy} {exit:?}");
         }
         let long = Exit::Trap {
             backtrace: "€".repeat(LONGEST),
         };
         let main = container(json!({"name": "m"}));
-        let message = of_end(None, &main, &long, || None).unwrap();
+        let message = of_end(None, &main, &long, LONGEST, || None).unwrap();
         assert_eq!(message.len(), LONGEST / 3 * 3);
+        let within = |share, left: &str, backtrace: &str| {
+            let exit = Exit::Trap {
+                backtrace: backtrace.to_owned(),
+            };
+            of_end(Some(left.to_owned()), &main, &exit, share, || None).unwrap()
+        };
+        let message = |left: &str, backtrace: &str| within(LONGEST, left, backtrace);
+        let file = format!("first{}last\n", "-".repeat(LONGEST));
+        let (few, many) = (
+            "wasm trap: unreachable",
+            "wasm trap:".repeat(LONGEST / 10 + 1),
+        );
+        let whole = message(&file, few);
+        assert_eq!(whole.len(), LONGEST);
+        assert!(whole.ends_with(&format!("--last\n{few}")));
+        let halves = message(&file, &many);
+        let (left, backtrace) = halves.split_at(LONGEST / 2);
+        assert!(left.ends_with("--last\n") && many.starts_with(backtrace));
+        assert_eq!(backtrace.len(), LONGEST / 2);
+        let rest = message("bye", &many);
+        assert_eq!(rest, format!("bye\n{}", &many[..LONGEST - 4]));
+        let shared = within(100, &file, &many);
+        assert_eq!(
+            shared,
+            format!("{}{}", &file[file.len() - 50..], &many[..50])
+        );
+        // Letters stay whole.
+        let letters = message(&"€".repeat(LONGEST), &"ä".repeat(LONGEST));
+        assert!(letters.len() > LONGEST - 3 && letters.len() <= LONGEST);
         let no_text = String::from_utf8_lossy(&[0xff; LONGEST]).into_owned();
-        let message = of_end(Some(no_text), &main, &Exit::Code(1), || None).unwrap();
+        let message = of_end(Some(no_text), &main, &Exit::Code(1), LONGEST, || None).unwrap();
         assert_eq!(message.len(), LONGEST / 3 * 3);
     }
 

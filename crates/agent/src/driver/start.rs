@@ -15,7 +15,7 @@ use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
 use crate::exec::screen::Screen;
 use crate::image::Ready;
-use crate::pod::{EventKind, Observation, PodView as _};
+use crate::pod::{EventKind, Observation, PodView as _, message_share};
 use crate::{resources, service_links};
 
 impl Driver {
@@ -204,11 +204,12 @@ impl Driver {
             cell.log_dir(&spec.name),
         );
         let (of_spec, of_exit) = (spec.clone(), exit.clone());
-        let (volumes, given) = {
+        let (volumes, given, share) = {
             let state = cell.state.lock();
             let instance = state.running.get(&spec.name);
             let given = instance.map(|instance| Arc::clone(&instance.given));
-            (state.volumes.clone(), given)
+            let share = message_share(&state.pod);
+            (state.volumes.clone(), given, share)
         };
         let message = blocking(move || {
             if let Some(screen) = screen {
@@ -216,7 +217,7 @@ impl Driver {
             }
             let mounts = given.as_ref().map_or(&[][..], |given| &given.mounts);
             let left = message::left(&root_dir, &of_spec, &volumes, mounts);
-            Ok(message::of_end(left, &of_spec, &of_exit, || {
+            Ok(message::of_end(left, &of_spec, &of_exit, share, || {
                 message::from_log(&log_dir, attempt)
             }))
         })

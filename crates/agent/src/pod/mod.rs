@@ -43,7 +43,7 @@ pub use renewal::Renewal;
 pub use resize::{Change, Failure, Pending, Resize, Resources, Why, summary, wanted};
 pub use sandbox::Sandbox;
 pub use spec::{PodView, Role, container_id};
-pub use status::status;
+pub use status::{message_share, status};
 pub use support::{Host, refusal};
 pub use sync::sync;
 pub use verdict::Verdict;

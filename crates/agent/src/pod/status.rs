@@ -22,6 +22,11 @@ use super::{
 /// Bytes of all termination messages that a pod may show: each of its containers has the same share.
 const MESSAGES: usize = 12 << 10;
 
+/// Bytes of the longest termination message that a container of this pod may show.
+pub fn message_share(pod: &Pod) -> usize {
+    MESSAGES / pod.all_containers().count().max(1)
+}
+
 /// Kubernetes' times have whole seconds.
 pub(super) fn time(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
@@ -249,9 +254,7 @@ impl Words<'_> {
 
     /// As much of a termination message as the pod has room for.
     fn shown<'m>(&self, message: &'m str) -> &'m str {
-        let containers = self.pod.all_containers().count();
-        let share = MESSAGES / containers.max(1);
-        &message[..message.floor_char_boundary(share)]
+        &message[..message.floor_char_boundary(message_share(self.pod))]
     }
 
     fn terminated(&self, container: &str, ended: &Ended) -> ContainerState {
