@@ -3,6 +3,7 @@
 mod bench;
 mod ending;
 mod fields;
+mod gates;
 mod hooks;
 mod images;
 mod probing;
