@@ -298,6 +298,21 @@ fn agent_killed(cluster: &Cluster) -> Outcome {
             address(after) == address(before),
             format!("{name} has another address"),
         )?;
+        let (was, is) = (main_status(before), main_status(after));
+        if node_of(before) == Some(&node) {
+            let count = |main: Option<&ContainerStatus>| main.map(|main| main.restart_count);
+            check(
+                count(is) == count(was).map(|count| count + 1),
+                format!("{name} was not started once more: {is:?}"),
+            )?;
+            let instance = |main: Option<&ContainerStatus>| main?.container_id.clone();
+            check(
+                instance(is).is_some() && instance(is) != instance(was),
+                format!("{name} is said to run as what has ended: {is:?}"),
+            )?;
+        } else {
+            check(is == was, format!("{name} of another node was touched"))?;
+        }
     }
     for name in before.keys() {
         asking.delete(name, 0)?;
