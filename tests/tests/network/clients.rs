@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use carob_tests::{Cluster, Outcome, check, root, succeed, target, until};
+use carob_tests::{Cluster, Outcome, check, left_out, root, succeed, target, until};
 use libtest_mimic::Failed;
 
 use crate::{nodes, ready};
@@ -31,7 +31,7 @@ fn told(format: &str, more: &[&str], urls: &[String]) -> Result<String, Failed> 
 }
 
 /// Whether the machine has a program; says what is left out where it has not.
-fn has(program: &str, what: &str) -> bool {
+fn has(program: &str, what: &str) -> Result<bool, Failed> {
     let there = Command::new(program)
         .arg("--version")
         .stdout(Stdio::null())
@@ -39,9 +39,9 @@ fn has(program: &str, what: &str) -> bool {
         .status()
         .is_ok();
     if !there {
-        println!("left out: {what}; there is no {program}");
+        left_out(format!("{what}; there is no {program}"))?;
     }
-    there
+    Ok(there)
 }
 
 /// The URL of a node's port.
@@ -64,7 +64,7 @@ fn deploy(cluster: &Cluster, example: &str, service: &str) -> Outcome {
 
 pub(crate) fn hyper(cluster: &Cluster) -> Outcome {
     deploy(cluster, "hyper", "board")?;
-    if !has("curl", "hyper asked by curl") {
+    if !has("curl", "hyper asked by curl")? {
         return Ok(());
     }
     for node in 0..3 {
@@ -158,8 +158,7 @@ fn takes_large_bodies(cluster: &Cluster, board: &str) -> Outcome {
 
 pub(crate) fn javascript(cluster: &Cluster) -> Outcome {
     if !root().join("examples/javascript/words.wasm").exists() {
-        println!("left out: examples/javascript is not made; `cargo xtask packages` makes it");
-        return Ok(());
+        return left_out("examples/javascript is not made; `cargo xtask packages` makes it");
     }
     let started = Instant::now();
     deploy(cluster, "javascript", "words")?;
@@ -167,7 +166,7 @@ pub(crate) fn javascript(cluster: &Cluster) -> Outcome {
         "JavaScript's engine was ready after {:.1?}",
         started.elapsed()
     );
-    if !has("curl", "JavaScript asked by curl") {
+    if !has("curl", "JavaScript asked by curl")? {
         return Ok(());
     }
     let words = url(cluster, 0, 30_083)?;
@@ -194,15 +193,15 @@ pub(crate) fn javascript(cluster: &Cluster) -> Outcome {
 }
 
 /// wrk, of this machine or unpacked by `cargo xtask packages`.
-fn wrk() -> Option<Command> {
+fn wrk() -> Result<Option<Command>, Failed> {
     let tools = target().join("packages/tools");
     let fetched = tools.join("wrk");
     if fetched.exists() {
         let mut wrk = Command::new(fetched);
         wrk.env("LD_LIBRARY_PATH", tools);
-        return Some(wrk);
+        return Ok(Some(wrk));
     }
-    has("wrk", "load by wrk").then(|| Command::new("wrk"))
+    Ok(has("wrk", "load by wrk")?.then(|| Command::new("wrk")))
 }
 
 /// After [`crate::outside::functions`], whose Service it asks.
@@ -218,7 +217,7 @@ pub(crate) fn load(cluster: &Cluster) -> Outcome {
         Ok(ingress.as_array().is_some_and(|all| all.len() == 3))
     })?;
     for (way, port) in [("a node's port", 30_081), ("an Ingress", port)] {
-        let Some(mut wrk) = wrk() else {
+        let Some(mut wrk) = wrk()? else {
             break;
         };
         wrk.args(["-t1", "-c32", "-d2s", "-H", "Host: load.example"]);

@@ -5,7 +5,7 @@ mod interfaces;
 use std::process::Command;
 use std::time::Duration;
 
-use carob_tests::{Case, Cluster, Outcome, carob, check, fail, succeed, until};
+use carob_tests::{Case, Cluster, Outcome, carob, check, fail, left_out, succeed, until};
 
 const CASES: &[Case] = &[
     ("the_demo_bundle_is_deployed_and_again", demo),
@@ -98,8 +98,8 @@ fn flipped(bytes: &[u8]) -> Vec<u8> {
 fn example(cluster: &Cluster, name: &str, module: &str) -> Result<bool, libtest_mimic::Failed> {
     let dir = carob_tests::root().join("examples").join(name);
     if !dir.join(module).exists() {
-        println!("left out: examples/{name} has no {module}; `cargo xtask packages` fetches it");
-        return Ok(false);
+        let why = format!("examples/{name} has no {module}; `cargo xtask packages` fetches it");
+        return left_out(why).map(|()| false);
     }
     succeed(
         cluster
