@@ -115,7 +115,8 @@ async fn what_is_not_alive_is_started_again() {
     let b = Bench::new().await;
     let status = Arc::new(AtomicU16::new(200));
     let net = b.probed("web", json!({
-        "startupProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 1, "failureThreshold": 60},
+        // Not so many that no event could be written about the pod any more.
+        "startupProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 10, "failureThreshold": 3},
         "livenessProbe": get(json!({"failureThreshold": 2, "periodSeconds": 5})),
     }))
     .await;
@@ -128,7 +129,7 @@ async fn what_is_not_alive_is_started_again() {
     let server = serve(&net, Ipv4Addr::UNSPECIFIED, Arc::clone(&status));
     b.until_main("web", "started", true).await;
     b.until_ready("web", "True").await;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(b.main("web").await["restartCount"], 0);
     status.store(404, Ordering::Relaxed);
     b.until_main("web", "restartCount", 1).await;
