@@ -277,7 +277,7 @@ async fn have_image(
 ) -> Result<image::Ready, image::Error> {
     let policy = spec.image_pull_policy.as_deref();
     let images = &driver.0.tools.images;
-    let present = images.present(image, policy);
+    let present = images.present(image, policy).await;
     let normal = |reason, message: String| {
         driver.event(cell, Some(&spec.name), EventKind::Normal, reason, message)
     };

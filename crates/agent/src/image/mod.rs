@@ -28,6 +28,8 @@ use known::{Known, read_file, stamp};
 use remote::{Login, Remote};
 use saved::Saved;
 
+use crate::blocking::blocking;
+
 /// The four media types of manifests.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
@@ -148,12 +150,12 @@ impl Images {
     }
 
     /// Whether a container with this image and pull policy can start without a pull.
-    pub(crate) fn present(&self, image: &str, policy: Option<&str>) -> bool {
+    pub(crate) async fn present(&self, image: &str, policy: Option<&str>) -> bool {
         let Ok(reference) = image.parse::<Reference>() else {
             return false;
         };
-        policy_of(&reference, policy) != "Always"
-            && self.lookup(image, &reference, Wanted::Module).is_some()
+        let module = self.lookup(image, &reference, Wanted::Module);
+        policy_of(&reference, policy) != "Always" && module.await.is_some()
     }
 
     /// The module that `image` stands for, pulled if `policy` says so or it is not here.
@@ -301,7 +303,7 @@ impl Images {
     ) -> Result<Have, Error> {
         let policy = policy_of(reference, policy);
         if policy != "Always"
-            && let Some(have) = self.lookup(image, reference, wanted)
+            && let Some(have) = self.lookup(image, reference, wanted).await
         {
             return Ok(have);
         }
@@ -316,13 +318,17 @@ impl Images {
         self.flight(image, reference, wanted, keys).await
     }
 
-    fn lookup(&self, image: &str, reference: &Reference, wanted: Wanted) -> Option<Have> {
+    async fn lookup(&self, image: &str, reference: &Reference, wanted: Wanted) -> Option<Have> {
         let known = self.0.known.lock().get(&key(image, wanted)).cloned()?;
         let digest = known.content()?;
         // Before it is looked for: what is seen then stays.
         let hold = self.0.blobs.hold(&digest);
         let there = match reference {
-            Reference::File(path) => stamp(path).ok().flatten() == known.stamp,
+            // Wherever the pod's path leads: to a disk that does not answer, perhaps.
+            Reference::File(path) => {
+                let path = path.clone();
+                blocking(move || stamp(&path)).await.ok().flatten() == known.stamp
+            }
             Reference::Name(_) => self.0.blobs.size(&digest) == Some(known.size),
         };
         there.then_some(Have { known, hold })

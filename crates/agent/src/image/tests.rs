@@ -180,7 +180,7 @@ impl Bench {
 fn open(dir: &tempfile::TempDir, registry: &Arc<Registry>, runtime: &Hindered) -> Images {
     let client = Client::new(registry.clone(), "test");
     let runtime = Arc::new(runtime.clone());
-    Images::open(dir.path().join("images"), client, runtime, false).unwrap()
+    Images::open(dir.path().join("images"), client, runtime, true).unwrap()
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -208,7 +208,7 @@ async fn what_a_container_needs_stays_until_its_end() {
     let item = b.item(&digest, 20).await.unwrap();
     assert_eq!((item.first_seen, item.last_used), (at(0), Some(at(10))));
     assert!(b.is_removed(&digest).await);
-    assert!(!b.images.present("web:v1", None));
+    assert!(!b.images.present("web:v1", None).await);
     assert!(b.runtime.compiled().await.unwrap().is_empty());
     assert_eq!(b.item(&digest, 30).await, None);
 
@@ -216,7 +216,7 @@ async fn what_a_container_needs_stays_until_its_end() {
     let found = b.module("web:v1").await;
     b.images.prepare(found, Handler::default()).await.unwrap();
     assert_eq!(b.sent(), 2);
-    assert!(b.images.present("web:v1", None));
+    assert!(b.images.present("web:v1", None).await);
 }
 
 #[tokio::test]
@@ -366,7 +366,11 @@ async fn only_damaged_content_is_pulled_again() {
             .await
             .unwrap_err();
         assert_eq!(error.reason, "ErrImagePull", "{error}");
-        assert_eq!(b.images.present("web:v1", None), is_present, "{error}");
+        assert_eq!(
+            b.images.present("web:v1", None).await,
+            is_present,
+            "{error}"
+        );
         let item = b.item(&digest, 0).await.unwrap();
         assert_eq!(item.kind == Kind::Image, is_present, "{error}");
     }
@@ -424,4 +428,24 @@ async fn names_go_with_what_they_lead_to() {
     let items = b.images.items(at(10)).await.unwrap();
     b.images.forget_lost(&items, BTreeSet::new).await;
     assert_eq!(names(&b), 1);
+}
+
+#[tokio::test]
+async fn a_file_is_present_while_it_is_the_one_that_was_read() {
+    let b = Bench::new();
+    let file = b.dir.path().join("own.wasm");
+    let image = format!("file://{}", file.display());
+    let present = async || b.images.present(&image, Some("IfNotPresent")).await;
+    std::fs::write(&file, MODULE).unwrap();
+    assert!(!present().await, "nobody has read it");
+    let read = b.module(&image).await.id;
+    assert!(present().await);
+    assert!(!b.images.present(&image, None).await, "files are read anew");
+    let longer = [MODULE, b"longer"].concat();
+    std::fs::write(&file, longer).unwrap();
+    assert!(!present().await, "it has changed");
+    assert_ne!(b.module(&image).await.id, read);
+    assert!(present().await);
+    std::fs::remove_file(&file).unwrap();
+    assert!(!present().await, "it is gone");
 }
