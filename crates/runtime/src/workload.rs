@@ -25,6 +25,11 @@ pub struct ModuleSource {
     pub handler: Handler,
 }
 
+impl ModuleSource {
+    /// A file of at most so many bytes is compiled beside a larger one, for which it does not wait.
+    pub const SMALL: u64 = 2 << 20;
+}
+
 /// A module that is ready to be started any number of times. Clones are handles to the same code.
 #[derive(Clone)]
 pub struct Module(pub(crate) Code);

@@ -39,8 +39,18 @@ struct Node {
     /// Where copies lie.
     dir: PathBuf,
     runtime: Arc<dyn Runtime>,
-    /// Held by who has a copy, and compiles it.
+    /// Held by who has a copy, and compiles it. Small files do not wait for larger ones.
     turn: Arc<tokio::sync::Mutex<()>>,
+    small: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Node {
+    fn turn(&self, length: u64) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(match length <= ModuleSource::SMALL {
+            true => &self.small,
+            false => &self.turn,
+        })
+    }
 }
 
 /// What only those have who run the same ones.
@@ -103,6 +113,7 @@ impl Files {
             dir: dir.to_owned(),
             runtime,
             turn: Arc::default(),
+            small: Arc::default(),
         };
         Self {
             node: Arc::new(node),
@@ -140,12 +151,17 @@ impl Files {
         if let Some(module) = self.own.ready.lock().get(&seen.digest, handler) {
             return Ok(module);
         }
-        let turn = Arc::clone(&self.node.turn).lock_owned().await;
+        let turn = self.node.turn(seen.length);
+        let is_small = seen.length <= ModuleSource::SMALL;
+        let turn = turn.lock_owned().await;
         let dir = self.node.dir.clone();
         let copied = blocking(move || {
             let mut copied = tempfile::tempfile_in(dir)?;
             file.rewind()?;
             let seen = copy(&mut file, &mut copied)?;
+            if is_small && seen.length > ModuleSource::SMALL {
+                return Err(io::Error::other("the file grew while it was read"));
+            }
             // Held by the thread itself, too.
             Ok((seen, copied, turn))
         });

@@ -4,6 +4,7 @@
 //! made from and by the [fingerprint](super::engine::fingerprint) of the engine that made it, of which there is one for
 //! each [`Handler`]. It is mapped, not read: all instances, and a later process, share its pages.
 
+mod bounds;
 mod forget;
 mod store;
 
@@ -16,17 +17,18 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tracing::Instrument as _;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use super::classify::{Form, Kind, classify, has_heap, largest_memory};
+use super::classify::{Form, Kind, classify, has_heap};
 use super::engine::engine;
 use super::engines::{Engines, Site};
 use super::link::{Loaded, refusal};
 use crate::metrics::{Counters, count};
 use crate::{Handler, ModuleSource, PrepareError};
+use bounds::{Turns, fits};
 use store::store;
 
 /// How many modules stay loaded though nothing of them runs.
@@ -43,8 +45,7 @@ pub(super) struct Cache {
     engines: Arc<Engines>,
     io: tokio::runtime::Handle,
     counters: Arc<Counters>,
-    /// One module at a time: each is compiled by all cores, and takes much memory meanwhile.
-    compiling: Semaphore,
+    compiling: Turns,
     modules: Mutex<Modules>,
 }
 
@@ -139,7 +140,7 @@ impl Cache {
             engines,
             io,
             counters,
-            compiling: Semaphore::new(1),
+            compiling: Turns::default(),
             modules: Mutex::default(),
         };
         cache.clear_foreign()?;
@@ -235,8 +236,11 @@ impl Cache {
                 }
             }
         }
+        let path = source.path.clone();
+        let length = self.io.spawn_blocking(move || length(&path)).await;
+        let length = length.unwrap_or(Err(PrepareError::ShuttingDown))?;
         // Until it is opened: what is not kept lies under the name meanwhile that the next one would be written to.
-        let _turn = self.compiling.acquire().await;
+        let _turn = self.compiling.of(length).acquire().await;
         let (form, path) = self.compile(source.clone(), digits).await?;
         count(&self.counters.compilations);
         let opened = self.open_compiled(&site, source, path.clone(), form).await;
@@ -288,7 +292,6 @@ impl Cache {
         let work = move || {
             let _span = span.entered();
             let compiled = this.compile_here(&source, &digits);
-            give_back_memory();
             // Nobody waits any more only when the runtime is going down.
             let _ = sender.send(compiled);
         };
@@ -308,7 +311,7 @@ impl Cache {
         lower_priority();
         let bytes = read_verified(source)?;
         let kind = classify(&bytes).map_err(PrepareError::Invalid)?;
-        fits(source.handler, &bytes).map_err(PrepareError::Invalid)?;
+        fits(source, &bytes).map_err(PrepareError::Invalid)?;
         let pool = rayon::ThreadPoolBuilder::new()
             .thread_name(|number| format!("carob-compile-{number}"))
             .start_handler(|_| lower_priority())
@@ -342,40 +345,28 @@ enum Unusable {
     Refused(PrepareError),
 }
 
-/// Refuses a module whose memories the handler has no room for, before it is compiled.
-fn fits(handler: Handler, bytes: &[u8]) -> Result<(), String> {
-    let fits = handler.fits(largest_memory(bytes)?);
-    fits.map_err(|refused| refused.to_string())
-}
-
 fn lower_priority() {
     // Without it compiling only competes harder.
     let _ = rustix::process::setpriority_process(None, NICE);
 }
 
-/// Compiling a big program takes more than a gigabyte for a while. Without this the C library
-/// keeps most of it for the next time, and the node looks as if it were full.
-#[cfg(target_env = "gnu")]
-#[expect(
-    unsafe_code,
-    reason = "the C library's allocator is told to return free memory"
-)]
-fn give_back_memory() {
-    // SAFETY: `malloc_trim` may be called by any thread at any time; it only touches memory that
-    // nobody has allocated.
-    unsafe { libc::malloc_trim(0) };
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn give_back_memory() {}
-
-fn read_verified(source: &ModuleSource) -> Result<Vec<u8>, PrepareError> {
-    let what = || format!("reading {}", source.path.display());
-    let length = fs::metadata(&source.path).map_err(io_error(what))?.len();
+/// How long a module's file is.
+///
+/// # Errors
+/// Where that is more than a module's may be.
+fn length(path: &Path) -> Result<u64, PrepareError> {
+    let what = || format!("reading {}", path.display());
+    let length = fs::metadata(path).map_err(io_error(what))?.len();
     if length > LARGEST {
         let why = format!("a file of {length} bytes; a module has at most {LARGEST}");
         return Err(PrepareError::Invalid(why));
     }
+    Ok(length)
+}
+
+fn read_verified(source: &ModuleSource) -> Result<Vec<u8>, PrepareError> {
+    let what = || format!("reading {}", source.path.display());
+    length(&source.path)?;
     let bytes = fs::read(&source.path).map_err(io_error(what))?;
     let actual = format!("sha256:{}", hex::encode(Sha256::digest(&bytes)));
     if actual != source.digest {

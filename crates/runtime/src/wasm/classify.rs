@@ -178,6 +178,28 @@ pub(super) fn has_heap(bytes: &[u8]) -> bool {
     validator.validate_all(bytes).is_err()
 }
 
+/// The code of a module's functions, or of those of all modules in a component, in bytes.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Code {
+    pub(super) all: u64,
+    /// Where the largest one begins, and its bytes.
+    pub(super) largest: (usize, u64),
+}
+
+pub(super) fn code(bytes: &[u8]) -> Result<Code, String> {
+    let mut code = Code::default();
+    for payload in parser().parse_all(bytes) {
+        if let Payload::CodeSectionEntry(body) = payload.map_err(malformed)? {
+            let (at, length) = (body.range().start, body.range().len() as u64);
+            code.all += length;
+            if length > code.largest.1 {
+                code.largest = (at, length);
+            }
+        }
+    }
+    Ok(code)
+}
+
 fn parser() -> Parser {
     let mut parser = Parser::new(0);
     parser.set_features(WasmFeatures::all());
@@ -274,6 +296,30 @@ mod tests {
         ] {
             let bytes = wat::parse_str(text).unwrap();
             assert_eq!(super::has_heap(&bytes), has_heap, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_largest_function() {
+        // No locals, what is said and the end: a byte each.
+        let small = "(module (func))";
+        let large = "(module (func) (func nop nop nop) (func nop))";
+        let component = format!("(component (core {}) (core {})", &small[1..], &large[1..]) + ")";
+        for (text, all, largest) in [
+            ("(module)", 0, 0),
+            (small, 2, 2),
+            (large, 10, 5),
+            (&component, 12, 5),
+        ] {
+            let bytes = wat::parse_str(text).unwrap();
+            let code = code(&bytes).unwrap();
+            let (at, length) = code.largest;
+            assert_eq!((code.all, length), (all, largest), "{text}");
+            let body = &bytes[at..][..usize::try_from(length).unwrap()];
+            assert!(
+                body.iter().skip(1).rev().skip(1).all(|byte| *byte == 1),
+                "{text}: {body:?}"
+            );
         }
     }
 

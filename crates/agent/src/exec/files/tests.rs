@@ -126,3 +126,29 @@ async fn what_runs_is_what_was_copied() {
     second.await.unwrap();
     assert_eq!(*compiler.prepared.lock(), ["one", "changed"]);
 }
+
+#[tokio::test]
+async fn small_files_do_not_wait_for_larger_ones() {
+    let (compiler, callers, dir) = node(0);
+    let (large, small) = (dir.path().join("large"), dir.path().join("small"));
+    std::fs::write(&large, vec![b'x'; 1 + (2 << 20)]).unwrap();
+    std::fs::write(&small, "small").unwrap();
+    let mut running = Vec::new();
+    for (path, length) in [(large, 1 + (2 << 20)), (small, 5)] {
+        let files = callers.of_instance();
+        running.push(tokio::spawn(async move { run(&files, path).await }));
+        let is_last = || {
+            let prepared = compiler.prepared.lock();
+            prepared
+                .last()
+                .is_some_and(|contents| contents.len() == length)
+        };
+        while !is_last() {
+            tokio::task::yield_now().await;
+        }
+    }
+    compiler.may.add_permits(2);
+    for run in running {
+        run.await.unwrap();
+    }
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// kept has the name of one that is being written, of which nothing is left by the next start.
 pub(super) fn store(path: &Path, bytes: &[u8], keep: bool) -> io::Result<PathBuf> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Only one module is compiled at a time, so that this name is nobody else's.
+    // Who compiles a module is alone with its digest, so that this name is nobody else's.
     let new = path.with_file_name(format!(".{name}"));
     // Another file each time: one that could not be removed may still be mapped.
     remove(&new)?;
