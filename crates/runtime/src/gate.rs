@@ -12,6 +12,7 @@
 //! the [ticker](Ticker) stops after one idle tick.
 
 mod account;
+mod files;
 mod task;
 mod ticker;
 
@@ -26,6 +27,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 pub(crate) use account::Account;
 use account::Queue;
+use files::Files;
+pub(crate) use files::Turn;
 pub(crate) use task::Task;
 use ticker::Ticker;
 
@@ -44,6 +47,7 @@ struct Shared {
     /// Every task that is not over, by its number.
     live: Mutex<BTreeMap<u64, Weak<Task>>>,
     ticker: Arc<Ticker>,
+    files: Files,
     io: tokio::runtime::Handle,
 }
 
@@ -190,7 +194,7 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Starts `threads` threads. Guests' timers and blocking calls are `io`'s; `tick` is called
+    /// Starts `threads` threads. Guests' timers are `io`'s; `tick` is called
     /// every millisecond while any guest runs.
     pub(crate) fn start(
         threads: usize,
@@ -208,6 +212,7 @@ impl Gate {
             work: Condvar::new(),
             live: Mutex::default(),
             ticker,
+            files: Files::default(),
             io,
         });
         let mut gate = Self {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::time::ClockId;
 
+use super::files::Lease;
 use super::task::Task;
 use super::{Shared, nanoseconds};
 use crate::quota::Bucket;
@@ -31,6 +32,8 @@ pub(crate) struct Account {
     urgent: AtomicBool,
     /// Guarded by the queue's lock, which is taken first.
     line: Mutex<Line>,
+    /// The threads of its file calls, while any is under way.
+    files: Mutex<Option<Box<Lease>>>,
     shared: Arc<Shared>,
 }
 
@@ -58,6 +61,7 @@ impl Account {
             virtual_time: AtomicU64::new(0),
             urgent: AtomicBool::new(false),
             line: Mutex::default(),
+            files: Mutex::default(),
             shared,
         }
     }
@@ -93,6 +97,10 @@ impl Account {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    pub(super) fn files(&self) -> &Mutex<Option<Box<Lease>>> {
+        &self.files
     }
 
     /// CPU time used so far.

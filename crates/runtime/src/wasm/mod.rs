@@ -107,17 +107,18 @@ pub struct Wasm {
     gate: Gate,
     io: tokio::runtime::Handle,
     /// Kept until the gate's threads are gone.
-    _io: GuestIo,
+    _io: Background,
+    _modules: Background,
 }
 
-/// Guests' timers and blocking calls, on threads that serve nobody else.
-struct GuestIo(Option<tokio::runtime::Runtime>);
+/// What goes on behind, on threads that serve nothing else.
+struct Background(Option<tokio::runtime::Runtime>);
 
-impl GuestIo {
-    fn start() -> std::io::Result<(Self, tokio::runtime::Handle)> {
+impl Background {
+    fn start(name: &str) -> std::io::Result<(Self, tokio::runtime::Handle)> {
         let io = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .thread_name("carob-guest-io")
+            .thread_name(name)
             .max_blocking_threads(64)
             .enable_all()
             .build()?;
@@ -126,7 +127,7 @@ impl GuestIo {
     }
 }
 
-impl Drop for GuestIo {
+impl Drop for Background {
     fn drop(&mut self) {
         if let Some(io) = self.0.take() {
             // Not by dropping it: that waits, which is forbidden inside an async task.
@@ -145,12 +146,15 @@ impl Wasm {
         let engines = Engines::new(config.instances, config.dense_instances);
         let engines = Arc::new(engines.map_err(SetupError::Engine)?);
         let places = engines.places();
-        let (io, handle) = GuestIo::start()?;
+        // Guests' timers, and what they wait for by preview 1's `poll_oneoff`.
+        let (io, handle) = Background::start("carob-guest-io")?;
+        // Whatever guests wait for, modules are loaded.
+        let (modules, loading) = Background::start("carob-modules")?;
         let counters = Arc::new(Counters::default());
         let cache = Cache::open(
             &config.cache_dir,
             engines.clone(),
-            handle.clone(),
+            loading,
             counters.clone(),
         )?;
         let ticked = engines.clone();
@@ -174,6 +178,7 @@ impl Wasm {
             gate,
             io: handle,
             _io: io,
+            _modules: modules,
         })
     }
 

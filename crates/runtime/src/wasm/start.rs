@@ -107,7 +107,7 @@ impl Start {
         let listeners = program.listen(&mut workload)?;
         let world = World::of(workload)?;
         let place = self.module.room().take(self.module.needs())?;
-        let given = world.open(&wasm.node)?;
+        let given = world.open(&wasm.node, self.account.clone())?;
         drop(world);
         let counted = Counted::new(&wasm.counters);
         let (sender, receiver) = watch::channel(None);
@@ -196,7 +196,7 @@ impl Start {
             code,
             ports,
             net,
-            worlds: World::of(workload)?.open_many(&wasm.node)?,
+            worlds: World::of(workload)?.open_many(&wasm.node, self.account.clone())?,
             memory: self.memory,
             admission,
             outgoing: self.outgoing,

@@ -11,6 +11,7 @@ use super::guard::budget::{Budget, Share};
 use super::guard::late::Blanks;
 use super::mounts;
 use super::stdio::{Input, Printed};
+use crate::gate::Account;
 use crate::streams::Sink;
 use crate::{Meter, Mount, Output, StartError, Stdin, Workload};
 
@@ -93,15 +94,19 @@ impl World {
         })
     }
 
-    /// For the only instance there is.
+    /// For the only instance there is, at this account's expense.
     ///
     /// # Errors
     /// When a mount or the working directory cannot be set up.
-    pub(super) fn open(&self, node: &Node) -> Result<Given<WasiCtxBuilder>, StartError> {
+    pub(super) fn open(
+        &self,
+        node: &Node,
+        account: Arc<Account>,
+    ) -> Result<Given<WasiCtxBuilder>, StartError> {
         let mut wasi = self.without_files();
         let preopened = mounts::preopen(&mut wasi, &self.mounts, &self.working_dir, node)?;
         let (meter, share) = (self.meter.clone(), Share::new(preopened.held));
-        let guard = Guard::new(meter, preopened.singles, preopened.late, share);
+        let guard = Guard::new(meter, preopened.singles, preopened.late, share, account);
         Ok(Given { wasi, guard })
     }
 
@@ -109,8 +114,12 @@ impl World {
     ///
     /// # Errors
     /// As of [`open`](Self::open).
-    pub(super) fn open_many(self, node: &Node) -> Result<Worlds, StartError> {
-        let given = self.open(node)?.build();
+    pub(super) fn open_many(
+        self,
+        node: &Node,
+        account: Arc<Account>,
+    ) -> Result<Worlds, StartError> {
+        let given = self.open(node, account)?.build();
         let mut given = given.map_err(|error| StartError::Invalid(error.to_string()))?;
         let files = given.wasi.filesystem().clone();
         let working_dir = mounts::normal(&self.working_dir)?;

@@ -133,3 +133,46 @@ async fn one_that_opens_without_end_leaves_some_to_others() {
         assert_eq!(count(text.lines().last().unwrap()), first, "{kind:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_file_holds_up_nobody_else() {
+    const WAITING: usize = 70;
+    let bench = Bench::with(|config| config.instances = 100);
+    let root = bench.directory("root");
+    let fifo = root.join("fifo");
+    let (dir, mode) = (rustix::fs::CWD, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(dir, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    // Nothing is ever written, and its end comes when this is closed.
+    let writer = std::fs::File::options().read(true).write(true).open(&fifo);
+    let modules = [bench.player(KINDS[0]).await, bench.player(KINDS[2]).await];
+    let waiting: Vec<_> = (0..WAITING)
+        .map(|number| guest(&modules[number % 2], &root, &["cat /fifo"]))
+        .map(|(workload, stdout)| (bench.runtime.start(workload).unwrap(), stdout))
+        .collect();
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
+        let names = tasks.filter_map(|task| name(task.unwrap()).ok());
+        names.filter(|name| name == "carob-files\n").count()
+    };
+    until("all of them read", || threads() >= WAITING).await;
+    // A guest that is ended is so, though its thread is not.
+    waiting[0].0.kill();
+    assert_eq!(ended(&waiting[0].0).await, Exit::Killed);
+    std::fs::write(root.join("file"), "text").unwrap();
+    for module in &modules {
+        let (workload, stdout) = guest(module, &root, &["cat /file", "ls /"]);
+        assert_eq!(run(&bench, workload).await, Exit::Code(0));
+        assert_eq!(stdout.text(), "text\nfifo file\n");
+    }
+    let other = bench.text(r#"(module (func (export "_start")))"#).await;
+    assert_eq!(
+        run(&bench, Workload::new(other.unwrap())).await,
+        Exit::Code(0)
+    );
+    drop(writer);
+    for (running, stdout) in &waiting[1..] {
+        assert_eq!(ended(running).await, Exit::Code(0));
+        assert_eq!(stdout.text(), "\n");
+    }
+}

@@ -10,6 +10,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
+use super::calls::Own;
 use super::listing::Listing;
 use super::single::{self, How, Single};
 use super::stream::{Paying, Place};
@@ -76,26 +77,29 @@ impl GuardedView<'_> {
     ) -> FsResult<(Resource<Descriptor>, Resource<Descriptor>)> {
         itself(path)?;
         let file = match changes {
-            true => single.open(How::default()).await?,
-            false => single.seen().await?,
+            true => self.guard.call(single.open(How::default())).await?,
+            false => self.guard.call(single.seen()).await?,
         };
         let file = self.stock.table.push(file)?;
         let borrowed = Resource::new_borrow(file.rep());
         Ok((file, borrowed))
     }
 
-    /// Has a new stream pay for what it takes.
+    /// Has a new stream written to on the workload's own threads, and pay for what it takes.
     fn paying(
         &mut self,
         stream: Resource<DynOutputStream>,
         place: Place,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let Some(meter) = self.guard.meter.clone() else {
-            return Ok(stream);
+        let stream = self.stock.table.delete(stream)?;
+        let own: DynOutputStream = Box::new(Own::new(stream, self.guard.account.clone()));
+        let paying = match self.guard.meter.clone() {
+            Some(meter) => {
+                let waiting = self.guard.waiting.clone();
+                Box::new(Paying::new(own, meter, place, waiting))
+            }
+            None => own,
         };
-        let file = self.stock.table.delete(stream)?;
-        let waiting = self.guard.waiting.clone();
-        let paying: DynOutputStream = Box::new(Paying::new(file, meter, place, waiting));
         Ok(self.stock.table.push(paying)?)
     }
 }
@@ -154,7 +158,8 @@ macro_rules! stock {
     ($(fn $name:ident($($argument:ident: $type:ty),*) -> $result:ty;)+) => {$(
         async fn $name(&mut self, $($argument: $type),*) -> $result {
             self.look()?;
-            self.stock.$name($($argument),*).await
+            let call = self.stock.$name($($argument),*);
+            self.guard.call(call).await
         }
     )+};
 }
@@ -196,7 +201,8 @@ impl HostDescriptor for GuardedView<'_> {
             false => None,
         };
         let place = place.ok_or(types::ErrorCode::InsufficientMemory)?;
-        let listing = Listing::open(directory, 0, place).await?;
+        let listing = Listing::open(directory, 0, place);
+        let listing = self.guard.call(listing).await?;
         let stream = self.stock.table.push(listing)?;
         self.guard.listings += 1;
         Ok(Resource::new_own(stream.rep()))
@@ -210,10 +216,11 @@ impl HostDescriptor for GuardedView<'_> {
     ) -> FsResult<types::DescriptorStat> {
         self.look()?;
         let Some(single) = self.single(&fd) else {
-            return self.stock.stat_at(fd, flags, path).await;
+            let stat = self.stock.stat_at(fd, flags, path);
+            return self.guard.call(stat).await;
         };
         let (file, seen) = self.looked_at(&single, &path, false).await?;
-        let stat = self.stock.stat(seen).await;
+        let stat = self.guard.call(self.stock.stat(seen)).await;
         self.stock.table.delete(file)?;
         stat
     }
@@ -226,10 +233,11 @@ impl HostDescriptor for GuardedView<'_> {
     ) -> FsResult<types::MetadataHashValue> {
         self.look()?;
         let Some(single) = self.single(&fd) else {
-            return self.stock.metadata_hash_at(fd, flags, path).await;
+            let hash = self.stock.metadata_hash_at(fd, flags, path);
+            return self.guard.call(hash).await;
         };
         let (file, seen) = self.looked_at(&single, &path, false).await?;
-        let hash = self.stock.metadata_hash(seen).await;
+        let hash = self.guard.call(self.stock.metadata_hash(seen)).await;
         self.stock.table.delete(file)?;
         hash
     }
@@ -245,10 +253,11 @@ impl HostDescriptor for GuardedView<'_> {
         self.look()?;
         let Some(single) = self.single(&fd) else {
             let set = self.stock.set_times_at(fd, flags, path, accessed, modified);
-            return set.await;
+            return self.guard.call(set).await;
         };
         let (file, opened) = self.looked_at(&single, &path, true).await?;
-        let set = self.stock.set_times(opened, accessed, modified).await;
+        let set = self.stock.set_times(opened, accessed, modified);
+        let set = self.guard.call(set).await;
         self.stock.table.delete(file)?;
         set
     }
@@ -257,7 +266,7 @@ impl HostDescriptor for GuardedView<'_> {
         // Holes take nothing; what is written into them later is paid for then.
         let paid = self.pay(&fd, BLOCK).await;
         self.guard.opened.set_written(fd.rep(), None);
-        let set = self.stock.set_size(fd, size).await;
+        let set = self.guard.call(self.stock.set_size(fd, size)).await;
         super::settle(paid, set.is_ok());
         set
     }
@@ -272,7 +281,8 @@ impl HostDescriptor for GuardedView<'_> {
         let before = self.guard.opened.written(number);
         let cost = super::touched(offset, length, before);
         let _paid = self.pay(&fd, cost).await;
-        let written = self.stock.write(fd, bytes, offset).await;
+        let written = self.stock.write(fd, bytes, offset);
+        let written = self.guard.call(written).await;
         let length = written.as_ref().map_or(0, |length| *length);
         let block = super::block(offset, length);
         self.guard.opened.set_written(number, block);
@@ -286,7 +296,8 @@ impl HostDescriptor for GuardedView<'_> {
     ) -> FsResult<()> {
         self.look()?;
         let paid = self.pay(&fd, NAME).await;
-        let made = self.stock.create_directory_at(fd, path).await;
+        let made = self.stock.create_directory_at(fd, path);
+        let made = self.guard.call(made).await;
         super::settle(paid, made.is_ok());
         made
     }
@@ -301,7 +312,8 @@ impl HostDescriptor for GuardedView<'_> {
     ) -> FsResult<()> {
         self.look()?;
         let paid = self.pay(&directory, NAME).await;
-        let made = self.stock.link_at(fd, flags, old, directory, new).await;
+        let made = self.stock.link_at(fd, flags, old, directory, new);
+        let made = self.guard.call(made).await;
         super::settle(paid, made.is_ok());
         made
     }
@@ -316,7 +328,8 @@ impl HostDescriptor for GuardedView<'_> {
         self.look()?;
         // It grows the directory that it leads to.
         let paid = self.pay(&directory, NAME).await;
-        let made = self.stock.rename_at(fd, old, directory, new).await;
+        let made = self.stock.rename_at(fd, old, directory, new);
+        let made = self.guard.call(made).await;
         super::settle(paid, made.is_ok());
         made
     }
@@ -336,7 +349,7 @@ impl HostDescriptor for GuardedView<'_> {
         };
         if let Some(single) = self.single(&fd) {
             itself(&path)?;
-            let file = single.open(opening(how, flags)?).await?;
+            let file = self.guard.call(single.open(opening(how, flags)?)).await?;
             let opened = self.stock.table.push(file)?;
             self.guard.opened.add(opened.rep(), place);
             return Ok(opened);
@@ -345,7 +358,8 @@ impl HostDescriptor for GuardedView<'_> {
             true => self.pay(&fd, NAME).await,
             false => None,
         };
-        let opened = self.stock.open_at(fd, path_flags, path, how, flags).await;
+        let opened = self.stock.open_at(fd, path_flags, path, how, flags);
+        let opened = self.guard.call(opened).await;
         // A trap says nothing of what was made.
         let is_refused = |error: &FsError| error.downcast_ref().is_some();
         super::settle(paid, !opened.as_ref().is_err_and(is_refused));
@@ -373,7 +387,8 @@ impl HostDescriptor for GuardedView<'_> {
     ) -> FsResult<()> {
         self.look()?;
         let paid = self.pay(&fd, NAME).await;
-        let made = self.stock.symlink_at(fd, target, path).await;
+        let made = self.stock.symlink_at(fd, target, path);
+        let made = self.guard.call(made).await;
         super::settle(paid, made.is_ok());
         made
     }
@@ -383,7 +398,10 @@ impl HostDescriptor for GuardedView<'_> {
         fd: Resource<Descriptor>,
         offset: u64,
     ) -> FsResult<Resource<DynInputStream>> {
-        self.stock.read_via_stream(fd, offset)
+        let stream = self.stock.read_via_stream(fd, offset)?;
+        let stream = self.stock.table.delete(stream)?;
+        let own: DynInputStream = Box::new(Own::new(stream, self.guard.account.clone()));
+        Ok(self.stock.table.push(own)?)
     }
 
     fn write_via_stream(
@@ -416,7 +434,7 @@ impl HostDirectoryEntryStream for GuardedView<'_> {
     ) -> FsResult<Option<types::DirectoryEntry>> {
         let listing = Resource::<Listing>::new_borrow(stream.rep());
         let listing = self.stock.table.get_mut(&listing)?;
-        while let Some(entry) = listing.next().await? {
+        while let Some(entry) = self.guard.call(listing.next()).await? {
             if !entry.is_dots() {
                 let type_ = entry.kind;
                 let name = entry.into_name()?;

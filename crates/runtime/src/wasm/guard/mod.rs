@@ -6,6 +6,7 @@
 //! their [listings](listing) are read a few names at a time.
 
 pub(super) mod budget;
+mod calls;
 mod component;
 pub(super) mod late;
 pub(super) mod listing;
@@ -20,6 +21,7 @@ use wasmtime_wasi::WasiCtx;
 
 pub(super) use component::{GuardedView, link};
 
+use crate::gate::Account;
 use crate::meter::{Charge, Meter};
 use budget::{Opened, Share};
 use late::Late;
@@ -32,6 +34,8 @@ pub(super) struct Guard {
     late: Option<Arc<Late>>,
     /// Whether the instance may have blank directories still.
     is_blank: bool,
+    /// At whose expense the system is called.
+    account: Arc<Account>,
     pub(super) opened: Opened,
     /// The workload's streams that wait for its meter.
     waiting: Arc<Semaphore>,
@@ -45,12 +49,14 @@ impl Guard {
         singles: Option<Singles>,
         late: Option<Arc<Late>>,
         share: Arc<Share>,
+        account: Arc<Account>,
     ) -> Self {
         Self {
             meter,
             singles: singles.map(Arc::new),
             is_blank: late.is_some(),
             late,
+            account,
             opened: Opened::new(share),
             waiting: stream::waiting(),
             listings: 0,
@@ -64,6 +70,7 @@ impl Guard {
             singles: self.singles.clone(),
             is_blank: self.late.is_some(),
             late: self.late.clone(),
+            account: self.account.clone(),
             opened: self.opened.another(),
             waiting: self.waiting.clone(),
             listings: 0,
@@ -115,6 +122,11 @@ impl Guard {
     /// Whether what is added is counted.
     pub(super) fn counts(&self) -> bool {
         self.meter.is_some()
+    }
+
+    /// Has a file call made, on threads that only this workload's calls are made on at a time.
+    pub(super) async fn call<T>(&self, call: impl Future<Output = T>) -> T {
+        self.account.file_call(call).await
     }
 
     /// Pays for what is to be added, as soon as that is allowed. What is paid is held until it is on the disk.

@@ -171,8 +171,7 @@ impl<'a> Call<'a> {
             Descriptor::Stock(number) => {
                 let fd = number.cast_signed();
                 let [buffers, count, read] = [buffers, count, read].map(u32::cast_signed);
-                let told = stock::fd_read(self.wasi, &mut self.memory, fd, buffers, count, read);
-                passed(told.await)
+                passed(self.guarded().fd_read(fd, buffers, count, read).await)
             }
             Descriptor::Listening(_) | Descriptor::Connection(_) => {
                 let how = Riflags::empty();
@@ -238,8 +237,7 @@ impl<'a> Call<'a> {
             Descriptor::Stock(number) => {
                 let number = number.cast_signed();
                 let at = at.cast_signed();
-                let told = stock::fd_fdstat_get(self.wasi, &mut self.memory, number, at);
-                return passed(told.await);
+                return passed(self.guarded().fd_fdstat_get(number, at).await);
             }
             Descriptor::Listening(listening) => (
                 Filetype::SocketStream,

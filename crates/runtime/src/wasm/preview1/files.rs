@@ -12,9 +12,8 @@ use crate::wasm::guest::Core;
 
 /// Links the functions that take a file or directory, each with what it tells of anything else.
 pub(super) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
-    // `[.await]` where wasmtime-wasi's is asynchronous.
     macro_rules! link {
-        ($($name:ident($($argument:ident: $type:ty),*) $([.$await:tt])? else $errno:ident;)+) => {$(
+        ($($name:ident($($argument:ident: $type:ty),*) else $errno:ident;)+) => {$(
             linker.func_wrap_async(
                 PREVIEW_1,
                 stringify!($name),
@@ -24,7 +23,7 @@ pub(super) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
                         match call.stock(fd, Errno::$errno) {
                             Ok(fd) => {
                                 let (wasi, memory) = (call.wasi, &mut call.memory);
-                                stock::$name(wasi, memory, fd, $($argument),*)$(.$await)?
+                                stock::$name(wasi, memory, fd, $($argument),*)
                             }
                             Err(error) => told(Err(error)),
                         }
@@ -34,12 +33,9 @@ pub(super) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
         )+};
     }
     link! {
-        fd_advise(offset: i64, length: i64, advice: i32) [.await] else Spipe;
         fd_allocate(offset: i64, length: i64) else Spipe;
         fd_fdstat_set_rights(base: i64, inheriting: i64) else Notsup;
-        fd_pread(buffers: i32, count: i32, offset: i64, read: i32) [.await] else Spipe;
         fd_prestat_dir_name(name: i32, length: i32) else Notdir;
-        fd_seek(offset: i64, whence: i32, position: i32) [.await] else Spipe;
         fd_tell(position: i32) else Spipe;
     }
     link_guarded(linker)?;
@@ -67,11 +63,14 @@ fn link_guarded(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
         )+};
     }
     link! {
+        fd_advise(offset: i64, length: i64, advice: i32) else Spipe;
         fd_datasync() else Inval;
         fd_filestat_set_size(size: i64) else Inval;
         fd_filestat_set_times(accessed: i64, modified: i64, flags: i32) else Inval;
+        fd_pread(buffers: i32, count: i32, offset: i64, read: i32) else Spipe;
         fd_pwrite(buffers: i32, count: i32, offset: i64, written: i32) else Spipe;
         fd_readdir(buffer: i32, length: i32, cookie: i64, used: i32) else Notdir;
+        fd_seek(offset: i64, whence: i32, position: i32) else Spipe;
         fd_sync() else Inval;
         path_create_directory(path: i32, length: i32) else Notdir;
         path_filestat_get(flags: i32, path: i32, length: i32, at: i32) else Notdir;

@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 use wasmtime::{Caller, Linker};
 use wasmtime_wasi::WasiView as _;
 use wasmtime_wasi::p1::WasiP1Ctx;
-use wasmtime_wasi::p1::types::{Ciovec, Errno, Fd, Fstflags, Oflags};
+use wasmtime_wasi::p1::types::{Ciovec, Errno, Fd, Fstflags, Oflags, Whence};
 use wasmtime_wasi::p1::wasi_snapshot_preview1::{self as stock, WasiSnapshotPreview1 as _};
 use wiggle::{GuestMemory, GuestPtr};
 
@@ -43,13 +43,18 @@ pub(in crate::wasm) fn link(linker: &mut Linker<Core>) -> wasmtime::Result<()> {
     }
     link! {
         fd_close(fd: i32);
+        fd_advise(fd: i32, offset: i64, length: i64, advice: i32);
         fd_datasync(fd: i32);
+        fd_fdstat_get(fd: i32, at: i32);
         fd_filestat_get(fd: i32, at: i32);
         fd_filestat_set_size(fd: i32, size: i64);
         fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, flags: i32);
+        fd_pread(fd: i32, buffers: i32, count: i32, offset: i64, read: i32);
         fd_pwrite(fd: i32, buffers: i32, count: i32, offset: i64, written: i32);
+        fd_read(fd: i32, buffers: i32, count: i32, read: i32);
         fd_readdir(fd: i32, buffer: i32, length: i32, cookie: i64, used: i32);
         fd_renumber(from: i32, to: i32);
+        fd_seek(fd: i32, offset: i64, whence: i32, position: i32);
         fd_sync(fd: i32);
         fd_write(fd: i32, buffers: i32, count: i32, written: i32);
         path_create_directory(fd: i32, path: i32, length: i32);
@@ -91,7 +96,8 @@ macro_rules! looking {
     ($($name:ident($($argument:ident: $type:ty),*);)+) => {$(
         pub(super) async fn $name(mut self, $($argument: $type),*) -> wasmtime::Result<i32> {
             look!(self);
-            stock::$name(self.wasi, self.memory, $($argument),*).await
+            let call = stock::$name(self.wasi, self.memory, $($argument),*);
+            self.guard.call(call).await
         }
     )+};
 }
@@ -165,7 +171,7 @@ impl Guarded<'_, '_> {
         let set = self
             .wasi
             .fd_filestat_set_times(self.memory, Fd::from(fd), 0, 0, none);
-        set.await.is_ok()
+        self.guard.call(set).await.is_ok()
     }
 
     /// Pays for what is to be added by a descriptor, as [`Guard::pay`] does. Nobody waits to be refused.
@@ -195,6 +201,65 @@ impl Guarded<'_, '_> {
         self.guard.opened.set_written(number, block);
     }
 
+    pub(super) async fn fd_fdstat_get(self, fd: i32, at: i32) -> wasmtime::Result<i32> {
+        let told = stock::fd_fdstat_get(self.wasi, self.memory, fd, at);
+        self.guard.call(told).await
+    }
+
+    pub(super) async fn fd_advise(
+        self,
+        fd: i32,
+        offset: i64,
+        length: i64,
+        advice: i32,
+    ) -> wasmtime::Result<i32> {
+        let advise = stock::fd_advise(self.wasi, self.memory, fd, offset, length, advice);
+        self.guard.call(advise).await
+    }
+
+    pub(super) async fn fd_seek(
+        self,
+        fd: i32,
+        offset: i64,
+        whence: i32,
+        position: i32,
+    ) -> wasmtime::Result<i32> {
+        let seek = stock::fd_seek(self.wasi, self.memory, fd, offset, whence, position);
+        match whence == i32::from(u8::from(Whence::End)) {
+            true => self.guard.call(seek).await,
+            // wasmtime-wasi knows where that is.
+            false => seek.await,
+        }
+    }
+
+    pub(super) async fn fd_read(
+        mut self,
+        fd: i32,
+        buffers: i32,
+        count: i32,
+        read: i32,
+    ) -> wasmtime::Result<i32> {
+        let is_file = self.position(fd).is_some();
+        let call = stock::fd_read(self.wasi, self.memory, fd, buffers, count, read);
+        match is_file {
+            true => self.guard.call(call).await,
+            // Whoever writes it may take as long as it likes.
+            false => call.await,
+        }
+    }
+
+    pub(super) async fn fd_pread(
+        self,
+        fd: i32,
+        buffers: i32,
+        count: i32,
+        offset: i64,
+        read: i32,
+    ) -> wasmtime::Result<i32> {
+        let call = stock::fd_pread(self.wasi, self.memory, fd, buffers, count, offset, read);
+        self.guard.call(call).await
+    }
+
     pub(super) async fn fd_write(
         mut self,
         fd: i32,
@@ -202,13 +267,14 @@ impl Guarded<'_, '_> {
         count: i32,
         written: i32,
     ) -> wasmtime::Result<i32> {
-        let at = match self.guard.counts() {
-            true => self.position(fd),
-            false => None,
-        };
-        let Some(at) = at else {
+        let Some(at) = self.position(fd) else {
+            // No file: whoever reads it may take as long as it likes.
             return stock::fd_write(self.wasi, self.memory, fd, buffers, count, written).await;
         };
+        if !self.guard.counts() {
+            let write = stock::fd_write(self.wasi, self.memory, fd, buffers, count, written);
+            return self.guard.call(write).await;
+        }
         let length = match self.length(buffers, count) {
             Ok(length) => length,
             Err(errno) => return Ok(u16::from(errno).into()),
@@ -217,7 +283,8 @@ impl Guarded<'_, '_> {
         let cost = guard::touched(at, length, self.guard.opened.written(number));
         let paid = self.pay(fd, cost).await;
         let (wasi, memory) = (&mut *self.wasi, &mut *self.memory);
-        let told = stock::fd_write(wasi, memory, fd, buffers, count, written).await?;
+        let write = stock::fd_write(wasi, memory, fd, buffers, count, written);
+        let told = self.guard.call(write).await?;
         // Who waits again holds nothing.
         guard::settle(paid, told == 0);
         match told {
@@ -246,7 +313,8 @@ impl Guarded<'_, '_> {
         }
         let _paid = self.pay(fd, cost).await;
         let (wasi, memory) = (self.wasi, self.memory);
-        stock::fd_pwrite(wasi, memory, fd, buffers, count, offset, written).await
+        let write = stock::fd_pwrite(wasi, memory, fd, buffers, count, offset, written);
+        self.guard.call(write).await
     }
 
     pub(super) async fn fd_close(self, fd: i32) -> wasmtime::Result<i32> {
@@ -274,7 +342,8 @@ impl Guarded<'_, '_> {
         // Holes take nothing; what is written into them later is paid for then.
         let paid = self.pay(fd, guard::BLOCK).await;
         self.guard.opened.set_written(fd.cast_unsigned(), None);
-        let told = stock::fd_filestat_set_size(self.wasi, self.memory, fd, size).await?;
+        let set = stock::fd_filestat_set_size(self.wasi, self.memory, fd, size);
+        let told = self.guard.call(set).await?;
         guard::settle(paid, told == 0);
         Ok(told)
     }
@@ -288,7 +357,7 @@ impl Guarded<'_, '_> {
         look!(self);
         let paid = self.pay(fd, NAME).await;
         let made = stock::path_create_directory(self.wasi, self.memory, fd, path, length);
-        let told = made.await?;
+        let told = self.guard.call(made).await?;
         guard::settle(paid, told == 0);
         Ok(told)
     }
@@ -310,7 +379,7 @@ impl Guarded<'_, '_> {
         let made = stock::path_link(
             wasi, memory, old, flags, path, length, new, new_path, new_length,
         );
-        let told = made.await?;
+        let told = self.guard.call(made).await?;
         guard::settle(paid, told == 0);
         Ok(told)
     }
@@ -356,7 +425,7 @@ impl Guarded<'_, '_> {
         let told = stock::path_open(
             wasi, memory, fd, lookup, path, length, how, base, inheriting, flags, opened,
         );
-        let told = told.await?;
+        let told = self.guard.call(told).await?;
         guard::settle(paid, !is_refusal(told));
         let at = GuestPtr::<u32>::new(opened.cast_unsigned());
         if told == 0
@@ -379,7 +448,7 @@ impl Guarded<'_, '_> {
         let paid = self.pay(fd, NAME).await;
         let (wasi, memory) = (self.wasi, self.memory);
         let made = stock::path_symlink(wasi, memory, target, target_length, fd, path, length);
-        let told = made.await?;
+        let told = self.guard.call(made).await?;
         guard::settle(paid, told == 0);
         Ok(told)
     }
@@ -398,7 +467,7 @@ impl Guarded<'_, '_> {
         let paid = self.pay(new, NAME).await;
         let (wasi, memory) = (self.wasi, self.memory);
         let made = stock::path_rename(wasi, memory, old, path, length, new, new_path, new_length);
-        let told = made.await?;
+        let told = self.guard.call(made).await?;
         guard::settle(paid, told == 0);
         Ok(told)
     }

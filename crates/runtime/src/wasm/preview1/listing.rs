@@ -80,7 +80,8 @@ impl Guarded<'_, '_> {
             Rights::empty(),
             Fdflags::empty(),
         );
-        let opened = opened.await.map_err(|error| -> Error {
+        let opened = self.guard.call(opened).await;
+        let opened = opened.map_err(|error| -> Error {
             match error.downcast() {
                 Ok(Errno::Notdir) => Errno::Badf.into(),
                 Ok(errno) => errno.into(),
@@ -108,10 +109,10 @@ impl Guarded<'_, '_> {
         listing: impl Future<Output = io::Result<Listing>>,
         mut buffer: Buffer,
     ) -> Result<u32> {
-        let mut listing = listing.await.map_err(failed)?;
+        let mut listing = self.guard.call(listing).await.map_err(failed)?;
         let length = buffer.left;
         while buffer.left > 0
-            && let Some(entry) = listing.next().await.map_err(failed)?
+            && let Some(entry) = self.guard.call(listing.next()).await.map_err(failed)?
         {
             let (next, kind) = (entry.next, entry.kind);
             let name = entry.into_name().map_err(failed)?;
@@ -137,10 +138,11 @@ impl Guarded<'_, '_> {
         let directory = Resource::new_borrow(directory.rep());
         // What is above it is nobody's affair.
         let hash = match name {
-            "." | ".." => files.metadata_hash(directory).await,
+            "." | ".." => self.guard.call(files.metadata_hash(directory)).await,
             name => {
                 let (how, name) = (PathFlags::empty(), name.to_owned());
-                files.metadata_hash_at(directory, how, name).await
+                let hash = files.metadata_hash_at(directory, how, name);
+                self.guard.call(hash).await
             }
         };
         hash.map_or(0, |hash| hash.lower)

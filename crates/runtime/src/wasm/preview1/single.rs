@@ -65,7 +65,8 @@ impl Guarded<'_, '_> {
             truncates: how.contains(Oflags::TRUNC),
             directory: how.contains(Oflags::DIRECTORY),
         });
-        let opened = opened.await.map_err(|error| errno(&error))?;
+        let opened = self.guard.call(opened).await;
+        let opened = opened.map_err(|error| errno(&error))?;
         self.exchanged(fd, opened, flags).await
     }
 
@@ -106,7 +107,7 @@ impl Guarded<'_, '_> {
             Rights::empty(),
             flags,
         );
-        let number = number.await?;
+        let number = self.guard.call(number).await?;
         let stands = self.wasi.ctx().table.get_mut(&at);
         let singles = self.guard.singles();
         match (stands, singles) {
@@ -139,9 +140,11 @@ impl Guarded<'_, '_> {
         at: i32,
     ) -> Result<i32> {
         self.itself(path)?;
-        let seen = single.seen().await.map_err(|error| errno(&error))?;
+        let seen = self.guard.call(single.seen()).await;
+        let seen = seen.map_err(|error| errno(&error))?;
         let number = self.briefly(fd, seen).await?;
-        let told = stock::fd_filestat_get(self.wasi, self.memory, number, at).await;
+        let told = stock::fd_filestat_get(self.wasi, self.memory, number, at);
+        let told = self.guard.call(told).await;
         self.close(number).await?;
         call::passed(told)
     }
@@ -154,14 +157,12 @@ impl Guarded<'_, '_> {
         (accessed, modified, flags): (i64, i64, i32),
     ) -> Result<i32> {
         self.itself(path)?;
-        let opened = single
-            .open(How::default())
-            .await
-            .map_err(|error| errno(&error))?;
+        let opened = self.guard.call(single.open(How::default())).await;
+        let opened = opened.map_err(|error| errno(&error))?;
         let number = self.briefly(fd, opened).await?;
         let (wasi, memory) = (&mut *self.wasi, &mut *self.memory);
-        let told =
-            stock::fd_filestat_set_times(wasi, memory, number, accessed, modified, flags).await;
+        let told = stock::fd_filestat_set_times(wasi, memory, number, accessed, modified, flags);
+        let told = self.guard.call(told).await;
         self.close(number).await?;
         call::passed(told)
     }
@@ -179,7 +180,9 @@ impl Guarded<'_, '_> {
             let path = (path.cast_unsigned(), length.cast_unsigned());
             return call::told(self.stat_single(fd, &single, path, at).await);
         }
-        stock::path_filestat_get(self.wasi, self.memory, fd, flags, path, length, at).await
+        let (wasi, memory) = (self.wasi, self.memory);
+        let told = stock::path_filestat_get(wasi, memory, fd, flags, path, length, at);
+        self.guard.call(told).await
     }
 
     #[expect(clippy::too_many_arguments, reason = "preview 1's")]
@@ -201,10 +204,10 @@ impl Guarded<'_, '_> {
             return call::told(set.await);
         }
         let (wasi, memory) = (self.wasi, self.memory);
-        stock::path_filestat_set_times(
+        let told = stock::path_filestat_set_times(
             wasi, memory, fd, follow, path, length, accessed, modified, flags,
-        )
-        .await
+        );
+        self.guard.call(told).await
     }
 }
 
