@@ -304,7 +304,7 @@ mod tests {
         // No locals, what is said and the end: a byte each.
         let small = "(module (func))";
         let large = "(module (func) (func nop nop nop) (func nop))";
-        let component = format!("(component (core {}) (core {})", &small[1..], &large[1..]) + ")";
+        let component = format!("(component (core {} (core {})", &small[1..], &large[1..]);
         for (text, all, largest) in [
             ("(module)", 0, 0),
             (small, 2, 2),
