@@ -127,7 +127,8 @@ impl Cluster {
         self.known.lock().index.policies().shut(false);
         self.network.update(|table| table.outside = true);
         if let Some(gateway) = gateway {
-            let entrance = Entrance::new(self.network.clone(), gateway);
+            // Each has a share of the node's sockets, so that neither kind of clients shuts out the other.
+            let entrance = || Entrance::new(self.network.clone(), gateway.clone());
             let reports = Reports {
                 node: self.node.to_string(),
                 word: Word::new(NOT_SERVED, &self.node, client.clone(), nodes.clone()),
@@ -144,12 +145,12 @@ impl Cluster {
                     ports,
                     client: client.clone(),
                     recorder: recorder.clone(),
-                    entrance: entrance.clone(),
+                    entrance: entrance(),
                     nodes,
                 };
                 following.0.spawn(ingress::follow(setup));
             }
-            following.0.spawn(publish(entrance, changed, reports));
+            following.0.spawn(publish(entrance(), changed, reports));
         }
         following
     }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::descriptors::{Place, Share};
 use crate::link::{Links, OUTSIDE, Open};
 use crate::policy::Policies;
 use crate::services::{Backends, Name, Origin, PortRef};
@@ -94,13 +95,25 @@ impl Way {
 pub struct Entrance {
     network: Network,
     gateway: PodNet,
+    /// The node's sockets for clients, and for where they are led to outside.
+    sockets: Arc<Share>,
 }
 
 impl Entrance {
     /// The way into a network whose node has a place in it as well: the source of what comes from the node's own
-    /// loopback addresses, which to a pod are the pod's own.
+    /// loopback addresses, which to a pod are the pod's own. Whoever comes by this one has a share of the node's sockets.
     pub fn new(network: Network, gateway: PodNet) -> Self {
-        Self { network, gateway }
+        let sockets = Share::of_all_clients(network.sockets());
+        Self {
+            network,
+            gateway,
+            sockets,
+        }
+    }
+
+    /// Room for a socket of one more client, if there is any.
+    pub fn place(&self) -> Option<Place> {
+        self.sockets.take()
     }
 
     /// What the node's ports are wanted for.
@@ -205,8 +218,8 @@ impl Entrance {
         let (near, far) = between(self.gateway.pod(), (from, at.unwrap_or(to)), (to, from));
         match (road, self.links()) {
             (Road::Outside, _) if may_leave && outside::is_possible_endpoint(*to.ip()) => {
-                // Who came in by the node's ports has been counted there, and an Ingress' requests by its own limits.
-                outside::connect(near, far, to.into(), ()).await
+                let place = self.place().ok_or(SocketError::PortsExhausted)?;
+                outside::connect(near, far, to.into(), place).await
             }
             (Road::Link(peer), Some(links)) => {
                 let pod = OUTSIDE.to_owned();

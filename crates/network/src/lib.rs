@@ -13,6 +13,7 @@ mod claims;
 pub mod conformance;
 mod connect;
 mod datagram;
+pub mod descriptors;
 pub mod dns;
 mod enter;
 pub mod entrance;
@@ -64,7 +65,7 @@ pub enum SocketError {
     /// The address is none of the pod's own.
     #[error("cannot assign requested address")]
     NotBindable,
-    /// Every ephemeral port of the pod is taken.
+    /// Every ephemeral port of the pod is taken, or all that it may have of the node's own sockets.
     #[error("no free port")]
     PortsExhausted,
     /// Nobody listens there.

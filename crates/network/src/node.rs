@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::budget::Budget;
 use crate::datagram;
+use crate::descriptors::{self, Share};
 use crate::enter::OwnPorts;
 use crate::link::Links;
 use crate::passing::Passing;
@@ -159,6 +160,8 @@ struct Node {
     turn: AtomicUsize,
     /// What the node's own connections are told apart by.
     own: OwnPorts,
+    /// The sockets of the system by which its pods and the outside reach each other.
+    sockets: Arc<descriptors::Budget>,
 }
 
 /// One node's network. Clones are handles to the same network.
@@ -183,6 +186,8 @@ pub(crate) struct Pod {
     pub(crate) outside: Semaphore,
     /// Room for its streams to the outside.
     pub(crate) outside_streams: Arc<Semaphore>,
+    /// What it has of the node's sockets, for both.
+    pub(crate) sockets: Arc<Share>,
     node: Arc<Node>,
 }
 
@@ -226,8 +231,18 @@ impl Pod {
 pub struct PodNet(Arc<Pod>);
 
 impl Network {
-    /// A network without pods, which gives out the addresses of `cidr`.
+    /// A network without pods, which gives out the addresses of `cidr`. Connections to and from the outside have an eighth
+    /// of the files that this process may open.
     pub fn new(cidr: Cidr) -> Self {
+        Self::with(cidr, descriptors::Budget::of_sockets(places(cidr)))
+    }
+
+    /// The same, and so many sockets for connections to and from the outside.
+    pub fn with_sockets(cidr: Cidr, most: usize) -> Self {
+        Self::with(cidr, descriptors::Budget::new(most, places(cidr)))
+    }
+
+    fn with(cidr: Cidr, sockets: Arc<descriptors::Budget>) -> Self {
         Self(Arc::new(Node {
             cidr,
             pods: Mutex::default(),
@@ -235,6 +250,7 @@ impl Network {
             links: OnceLock::new(),
             turn: AtomicUsize::new(0),
             own: OwnPorts::default(),
+            sockets,
         }))
     }
 
@@ -277,6 +293,11 @@ impl Network {
     /// Takes up changes of the cluster. Connections that begin afterwards follow them.
     pub fn update(&self, change: impl FnOnce(&mut Table)) {
         change(&mut self.0.table.write());
+    }
+
+    /// The sockets by which its pods and the outside reach each other.
+    pub(crate) fn sockets(&self) -> &Arc<descriptors::Budget> {
+        &self.0.sockets
     }
 
     /// The range that this node's pods get their addresses from.
@@ -324,6 +345,7 @@ impl Network {
             listened: Notify::new(),
             outside: Semaphore::new(datagram::nat::MOST),
             outside_streams: Arc::new(Semaphore::new(crate::outside::MOST_STREAMS)),
+            sockets: Share::of_one(&self.0.sockets),
             node: self.0.clone(),
         });
         pods.by_address.insert(address, Arc::downgrade(&pod));
@@ -334,6 +356,11 @@ impl Network {
     pub fn pods(&self) -> usize {
         self.0.pods.lock().by_address.len()
     }
+}
+
+/// Who has a part of a node's sockets: each pod that there may be, and clients of the node's ports and of its Ingresses.
+fn places(cidr: Cidr) -> usize {
+    cidr.usable() as usize + 2
 }
 
 impl PodNet {

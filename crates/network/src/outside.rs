@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::TcpStream;
@@ -13,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::sleep;
 
 use crate::SocketError;
+use crate::descriptors::Place;
 use crate::node::Pod;
 use crate::pipe::{Broken, Reader, Writer};
 use crate::stream::{BUFFER, Stream};
@@ -20,7 +22,7 @@ use crate::stream::{BUFFER, Stream};
 /// How much is read from the operating system at once.
 const CHUNK: usize = 64 << 10;
 
-/// How many streams one pod has to the outside at a time: each holds a file descriptor of the node.
+/// How many streams one pod has to the outside at a time, however many file descriptors the node has for them.
 pub(crate) const MOST_STREAMS: usize = 2_048;
 /// After how long a silence the other end is asked whether it is still there.
 const STILL_THERE: Duration = Duration::from_secs(60);
@@ -47,10 +49,11 @@ pub(crate) fn is_possible_endpoint(address: Ipv4Addr) -> bool {
 /// One of the streams that a pod may have to the outside.
 ///
 /// # Errors
-/// [`SocketError::PortsExhausted`] where the pod has too many already.
-pub(crate) fn room(pod: &Pod) -> Result<OwnedSemaphorePermit, SocketError> {
-    let room = pod.outside_streams.clone().try_acquire_owned();
-    room.map_err(|_| SocketError::PortsExhausted)
+/// [`SocketError::PortsExhausted`] where the pod has too many already, or the node.
+pub(crate) fn room(pod: &Pod) -> Result<(OwnedSemaphorePermit, Place), SocketError> {
+    let room = pod.outside_streams.clone().try_acquire_owned().ok();
+    let room = room.and_then(|room| Some((room, pod.sockets.take()?)));
+    room.ok_or(SocketError::PortsExhausted)
 }
 
 /// Connects a stream to an address outside, and keeps what is `held` until it has ended. The other end sees the node's
@@ -74,6 +77,9 @@ pub(crate) async fn connect(
 
 fn reason(error: &std::io::Error) -> SocketError {
     use std::io::ErrorKind;
+    if let Some(Errno::MFILE | Errno::NFILE) = Errno::from_io_error(error) {
+        return SocketError::PortsExhausted;
+    }
     match error.kind() {
         ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => SocketError::Refused,
         ErrorKind::TimedOut => SocketError::TimedOut,
@@ -201,6 +207,8 @@ mod tests {
         const EAFNOSUPPORT: i32 = 97;
         const ECONNREFUSED: i32 = 111;
         const ETIMEDOUT: i32 = 110;
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
         for (number, expected) in [
             (ENETUNREACH, SocketError::Unreachable),
             (EHOSTUNREACH, SocketError::Unreachable),
@@ -208,6 +216,8 @@ mod tests {
             (EAFNOSUPPORT, SocketError::Unreachable),
             (ECONNREFUSED, SocketError::Refused),
             (ETIMEDOUT, SocketError::TimedOut),
+            (ENFILE, SocketError::PortsExhausted),
+            (EMFILE, SocketError::PortsExhausted),
         ] {
             let error = std::io::Error::from_raw_os_error(number);
             assert_eq!(reason(&error), expected, "{error}");

@@ -262,7 +262,8 @@ async fn socket_beside(network: &Network, server: &UdpSocket) -> (SocketAddr, Da
 
 #[tokio::test]
 async fn one_pod_has_so_many_sockets_of_the_node_and_no_more() {
-    let (network, server) = (network(), server().await);
+    let network = Network::with_sockets("10.128.0.0/24".parse().unwrap(), 8_192);
+    let server = server().await;
     network.update(|table| table.outside = true);
     let (pod, to) = (network.join("uid").unwrap(), server.local_addr().unwrap());
     let mut sockets: Vec<_> = (0..257).map(|_| socket(&pod)).collect();
@@ -273,6 +274,48 @@ async fn one_pod_has_so_many_sockets_of_the_node_and_no_more() {
     assert_eq!(other.send(ONE, to), Ok(()), "another pod's are its own");
     sockets.swap_remove(0);
     assert_eq!(sockets[0].send(ONE, to), Ok(()), "one was given back");
+}
+
+#[tokio::test]
+async fn a_pod_has_its_part_of_the_nodes_sockets_whatever_others_have() {
+    // A part of one, and as many again that are spare, of which a pod may have an eighth.
+    let network = Network::with_sockets("10.128.0.0/29".parse().unwrap(), 16);
+    network.update(|table| table.outside = true);
+    let (server, listener) = (server().await, TcpListener::bind((own_address(), 0)).await);
+    let (to, listener) = (server.local_addr().unwrap(), listener.unwrap());
+    let at = listener.local_addr().unwrap();
+    let greedy = network.join("greedy").unwrap();
+    let near = greedy.connect(at).await.unwrap();
+    let (mut far, _) = listener.accept().await.unwrap();
+    let sockets = [socket(&greedy), socket(&greedy)];
+    // Streams and sockets for datagrams count together.
+    let exhausted = Err(SocketError::PortsExhausted);
+    assert_eq!(sockets[0].send(ONE, to), Ok(()));
+    assert_eq!(sockets[1].send(ONE, to), exhausted);
+    assert_eq!(greedy.connect(at).await.map(drop), exhausted);
+    assert_eq!(sockets[0].send(ONE, to), Ok(()), "what it has goes on");
+    let mut others = Vec::new();
+    for uid in ["a", "b", "c", "d", "e"] {
+        let pod = network.join(uid).unwrap();
+        let own = socket(&pod);
+        assert_eq!(own.send(ONE, to), Ok(()), "{uid} has its part");
+        assert_eq!(
+            pod.connect(at).await.map(drop),
+            exhausted,
+            "{uid} has no more"
+        );
+        others.push((pod, own));
+    }
+    // What has ended is there again.
+    drop(near);
+    assert_eq!(soon(far.read(&mut [0])).await.unwrap_or(0), 0);
+    let again = async {
+        while sockets[1].send(ONE, to) == exhausted {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
+    assert_eq!(greedy.connect(at).await.map(drop), exhausted);
 }
 
 /// What lets the pod out to nobody.

@@ -15,6 +15,7 @@ use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use network::descriptors::Place;
 use network::entrance::{Entrance, Unreached};
 use network::{SocketError, Stream};
 use parking_lot::RwLock;
@@ -69,6 +70,9 @@ impl Default for Limits {
 pub(crate) trait Connector: Send + Sync {
     /// Connects a client to a port of a Service.
     async fn connect(&self, client: SocketAddrV4, backend: &Backend) -> Result<Stream, Unreached>;
+
+    /// Room for a client's socket, if the node has any.
+    fn place(&self) -> Option<Place>;
 }
 
 #[async_trait]
@@ -76,6 +80,10 @@ impl Connector for Entrance {
     async fn connect(&self, client: SocketAddrV4, backend: &Backend) -> Result<Stream, Unreached> {
         self.connect_to_service(client, &backend.service, &backend.port)
             .await
+    }
+
+    fn place(&self) -> Option<Place> {
+        Self::place(self)
     }
 }
 
@@ -105,6 +113,11 @@ impl Proxy {
             upgraded: Arc::new(Semaphore::new(limits.upgraded)),
             limits,
         }
+    }
+
+    /// Room for a client's socket, if the node has any.
+    pub(super) fn place(&self) -> Option<Place> {
+        self.connector.place()
     }
 
     /// Requests go by other rules from now on.
@@ -140,7 +153,11 @@ impl Proxy {
         let place = place_of(&self.requests)?;
         let upgrade = headers::upgrade(&head);
         let over = match &upgrade {
-            Some(_) => Some((over, place_of(&self.upgraded)?)),
+            // Its socket stays when its connection is one of requests no more.
+            Some(_) => {
+                let socket = self.place().ok_or_else(Refusal::full)?;
+                Some((over, (place_of(&self.upgraded)?, socket)))
+            }
             None => None,
         };
         let head = headers::onward(head, host, client, upgrade);
@@ -234,10 +251,8 @@ impl Proxy {
 
 /// A place among so many at a time.
 fn place_of(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
-    places.clone().try_acquire_owned().map_err(|_| {
-        let why = "the node has too many requests at the moment";
-        Refusal(StatusCode::SERVICE_UNAVAILABLE, why)
-    })
+    let place = places.clone().try_acquire_owned();
+    place.map_err(|_| Refusal::full())
 }
 
 /// What moves the bytes of a connection to a pod; the connection ends with it.
@@ -246,7 +261,7 @@ type Driver = AbortOnDropHandle<()>;
 /// Both sides go over to WebSockets, which are carried until one of them ends.
 fn switch(
     mut answer: Response<Incoming>,
-    client: Option<(OnUpgrade, OwnedSemaphorePermit)>,
+    client: Option<(OnUpgrade, (OwnedSemaphorePermit, Place))>,
     driver: Driver,
     busy: Busy,
 ) -> Result<Response<Body>, Refusal> {
@@ -274,6 +289,11 @@ fn switch(
 }
 
 impl Refusal {
+    fn full() -> Self {
+        let why = "the node has too many requests at the moment";
+        Self(StatusCode::SERVICE_UNAVAILABLE, why)
+    }
+
     fn response(self) -> Response<Body> {
         let text = Full::from(format!("{}\n", self.1));
         let mut response = Response::new(text.map_err(|never| match never {}).boxed_unsync());

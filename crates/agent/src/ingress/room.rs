@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::quiet::Activity;
 
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_millis(100);
 pub(super) struct Room {
     places: Arc<Semaphore>,
     open: Mutex<Open>,
-    /// A connection has come to rest, or does not make room though it was to.
+    /// A connection has come to rest, does not make room though it was to, or has left.
     news: Arc<Notify>,
 }
 
@@ -65,6 +65,27 @@ impl Room {
             activity,
             _permit: permit,
         }
+    }
+
+    /// Waits until a client's socket is given what it `takes` of the node. Connections that are idle are ended for it meanwhile.
+    pub(super) async fn until<T>(&self, takes: impl Fn() -> Option<T>) -> T {
+        let mut leaving = None;
+        loop {
+            let mut news = pin!(self.news.notified());
+            // Before looking: one may leave in between.
+            news.as_mut().enable();
+            if let Some(taken) = takes() {
+                return taken;
+            }
+            self.displace(&mut leaving);
+            // It is not only clients of these doors whom there may be room after.
+            let _ = timeout(SOON, news).await;
+        }
+    }
+
+    /// A client has given back what its socket took of the node.
+    pub(super) fn left(&self) {
+        self.news.notify_waiters();
     }
 
     async fn permit(&self) -> OwnedSemaphorePermit {

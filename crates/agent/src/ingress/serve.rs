@@ -70,13 +70,19 @@ impl Door {
                 port: self.port,
                 tls: self.tls.is_some(),
             };
+            // Those that come after this one wait to be accepted.
+            let taken = self.room.until(|| proxy.place()).await;
             let connection = Connection {
                 proxy: proxy.clone(),
                 client,
-                // Those that come after this one wait to be accepted.
                 place: self.room.enter().await,
             };
-            tokio::spawn(connection.serve(socket, self.tls.clone()));
+            let (room, tls) = (self.room.clone(), self.tls.clone());
+            tokio::spawn(async move {
+                connection.serve(socket, tls).await;
+                drop(taken);
+                room.left();
+            });
         }
     }
 }

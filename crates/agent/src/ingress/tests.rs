@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use client::DeleteOptions;
 use client::simulated::Simulated;
 use k8s_openapi::api::core::v1::Event;
+use network::descriptors::Place;
 use network::entrance::Unreached;
 use network::{Network, Stream};
 use serde_json::{Value, json};
@@ -23,6 +24,10 @@ pub(super) struct Nobody;
 impl Connector for Nobody {
     async fn connect(&self, _: SocketAddrV4, _: &Backend) -> Result<Stream, Unreached> {
         Err(Unreached::NoEndpoints)
+    }
+
+    fn place(&self) -> Option<Place> {
+        None
     }
 }
 

@@ -15,11 +15,12 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Datagram, Inbox};
+use crate::descriptors::Place;
 use crate::lately::Lately;
 use crate::node::Pod;
 use crate::{LARGEST, Protocol, SocketError};
 
-/// How many sockets of the node one pod has at a time.
+/// How many sockets of the node one pod has at a time, however many file descriptors the node has for them.
 pub(crate) const MOST: usize = 256;
 /// How long nothing may be said before the node's socket is closed, as Linux' connection tracking has it for those who
 /// have answered each other.
@@ -35,12 +36,20 @@ pub(super) struct Nat(Arc<Mutex<Option<Open>>>);
 
 #[derive(Debug)]
 struct Open {
-    socket: Arc<UdpSocket>,
+    socket: Arc<Socket>,
     /// Who was sent to, and may answer.
     peers: Lately<SocketAddr, (), MOST_PEERS>,
     used: Instant,
     _receiving: AbortOnDropHandle<()>,
     _room: Room,
+}
+
+/// A socket of the node. Who receives may hold it for longer than the pod does.
+#[derive(Debug)]
+struct Socket {
+    of_node: UdpSocket,
+    /// Given back when that is closed.
+    _place: Place,
 }
 
 impl Nat {
@@ -68,7 +77,7 @@ impl Nat {
             held.socket.clone()
         };
         // By the system itself: tokio would first have to hear that a new socket can be written to.
-        match sendto(&*socket, bytes, SendFlags::empty(), &to) {
+        match sendto(&socket.of_node, bytes, SendFlags::empty(), &to) {
             Err(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NETDOWN | Errno::ADDRNOTAVAIL) => {
                 Err(SocketError::Unreachable)
             }
@@ -79,12 +88,16 @@ impl Nat {
 
     fn open(&self, to: IpAddr, pod: &Arc<Pod>, inbox: &Arc<Inbox>) -> Result<Open, SocketError> {
         let room = Room::take(pod).ok_or(SocketError::PortsExhausted)?;
-        let socket = socket(to).map_err(|_| match to {
+        let place = pod.sockets.take().ok_or(SocketError::PortsExhausted)?;
+        let of_node = socket(to).map_err(|_| match to {
             IpAddr::V4(_) => SocketError::PortsExhausted,
             // Most often a node without IPv6.
             IpAddr::V6(_) => SocketError::Unreachable,
         })?;
-        let socket = Arc::new(socket);
+        let socket = Arc::new(Socket {
+            of_node,
+            _place: place,
+        });
         let receiver = Receiver {
             open: Arc::downgrade(&self.0),
             inbox: Arc::downgrade(inbox),
@@ -140,7 +153,8 @@ struct Receiver {
 
 impl Receiver {
     /// Takes answers until nothing was said for long, or the pod's socket is gone.
-    async fn receive(self, socket: Arc<UdpSocket>) {
+    async fn receive(self, socket: Arc<Socket>) {
+        let socket = &socket.of_node;
         let mut quiet = Instant::now() + IDLE;
         loop {
             // Strangers' datagrams do not keep it open.

@@ -14,7 +14,8 @@ use super::datagrams::{Clients, MOST_CLIENTS, pass};
 use super::{At, Entrance};
 use crate::Protocol;
 
-/// Connections by all of the node's ports at a time: each holds a file descriptor. Further ones are reset.
+/// Connections by all of the node's ports at a time, however many file descriptors the node has for them. Further ones are
+/// reset.
 const MOST_CONNECTIONS: usize = 8_192;
 /// Connections by one port at a time, so that who fills it has not filled all. Further ones wait to be accepted.
 const MOST_AT_A_PORT: usize = 2_048;
@@ -131,7 +132,8 @@ impl Door {
                 tokio::time::sleep(BREATH).await;
                 continue;
             };
-            let Ok(room) = self.room.clone().try_acquire_owned() else {
+            let room = self.room.clone().try_acquire_owned().ok();
+            let Some(room) = room.zip(self.entrance.place()) else {
                 let _ = socket.set_zero_linger();
                 continue;
             };

@@ -60,7 +60,10 @@ pub(super) struct World {
 
 /// A node, a pod on it, and a Service whose node port leads there, by both protocols.
 pub(super) async fn world() -> World {
-    let network = Network::new("10.128.0.0/24".parse().expect("a range"));
+    world_in(Network::new("10.128.0.0/24".parse().expect("a range"))).await
+}
+
+pub(super) async fn world_in(network: Network) -> World {
     let gateway = network.join("gateway").expect("an address");
     let server = network.join("server").expect("an address");
     let at = SocketAddrV4::new(NODE, free());

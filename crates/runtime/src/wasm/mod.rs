@@ -162,7 +162,7 @@ impl Wasm {
         let gate = Gate::start(config.threads, handle.clone(), tick)?;
         let open_files = match config.open_files {
             Some(most) => Budget::new(most, places),
-            None => Budget::of_process(places),
+            None => Budget::of_files(places),
         };
         Ok(Self {
             cache: Arc::new(cache),

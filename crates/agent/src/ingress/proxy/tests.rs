@@ -365,6 +365,21 @@ async fn idle_clients_make_room_for_others() {
 }
 
 #[tokio::test]
+async fn idle_clients_make_room_where_the_node_has_no_more_sockets() {
+    // Too few for parts: clients may have half of what nobody has.
+    let world = World::with_sockets(5).await;
+    world.pod(handler(|_| async { Response::new(full("ho")) }));
+    let mut silent = TcpStream::connect(world.at).await.expect("a connection");
+    let mut idle = soon(asked(&world)).await;
+    let _next = soon(asked(&world)).await;
+    let ended = soon(silent.read(&mut [0])).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    let _last = soon(asked(&world)).await;
+    let ended = soon(idle.read(&mut [0])).await;
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+#[tokio::test]
 async fn who_does_not_read_is_left() {
     let limits = Limits {
         connections: 1,

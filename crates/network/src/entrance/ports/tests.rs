@@ -1,8 +1,9 @@
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::super::tests::{asks, free, listen as serve, name, soon, world};
+use super::super::tests::{asks, free, listen as serve, name, soon, world, world_in};
 use super::*;
+use crate::{Network, SocketError};
 
 #[tokio::test]
 async fn one_port_does_not_take_the_room_of_all() {
@@ -69,4 +70,38 @@ async fn a_port_that_nobody_uses_takes_no_room() {
         let all = soon(ports.room.acquire()).await.expect("room");
         drop(all);
     }
+}
+
+#[tokio::test]
+async fn clients_have_a_share_of_the_nodes_sockets() {
+    // One is everybody's part. Of what is spare three are left, of which clients may have half of what nobody has.
+    let network = Network::with_sockets("10.128.0.0/24".parse().expect("a range"), 512);
+    let _held = network.sockets().hold(253).expect("they are spare");
+    let world = world_in(network).await;
+    world.network.update(|table| table.outside = true);
+    let listener = serve(&world.server);
+    let mut ports = Ports::new(world.entrance.clone());
+    let wanted = [(Protocol::Tcp, world.at)];
+    assert!(ports.set(wanted).await.is_empty());
+    let first = soon(TcpStream::connect(world.at)).await.expect("room");
+    let inside = soon(listener.accept()).await;
+    let _second = soon(TcpStream::connect(world.at)).await.expect("room");
+    let _kept = soon(listener.accept()).await;
+    let mut third = soon(TcpStream::connect(world.at)).await.expect("accepted");
+    let ended = soon(third.read_u8()).await.expect_err("no room");
+    assert_eq!(ended.kind(), io::ErrorKind::ConnectionReset);
+    // Pods have their parts, for which nobody is reached here.
+    let pod = world.network.join("client").expect("an address");
+    let room = crate::outside::room(pod.pod()).expect("its part");
+    let beyond = crate::outside::room(pod.pod());
+    assert_eq!(beyond.map(drop), Err(SocketError::PortsExhausted));
+    drop((room, first, inside));
+    let again = async {
+        while world.entrance.place().is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(again).await;
+    let _third = soon(TcpStream::connect(world.at)).await.expect("room");
+    soon(listener.accept()).await;
 }

@@ -61,6 +61,9 @@ pub(super) struct World {
     _serving: [AbortOnDropHandle<()>; 2],
 }
 
+/// Of the pods' addresses.
+const RANGE: &str = "10.128.0.0/24";
+
 /// The Services, and the port of the one pod that each leads to. Nobody listens at the last.
 const SERVICES: [(&str, u16); 3] = [("web", 8080), ("garbage", 8081), ("closed", 8082)];
 
@@ -153,7 +156,16 @@ fn certificates() -> (Arc<Certificates>, ClientConfig) {
 
 impl World {
     pub(super) async fn new(limits: Limits) -> Self {
-        let network = Network::new("10.128.0.0/24".parse().expect("a range"));
+        Self::in_network(limits, Network::new(RANGE.parse().expect("a range"))).await
+    }
+
+    /// On a node with so many sockets.
+    pub(super) async fn with_sockets(most: usize) -> Self {
+        let network = Network::with_sockets(RANGE.parse().expect("a range"), most);
+        Self::in_network(Limits::default(), network).await
+    }
+
+    async fn in_network(limits: Limits, network: Network) -> Self {
         let gateway = network.join("gateway").expect("an address");
         let server = network.join("server").expect("an address");
         lead_to(&server, &network);
