@@ -10,7 +10,6 @@ use openraft::raft::StreamAppendError;
 use openraft::raft::StreamAppendResult;
 use openraft::raft::TransferLeaderRequest;
 use openraft::storage::Snapshot;
-use tokio_util::sync::CancellationToken;
 use tonic::Request;
 use tonic::Response;
 use tonic::Status;
@@ -34,8 +33,6 @@ pub(crate) struct RaftService {
     pub(crate) raft: Raft,
     pub(crate) newcomer: Arc<Newcomer>,
     pub(crate) pulse: Arc<Pulse>,
-    /// When streams of entries end, which last as long as their leader otherwise.
-    pub(crate) stop: CancellationToken,
 }
 
 #[tonic::async_trait]
@@ -83,7 +80,6 @@ impl proto::raft_server::Raft for RaftService {
                 }
             }
         });
-        let answers = answers.take_until(self.stop.clone().cancelled_owned());
         Ok(Response::new(Box::pin(answers)))
     }
 

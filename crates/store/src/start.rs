@@ -83,7 +83,6 @@ pub(crate) fn serve(
         raft: raft.clone(),
         newcomer,
         pulse,
-        stop: stop.clone(),
     })
     .max_decoding_message_size(MAX_MESSAGE_BYTES)
     .max_encoding_message_size(MAX_MESSAGE_BYTES);

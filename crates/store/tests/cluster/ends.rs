@@ -97,25 +97,6 @@ async fn all_members_may_end_at_once() {
     }
 }
 
-/// A leader keeps its streams to followers open for as long as it leads; they are cut off where they do not end in a second.
-#[tokio::test]
-async fn a_follower_ends_under_its_leaders_stream() {
-    let cluster = Cluster::new();
-    let mut nodes = cluster.three().await;
-    let _leader = take_leader(&mut nodes).await;
-    let mut took = Vec::new();
-    for node in &nodes {
-        let began = Instant::now();
-        shut_down(node).await.expect("shutdown");
-        took.push(began.elapsed());
-    }
-    // A disk may be slow once.
-    assert!(
-        took.iter().min() < Some(&Duration::from_secs(1)),
-        "{took:?}"
-    );
-}
-
 #[tokio::test]
 async fn a_leader_pauses_before_it_calls_again_where_nobody_is() {
     let cluster = Cluster::new();
