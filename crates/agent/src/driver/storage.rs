@@ -83,7 +83,7 @@ impl Driver {
 
     async fn follow(self, cell: Arc<Cell>) {
         let meter = &cell.meter;
-        // A pod that is evicted has to get to its end.
+        // Whoever writes once nobody measures any more is not to wait for ever.
         let _measurer = Measurer::of(Arc::clone(meter));
         // What an earlier agent's guests have written is there.
         meter.begin();
@@ -166,15 +166,16 @@ impl Driver {
         Ok(())
     }
 
-    /// Ends a pod that has exceeded a limit of its own. Returns once what it writes is of no interest any more.
+    /// Ends a pod that has exceeded a limit of its own. Until that is over, and this is dropped, who waits to write does not: a
+    /// guest that wrote after all might come to its own end before it is told to.
     async fn exceeded(&self, cell: &Arc<Cell>, message: String) {
         let (driver, of) = (self.clone(), Arc::clone(cell));
         // Who follows it is stopped as soon as its end is seen, and that has to be kept all the same.
         let evicted = tokio::spawn(async move { driver.evict_pod(&of, message, false).await });
-        if !evicted.await.unwrap_or(false) {
-            // It is ending, and its sidecars may have long for that: they write nothing more.
-            pending::<()>().await;
+        if let Err(error) = evicted.await {
+            tracing::error!(%error, "a pod that has taken too much was not evicted");
         }
+        pending::<()>().await;
     }
 
     /// Ends a pod for what it, or all together, have taken.
@@ -185,28 +186,21 @@ impl Driver {
         }
     }
 
-    /// Says whether the pod ends as one that is evicted, now or before.
-    async fn evict_pod(&self, cell: &Arc<Cell>, message: String, disrupted: bool) -> bool {
+    async fn evict_pod(&self, cell: &Arc<Cell>, message: String, disrupted: bool) {
         let said = message.clone();
         let evicted = Observation::Evicted { message, disrupted };
-        let is_new = {
+        {
             let mut state = cell.state.lock();
-            let is_new = state.may_be_evicted();
-            if is_new {
-                // At once: another reason may come from elsewhere.
-                let now = self.0.tools.clock.now();
-                state.observed.observe(evicted.clone(), now);
+            if !state.may_be_evicted() {
+                return;
             }
-            is_new
-        };
-        if is_new {
-            tracing::info!(pod = %cell.key, uid = %cell.uid, message = said, "a pod is evicted");
-            self.event(cell, None, EventKind::Warning, "Evicted", said);
-            self.learned(cell, evicted).await;
+            // At once: another reason may come from elsewhere.
+            let now = self.0.tools.clock.now();
+            state.observed.observe(evicted.clone(), now);
         }
-        let state = cell.state.lock();
-        let verdict = state.observed.verdict.as_ref();
-        verdict.is_some_and(|verdict| verdict.grace.is_some())
+        tracing::info!(pod = %cell.key, uid = %cell.uid, message = said, "a pod is evicted");
+        self.event(cell, None, EventKind::Warning, "Evicted", said);
+        self.learned(cell, evicted).await;
     }
 
     /// Whether anything of a pod is there still that its end gives back.
