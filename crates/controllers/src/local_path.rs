@@ -131,14 +131,14 @@ fn node_for(claim: &PersistentVolumeClaim, view: &View) -> Result<String, Unplac
     }
 }
 
-/// What of a claim or its class cannot be had, in the words of those who say such things elsewhere.
+/// What of a claim or its class cannot be had.
 fn refusal(claim: &PersistentVolumeClaim, class: &StorageClass) -> Option<String> {
     let modes = storage::modes_of_claim(claim);
     if !modes.iter().all(|mode| MODES.contains(&mode.as_str())) {
-        return Some(
-            "NodePath only supports ReadWriteOnce and ReadWriteOncePod (1.22+) access modes"
-                .to_owned(),
-        );
+        return Some(format!(
+            "{} only supports the access modes ReadWriteOnce and ReadWriteOncePod",
+            storage::PROVISIONER
+        ));
     }
     let spec = claim.spec.as_ref();
     if spec.is_some_and(|spec| spec.volume_mode.as_deref() == Some("Block")) {

@@ -172,7 +172,8 @@ fn what_cannot_be_made_is_said() {
             "ProvisioningFailed failed to provision volume with StorageClass \"local-path\": {why}"
         )
     };
-    let modes = "NodePath only supports ReadWriteOnce and ReadWriteOncePod (1.22+) access modes";
+    let modes =
+        "carob.dev/local-path only supports the access modes ReadWriteOnce and ReadWriteOncePod";
     let source = json!({"kind": "PersistentVolumeClaim", "name": "other"});
     for (spec, why) in [
         (json!({"accessModes": ["ReadWriteMany"]}), modes),
