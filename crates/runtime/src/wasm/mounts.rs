@@ -1,10 +1,12 @@
 //! What a guest sees of the host's files: its mounts as preopened directories.
 //!
 //! WASI guests resolve a path against the longest preopened prefix, so that nested mounts need
-//! nothing more. Their C library has no notion of a working directory, and strips the leading `/`
-//! of paths and prefixes alike: to it `/` and `.` are one prefix. With a working directory other
-//! than `/`, the directories at the top of the root are therefore preopened by their own names and
-//! `.` is the working directory: relative paths start there, absolute ones still find what exists.
+//! nothing more; what is made in the mounts around them is for listings, and for what lies beside them. Guests' C
+//! library has no notion of a working directory, and strips the leading `/` of paths and prefixes
+//! alike: to it `/` and `.` are one prefix. With a working directory other than `/`, the directories
+//! at the top of the root are therefore preopened by their own names and `.` is the working
+//! directory: relative paths start there, absolute ones still find what exists. Any other name
+//! right in the root is taken for one in the working directory, and nothing here can tell which was meant.
 //!
 //! Paths inside a mount are resolved by [`files`], beneath the mount. Single files are mounts, too: see [`super::guard::single`].
 
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use super::guard::budget::Held;
@@ -150,7 +153,7 @@ fn opened(mounts: &[Mount]) -> Result<(Vec<Opened>, Files), StartError> {
                 perms,
             }),
             Mounted::File(_) if guest == "/" => {
-                return Err(failed(&guest, rustix::io::Errno::NOTDIR));
+                return Err(failed(&guest, Errno::NOTDIR));
             }
             Mounted::File(file) => {
                 files.insert(guest, Single::new(file, perms));
@@ -230,7 +233,7 @@ impl Opened {
     }
 }
 
-fn failed(guest: &str, error: rustix::io::Errno) -> StartError {
+fn failed(guest: &str, error: Errno) -> StartError {
     StartError::Mount {
         guest: guest.to_owned(),
         source: error.into(),
@@ -260,47 +263,56 @@ pub(super) fn normal(path: &str) -> Result<String, StartError> {
     Ok(normal)
 }
 
-/// Makes the directories and the files in the guest's own root that its other mounts lie at, so that they show
-/// when it is listed.
+/// Makes the directories and the files that mounts lie at in the mounts around them, so that they show when those are
+/// listed, and paths to them are found. Where nothing may be written they are found at their own paths alone.
 fn mount_points(mounts: &[Opened], files: &Files) -> Result<(), StartError> {
-    let Some(root) = mounts
-        .first()
-        .filter(|root| root.guest == "/" && root.writable())
-    else {
-        return Ok(());
-    };
-    let root = root.directory.as_fd();
-    // What lies beneath another mount is that mount's business.
-    let beneath = |guest: &str| {
-        let mut others = mounts[1..].iter();
-        others.any(|other| other.guest != guest && other.relative(guest).is_some())
-    };
-    for mount in mounts[1..].iter().filter(|mount| !beneath(&mount.guest)) {
-        let path = mount.guest.trim_start_matches('/');
-        files::directory(root, path, true, FOLLOW).map_err(|error| failed(&mount.guest, error))?;
-    }
-    for guest in files.keys().filter(|guest| !beneath(guest.as_str())) {
-        file_point(root, guest.trim_start_matches('/')).map_err(|error| failed(guest, error))?;
+    let directories = mounts.iter().map(|mount| (&mount.guest, false));
+    let points = directories.chain(files.keys().map(|guest| (guest, true)));
+    for (guest, is_file) in points {
+        let others = mounts.iter().filter(|mount| mount.guest != *guest);
+        let Some((around, path)) = around(others, guest).filter(|(around, _)| around.writable())
+        else {
+            continue;
+        };
+        let around = around.directory.as_fd();
+        let made = match is_file {
+            true => file_point(around, path),
+            false => files::directory(around, path, true, FOLLOW).map(drop),
+        };
+        match made {
+            Ok(()) | Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
+            Err(error) => return Err(failed(guest, error)),
+        }
     }
     Ok(())
+}
+
+/// The mount that is closest above a path, and the rest of that.
+fn around<'a, 'p>(
+    mounts: impl Iterator<Item = &'a Opened>,
+    path: &'p str,
+) -> Option<(&'a Opened, &'p str)> {
+    mounts
+        .filter_map(|mount| Some((mount, mount.relative(path)?)))
+        .max_by_key(|(mount, _)| mount.guest.len())
 }
 
 /// Makes an empty file where nothing is.
 ///
 /// # Errors
 /// The system's; `ISDIR` for a directory.
-fn file_point(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<()> {
+fn file_point(around: BorrowedFd<'_>, path: &str) -> rustix::io::Result<()> {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-    let parent = files::directory(root, parent, true, FOLLOW)?;
+    let parent = files::directory(around, parent, true, FOLLOW)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
     let mode = Mode::from_raw_mode(0o644);
     match files::open(parent.as_fd(), name, flags, mode, files::NO_LINKS) {
-        Err(rustix::io::Errno::EXIST) => {
+        Err(Errno::EXIST) => {
             let flags = OFlags::PATH | OFlags::NOFOLLOW;
             let found = files::open(parent.as_fd(), name, flags, Mode::empty(), files::NO_LINKS)?;
             match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
                 // What lies in it would be beneath the file.
-                FileType::Directory => Err(rustix::io::Errno::ISDIR),
+                FileType::Directory => Err(Errno::ISDIR),
                 _ => Ok(()),
             }
         }
@@ -316,12 +328,8 @@ fn preopen_working_dir(
     path: &str,
     held: &mut Held,
 ) -> Result<(), StartError> {
-    let around = mounts
-        .iter()
-        .filter_map(|mount| Some((mount, mount.relative(path)?)))
-        .max_by_key(|(mount, _)| mount.guest.len());
-    let Some((mount, relative)) = around else {
-        return Err(failed(path, rustix::io::Errno::NOENT));
+    let Some((mount, relative)) = around(mounts.iter(), path) else {
+        return Err(failed(path, Errno::NOENT));
     };
     let directory = files::directory(mount.directory.as_fd(), relative, mount.writable(), FOLLOW)
         .map_err(|error| failed(path, error))?;

@@ -350,6 +350,42 @@ async fn mounts_nest_and_are_enforced() {
 }
 
 #[tokio::test]
+async fn what_lies_in_a_mount_shows_there_where_that_can_be_written() {
+    let bench = Bench::new();
+    for kind in [Player::Core, Player::Component] {
+        let [root, outer, fixed, inner] = ["root", "outer", "fixed", "inner"]
+            .map(|name| bench.directory(&format!("{name}-{kind:?}")));
+        let file = bench.directory.path().join(format!("file-{kind:?}"));
+        std::fs::write(&file, "text").unwrap();
+        let steps = [
+            "ls /v",
+            "ls /v/x",
+            "write /v/x/f 1",
+            "write /v/x/y/g 2",
+            "cat /v/z/file",
+            "ls /fixed",
+            "cat /fixed/x/y/g",
+        ];
+        let (mut workload, stdout) = script(&bench.player(kind).await, &steps);
+        workload.mounts = vec![
+            mount(inner.clone(), "/fixed/x/y", false),
+            mount(inner.clone(), "/v/x/y", false),
+            mount(file.clone(), "/v/z/file", true),
+            mount(outer.clone(), "/v", false),
+            mount(fixed.clone(), "/fixed", true),
+            mount(root.clone(), "/", false),
+        ];
+        assert_eq!(run(&bench, workload).await, Exit::Code(0));
+        let due = "x z\ny\nwritten\nwritten\ntext\n\n2\n";
+        assert_eq!(stdout.text(), due, "{kind:?}");
+        assert_eq!(std::fs::read(outer.join("x/f")).unwrap(), b"1");
+        assert_eq!(std::fs::read(inner.join("g")).unwrap(), b"2");
+        assert_eq!(std::fs::read(outer.join("z/file")).unwrap(), b"");
+        assert!(!root.join("v/x").exists());
+    }
+}
+
+#[tokio::test]
 async fn relative_paths_start_at_the_working_directory() {
     let bench = Bench::new();
     for kind in [Player::Core, Player::Component] {
