@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::fd::AsRawFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Container;
 use runtime::{Exit, Host, Mount};
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 
 use super::root;
 use crate::logs;
@@ -52,8 +53,14 @@ pub(super) fn left(
             rustix::fs::open(same, flags | OFlags::CLOEXEC, Mode::empty())
         }
         None => {
-            let (dir, path) = root::place_of(root, container, volumes, &path)?;
-            root::open(&dir, &path, flags)
+            let open = |path: &Path| {
+                let (dir, path) = root::place_of(root, container, volumes, path)?;
+                Some((dir == root, root::open(&dir, &path, flags)))
+            };
+            match open(&path)? {
+                (true, Err(Errno::NOENT)) => open(&in_working_dir(container, &path)?)?.1,
+                (_, opened) => opened,
+            }
         }
     };
     let mut file = fs::File::from(opened.ok()?);
@@ -63,6 +70,12 @@ pub(super) fn left(
     let mut bytes = Vec::new();
     file.take(LONGEST as u64).read_to_end(&mut bytes).ok()?;
     (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Where else a file right in the root may be: guests' C library takes its name for one in the working directory.
+fn in_working_dir(container: &Container, path: &Path) -> Option<PathBuf> {
+    let dir = root::inside(container.working_dir.as_deref()?)?;
+    (path.components().count() == 1).then(|| dir.join(path))
 }
 
 /// The last that an instance has printed.
@@ -135,6 +148,40 @@ mod tests {
         let long = format!("first{}last", "-".repeat(LONGEST));
         fs::write(&log, &long).unwrap();
         assert_eq!(found().as_deref(), Some(&long[long.len() - LONGEST..]));
+    }
+
+    #[test]
+    fn a_message_right_in_the_root_may_be_in_the_working_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, data) = (dir.path().join("root"), dir.path().join("data"));
+        for made in [root.join("work"), data.clone()] {
+            fs::create_dir_all(&made).unwrap();
+            fs::write(made.join("out"), "bye").unwrap();
+        }
+        let volumes = BTreeMap::from([("data".to_owned(), Made::new(&data, false))]);
+        let found = |path: &str, working_dir: Option<&str>, mount: &str| {
+            let main = container(json!({
+                "name": "m", "terminationMessagePath": path, "workingDir": working_dir,
+                "volumeMounts": [{"name": "data", "mountPath": mount}],
+            }));
+            left(&root, &main, &volumes, &[])
+        };
+        let bye = || Some("bye".to_owned());
+        assert_eq!(found("/out", Some("/work"), "/data"), bye());
+        assert_eq!(found("/out", Some("/data"), "/data"), bye());
+        assert_eq!(found("/out", None, "/data"), None);
+        assert_eq!(found("/out", Some("/"), "/data"), None);
+        assert_eq!(found("/else/out", Some("/work"), "/data"), None);
+        // A volume at the path is what its guest finds there.
+        assert_eq!(found("/out", Some("/work"), "/out"), None);
+        fs::remove_file(root.join("work/out")).unwrap();
+        fs::write(dir.path().join("out"), "secret").unwrap();
+        std::os::unix::fs::symlink("../../out", root.join("work/out")).unwrap();
+        assert_eq!(found("/out", Some("/work"), "/data"), None);
+        fs::write(root.join("out"), "").unwrap();
+        fs::remove_file(root.join("work/out")).unwrap();
+        fs::write(root.join("work/out"), "not this").unwrap();
+        assert_eq!(found("/out", Some("/work"), "/data"), None);
     }
 
     #[test]
