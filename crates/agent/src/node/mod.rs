@@ -21,6 +21,7 @@ use client::{Client, EventType, Informer, Key, ListOptions, Patch, Recorder};
 use k8s_openapi::api::core::v1::{Node, Taint};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::eviction::{EvictionHard, Pressures};
@@ -36,6 +37,8 @@ pub use service::{Service, ServiceError};
 
 /// How many pods a node takes.
 const PODS: u32 = 16_000;
+/// So often the conditions are written though they hold still, as by the kubelet (`nodeStatusReportFrequency`).
+const REPORT: Duration = Duration::from_secs(300);
 /// Between two tries to reach the API server.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -83,13 +86,17 @@ pub(crate) async fn keep(
 ) {
     let mut changes = informer.subscribe();
     let key = Key::new("", facts.name.as_str());
+    let mut reports = tokio::time::interval_at(Instant::now() + REPORT, REPORT);
+    // What another agent has said of the node is not of now.
+    let mut is_due = true;
     informer.synced().await;
     loop {
         let wanted = *health.borrow_and_update();
         let result = match informer.get(&key) {
             None => create(&client, &facts).await,
             Some(node) => {
-                let corrected = correct(&client, &facts, clock, &node, &wanted).await;
+                let corrected = correct(&client, &facts, clock, &node, &wanted, is_due).await;
+                is_due &= corrected.is_err();
                 corrected.map(|turned| tell(&recorder, &node, &turned))
             }
         };
@@ -104,6 +111,7 @@ pub(crate) async fn keep(
         tokio::select! {
             _ = changes.next() => {}
             changed = health.changed() => if changed.is_err() { std::future::pending().await },
+            _ = reports.tick() => is_due = true,
             () = tokio::time::sleep(PAUSE), if failed => {}
         }
     }
@@ -160,14 +168,15 @@ fn tell(recorder: &Recorder, node: &Node, turned: &[String]) {
     }
 }
 
-/// Writes what the object says otherwise, and answers what its users are to be told of that. Most calls find nothing
-/// to write.
+/// Writes what the object says otherwise, and the conditions where that is due, and answers what its users are to be told
+/// of that. Most calls find nothing to write.
 async fn correct(
     client: &Client,
     facts: &Facts,
     clock: Clock,
     node: &Node,
     health: &Health,
+    is_due: bool,
 ) -> Result<Vec<String>, client::Error> {
     let have = node.metadata.labels.clone().unwrap_or_default();
     let missing: BTreeMap<_, _> = labels(facts)
@@ -184,7 +193,7 @@ async fn correct(
     let at = jiff::Timestamp::from_second(clock.now().as_second())
         .unwrap_or_default()
         .to_string();
-    let conditions = conditions(health, &now["conditions"], &at);
+    let conditions = conditions(health, &now["conditions"], &at, is_due);
     let same = wanted
         .as_object()
         .into_iter()
@@ -246,8 +255,8 @@ fn status(facts: &Facts) -> Value {
     })
 }
 
-/// The conditions that do not say what they should.
-fn conditions(health: &Health, have: &Value, at: &str) -> Vec<Value> {
+/// The conditions that do not say what they should, or all of them where that is due.
+fn conditions(health: &Health, have: &Value, at: &str, is_due: bool) -> Vec<Value> {
     let (ready, reason, message) = match health.readiness {
         Readiness::Ready => ("True", "KubeletReady", "kubelet is posting ready status"),
         Readiness::NoPodRange => (
@@ -300,9 +309,10 @@ fn conditions(health: &Health, have: &Value, at: &str) -> Vec<Value> {
         let since = before
             .filter(|c| c["status"] == status)
             .map_or(json!(at), |c| c["lastTransitionTime"].clone());
-        if before.is_some_and(|c| {
+        let holds = before.is_some_and(|c| {
             c["status"] == status && c["reason"] == reason && c["message"] == message
-        }) {
+        });
+        if holds && !is_due {
             continue;
         }
         differing.push(json!({
@@ -342,6 +352,8 @@ mod tests {
                 memory: false,
             },
         };
+        let conditions =
+            |health: &Health, have: &Value, at: &str| conditions(health, have, at, false);
         let ready = health(Readiness::Ready, false);
         let first = conditions(&ready, &Value::Null, "2026-11-21T10:00:00Z");
         assert_eq!(first.len(), 4);
@@ -376,5 +388,20 @@ mod tests {
         assert_eq!(ending.len(), 1);
         assert!(turned(&have, &ending).is_empty());
         assert_eq!(ending[0]["lastTransitionTime"], "2026-11-21T10:00:09Z");
+    }
+
+    #[test]
+    fn all_conditions_are_written_when_that_is_due() {
+        let health = Health {
+            readiness: Readiness::Ready,
+            ..Health::default()
+        };
+        let first = conditions(&health, &Value::Null, "2026-11-21T10:00:00Z", false);
+        let again = conditions(&health, &first.clone().into(), "2026-11-21T10:05:00Z", true);
+        let later = |mut condition: Value| {
+            condition["lastHeartbeatTime"] = "2026-11-21T10:05:00Z".into();
+            condition
+        };
+        assert_eq!(again, first.into_iter().map(later).collect::<Vec<_>>());
     }
 }

@@ -14,6 +14,7 @@ mod resizing;
 mod statics;
 mod tokens;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -55,6 +56,21 @@ async fn the_node_says_what_it_is_and_that_it_lives() {
         .await
         .unwrap();
     b.until("ready again", async |b| b.node_ready().await).await;
+    let heartbeats = async || {
+        let node = b.client.of::<Node>().get("", "n1").await.unwrap();
+        let all = node.status.and_then(|s| s.conditions).unwrap_or_default();
+        let times = all.into_iter().map(|c| c.last_heartbeat_time);
+        let version = node.metadata.resource_version;
+        (times.collect::<BTreeSet<_>>(), version)
+    };
+    // Nothing changes, which is said once in five minutes.
+    tokio::time::sleep(Duration::from_secs(301)).await;
+    let said = heartbeats().await;
+    assert_eq!(said.0.len(), 1, "{said:?}");
+    tokio::time::sleep(Duration::from_secs(290)).await;
+    assert_eq!(heartbeats().await, said);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(heartbeats().await.0 > said.0);
     // Nothing may be placed on a node whose agent has ended.
     b.stop().await;
     assert!(!b.node_ready().await);
