@@ -15,7 +15,7 @@ use crate::blocking::blocking;
 use crate::env::{self, Facts, Objects};
 use crate::exec::screen::Screen;
 use crate::image::Ready;
-use crate::pod::{EventKind, Observation, PodView as _, message_share};
+use crate::pod::{EventKind, Observation, PodView as _, message_share, verify_non_root};
 use crate::{resources, service_links};
 
 impl Driver {
@@ -144,6 +144,7 @@ impl Driver {
             )
         };
         let ready = ready.ok_or_else(|| Refused::create("the module is not there"))?;
+        verify_non_root(pod, &spec).map_err(Refused::config)?;
         let ip = net.as_ref().map(|n| n.address().into());
         let tools = &self.0.tools;
         let objects = Objects::read(&tools.client, pod, &spec)

@@ -44,6 +44,6 @@ pub use resize::{Change, Failure, Pending, Resize, Resources, Why, summary, want
 pub use sandbox::Sandbox;
 pub use spec::{PodView, Role, container_id};
 pub use status::{message_share, status};
-pub use support::{Host, refusal};
+pub use support::{Host, refusal, verify_non_root};
 pub use sync::sync;
 pub use verdict::Verdict;

@@ -77,6 +77,21 @@ async fn the_node_says_what_it_is_and_that_it_lives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_must_not_be_root_and_is_to_be_root_is_not_started() {
+    let b = Bench::new().await;
+    let of_pod = json!({"runAsNonRoot": true});
+    let root = json!([{"name": "main", "securityContext": {"runAsUser": 0}}]);
+    b.create(
+        "root",
+        json!({"securityContext": of_pod, "containers": root}),
+    )
+    .await;
+    let waiting = b.until_waiting("root", "CreateContainerConfigError").await;
+    let message = waiting["message"].as_str().unwrap_or_default();
+    assert!(message.contains("runAsUser breaks non-root policy (pod: \"root_default("));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pod_runs_to_its_end() {
     let b = Bench::new().await;
     let config = json!({"metadata": {"name": "c", "namespace": "default"}, "data": {"k": "v"}});
