@@ -1,6 +1,7 @@
 //! How fast CPU time is used: the difference of two samples of what has been used until then.
 //!
-//! Samples are taken when somebody asks, and of what nobody asks about there are none.
+//! Samples are taken when somebody asks, and of what nobody asks about there are none. The node's rate and those of its
+//! containers are of the same time, but for containers that are younger: else one would contradict the other.
 
 use std::collections::BTreeMap;
 use std::mem;
@@ -14,6 +15,8 @@ use crate::driver::{ContainerUsage, PodUsage};
 
 /// How old a sample has to be that a rate begins at, if there is an older one.
 const STEP: SignedDuration = SignedDuration::from_secs(15);
+/// From a sample that is older a rate would tell of the past. Who asks each minute is told of that minute.
+const LONGEST: SignedDuration = SignedDuration::from_secs(90);
 
 /// How much CPU time was used until then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,13 +42,10 @@ impl Window {
         }
     }
 
-    /// The rate until now; none if it is the start's very moment.
-    fn rate(&mut self, now: Sample) -> Option<CpuRate> {
-        let age = now.at.duration_since(self.next.at);
-        if age.is_negative() {
-            // The clock was set back.
-            *self = Self::since(now);
-        } else if age >= STEP {
+    /// The rate until now; none if it is the start's very moment. From here on a later one begins at what was the `next`
+    /// sample, if it steps.
+    fn rate(&mut self, now: Sample, steps: bool) -> Option<CpuRate> {
+        if steps {
             self.base = mem::replace(&mut self.next, now);
         }
         let window = now.at.duration_since(self.base.at).as_nanos();
@@ -60,37 +60,39 @@ impl Window {
 }
 
 /// The samples of the node and of the containers that ran when it was asked last.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Rates {
-    node: Window,
+    node: Option<Window>,
     /// By uid, name and instance.
     containers: BTreeMap<(String, String, u32), Window>,
 }
 
 impl Rates {
-    /// Begins with what the node has used until now.
-    pub(super) fn new(at: Timestamp, node: Process) -> Self {
-        let start = Sample { at, cpu: node.cpu };
-        Self {
-            node: Window::since(start),
-            containers: BTreeMap::new(),
-        }
-    }
-
-    /// What is answered of what is used now.
+    /// What is answered of what is used now. There are no rates where nobody has asked lately: a moment later there are.
     pub(super) fn stats(
         &mut self,
         now: Timestamp,
         node: Process,
         pods: Vec<PodUsage>,
     ) -> StatsResponse {
-        let cpu = node.cpu;
-        let node = NodeStats {
-            cpu_nanos: nanos(cpu),
-            memory_bytes: node.memory,
-            cpu_rate: self.node.rate(Sample { at: now, cpu }),
-        };
         let mut before = mem::take(&mut self.containers);
+        let sample = |cpu| Sample { at: now, cpu };
+        let age = |of: &Window| now.duration_since(of.next.at);
+        // It is negative where the clock was set back.
+        let lately = |of: &Window| !age(of).is_negative() && age(of) <= LONGEST;
+        let known = self.node.filter(lately);
+        let mut window = known.unwrap_or_else(|| {
+            before.clear();
+            Window::since(sample(node.cpu))
+        });
+        let steps = age(&window) >= STEP;
+        let node = NodeStats {
+            cpu_nanos: nanos(node.cpu),
+            memory_bytes: node.memory,
+            cpu_rate: window.rate(sample(node.cpu), steps),
+        };
+        self.node = Some(window);
+        let since = window.base.at;
         let pods = pods.into_iter().map(|pod| {
             let PodUsage {
                 key,
@@ -99,14 +101,17 @@ impl Rates {
             } = pod;
             let containers = containers.into_iter().map(|container| {
                 let which = (uid.clone(), container.name.clone(), container.attempt);
-                let start = Sample {
-                    at: container.started_at,
-                    cpu: Duration::ZERO,
+                let used = sample(container.used.cpu);
+                let start = match container.started_at < since {
+                    true => used,
+                    false => Sample {
+                        at: container.started_at,
+                        cpu: Duration::ZERO,
+                    },
                 };
                 let known = before.remove(&which);
                 let mut window = known.unwrap_or_else(|| Window::since(start));
-                let cpu = container.used.cpu;
-                let rate = window.rate(Sample { at: now, cpu });
+                let rate = window.rate(used, steps);
                 self.containers.insert(which, window);
                 stats(container, rate)
             });
@@ -156,35 +161,37 @@ mod tests {
         Timestamp::from_millisecond(1_800_000_000_000 + millis).unwrap()
     }
 
-    fn sample(millis: i64, cpu: u64) -> Sample {
-        Sample {
-            at: at(millis),
-            cpu: Duration::from_millis(cpu),
+    fn node(millis: u64) -> Process {
+        Process {
+            cpu: Duration::from_millis(millis),
+            memory: 7,
         }
     }
 
     #[test]
-    fn rates_begin_at_the_start_or_at_an_old_enough_sample() {
-        let mut window = Window::since(sample(0, 0));
+    fn rates_begin_at_a_sample_that_is_old_enough_and_not_too_old() {
+        let mut rates = Rates::default();
         // When it is asked and what was used until then, in milliseconds; thousandths of a CPU over which time.
         for (asked, used, rate) in [
-            (0, 0, None),
-            (5_000, 1_000, Some((200, 5_000))),
+            (0, 9_000, None),
+            (250, 9_050, Some((200, 250))),
+            (10_000, 11_000, Some((200, 10_000))),
             // From here on a later one may begin at this.
-            (20_000, 4_000, Some((200, 20_000))),
-            (21_000, 5_000, Some((238, 21_000))),
-            (34_999, 5_000, Some((142, 34_999))),
-            (35_000, 19_000, Some((1_000, 15_000))),
-            (40_000, 24_000, Some((1_000, 20_000))),
+            (20_000, 13_000, Some((200, 20_000))),
+            (21_000, 14_000, Some((238, 21_000))),
+            (34_999, 14_000, Some((142, 34_999))),
+            (35_000, 28_000, Some((1_000, 15_000))),
+            (40_000, 33_000, Some((1_000, 20_000))),
             // Nobody asked for an hour.
-            (3_640_000, 24_000, Some((1, 3_605_000))),
-            (3_641_000, 24_000, Some((1, 3_606_000))),
-            (3_655_000, 31_500, Some((500, 15_000))),
+            (3_640_000, 33_000, None),
+            (3_640_250, 33_125, Some((500, 250))),
+            (3_655_000, 40_500, Some((500, 15_000))),
             // The clock is set back, and goes on from there.
-            (1_000, 31_600, None),
-            (2_000, 31_700, Some((100, 1_000))),
+            (1_000, 40_600, None),
+            (2_000, 40_700, Some((100, 1_000))),
         ] {
-            let found = window.rate(sample(asked, used));
+            let found = rates.stats(at(asked), node(used), Vec::new()).node;
+            let found = found.unwrap().cpu_rate;
             let found = found.map(|r| (r.nano_cores / 1_000_000, r.window_nanos / 1_000_000));
             assert_eq!(found, rate, "after {asked} ms");
         }
@@ -208,36 +215,40 @@ mod tests {
     }
 
     #[test]
-    fn each_instance_has_rates_of_its_own_and_is_forgotten_with_its_end() {
-        let node = |cpu| Process {
-            cpu: Duration::from_millis(cpu),
-            memory: 1 << 20,
-        };
-        let mut rates = Rates::new(at(0), node(500));
-        let mut rate = |asked, pods| {
+    fn each_instance_has_rates_of_the_nodes_time_or_of_its_own_and_is_forgotten_with_its_end() {
+        let mut rates = Rates::default();
+        let mut windows = |asked, pods| {
             let found = rates.stats(at(asked), node(600), pods);
             let containers = found.pods.into_iter().flat_map(|pod| pod.containers);
-            let window = |c: ContainerStats| c.cpu_rate.map(|r| r.window_nanos / 1_000_000);
-            let windows: Vec<Option<u64>> = containers.map(window).collect();
-            (windows, rates.containers.len())
+            let rates_of = containers.map(|c| c.cpu_rate);
+            let all = std::iter::once(found.node.unwrap().cpu_rate).chain(rates_of);
+            let window = |rate: Option<CpuRate>| rate.map(|r| r.window_nanos / 1_000_000);
+            let all: Vec<Option<u64>> = all.map(window).collect();
+            (all, rates.containers.len())
         };
-        let both = || vec![pod("a", 0, 0, 10), pod("b", 0, 19_000, 10)];
-        assert_eq!(rate(20_000, both()), (vec![Some(20_000), Some(1_000)], 2));
-        assert_eq!(rate(36_000, both()), (vec![Some(16_000), Some(17_000)], 2));
+        let some = |of: &[u64]| of.iter().copied().map(Some).collect::<Vec<_>>();
+        let a = || pod("a", 0, -90_000, 10);
+        let both = || vec![a(), pod("b", 0, 19_000, 10)];
+        assert_eq!(windows(0, vec![a()]), (vec![None, None], 1));
+        assert_eq!(windows(250, vec![a()]), (some(&[250, 250]), 1));
+        assert_eq!(windows(20_000, both()), (some(&[20_000, 20_000, 1_000]), 2));
+        assert_eq!(
+            windows(36_000, both()),
+            (some(&[16_000, 16_000, 16_000]), 2)
+        );
         // `a` was started again, `b` is gone.
-        let again = vec![pod("a", 1, 35_000, 1)];
-        assert_eq!(rate(37_000, again), (vec![Some(2_000)], 1));
-        assert_eq!(rate(38_000, Vec::new()), (Vec::new(), 0));
+        let again = || vec![pod("a", 1, 36_500, 1)];
+        assert_eq!(windows(37_000, again()), (some(&[17_000, 500]), 1));
+        // Nobody asked for long.
+        assert_eq!(windows(180_000, again()), (vec![None, None], 1));
+        assert_eq!(windows(181_000, Vec::new()), (some(&[1_000]), 0));
     }
 
     #[test]
     fn the_answer_says_what_was_used_in_all() {
-        let node = |cpu| Process {
-            cpu: Duration::from_secs(cpu),
-            memory: 7,
-        };
-        let mut rates = Rates::new(at(0), node(10));
-        let answer = rates.stats(at(2_000), node(11), vec![pod("a", 3, 1_000, 250)]);
+        let mut rates = Rates::default();
+        rates.stats(at(0), node(10_000), Vec::new());
+        let answer = rates.stats(at(2_000), node(11_000), vec![pod("a", 3, 1_000, 250)]);
         assert_eq!(answer.time, 1_800_000_002_000_000_000);
         let rate = |nano_cores, seconds: u64| {
             Some(CpuRate {

@@ -2,6 +2,7 @@
 //! metrics over HTTP, all on the node's port.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request as HttpRequest, State};
 use axum::http::StatusCode;
@@ -46,6 +47,9 @@ pub enum ServiceError {
 /// Connections that wait to be served.
 const WAITING: usize = 64;
 
+/// How long it takes to know how fast CPU time is used where nobody has asked lately. Servers wait for a second at most.
+const MOMENT: Duration = Duration::from_millis(250);
+
 /// Those who may also read metrics.
 const ADMINISTRATORS: &str = "system:masters";
 
@@ -83,7 +87,7 @@ pub(crate) async fn serve(
         driver,
         clock,
         calls: Calls::default(),
-        rates: Mutex::new(Rates::new(clock.now(), Process::read())),
+        rates: Mutex::default(),
     });
     let get = |made: Page| axum::routing::get(page).with_state(made);
     let pages = axum::Router::new()
@@ -94,7 +98,7 @@ pub(crate) async fn serve(
         .max_concurrent_streams(MOST_STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keepalive_interval(Some(std::time::Duration::from_secs(10)))
+        .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .add_routes(routes)
         .serve_with_incoming_shutdown(
             futures::stream::poll_fn(move |cx| incoming.poll_recv(cx)),
@@ -254,11 +258,21 @@ impl Node for Containers {
         request: Request<StatsRequest>,
     ) -> Result<Response<StatsResponse>, Status> {
         admit_server(&request)?;
+        let mut stats = self.used();
+        if stats.node.is_none_or(|node| node.cpu_rate.is_none()) {
+            tokio::time::sleep(MOMENT).await;
+            stats = self.used();
+        }
+        Ok(Response::new(stats))
+    }
+}
+
+impl Containers {
+    fn used(&self) -> StatsResponse {
         // Held meanwhile: samples come in the order of their times.
         let mut rates = self.rates.lock();
         let now = self.clock.now();
-        let stats = rates.stats(now, Process::read(), self.driver.usage());
-        Ok(Response::new(stats))
+        rates.stats(now, Process::read(), self.driver.usage())
     }
 }
 
