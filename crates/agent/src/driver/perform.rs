@@ -300,7 +300,13 @@ async fn have_image(
             ),
         },
     );
-    images.prepare(found, handler).await
+    let compiling = || {
+        normal(
+            "Compiling",
+            format!("Compiling image \"{image}\", which each node does once"),
+        )
+    };
+    images.prepare(found, handler, compiling).await
 }
 
 /// What the kubelet says of an image that it cannot have, or cannot make a container of: reasons and messages.

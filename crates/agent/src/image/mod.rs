@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use client::Client;
 use futures::future::{BoxFuture, FutureExt as _, Shared};
@@ -33,6 +34,9 @@ use crate::blocking::blocking;
 /// The four media types of manifests.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
+
+/// Who waits longer for a module that has to be compiled is told so.
+const QUICK: Duration = Duration::from_secs(1);
 
 /// Why an image cannot be had, or not be run, in Kubernetes' words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -216,16 +220,33 @@ impl Images {
         })
     }
 
-    /// Makes a module that is here ready to start by a handler.
+    /// Makes a module that is here ready to start by a handler; says so when it is `compiling` and that takes long.
     ///
     /// # Errors
     /// With the reason that the container waits for: what cannot be run is not to be pulled again.
-    pub(crate) async fn prepare(&self, found: Found, handler: Handler) -> Result<Ready, Error> {
+    pub(crate) async fn prepare(
+        &self,
+        found: Found,
+        handler: Handler,
+        compiling: impl FnOnce(),
+    ) -> Result<Ready, Error> {
         let source = ModuleSource {
             handler,
             ..found.source
         };
-        match self.0.runtime.prepare(source).await {
+        let digest = source.digest.clone();
+        let mut preparing = self.0.runtime.prepare(source);
+        let prepared = match tokio::time::timeout(QUICK, &mut preparing).await {
+            Ok(prepared) => prepared,
+            Err(_) => {
+                let compiled = self.0.runtime.compiled().await.unwrap_or_default();
+                if compiled.iter().all(|known| known.digest != digest) {
+                    compiling();
+                }
+                preparing.await
+            }
+        };
+        match prepared {
             Ok(module) => Ok(Ready {
                 module,
                 image: found.image,

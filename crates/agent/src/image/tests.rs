@@ -194,7 +194,11 @@ async fn what_a_container_needs_stays_until_its_end() {
     let digest = b.push_module("v1");
     let found = b.module("web:v1").await;
     assert!(!b.is_removed(&digest).await, "pulled, not prepared");
-    let ready = b.images.prepare(found, Handler::default()).await.unwrap();
+    let ready = b
+        .images
+        .prepare(found, Handler::default(), || {})
+        .await
+        .unwrap();
     assert!(!b.is_removed(&digest).await, "prepared");
     let item = b.item(&digest, 0).await.unwrap();
     assert!(item.in_use && item.kind == Kind::Image);
@@ -214,7 +218,10 @@ async fn what_a_container_needs_stays_until_its_end() {
 
     // And it comes back.
     let found = b.module("web:v1").await;
-    b.images.prepare(found, Handler::default()).await.unwrap();
+    b.images
+        .prepare(found, Handler::default(), || {})
+        .await
+        .unwrap();
     assert_eq!(b.sent(), 2);
     assert!(b.images.present("web:v1", None).await);
 }
@@ -252,7 +259,12 @@ async fn what_is_removed_while_it_is_being_pulled_is_pulled_anew() {
     b.let_go();
     let found = pull.await.unwrap().unwrap();
     assert!(!b.is_removed(&digest).await);
-    assert!(b.images.prepare(found, Handler::default()).await.is_ok());
+    assert!(
+        b.images
+            .prepare(found, Handler::default(), || {})
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]
@@ -362,7 +374,7 @@ async fn only_damaged_content_is_pulled_again() {
         *b.runtime.by.lock() = Some(hindrance);
         let error = b
             .images
-            .prepare(found, Handler::default())
+            .prepare(found, Handler::default(), || {})
             .await
             .unwrap_err();
         assert_eq!(error.reason, "ErrImagePull", "{error}");

@@ -1,4 +1,6 @@
-//! Pods whose image is changed before their containers run.
+//! Pods whose image is changed before their containers run, or takes long to be compiled.
+
+use std::time::Duration;
 
 use client::Patch;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
@@ -77,4 +79,29 @@ async fn what_runs_is_what_the_spec_names_when_it_starts() {
         let status = &b.pod(name).await["status"]["containerStatuses"][0];
         assert_eq!(status["restartCount"], 0);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_compiler_is_told_so() {
+    let b = Bench::new().await;
+    let other = b.other_image();
+    let main = |image: &str| json!({"containers": [{"name": "main", "image": image}]});
+    b.prepares.send_replace(false);
+    b.create("slow", main(&other)).await;
+    b.until("told", async |b| {
+        b.times_said("slow", "Compiling").await > 0
+    })
+    .await;
+    b.prepares.send_replace(true);
+    b.until_phase("slow", "Running").await;
+    assert_eq!(b.times_said("slow", "Compiling").await, 1);
+    // It is compiled already, whatever else it waits for.
+    b.prepares.send_replace(false);
+    b.create("again", main(&other)).await;
+    b.until("there", async |b| b.times_said("again", "Pulled").await > 0)
+        .await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    b.prepares.send_replace(true);
+    b.until_phase("again", "Running").await;
+    assert_eq!(b.times_said("again", "Compiling").await, 0);
 }
