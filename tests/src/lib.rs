@@ -260,11 +260,16 @@ impl Cluster {
 
     /// `carob status` as JSON.
     pub fn status(&self) -> Result<Value, Failed> {
+        Ok(serde_json::from_str(&succeed(&mut self.status_command())?)?)
+    }
+
+    /// The command that tells it.
+    pub fn status_command(&self) -> Command {
         let mut command = Command::new(carob());
         command
             .args(["status", "-o", "json", "--name", &self.name, "--data-dir"])
             .arg(self.path());
-        Ok(serde_json::from_str(&succeed(&mut command)?)?)
+        command
     }
 
     /// The index of the server that leads.

@@ -433,7 +433,9 @@ fn down(_: &Cluster) -> Outcome {
         dir.join("cluster.json").exists(),
         "the data went without --purge",
     )?;
-    let status = cluster.status()?;
+    let told = cluster.status_command().output()?;
+    check(told.status.code() == Some(1), format!("{told:?}"))?;
+    let status: serde_json::Value = serde_json::from_slice(&told.stdout)?;
     check(
         status["servers"][0]["pid"].is_null() && status["servers"][0]["leader"] == false,
         &status,

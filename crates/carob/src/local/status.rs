@@ -90,17 +90,29 @@ impl Status {
             );
         };
         let report = report(&cluster, &dir).await;
+        let flags = layout::flags(&self.name, self.data_dir.as_deref());
         match self.output {
-            Some(format) => format.print(&report),
-            None => {
-                print(&cluster, &report);
-                let flags = layout::flags(&self.name, self.data_dir.as_deref());
-                if let Some(why) = leaderless(&report, &flags) {
-                    println!("{why}");
-                }
-                Ok(())
-            }
+            Some(format) => format.print(&report)?,
+            None => print(&cluster, &report),
         }
+        if !report.lives() {
+            bail!("nothing of it runs: `carob up{flags}` starts it again");
+        }
+        if self.output.is_none()
+            && let Some(why) = leaderless(&report, &flags)
+        {
+            println!("{why}");
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// Whether any process of the cluster does; of those that were joined by hand others tell.
+    fn lives(&self) -> bool {
+        let servers = self.servers.iter().map(|server| server.pid);
+        let mut all = servers.chain(self.nodes.iter().map(|node| node.pid));
+        all.any(|pid| pid.is_some())
     }
 }
 
@@ -401,6 +413,7 @@ mod tests {
                 joined,
             }
         };
+        assert!(!report(0, 1, None).lives() && report(1, 0, None).lives());
         let said = |report| leaderless(&report, " --name x");
         let missing = |who: &str, needed: usize| {
             let up = "`carob up --name x` brings back what is missing";
