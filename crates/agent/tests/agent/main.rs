@@ -87,8 +87,9 @@ async fn who_must_not_be_root_and_is_to_be_root_is_not_started() {
     )
     .await;
     let waiting = b.until_waiting("root", "CreateContainerConfigError").await;
-    let message = waiting["message"].as_str().unwrap_or_default();
-    assert!(message.contains("runAsUser breaks non-root policy (pod: \"root_default("));
+    let message = waiting["state"]["waiting"]["message"].as_str();
+    let why = "container's runAsUser breaks non-root policy (pod: \"root_default(";
+    assert!(message.is_some_and(|m| m.starts_with(why)), "{waiting}");
 }
 
 #[tokio::test(start_paused = true)]
