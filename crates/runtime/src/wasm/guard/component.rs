@@ -462,6 +462,7 @@ mod tests {
     use super::super::budget::{Budget, Share};
     use super::preopens::Host as _;
     use super::*;
+    use crate::gate::Gate;
 
     #[tokio::test]
     async fn few_directories_are_listed_at_a_time() {
@@ -475,7 +476,8 @@ mod tests {
         opened.unwrap();
         let (mut wasi, mut table) = (wasi.build(), ResourceTable::new());
         let share = Share::new(Budget::new(1_000, 1).hold(0).unwrap());
-        let mut guard = Guard::new(None, None, None, share);
+        let gate = Gate::start(1, tokio::runtime::Handle::current(), || ()).unwrap();
+        let mut guard = Guard::new(None, None, None, share, gate.account(1, None));
         let mut view = GuardedView {
             stock: WasiFilesystemCtxView {
                 ctx: wasi.filesystem(),
