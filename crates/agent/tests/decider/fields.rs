@@ -105,7 +105,7 @@ const HONOURED: &[(&str, &str)] = &[
 const FOR_OTHERS: &[(&str, &str)] = &[
     (
         "PodSpec",
-        "nodeName nodeSelector preemptionPolicy priority priorityClassName schedulerName schedulingGates tolerations",
+        "affinity nodeName nodeSelector preemptionPolicy priority priorityClassName schedulerName schedulingGates tolerations topologySpreadConstraints",
     ),
     ("Volume", "ephemeral"),
 ];
@@ -191,11 +191,9 @@ fn refused() -> Vec<(&'static str, &'static str, Value)> {
 const OTHER_VOLUMES: &str = "awsElasticBlockStore azureDisk azureFile cephfs cinder csi fc flexVolume flocker gcePersistentDisk gitRepo glusterfs iscsi nfs photonPersistentDisk portworxVolume quobyte rbd scaleIO storageos vsphereVolume";
 
 /// Refused before a node hears of it, some of its values at least: by the API server, and by the scheduler.
-const REFUSED_BEFORE: [(&str, &str); 4] = [
-    ("PodSpec", "affinity"),
+const REFUSED_BEFORE: [(&str, &str); 2] = [
     ("PodSpec", "ephemeralContainers"),
     ("PodSpec", "schedulingGroup"),
-    ("PodSpec", "topologySpreadConstraints"),
 ];
 
 /// A pod that says this of the field, and nothing else that needs a word.
