@@ -1,7 +1,7 @@
 //! The process's file descriptors, of which it has only so many: what one guest opens others cannot, nor can the node itself.
 //!
 //! Guests' files have three quarters of them, and connections to and from the outside an eighth ([`Budget::of_files`],
-//! [`Budget::of_sockets`]), so that an eighth is left for the node's own: its logs and records, its way to the servers, its
+//! `of_sockets`), so that an eighth is left for the node's own: its logs and records, its way to the servers, its
 //! links to other nodes.
 //!
 //! Half of a budget is shared in equal parts among all that the node has places for, whether they are there or not: nobody
