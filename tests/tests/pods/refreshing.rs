@@ -8,7 +8,7 @@ use super::{pod, push_wat};
 
 /// A p1 module that reads the files `a` and `b` of its second directory again and again, both by one look at `..data`,
 /// until both begin with `2`. It ends with 9 if they are ever of two versions, and with 7 if what it has by `subPath`
-/// (`a` in its third directory, and a file that is its fourth one, or `etc/word` in the first) is not as it was at first.
+/// (`a` in its third directory, and a file that is its fifth one, behind the token's, or `etc/word` in the first) is not as it was at first.
 const LOOKS: &str = r#"(module
     (import "wasi_snapshot_preview1" "path_open"
         (func $path_open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
@@ -51,7 +51,7 @@ const LOOKS: &str = r#"(module
             (br_if $again (i32.eqz (local.get $b)))
             (if (i32.ne (local.get $a) (local.get $b)) (then (call $exit (i32.const 9))))
             (br_if $again (i32.ne (local.get $a) (i32.const 50))))
-        (if (i32.ne (call $first (i32.const 6) (i32.const 88) (i32.const 1)) (i32.const 49))
+        (if (i32.ne (call $first (i32.const 7) (i32.const 88) (i32.const 1)) (i32.const 49))
             (then (call $is_old (i32.const 3) (i32.const 96) (i32.const 8))))
         (call $is_old (i32.const 5) (i32.const 80) (i32.const 1))))"#;
 
