@@ -48,6 +48,13 @@ pub struct Unschedulable {
     pub is_awaited: bool,
 }
 
+impl Unschedulable {
+    /// Whether somebody wishes that it waits.
+    pub(crate) fn is_gated(&self) -> bool {
+        self.condition == "SchedulingGated"
+    }
+}
+
 /// Decides where pods go: equal pods and nodes give equal decisions, whatever was decided before.
 #[derive(Debug, Default)]
 pub struct Scheduler {
@@ -125,7 +132,7 @@ impl Scheduler {
             }
         }
         // Where room was made for it, it goes.
-        let nominated = all.nomination(&pod.key());
+        let nominated = all.nomination(pod);
         let nominated = nominated.and_then(|node| Some(all.find(node)?.0));
         let nominated = nominated.filter(|at| totals[*at] != OUT);
         if let Some(at) = nominated.or_else(|| best(&totals, rng)) {
@@ -315,7 +322,7 @@ fn wait(
 
 /// Whether pods on their way out make room for this one.
 fn is_awaited(pod: &Pod, snapshot: &Snapshot) -> bool {
-    let nominated = snapshot.nomination(&pod.key());
+    let nominated = snapshot.nomination(pod);
     let nominated = nominated.and_then(|node| snapshot.node(node));
     let is_leaving = |other: Arc<Pod>| other.deleting;
     nominated.is_some_and(|state| state.lower(pod.priority).any(is_leaving))

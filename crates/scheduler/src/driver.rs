@@ -274,36 +274,29 @@ impl Driver {
                     "makes room"
                 );
                 drop(entered);
-                self.make_room(&pod, preemption, span.clone());
-                let node = self.snapshot.nomination(&pod.key()).map(str::to_owned);
-                self.put_back(pod, why, node, span);
+                self.make_room(&pod, preemption, &span);
+                self.put_back(pod, why, span);
             }
             Decision::Wait(why) => {
                 tracing::info!(message = why.message, "fits nowhere");
                 drop(entered);
-                if !why.is_awaited {
+                // Of a gate nothing follows for the room.
+                if !why.is_awaited && !why.is_gated() {
                     self.unnominate(&pod.key());
                 }
-                self.put_back(pod, why, None, span);
+                self.put_back(pod, why, span);
             }
         }
     }
 
-    /// A pod that fits nowhere waits. `nominated` is where room is being made for it.
-    fn put_back(
-        &mut self,
-        pod: Arc<Pod>,
-        why: Unschedulable,
-        nominated: Option<String>,
-        span: Span,
-    ) {
+    /// A pod that fits nowhere waits; its status says why, and where room is being made for it.
+    fn put_back(&mut self, pod: Arc<Pod>, why: Unschedulable, span: Span) {
         let failure = Failure::Unschedulable(why.plugins.clone());
         self.queue.put_back(&pod, failure, Instant::now());
         self.tell_user(&pod, &why);
-        let is_nominated = nominated
-            .as_ref()
-            .is_some_and(|node| *node != pod.nominated);
-        if is_nominated || condition_differs(&pod, why.condition, &why.message) {
+        let nominated = self.snapshot.nomination(&pod).map(str::to_owned);
+        let is_elsewhere = nominated.as_deref().unwrap_or_default() != pod.nominated;
+        if is_elsewhere || condition_differs(&pod, why.condition, &why.message) {
             let (reason, message) = (why.condition, why.message);
             let write = write_condition(self.client.clone(), pod, reason, message, nominated);
             self.writes.spawn(write.instrument(span));
@@ -312,7 +305,7 @@ impl Driver {
 
     fn tell_user(&self, pod: &Pod, why: &Unschedulable) {
         // A gate is somebody's wish, and no failure.
-        if why.condition != "SchedulingGated" {
+        if !why.is_gated() {
             let about = reference(pod);
             let message = why.message.as_str();
             self.recorder
@@ -324,7 +317,11 @@ impl Driver {
         match done {
             Ok(Done::Bound(bound)) => self.bound(bound),
             Ok(Done::Prepared(prepared)) => self.prepared(prepared),
-            Ok(Done::Spared(pod)) => self.look_again(&pod),
+            Ok(Done::Spared(pod)) => {
+                // That it goes is not believed any more.
+                self.snapshot.remove_pod(&pod);
+                self.look_again(&pod);
+            }
             Ok(Done::Told) => {}
             // The task panicked: the pod stays assumed, and is seen to be bound or not when it
             // changes next.
@@ -425,10 +422,7 @@ async fn write_condition(
         condition["lastTransitionTime"] = json!(Time(Timestamp::now()));
     }
     // With its uid, so that a namesake is not told.
-    let mut status = json!({ "conditions": [condition] });
-    if let Some(node) = nominated {
-        status["nominatedNodeName"] = json!(node);
-    }
+    let status = json!({ "conditions": [condition], "nominatedNodeName": nominated });
     let patch = Patch::Strategic(json!({ "metadata": { "uid": pod.uid }, "status": status }));
     let pods = client.of::<core::Pod>();
     let written = pods

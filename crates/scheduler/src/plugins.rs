@@ -48,6 +48,9 @@ static TABLE: &[&dyn Plugin] = &[
     &balanced_allocation::NodeResourcesBalancedAllocation,
 ];
 
+/// The plugins by whose rules a pod may be helped by what happens to other pods or to namespaces, without room being made.
+pub(crate) const BY_NEIGHBOURS: [&str; 2] = [pod_topology_spread::NAME, inter_pod_affinity::NAME];
+
 /// A rule about where pods may or should go.
 ///
 /// Each decision asks a plugin once what it has to say of the pod; what it answers with is then

@@ -125,13 +125,15 @@ pub(crate) fn preempt(
         rng.random_range(0..nodes.len())
     };
     let (before, after) = nodes.split_at(start);
+    let claimants = claimants(pod, snapshot);
     let mut found: Vec<Preemption> = Vec::new();
     let mut reasons = Reasons::new();
     for at in after.iter().chain(before) {
         if found.len() >= enough {
             break;
         }
-        match victims(pod, snapshot, plugins, *at) {
+        let others = claimants.get(at).map(Vec::as_slice).unwrap_or_default();
+        match victims(pod, snapshot, plugins, *at, others) {
             Ok(preemption) => found.push(preemption),
             Err(why) => {
                 for reason in why {
@@ -146,12 +148,13 @@ pub(crate) fn preempt(
         .ok_or(reasons)
 }
 
-/// The fewest and least important pods of a node without which the pod fits there.
+/// The fewest and least important pods of a node without which the pod fits there beside its `claimants`.
 fn victims(
     pod: &Pod,
     snapshot: &mut Snapshot,
     plugins: &Plugins,
     at: usize,
+    claimants: &[Arc<Pod>],
 ) -> Result<Preemption, Vec<Cow<'static, str>>> {
     let state = &snapshot.nodes()[at];
     let node = state.node().name.clone();
@@ -168,12 +171,13 @@ fn victims(
     for pod in violating.iter().chain(&others) {
         without.take(pod);
     }
-    fits(pod, without.snapshot, plugins, at).map_err(|refused| refused.reasons)?;
+    fits_beside(pod, without.snapshot, plugins, at, claimants)
+        .map_err(|refused| refused.reasons)?;
     let (mut victims, mut violations) = (Vec::new(), 0);
     for (pods, violates) in [(violating, true), (others, false)] {
         for one in pods {
             without.give_back(&one);
-            if fits(pod, without.snapshot, plugins, at).is_err() {
+            if fits_beside(pod, without.snapshot, plugins, at, claimants).is_err() {
                 without.take(&one);
                 violations += usize::from(violates);
                 victims.push(one);
@@ -230,13 +234,23 @@ impl Drop for Without<'_> {
     }
 }
 
-/// The nodes, by position, where the pod does not fit beside those more important ones, or as important ones, for which room
-/// is being made there; with the reason.
+/// The nodes, by position, where the pod does not fit beside those that have a claim to room there; with the reason.
 pub(crate) fn reserved(
     pod: &Pod,
     snapshot: &mut Snapshot,
     plugins: &Plugins,
 ) -> Vec<(usize, Rejection)> {
+    let claimants = claimants(pod, snapshot).into_iter();
+    let refused = claimants.filter_map(|(at, others)| {
+        let with = With::all(&others, snapshot, at);
+        let refused = fits(pod, with.snapshot, plugins, at).err();
+        refused.map(|refused| (at, refused))
+    });
+    refused.collect()
+}
+
+/// Those more important than a pod, or as important, for which room is being made: by the positions of the nodes.
+fn claimants(pod: &Pod, snapshot: &Snapshot) -> BTreeMap<usize, Vec<Arc<Pod>>> {
     let mut by_node: BTreeMap<usize, Vec<Arc<Pod>>> = BTreeMap::new();
     for (other, node) in snapshot.nominated() {
         let counts = other.priority >= pod.priority && other.uid != pod.uid;
@@ -246,27 +260,48 @@ pub(crate) fn reserved(
             by_node.entry(at).or_default().push(Arc::clone(other));
         }
     }
-    let refused = by_node.into_iter().filter_map(|(at, others)| {
-        let node = snapshot.nodes()[at].node().name.clone();
-        let with = With { snapshot, others };
-        for other in &with.others {
-            with.snapshot.place(Arc::clone(other), &node);
-        }
-        let refused = fits(pod, with.snapshot, plugins, at).err();
-        refused.map(|refused| (at, refused))
-    });
-    refused.collect()
+    by_node
+}
+
+/// Whether the pod fits on the node at this position, whether or not the claimants come.
+///
+/// # Errors
+/// Why not.
+fn fits_beside(
+    pod: &Pod,
+    snapshot: &mut Snapshot,
+    plugins: &Plugins,
+    at: usize,
+    claimants: &[Arc<Pod>],
+) -> Result<(), Rejection> {
+    fits(pod, snapshot, plugins, at)?;
+    if claimants.is_empty() {
+        return Ok(());
+    }
+    let with = With::all(claimants, snapshot, at);
+    fits(pod, with.snapshot, plugins, at)
 }
 
 /// Pods that are thought to be on a node until this is dropped.
 struct With<'a> {
     snapshot: &'a mut Snapshot,
-    others: Vec<Arc<Pod>>,
+    others: &'a [Arc<Pod>],
+}
+
+impl<'a> With<'a> {
+    fn all(others: &'a [Arc<Pod>], snapshot: &'a mut Snapshot, at: usize) -> Self {
+        let node = snapshot.nodes()[at].node().name.clone();
+        let with = Self { snapshot, others };
+        for other in others {
+            with.snapshot.place(Arc::clone(other), &node);
+        }
+        with
+    }
 }
 
 impl Drop for With<'_> {
     fn drop(&mut self) {
-        for other in &self.others {
+        for other in self.others {
             self.snapshot.remove_pod(&other.key());
         }
     }

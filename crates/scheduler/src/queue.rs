@@ -10,7 +10,12 @@ use std::{
 use client::Key;
 use tokio::time::Instant;
 
-use crate::{plugins::Plugins, pod::Pod, snapshot::Event, storage::key_of_claim};
+use crate::{
+    plugins::{BY_NEIGHBOURS, Plugins},
+    pod::Pod,
+    snapshot::Event,
+    storage::key_of_claim,
+};
 
 /// The pause after a first failure; each further one doubles it.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
@@ -49,6 +54,8 @@ pub struct Queue {
     failed: BTreeSet<(Instant, Key)>,
     /// By when they began to wait.
     unschedulable: BTreeSet<(Instant, Key)>,
+    /// Those of the unschedulable and the helped that rules about other pods turned away.
+    neighbourly: BTreeSet<Key>,
     /// The pods that name a claim, by claim. A pod never names others.
     users: BTreeMap<Key, BTreeSet<Key>>,
     arrivals: u64,
@@ -84,6 +91,17 @@ enum Place {
     },
     /// A decision is being made or carried out.
     Taken,
+}
+
+impl Place {
+    fn is_by_neighbours(&self) -> bool {
+        match self {
+            Place::Helped { by, .. } | Place::Unschedulable { by, .. } => {
+                by.iter().any(|plugin| BY_NEIGHBOURS.contains(plugin))
+            }
+            Place::Active | Place::Failed { .. } | Place::Taken => false,
+        }
+    }
 }
 
 impl Queue {
@@ -195,12 +213,13 @@ impl Queue {
         }
     }
 
-    /// Those that a change may concern: there are many that wait, and few of them name a claim.
+    /// Those that a change may concern: there are many that wait, and few of them name a claim or go by other pods.
     fn concerned(&self, event: &Event<'_>) -> Box<dyn Iterator<Item = &Key> + '_> {
         let of_claim =
             |claim: &Key| -> Box<dyn Iterator<Item = &Key> + '_> { Box::new(self.users(claim)) };
         match event {
-            Event::Node(_) | Event::Freed(..) | Event::Placed(_) | Event::Namespace => {
+            Event::Placed(_) | Event::Namespace => Box::new(self.neighbourly.iter()),
+            Event::Node(_) | Event::Freed(..) => {
                 let waiting = self.unschedulable.iter().chain(&self.helped);
                 Box::new(waiting.map(|(_, key)| key))
             }
@@ -313,6 +332,9 @@ impl Queue {
         };
         entry.place = place;
         let key = key.clone();
+        if entry.place.is_by_neighbours() {
+            self.neighbourly.insert(key.clone());
+        }
         match &entry.place {
             Place::Active => {
                 self.active.insert((order(entry), key));
@@ -336,6 +358,9 @@ impl Queue {
         };
         let place = std::mem::replace(&mut entry.place, Place::Taken);
         let key = key.clone();
+        if place.is_by_neighbours() {
+            self.neighbourly.remove(&key);
+        }
         match place {
             Place::Active => self.active.remove(&(order(entry), key)),
             Place::Helped { until, .. } => self.helped.remove(&(until, key)),

@@ -225,9 +225,10 @@ impl Snapshot {
         self.nominated.remove(key)
     }
 
-    /// Where room is being made for a pod.
-    pub(crate) fn nomination(&self, key: &Key) -> Option<&str> {
-        self.nominated.get(key).map(|(_, node)| node.as_str())
+    /// Where room is being made for a pod; for its namesake before it does not count.
+    pub(crate) fn nomination(&self, pod: &Pod) -> Option<&str> {
+        let (known, node) = self.nominated.get(&pod.key())?;
+        (known.uid == pod.uid).then_some(node)
     }
 
     /// Those less important than this one for which room is set aside on a node.
@@ -315,7 +316,7 @@ impl Snapshot {
             return;
         };
         let state = self.nodes.swap_remove(at);
-        self.topology.node_left(at);
+        self.topology.node_left(at, self.nodes.len());
         self.layout += 1;
         if let Some(moved) = self.nodes.get(at) {
             self.index.insert(moved.node.name.clone(), at);

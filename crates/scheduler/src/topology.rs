@@ -7,7 +7,7 @@
 mod group;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
     sync::Arc,
 };
 
@@ -110,9 +110,15 @@ pub(crate) enum Meaning {
 pub(crate) struct Carried {
     pub(crate) term: Term,
     pub(crate) meaning: Meaning,
-    at: Vec<u32>,
+    /// How many of them are on which nodes, by position.
+    at: BTreeMap<usize, u32>,
     pub(crate) table: Table,
-    total: u64,
+}
+
+impl Carried {
+    fn on_node(&self, at: usize) -> u32 {
+        self.at.get(&at).copied().unwrap_or(0)
+    }
 }
 
 /// Domains, groups and rules.
@@ -133,19 +139,23 @@ impl Topology {
     }
 
     /// The group, if it is counted: it is from [`Topology::prepare`] on.
-    fn group(&self, counted: &Counted, eligible: &Eligible) -> Option<&Group> {
+    fn group(&self, counted: &Counted, eligible: &Eligible, key: &str) -> Option<&Group> {
         let mut groups = self.groups.iter();
-        groups.find(|group| group.counted == *counted && group.eligible == *eligible)
+        groups.find(|group| group.is(counted, eligible, key))
     }
 
-    /// The pods that all of these terms mean.
-    pub(crate) fn near(&self, terms: &[Term]) -> Option<&Group> {
-        self.group(&Counted::near(terms), &Eligible::default())
+    /// The pods that all of these terms mean, by domains of this label.
+    pub(crate) fn near(&self, terms: &[Term], key: &str) -> Option<&Group> {
+        self.group(&Counted::near(terms), &Eligible::default(), key)
     }
 
     /// The pods that one of a pod's constraints speaks of.
     pub(crate) fn even(&self, pod: &Pod, spread: &Spread) -> Option<&Group> {
-        self.group(&Counted::even(spread), &Eligible::even(pod, spread))
+        self.group(
+            &Counted::even(spread),
+            &Eligible::even(pod, spread),
+            &spread.key,
+        )
     }
 
     /// The rules of placed pods that speak of this one.
@@ -165,15 +175,13 @@ impl Topology {
         self.uses += 1;
         let neighbours = &pod.rules.neighbours;
         let required = &neighbours.required;
-        if !required.is_empty() {
-            for term in required {
-                self.have(
-                    Counted::near(required),
-                    Eligible::default(),
-                    &term.key,
-                    nodes,
-                );
-            }
+        for term in required {
+            self.have(
+                Counted::near(required),
+                Eligible::default(),
+                &term.key,
+                nodes,
+            );
         }
         let preferred = neighbours.preferred.iter().map(|(_, term)| term);
         for term in neighbours.refused.iter().chain(preferred) {
@@ -187,61 +195,54 @@ impl Topology {
     }
 
     fn have(&mut self, counted: Counted, eligible: Eligible, key: &str, nodes: &[NodeState]) {
-        self.know(key, nodes);
-        let is_it = |group: &Group| group.counted == counted && group.eligible == eligible;
-        let at = self.groups.iter().position(is_it).unwrap_or_else(|| {
-            self.make_room();
-            let at = nodes.iter().map(|state| {
-                let pods = state
-                    .pods()
-                    .filter(|pod| counted.covers(pod, &self.namespaces));
-                let pods = u32::try_from(pods.count()).unwrap_or(u32::MAX);
-                (eligible.is(state.node()), pods)
-            });
-            let at: Vec<_> = at.collect();
-            let total = at.iter().filter(|(counts, _)| *counts);
-            self.groups.push(Group {
-                total: total.map(|(_, pods)| u64::from(*pods)).sum(),
-                counted,
-                eligible,
-                at,
-                tables: Vec::new(),
-                used: 0,
-            });
-            self.groups.len() - 1
-        });
-        let group = &mut self.groups[at];
-        group.used = self.uses;
-        if group.table(key).is_none() {
-            let mut table = Table {
-                key: key.to_owned(),
-                ..Table::default()
-            };
-            for (at, (counts, pods)) in group.at.iter().enumerate() {
-                if *counts {
-                    table.add(domain_of(&self.keys, key, at), *pods, 1);
-                }
-            }
-            group.tables.push(table);
+        let mut groups = self.groups.iter_mut();
+        if let Some(known) = groups.find(|group| group.is(&counted, &eligible, key)) {
+            known.used = self.uses;
+            return;
         }
+        self.make_room();
+        self.know(key, nodes);
+        let at = nodes.iter().map(|state| {
+            let pods = state.pods();
+            let pods = pods.filter(|pod| counted.covers(pod, &self.namespaces));
+            let pods = u32::try_from(pods.count()).unwrap_or(u32::MAX);
+            (eligible.is(state.node()), pods)
+        });
+        let mut group = Group {
+            at: at.collect(),
+            counted,
+            eligible,
+            table: Table::of(key),
+            used: self.uses,
+        };
+        for at in 0..nodes.len() {
+            group.enter(&self.keys, at);
+        }
+        self.groups.push(group);
     }
 
+    /// Forgets what was not asked for longest; nothing that the pod at hand asks for, however much that is.
     fn make_room(&mut self) {
         while self.groups.len() >= GROUPS {
             let groups = self.groups.iter().enumerate();
-            // One that this very pod needs may go, too, where it needs as many: its rule then counts nobody. The API bounds
-            // objects' sizes, and nobody writes hundreds of terms.
-            let Some((oldest, _)) = groups.min_by_key(|(_, group)| group.used) else {
-                return;
+            let oldest = groups.min_by_key(|(_, group)| group.used);
+            match oldest.filter(|(_, group)| group.used < self.uses) {
+                Some((oldest, _)) => self.groups.swap_remove(oldest),
+                None => return,
             };
-            self.groups.swap_remove(oldest);
         }
     }
 
     fn know(&mut self, key: &str, nodes: &[NodeState]) {
-        if !self.keys.iter().any(|one| one.name == key) {
-            self.keys.push(Key::new(key, nodes));
+        if self.keys.iter().any(|one| one.name == key) {
+            return;
         }
+        // Pods may come with ever new labels: those that nobody asks for any more are forgotten.
+        let groups = self.groups.iter().map(|group| &group.table);
+        let tables = groups.chain(self.carried.values().map(|rule| &rule.table));
+        let used: BTreeSet<String> = tables.map(|table| table.key.clone()).collect();
+        self.keys.retain(|key| used.contains(&key.name));
+        self.keys.push(Key::new(key, nodes));
     }
 
     /// Takes up a node at the end, without pods.
@@ -255,28 +256,33 @@ impl Topology {
             group.at.push((group.eligible.is(node), 0));
             group.enter(&self.keys, at);
         }
-        for carried in self.carried.values_mut() {
-            carried.at.push(0);
-        }
     }
 
-    /// Forgets a node and its pods; the last one takes its position.
-    pub(crate) fn node_left(&mut self, at: usize) {
+    /// Forgets a node and its pods; the one at the `last` position takes its.
+    pub(crate) fn node_left(&mut self, at: usize, last: usize) {
         for group in &mut self.groups {
             group.leave(&self.keys, at);
             group.at.swap_remove(at);
         }
-        for carried in self.carried.values_mut() {
-            let pods = carried.at[at];
-            carried
-                .table
-                .take(domain_of(&self.keys, &carried.term.key, at), pods, 0);
-            carried.total -= u64::from(pods);
-            carried.at.swap_remove(at);
+        for rule in self.carried.values_mut() {
+            let pods = rule.at.remove(&at).unwrap_or(0);
+            let domain = domain_of(&self.keys, &rule.table.key, at);
+            rule.table.take(domain, pods, 0);
+            if let Some(pods) = rule.at.remove(&last) {
+                rule.at.insert(at, pods);
+            }
         }
-        self.carried.retain(|_, carried| carried.total > 0);
+        self.carried.retain(|_, rule| !rule.at.is_empty());
         for key in &mut self.keys {
             key.of_node.swap_remove(at);
+            let Some(names) = key.renumber() else {
+                continue;
+            };
+            let groups = self.groups.iter_mut().map(|group| &mut group.table);
+            let carried = self.carried.values_mut().map(|rule| &mut rule.table);
+            for table in groups.chain(carried).filter(|table| table.key == key.name) {
+                table.renumber(&names);
+            }
         }
     }
 
@@ -285,10 +291,9 @@ impl Topology {
         for group in &mut self.groups {
             group.leave(&self.keys, at);
         }
-        let carried = self.carried.values_mut();
-        for one in carried {
-            one.table
-                .take(domain_of(&self.keys, &one.term.key, at), one.at[at], 0);
+        for rule in self.carried.values_mut() {
+            let domain = domain_of(&self.keys, &rule.table.key, at);
+            rule.table.take(domain, rule.on_node(at), 0);
         }
         for key in &mut self.keys {
             key.of_node[at] = key.domain(node);
@@ -297,9 +302,9 @@ impl Topology {
             group.at[at].0 = group.eligible.is(node);
             group.enter(&self.keys, at);
         }
-        for one in self.carried.values_mut() {
-            one.table
-                .add(domain_of(&self.keys, &one.term.key, at), one.at[at], 0);
+        for rule in self.carried.values_mut() {
+            let domain = domain_of(&self.keys, &rule.table.key, at);
+            rule.table.add(domain, rule.on_node(at), 0);
         }
     }
 
@@ -317,12 +322,10 @@ impl Topology {
             let carried = carried.or_insert_with(|| Carried {
                 term: term.clone(),
                 meaning,
-                at: vec![0; nodes.len()],
-                table: Table::default(),
-                total: 0,
+                at: BTreeMap::new(),
+                table: Table::of(&term.key),
             });
-            carried.at[at] += 1;
-            carried.total += 1;
+            *carried.at.entry(at).or_default() += 1;
             carried.table.add(domain, 1, 0);
         }
     }
@@ -339,12 +342,15 @@ impl Topology {
             let Some(carried) = self.carried.get_mut(&rule) else {
                 continue;
             };
-            carried.at[at] -= 1;
-            carried.total -= 1;
-            carried
-                .table
-                .take(domain_of(&self.keys, &term.key, at), 1, 0);
-            if carried.total == 0 {
+            let domain = domain_of(&self.keys, &term.key, at);
+            carried.table.take(domain, 1, 0);
+            if let Entry::Occupied(mut pods) = carried.at.entry(at) {
+                *pods.get_mut() -= 1;
+                if *pods.get() == 0 {
+                    pods.remove();
+                }
+            }
+            if carried.at.is_empty() {
                 self.carried.remove(&rule);
             }
         }
@@ -388,3 +394,6 @@ fn rules(pod: &Pod) -> impl Iterator<Item = (&Term, Meaning)> {
     let preferred = preferred.map(|(worth, term)| (term, Meaning::Preferred(*worth)));
     refused.chain(required).chain(preferred)
 }
+
+#[cfg(test)]
+mod tests;

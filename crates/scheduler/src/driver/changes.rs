@@ -49,22 +49,27 @@ impl Driver {
         }
     }
 
-    pub(super) fn seen_on_node(&mut self, key: &Key, pod: Arc<Pod>) {
+    pub(super) fn seen_on_node(&mut self, key: &Key, mut pod: Arc<Pod>) {
         self.queue.remove(key);
         self.assumed.remove(key);
         self.stop_waiting(key);
         self.unnominate(key);
         let node = pod.node_name.clone();
         let before = self.counted(key);
-        let is_new = before.is_none();
-        self.snapshot.place(Arc::clone(&pod), &node);
-        // A pod that was resized, or turned out to be elsewhere than assumed.
-        if let Some((was_on, before)) = before
-            && (was_on != node || before.requests != pod.requests)
-        {
-            self.freed(&was_on, &before);
+        let same = before.as_ref().filter(|(_, before)| before.uid == pod.uid);
+        if same.is_some_and(|(_, before)| before.deleting && !pod.deleting) {
+            // It was told to go, and what is seen is older than that: nobody comes back from there.
+            Arc::make_mut(&mut pod).deleting = true;
         }
-        if is_new {
+        self.snapshot.place(Arc::clone(&pod), &node);
+        // What it had may be another's if it was resized, relabelled, or turned out to be elsewhere than assumed.
+        let is_other = |(was_on, was): &(String, Arc<Pod>)| {
+            *was_on != node || was.requests != pod.requests || was.labels != pod.labels
+        };
+        if before.as_ref().is_none_or(is_other) {
+            if let Some((was_on, before)) = &before {
+                self.freed(was_on, before);
+            }
             self.placed(&pod);
         }
     }
@@ -80,11 +85,11 @@ impl Driver {
         if self.snapshot.placement(key).is_some() {
             self.forget(key);
         }
-        // What this scheduler decided is newer than what it sees; what one before it did is known from the pod alone.
-        match self.snapshot.nomination(key).map(str::to_owned) {
+        // What one before this scheduler decided is known from the pod alone; what this one did is newer than what it sees.
+        match self.snapshot.nomination(&pod).map(str::to_owned) {
             Some(node) => self.snapshot.nominate(&pod, &node),
-            None if !pod.nominated.is_empty() => self.snapshot.nominate(&pod, &pod.nominated),
-            None => {}
+            None if self.queue.contains(&pod) || pod.nominated.is_empty() => {}
+            None => self.snapshot.nominate(&pod, &pod.nominated),
         }
         self.queue.set(pod);
     }

@@ -21,7 +21,7 @@ impl Driver {
     }
 
     /// Sets the room aside, and has those go that are in the way. They have their grace: the pod comes when they are gone.
-    pub(super) fn make_room(&mut self, pod: &Arc<Pod>, preemption: Preemption, span: Span) {
+    pub(super) fn make_room(&mut self, pod: &Arc<Pod>, preemption: Preemption, span: &Span) {
         let node = preemption.node;
         self.snapshot.nominate(pod, &node);
         // What was set aside there for less important ones may be taken now: they look for another place.
@@ -36,6 +36,12 @@ impl Driver {
             .into_iter()
             .filter(|victim| !victim.deleting)
         {
+            // From here on, so that nobody else is sought for this pod until the deletion is seen.
+            let leaving = Pod {
+                deleting: true,
+                ..Pod::clone(&victim)
+            };
+            self.snapshot.place(Arc::new(leaving), &node);
             let message = format!("Preempted by pod {} on node {node}", pod.uid);
             let about = reference(&victim);
             self.recorder

@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) struct InterPodAffinity;
 
-const NAME: &str = "InterPodAffinity";
+pub(super) const NAME: &str = "InterPodAffinity";
 const AFFINITY: &str = "node(s) didn't match pod affinity rules";
 const ANTI_AFFINITY: &str = "node(s) didn't match pod anti-affinity rules";
 const OF_OTHERS: &str = "node(s) didn't satisfy existing pods anti-affinity rules";
@@ -44,7 +44,7 @@ impl Plugin for InterPodAffinity {
                 let terms = std::slice::from_ref(term);
                 Some((
                     *worth,
-                    Near::to(term, topology.near(terms)?.table(&term.key)?, snapshot),
+                    Near::to(term, &topology.near(terms, &term.key)?.table, snapshot),
                 ))
             });
         let of_others = topology.speaking_of(pod).filter_map(|rule| {
@@ -115,18 +115,15 @@ impl<'a> Needs<'a> {
         let Neighbours {
             required, refused, ..
         } = &pod.rules.neighbours;
-        let group = topology.near(required);
-        let group = group.filter(|_| !required.is_empty());
-        let near = required
-            .iter()
-            .filter_map(|term| Some(Near::to(term, group?.table(&term.key)?, snapshot)));
+        let near = required.iter().filter_map(|term| {
+            let group = topology.near(required, &term.key)?;
+            Some(Near::to(term, &group.table, snapshot))
+        });
         let near: Vec<_> = near.collect();
         let nobody = |near: &Near<'_>| near.table.pods.iter().all(|pods| *pods == 0);
         let apart = refused.iter().filter_map(|term| {
-            let table = topology
-                .near(std::slice::from_ref(term))?
-                .table(&term.key)?;
-            Some(Near::to(term, table, snapshot))
+            let group = topology.near(std::slice::from_ref(term), &term.key)?;
+            Some(Near::to(term, &group.table, snapshot))
         });
         let kept_away = topology
             .speaking_of(pod)

@@ -11,7 +11,7 @@ use crate::{
 
 pub(super) struct PodTopologySpread;
 
-const NAME: &str = "PodTopologySpread";
+pub(super) const NAME: &str = "PodTopologySpread";
 const UNEVEN: &str = "node(s) didn't match pod topology spread constraints";
 const UNLABELLED: &str =
     "node(s) didn't match pod topology spread constraints (missing required label)";
@@ -71,7 +71,7 @@ struct Bound<'a> {
 impl<'a> Bound<'a> {
     fn of(pod: &Pod, spread: &Spread, snapshot: &'a Snapshot) -> Option<Self> {
         let topology = snapshot.topology();
-        let table = topology.even(pod, spread)?.table(&spread.key)?;
+        let table = &topology.even(pod, spread)?.table;
         let domains = table.pods.iter().zip(&table.nodes);
         let counts = domains
             .filter(|(_, nodes)| **nodes > 0)
@@ -140,7 +140,7 @@ impl<'a> Wish<'a> {
         Some(Self {
             domains: topology.domains(&spread.key),
             group,
-            table: group.table(&spread.key)?,
+            table: &group.table,
             by_node: spread.key == HOSTNAME,
             max_skew: spread.max_skew,
         })

@@ -212,3 +212,34 @@ async fn claims_concern_those_who_name_them() {
     queue.remove(&a);
     assert_eq!(queue.users(&x).count(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn other_pods_concern_those_who_go_by_them() {
+    let mut queue = Queue::new();
+    let (now, plugins) = (Instant::now(), Plugins::default());
+    for (name, by) in [
+        ("a", "InterPodAffinity"),
+        ("b", FIT),
+        ("c", "PodTopologySpread"),
+    ] {
+        queue.set(pod(name, 0));
+        let pod = queue.pop(now).unwrap();
+        queue.put_back(&pod, Failure::Unschedulable(vec![by]), now);
+    }
+    let concerned = |queue: &Queue| -> Vec<String> {
+        let keys = queue.concerned(&Event::Namespace);
+        keys.map(|key| key.name.clone()).collect()
+    };
+    assert_eq!(concerned(&queue), ["a", "c"]);
+    queue.tell(&Event::Namespace, &plugins, now);
+    assert_eq!(
+        queue.lengths(),
+        (0, 1, 2),
+        "labels of namespaces help affinity alone"
+    );
+    assert_eq!(concerned(&queue), ["a", "c"]);
+    queue.remove(&Key::new("", "c"));
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(names(&mut queue), ["a"]);
+    assert_eq!(concerned(&queue), Vec::<String>::new());
+}

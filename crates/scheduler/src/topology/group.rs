@@ -8,6 +8,9 @@ use crate::{node::Node, snapshot::NodeState};
 /// The domain of nodes that lack the label, or do not count.
 pub(crate) const NOWHERE: usize = usize::MAX;
 
+/// So many domains without nodes are nothing to care about.
+const FEW: usize = 64;
+
 /// The domains of one label.
 #[derive(Debug, Clone)]
 pub(super) struct Key {
@@ -41,6 +44,29 @@ impl Key {
             None => *self.by_value.entry(value.clone()).or_insert(next),
         }
     }
+
+    /// Forgets domains that no node is in any more, where they are the most. Returns what the others are called from now on, by
+    /// what they were called.
+    pub(super) fn renumber(&mut self) -> Option<Vec<usize>> {
+        if self.by_value.len() <= 2 * self.of_node.len() + FEW {
+            return None;
+        }
+        let mut names = vec![NOWHERE; self.by_value.len()];
+        let mut next = 0;
+        for domain in self.of_node.iter_mut().filter(|domain| **domain != NOWHERE) {
+            let name = &mut names[*domain];
+            if *name == NOWHERE {
+                *name = next;
+                next += 1;
+            }
+            *domain = *name;
+        }
+        self.by_value.retain(|_, domain| {
+            *domain = names[*domain];
+            *domain != NOWHERE
+        });
+        Some(names)
+    }
 }
 
 /// What is counted in the domains of one label.
@@ -54,6 +80,13 @@ pub(crate) struct Table {
 }
 
 impl Table {
+    pub(super) fn of(key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn add(&mut self, domain: usize, pods: u32, nodes: u32) {
         if domain == NOWHERE {
             return;
@@ -75,71 +108,66 @@ impl Table {
         }
     }
 
+    /// Calls domains as a key does from now on.
+    pub(super) fn renumber(&mut self, names: &[usize]) {
+        let before = std::mem::take(&mut self.pods).into_iter();
+        let before = before.zip(std::mem::take(&mut self.nodes));
+        for ((pods, nodes), name) in before.zip(names) {
+            self.add(*name, pods, nodes);
+        }
+    }
+
     /// How many pods lie in a domain.
     pub(crate) fn pods_in(&self, domain: usize) -> u32 {
         self.pods.get(domain).copied().unwrap_or(0)
     }
 }
 
-/// Pods of one kind, by node and by domain.
+/// Pods of one kind, by node and by the domains of one label.
 #[derive(Debug, Clone)]
 pub(crate) struct Group {
     pub(super) counted: Counted,
     pub(super) eligible: Eligible,
     /// Whether pods on a node count, and how many of the kind it has. By the nodes' positions.
     pub(super) at: Vec<(bool, u32)>,
-    pub(super) tables: Vec<Table>,
-    /// How many there are on nodes that count.
-    pub(crate) total: u64,
+    pub(crate) table: Table,
     pub(super) used: u64,
 }
 
 impl Group {
+    pub(super) fn is(&self, counted: &Counted, eligible: &Eligible, key: &str) -> bool {
+        self.table.key == key && self.counted == *counted && self.eligible == *eligible
+    }
+
     /// How many pods of the kind a node has, whether it counts or not.
     pub(crate) fn on_node(&self, at: usize) -> u32 {
         self.at[at].1
     }
 
-    /// What is counted by the domains of a label, which somebody has asked to be.
-    pub(crate) fn table(&self, key: &str) -> Option<&Table> {
-        self.tables.iter().find(|table| table.key == key)
-    }
-
-    /// Takes a node into all sums.
+    /// Takes a node into the sums.
     pub(super) fn enter(&mut self, keys: &[Key], at: usize) {
-        let (counts, pods) = self.at[at];
-        if counts {
-            self.total += u64::from(pods);
-            for table in &mut self.tables {
-                table.add(domain_of(keys, &table.key, at), pods, 1);
-            }
+        if let (true, pods) = self.at[at] {
+            self.table
+                .add(domain_of(keys, &self.table.key, at), pods, 1);
         }
     }
 
     /// Takes it out of them.
     pub(super) fn leave(&mut self, keys: &[Key], at: usize) {
-        let (counts, pods) = self.at[at];
-        if counts {
-            self.total -= u64::from(pods);
-            for table in &mut self.tables {
-                table.take(domain_of(keys, &table.key, at), pods, 1);
-            }
+        if let (true, pods) = self.at[at] {
+            self.table
+                .take(domain_of(keys, &self.table.key, at), pods, 1);
         }
     }
 
     pub(super) fn count(&mut self, keys: &[Key], at: usize, came: bool) {
         let (counts, pods) = &mut self.at[at];
         *pods = if came { *pods + 1 } else { *pods - 1 };
-        if !*counts {
-            return;
-        }
-        self.total = if came { self.total + 1 } else { self.total - 1 };
-        for table in &mut self.tables {
-            let domain = domain_of(keys, &table.key, at);
-            match came {
-                true => table.add(domain, 1, 0),
-                false => table.take(domain, 1, 0),
-            }
+        let domain = domain_of(keys, &self.table.key, at);
+        match came {
+            true if *counts => self.table.add(domain, 1, 0),
+            false if *counts => self.table.take(domain, 1, 0),
+            _ => {}
         }
     }
 }

@@ -64,3 +64,46 @@ async fn room_that_was_set_aside_stays_so() {
     cluster.placed_within("lesser", 15 * SECOND).await;
     cluster.stop().await;
 }
+
+/// Room that is not being made is not set aside, and nobody is told that it were.
+#[tokio::test(start_paused = true)]
+async fn room_that_does_not_suffice_is_given_back() {
+    let cluster = Cluster::start();
+    cluster.node("a", "4").await;
+    let nominated: Pod = serde_json::from_value(json!({
+        "metadata": { "name": "stuck", "namespace": "default" },
+        "spec": { "schedulerName": "default-scheduler", "priority": 5,
+            "containers": [{ "name": "c", "resources": { "requests": { "cpu": "5" } } }] },
+        "status": { "phase": "Pending", "nominatedNodeName": "a" },
+    }))
+    .unwrap();
+    cluster.pods().create(&nominated).await.unwrap();
+    tokio::time::sleep(SECOND).await;
+    let told = cluster.pods().get("default", "stuck").await.unwrap();
+    assert_eq!(told.status.unwrap().nominated_node_name, None);
+    cluster.pod("lesser", "4", json!({ "priority": 1 })).await;
+    cluster.placed_within("lesser", SECOND).await;
+    cluster.stop().await;
+}
+
+/// Who is on the way out is nobody's to take once more, though the API does not say yet that it goes.
+#[tokio::test(start_paused = true)]
+async fn nobody_goes_twice() {
+    let cluster = Cluster::start();
+    cluster.node("a", "4").await;
+    for name in ["low-1", "low-2"] {
+        cluster.pod(name, "2", json!({ "priority": 1 })).await;
+        cluster.placed_within(name, SECOND).await;
+    }
+    for name in ["high-1", "high-2"] {
+        cluster.pod(name, "2", json!({ "priority": 100 })).await;
+    }
+    for name in ["high-1", "high-2"] {
+        cluster.placed_within(name, 15 * SECOND).await;
+    }
+    assert_eq!(cluster.events("Preempted").await.len(), 2);
+    let asked = cluster.server.requests();
+    let ended = asked.iter().filter(|line| line.starts_with("DELETE"));
+    assert_eq!(ended.count(), 2);
+    cluster.stop().await;
+}
