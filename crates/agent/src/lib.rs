@@ -225,6 +225,7 @@ async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<()
     });
     // The name under which users and their tools know a node's events.
     let recorder = Recorder::start(client.clone(), "kubelet", config.node_name.clone());
+    let (hearing, heard) = watch::channel(false);
     let keep = node::keep(
         client.clone(),
         recorder.clone(),
@@ -232,6 +233,7 @@ async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<()
         config.clock,
         nodes.clone(),
         health_seen.clone(),
+        heard.clone(),
     );
     let _keep = AbortOnDropHandle::new(tokio::spawn(keep));
     let beat = node::heartbeat(
@@ -239,6 +241,7 @@ async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<()
         config.node_name.clone(),
         config.clock,
         nodes.clone(),
+        hearing,
     );
     let _beat = AbortOnDropHandle::new(tokio::spawn(beat));
 
@@ -298,6 +301,7 @@ async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<()
         counters: counters.clone(),
         tls,
         health: health_seen,
+        heard,
     });
     let keep = local_path::keep(client.clone(), driver.clone(), disks, recorder.clone());
     let _local_path = AbortOnDropHandle::new(tokio::spawn(keep));

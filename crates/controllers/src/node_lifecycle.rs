@@ -43,26 +43,33 @@ const PRESSURES: [(&str, &str); 3] = [
     ("PIDPressure", "node.kubernetes.io/pid-pressure"),
 ];
 
-/// When a lease was last seen to change, by this controller's own clock.
+/// When nodes were last heard of, by this controller's own clock: as in Kubernetes a renewed lease is a heartbeat, and so is
+/// a Ready condition that the node has written anew.
 ///
 /// Clocks of machines differ, so the age of a heartbeat is how long *we* have not seen it move,
 /// never the difference between our clock and the time that is written in it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Heartbeats {
-    seen: std::collections::BTreeMap<String, (Option<MicroTime>, Timestamp)>,
+    seen: std::collections::BTreeMap<String, (Said, Timestamp)>,
 }
 
+/// The times that a node has written into its lease, and into its condition.
+type Said = (Option<MicroTime>, Option<Time>);
+
 impl Heartbeats {
-    /// When `node`'s lease last changed, as far as this leader has seen.
+    /// When `node` was last heard of, as far as this leader has seen.
     pub(crate) fn observe(&mut self, node: &str, view: &View, now: Timestamp) -> Timestamp {
         let lease = view.leases.get(&Key::new(LEASES, node));
         let renewed = lease.and_then(|l| l.spec.as_ref()?.renew_time.clone());
+        let object = view.nodes.get(&Key::new("", node));
+        let written = object.and_then(|node| ready(node)?.last_heartbeat_time.clone());
+        let said = (renewed, written);
         let at = match self.seen.get(node) {
-            Some((before, at)) if *before == renewed => *at,
+            Some((before, at)) if *before == said => *at,
             Some(_) => now,
             None => now - AGE_AT_FIRST_SIGHT,
         };
-        self.seen.insert(node.to_owned(), (renewed, at));
+        self.seen.insert(node.to_owned(), (said, at));
         at
     }
 
@@ -72,7 +79,7 @@ impl Heartbeats {
     }
 }
 
-/// Brings the node at `key` up to date: its readiness and the taints that follow from it. `heartbeat` is when its lease was last seen to change.
+/// Brings the node at `key` up to date: its readiness and the taints that follow from it. `heartbeat` is when it was last heard of.
 pub(crate) fn reconcile(key: &Key, view: &View, heartbeat: Timestamp, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let Some(node) = view.nodes.get(key) else {

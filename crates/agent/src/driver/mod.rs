@@ -99,6 +99,8 @@ pub(crate) struct Tools {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     /// Under which pressure the node is.
     pub(crate) health: watch::Receiver<Health>,
+    /// Whether the API hears the node's heartbeats.
+    pub(crate) heard: watch::Receiver<bool>,
 }
 
 /// All pods of this node. Clones are handles to the same ones.

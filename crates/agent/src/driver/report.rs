@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Driver;
 use super::cell::{Cell, version};
+use crate::node;
 use crate::pod::{self, Observation};
 
 /// How long the first report, which says nothing but "seen", waits for the one that says "running".
@@ -108,6 +109,7 @@ impl Driver {
     }
 
     async fn tell(&self, cell: &Arc<Cell>) -> Result<(), client::Error> {
+        node::until_heard(&mut self.0.tools.heard.clone()).await;
         let _one_at_a_time = cell.telling.lock().await;
         let (before, held_in, status, uid) = {
             let state = cell.state.lock();

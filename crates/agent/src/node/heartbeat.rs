@@ -7,6 +7,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
@@ -19,8 +20,14 @@ const LIMIT: Duration = Duration::from_secs(2);
 const SECONDS: i32 = 5;
 
 /// Renews the Lease of `node` for ever: drop it. It shares nothing with the pods' work but the runtime's threads, on
-/// which no guest runs.
-pub(crate) async fn heartbeat(client: Client, node: String, clock: Clock, nodes: Informer<Node>) {
+/// which no guest runs. `heard` says whether the last renewal came through.
+pub(crate) async fn heartbeat(
+    client: Client,
+    node: String,
+    clock: Clock,
+    nodes: Informer<Node>,
+    heard: watch::Sender<bool>,
+) {
     let client = client.with_timeout(LIMIT);
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -41,6 +48,7 @@ pub(crate) async fn heartbeat(client: Client, node: String, clock: Clock, nodes:
             _ => {}
         }
         failing = error.is_some();
+        heard.send_if_modified(|heard| std::mem::replace(heard, !failing) == failing);
     }
 }
 

@@ -75,6 +75,15 @@ pub(crate) struct Health {
     pub(crate) pressures: Pressures,
 }
 
+/// Waits until the API hears the node's heartbeats, where it does not.
+///
+/// To whoever misses those, a node that was cut off is still lost: what it says of itself and its pods before the first of
+/// them would be put down to its last days, and be taken back.
+pub(crate) async fn until_heard(heard: &mut watch::Receiver<bool>) {
+    // Whose sender is gone ends just now.
+    let _ = heard.wait_for(|heard| *heard).await;
+}
+
 /// Keeps the Node object in being and true, and records how it turns. It never returns: drop it.
 pub(crate) async fn keep(
     client: Client,
@@ -83,6 +92,7 @@ pub(crate) async fn keep(
     clock: Clock,
     informer: Informer<Node>,
     mut health: watch::Receiver<Health>,
+    mut heard: watch::Receiver<bool>,
 ) {
     let mut changes = informer.subscribe();
     let key = Key::new("", facts.name.as_str());
@@ -91,6 +101,7 @@ pub(crate) async fn keep(
     let mut is_due = true;
     informer.synced().await;
     loop {
+        until_heard(&mut heard).await;
         let wanted = *health.borrow_and_update();
         let result = match informer.get(&key) {
             None => create(&client, &facts).await,

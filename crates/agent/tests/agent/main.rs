@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use client::Patch;
+use http::Method;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Pod, Service};
 use runtime::Runtime as _;
@@ -74,6 +75,39 @@ async fn the_node_says_what_it_is_and_that_it_lives() {
     // Nothing may be placed on a node whose agent has ended.
     b.stop().await;
     assert!(!b.node_ready().await);
+}
+
+/// Whoever misses its heartbeats takes back what it says of its pods: it says nothing before they are heard.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_was_cut_off_is_heard_of_before_its_pods_are() {
+    let b = Bench::new().await;
+    b.create(
+        "web",
+        json!({"containers": [{"name": "main", "args": ["sleep 1h"]}]}),
+    )
+    .await;
+    b.until_phase("web", "Running").await;
+    b.until_ready("web", "True").await;
+    for _ in 0..3 {
+        b.server.refuse(&Method::PATCH, "/leases/n1", 503);
+    }
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let lost = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
+    let lost = Patch::Strategic(lost);
+    let (pods, nodes) = (b.client.of::<Pod>(), b.client.of::<Node>());
+    pods.patch("default", "web", &lost, Some("status"))
+        .await
+        .unwrap();
+    nodes.patch("", "n1", &lost, Some("status")).await.unwrap();
+    let before = b.server.requests().len();
+    b.until("the node is ready again", async |b| b.node_ready().await)
+        .await;
+    b.until_ready("web", "True").await;
+    let mut said = b.server.requests().split_off(before);
+    said.retain(|request| request.starts_with("PATCH "));
+    let heard = said.iter().take_while(|said| said.contains("/leases/n1?"));
+    // Those that were refused, and the one that came through.
+    assert!(heard.count() > 1, "{said:?}");
 }
 
 #[tokio::test(start_paused = true)]

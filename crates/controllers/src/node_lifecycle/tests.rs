@@ -196,8 +196,19 @@ fn silence_is_measured_by_our_own_clock() {
     assert_eq!(heartbeats.observe("node", &first, after(0)), after(-1));
     assert_eq!(heartbeats.observe("node", &first, after(3)), after(-1));
     assert_eq!(heartbeats.observe("node", &second, after(5)), after(5));
+    // It says itself how it is, before its lease is renewed again.
+    let mut written = second;
+    let node = json!({"metadata": {"name": "node"}, "status": {"conditions": [
+        {"type": "Ready", "status": "True", "lastHeartbeatTime": "2001-01-01T00:00:02Z"},
+    ]}});
+    let node = serde_json::from_value(node).expect("a node");
+    written
+        .nodes
+        .set(&Key::new("", "node"), Some(std::sync::Arc::new(node)));
+    assert_eq!(heartbeats.observe("node", &written, after(7)), after(7));
+    assert_eq!(heartbeats.observe("node", &written, after(8)), after(7));
     heartbeats.forget("node");
-    assert_eq!(heartbeats.observe("node", &second, after(9)), after(8));
+    assert_eq!(heartbeats.observe("node", &written, after(9)), after(8));
 }
 
 #[test]
