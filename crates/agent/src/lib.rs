@@ -61,7 +61,7 @@ mod word;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -247,7 +247,7 @@ async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<()
 
     let range_file = config.data_dir.join(POD_RANGE);
     let cidr = tokio::select! {
-        cidr = pod_range(&nodes, &config.node_name, &range_file) => cidr,
+        cidr = node::range::given(&nodes, &config.node_name, &range_file) => cidr,
         () = shutdown.cancelled() => return Ok(()),
     };
     let network = match cidr.parse() {
@@ -310,7 +310,7 @@ async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<()
     let begun = driver.begin().await;
     // Before the cluster is heard of: they need nothing of it.
     let _statics = static_pods(&config, &driver, &recorder, &nodes).await;
-    let moved = range_moved(&nodes, &config.node_name, &cidr, &range_file);
+    let moved = node::range::moved(&nodes, &config.node_name, &cidr, &range_file);
     tokio::pin!(moved);
     let up = async {
         let at = (config.address, config.ingress);
@@ -436,47 +436,6 @@ fn follow(
         _objects: AbortOnDropHandle::new(tokio::spawn(follow)),
         _garbage: AbortOnDropHandle::new(tokio::spawn(garbage.run())),
         following: AbortOnDropHandle::new(tokio::spawn(following)),
-    }
-}
-
-/// The range of pod addresses that the cluster has given to the node, as soon as it has. What was given before is kept in
-/// a file, for a start at which no server can be reached.
-async fn pod_range(nodes: &Informer<Node>, name: &str, file: &Path) -> String {
-    let kept = std::fs::read_to_string(file).unwrap_or_default();
-    if !kept.is_empty() {
-        return kept;
-    }
-    let given = another_range(nodes, name, "").await;
-    keep_range(file, &given);
-    given
-}
-
-/// Completes when the cluster gives the node another range of pod addresses, which the next start finds.
-async fn range_moved(nodes: &Informer<Node>, name: &str, from: &str, file: &Path) -> Error {
-    let to = another_range(nodes, name, from).await;
-    keep_range(file, &to);
-    Error::PodRangeMoved(from.to_owned(), to)
-}
-
-fn keep_range(file: &Path, range: &str) {
-    // It is short: written as a whole, or found to be no range and asked for anew.
-    if let Err(error) = std::fs::write(file, range) {
-        tracing::error!(%error, "the node's range of pod addresses cannot be kept");
-    }
-}
-
-/// Waits until the node has a range of pod addresses that is not this one.
-async fn another_range(nodes: &Informer<Node>, name: &str, than: &str) -> String {
-    let mut changes = nodes.subscribe();
-    let key = Key::new("", name);
-    loop {
-        let given = nodes
-            .get(&key)
-            .and_then(|n| n.spec.as_ref()?.pod_cidr.clone());
-        if let Some(cidr) = given.filter(|c| !c.is_empty() && c != than) {
-            return cidr;
-        }
-        changes.next().await;
     }
 }
 

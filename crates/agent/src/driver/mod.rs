@@ -33,35 +33,27 @@ mod storage;
 mod sub_path;
 mod sweep;
 mod terminal;
+mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use client::{Client, Informer, Key, Recorder, WorkQueue};
+use client::{Key, WorkQueue};
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::{Node, Pod, PodStatus, Service};
-use network::Network;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use parking_lot::{Mutex, RwLock};
-use runtime::Runtime;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::cluster::Cluster;
 use crate::exec::files::Files;
 use crate::exec::toolbox::Workers;
-use crate::image::Images;
-use crate::metrics::Counters;
-use crate::node::Health;
 use crate::node::allocation::Part;
 use crate::node::ledger::Ledger;
 use crate::objects::{self, Objects};
-use crate::pod::{self, Action, Host, Observation, Observed, PodView as _};
-use crate::resources::Amounts;
+use crate::pod::{self, Action, Observation, Observed, PodView as _};
 use cell::Cell;
 use measuring::Measuring;
 use record::{Leaving, Left};
@@ -70,38 +62,7 @@ use statics::Statics;
 pub(crate) use log::Refusal;
 pub(crate) use shortage::Rounds;
 pub(crate) use stats::{ContainerUsage, PodUsage, Restarts};
-
-/// What the driver works with.
-pub(crate) struct Tools {
-    /// The directory that holds one directory a pod.
-    pub(crate) dir: PathBuf,
-    pub(crate) host: Host,
-    pub(crate) clock: Clock,
-    pub(crate) client: Client,
-    pub(crate) objects: Objects,
-    pub(crate) images: Images,
-    /// Where the volumes of claims lie.
-    pub(crate) disks: crate::volumes::Disks,
-    pub(crate) runtime: Arc<dyn Runtime>,
-    pub(crate) network: Network,
-    pub(crate) cluster: Cluster,
-    pub(crate) recorder: Recorder,
-    /// The Services that containers are told of as they start.
-    pub(crate) services: Informer<Service>,
-    /// This node, for whatever is its own.
-    pub(crate) nodes: Informer<Node>,
-    pub(crate) node: Key,
-    pub(crate) machine: Amounts,
-    /// How many bytes of files a pod may have in memory.
-    pub(crate) most_in_memory: u64,
-    pub(crate) counters: Arc<Counters>,
-    /// Whom HTTPS of commands trusts.
-    pub(crate) tls: Arc<rustls::ClientConfig>,
-    /// Under which pressure the node is.
-    pub(crate) health: watch::Receiver<Health>,
-    /// Whether the API hears the node's heartbeats.
-    pub(crate) heard: watch::Receiver<bool>,
-}
+pub(crate) use tools::Tools;
 
 /// All pods of this node. Clones are handles to the same ones.
 #[derive(Clone)]

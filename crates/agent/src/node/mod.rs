@@ -9,6 +9,7 @@ pub(crate) mod ledger;
 mod machine;
 mod port;
 mod process;
+pub(crate) mod range;
 mod rates;
 mod service;
 
