@@ -225,7 +225,7 @@ async fn run_until(mut config: Config, shutdown: CancellationToken) -> Result<()
     });
     // The name under which users and their tools know a node's events.
     let recorder = Recorder::start(client.clone(), "kubelet", config.node_name.clone());
-    let (hearing, heard) = watch::channel(false);
+    let (hearing, heard) = watch::channel(None);
     let keep = node::keep(
         client.clone(),
         recorder.clone(),

@@ -156,7 +156,11 @@ enum Done {
     Bound(Bound),
     Prepared(Prepared),
     /// This pod was to go, and stays.
-    Spared(Key),
+    Spared {
+        victim: Key,
+        /// For whom it was to go.
+        preemptor: Key,
+    },
     /// It said something that nobody waits for.
     Told,
 }
@@ -317,10 +321,11 @@ impl Driver {
         match done {
             Ok(Done::Bound(bound)) => self.bound(bound),
             Ok(Done::Prepared(prepared)) => self.prepared(prepared),
-            Ok(Done::Spared(pod)) => {
-                // That it goes is not believed any more.
-                self.snapshot.remove_pod(&pod);
-                self.look_again(&pod);
+            Ok(Done::Spared { victim, preemptor }) => {
+                // That it goes is not believed any more, and nobody would wake whom it was to make room for.
+                self.snapshot.remove_pod(&victim);
+                self.look_again(&victim);
+                self.queue.again(&preemptor, Instant::now());
             }
             Ok(Done::Told) => {}
             // The task panicked: the pod stays assumed, and is seen to be bound or not when it

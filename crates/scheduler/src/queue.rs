@@ -213,12 +213,20 @@ impl Queue {
         }
     }
 
+    /// Tries an unschedulable pod once more when its back-off is over, or nobody else is active.
+    pub fn again(&mut self, key: &Key, now: Instant) {
+        self.early = true;
+        self.help(key, now);
+    }
+
     /// Those that a change may concern: there are many that wait, and few of them name a claim or go by other pods.
     fn concerned(&self, event: &Event<'_>) -> Box<dyn Iterator<Item = &Key> + '_> {
         let of_claim =
             |claim: &Key| -> Box<dyn Iterator<Item = &Key> + '_> { Box::new(self.users(claim)) };
         match event {
-            Event::Placed(_) | Event::Namespace => Box::new(self.neighbourly.iter()),
+            Event::NodeGone | Event::Placed(_) | Event::Namespace => {
+                Box::new(self.neighbourly.iter())
+            }
             Event::Node(_) | Event::Freed(..) => {
                 let waiting = self.unschedulable.iter().chain(&self.helped);
                 Box::new(waiting.map(|(_, key)| key))

@@ -136,6 +136,8 @@ pub struct Snapshot {
 pub enum Event<'a> {
     /// A node has come, or has changed.
     Node(&'a NodeState),
+    /// A node has gone, and what it had does not count any more.
+    NodeGone,
     /// This pod has left this node, or needs less of it.
     Freed(&'a NodeState, &'a Pod),
     /// This pod counts on a node now.
@@ -157,7 +159,8 @@ impl<'a> Event<'a> {
     pub(crate) fn node(&self) -> Option<&'a NodeState> {
         match self {
             Event::Node(state) | Event::Freed(state, _) => Some(state),
-            Event::Placed(_)
+            Event::NodeGone
+            | Event::Placed(_)
             | Event::Namespace
             | Event::Claim(_)
             | Event::Volume(_)

@@ -62,6 +62,7 @@ impl Driver {
         drop(state);
         let (this, cell) = (self.clone(), cell.clone());
         tokio::spawn(async move {
+            node::until_heard(&mut this.0.tools.heard.clone()).await;
             let told = this.tell(&cell).await;
             cell.state.lock().reporting = false;
             match told {
@@ -109,7 +110,6 @@ impl Driver {
     }
 
     async fn tell(&self, cell: &Arc<Cell>) -> Result<(), client::Error> {
-        node::until_heard(&mut self.0.tools.heard.clone()).await;
         let _one_at_a_time = cell.telling.lock().await;
         let (before, held_in, status, uid) = {
             let state = cell.state.lock();

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use network::Network;
 use runtime::Runtime;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::cluster::Cluster;
@@ -46,6 +47,6 @@ pub(crate) struct Tools {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     /// Under which pressure the node is.
     pub(crate) health: watch::Receiver<Health>,
-    /// Whether the API hears the node's heartbeats.
-    pub(crate) heard: watch::Receiver<bool>,
+    /// When the API heard of the node last.
+    pub(crate) heard: watch::Receiver<Option<Instant>>,
 }

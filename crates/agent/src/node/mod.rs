@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::eviction::{EvictionHard, Pressures};
 use crate::resources::Amounts;
 
-pub(crate) use heartbeat::heartbeat;
+pub(crate) use heartbeat::{heartbeat, until_heard};
 pub(crate) use machine::Machine;
 pub use machine::{memory_left, memory_of_pods};
 pub(crate) use port::links;
@@ -76,15 +76,6 @@ pub(crate) struct Health {
     pub(crate) pressures: Pressures,
 }
 
-/// Waits until the API hears the node's heartbeats, where it does not.
-///
-/// To whoever misses those, a node that was cut off is still lost: what it says of itself and its pods before the first of
-/// them would be put down to its last days, and be taken back.
-pub(crate) async fn until_heard(heard: &mut watch::Receiver<bool>) {
-    // Whose sender is gone ends just now.
-    let _ = heard.wait_for(|heard| *heard).await;
-}
-
 /// Keeps the Node object in being and true, and records how it turns. It never returns: drop it.
 pub(crate) async fn keep(
     client: Client,
@@ -93,7 +84,7 @@ pub(crate) async fn keep(
     clock: Clock,
     informer: Informer<Node>,
     mut health: watch::Receiver<Health>,
-    mut heard: watch::Receiver<bool>,
+    mut heard: watch::Receiver<Option<Instant>>,
 ) {
     let mut changes = informer.subscribe();
     let key = Key::new("", facts.name.as_str());

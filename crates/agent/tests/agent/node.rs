@@ -72,10 +72,10 @@ async fn a_node_that_was_cut_off_is_heard_of_before_its_pods_are() {
     .await;
     b.until_phase("web", "Running").await;
     b.until_ready("web", "True").await;
-    for _ in 0..3 {
+    for _ in 0..30 {
         b.server.refuse(&Method::PATCH, "/leases/n1", 503);
     }
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
     let lost = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
     let lost = Patch::Strategic(lost);
     let (pods, nodes) = (b.client.of::<Pod>(), b.client.of::<Node>());

@@ -13,6 +13,8 @@ impl Driver {
         for key in keys {
             let Some(node) = self.nodes.get(&key) else {
                 self.snapshot.remove_node(&key.name);
+                let plugins = self.scheduler.plugins();
+                self.queue.tell(&Event::NodeGone, plugins, Instant::now());
                 continue;
             };
             if self.snapshot.set_node(node)

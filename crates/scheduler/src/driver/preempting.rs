@@ -46,14 +46,14 @@ impl Driver {
             let about = reference(&victim);
             self.recorder
                 .event(&about, EventType::Normal, "Preempted", message);
-            let end = end(self.client.clone(), victim);
+            let end = end(self.client.clone(), victim, pod.key());
             self.writes.spawn(end.instrument(span.clone()));
         }
     }
 }
 
 /// Says why a pod goes, and deletes it.
-async fn end(client: Client, victim: Arc<Pod>) -> Done {
+async fn end(client: Client, victim: Arc<Pod>, preemptor: Key) -> Done {
     let condition = json!({
         "type": "DisruptionTarget",
         "status": "True",
@@ -81,7 +81,10 @@ async fn end(client: Client, victim: Arc<Pod>) -> Done {
     match deleted {
         Err(error) if !error.is_not_found() => {
             tracing::warn!(pod = %victim.key(), %error, "a pod was not preempted");
-            Done::Spared(victim.key())
+            Done::Spared {
+                victim: victim.key(),
+                preemptor,
+            }
         }
         _ => Done::Told,
     }

@@ -68,10 +68,13 @@ impl Plugin for InterPodAffinity {
             terms.any(|term| term.scope.may_cover(&of.namespace, &of.labels))
         };
         match event {
-            Event::Node(_) | Event::Namespace => true,
+            Event::Node(_) | Event::NodeGone | Event::Namespace => true,
             Event::Placed(other) => speaks(required, other),
             Event::Freed(_, other) => {
-                speaks(refused, other) || speaks(&other.rules.neighbours.refused, pod)
+                // Without it this one may be the first of its kind.
+                speaks(required, other)
+                    || speaks(refused, other)
+                    || speaks(&other.rules.neighbours.refused, pod)
             }
             _ => false,
         }

@@ -52,7 +52,8 @@ impl Plugin for PodTopologySpread {
             spreads.any(|spread| spread.scope.may_cover(&other.namespace, &other.labels))
         };
         match event {
-            Event::Node(_) => true,
+            // Where there were the fewest there may be none any more.
+            Event::Node(_) | Event::NodeGone => true,
             // More in the domain with the fewest leave more room in all others.
             Event::Placed(other) | Event::Freed(_, other) => speaks_of(other),
             _ => false,

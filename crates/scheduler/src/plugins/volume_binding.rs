@@ -64,7 +64,11 @@ impl Plugin for VolumeBinding {
                 pod.claims.iter().any(is)
             }),
             Event::Class | Event::Node(_) => true,
-            Event::Freed(..) | Event::Placed(_) | Event::Namespace | Event::Unused(_) => false,
+            Event::NodeGone
+            | Event::Freed(..)
+            | Event::Placed(_)
+            | Event::Namespace
+            | Event::Unused(_) => false,
         }
     }
 }

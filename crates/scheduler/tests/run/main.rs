@@ -1,5 +1,6 @@
 //! The whole scheduler against a simulated cluster, in simulated time.
 
+mod churn;
 mod claims;
 mod neighbours;
 mod preempting;
@@ -54,6 +55,10 @@ impl Cluster {
     }
 
     async fn pod(&self, name: &str, cpu: &str, more: Value) {
+        self.pod_of(name, "web", cpu, more).await;
+    }
+
+    async fn pod_of(&self, name: &str, app: &str, cpu: &str, more: Value) {
         let mut spec = json!({
             "schedulerName": "default-scheduler",
             "containers": [{ "name": "c", "resources": { "requests": { "cpu": cpu } } }],
@@ -62,7 +67,7 @@ impl Cluster {
             spec[field] = value.clone();
         }
         let pod: Pod = serde_json::from_value(json!({
-            "metadata": { "name": name, "namespace": "default", "labels": { "app": "web" } },
+            "metadata": { "name": name, "namespace": "default", "labels": { "app": app } },
             "spec": spec,
             "status": { "phase": "Pending" },
         }))

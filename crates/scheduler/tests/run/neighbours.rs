@@ -113,3 +113,58 @@ async fn pods_lie_evenly() {
     assert_eq!(places.into_values().collect::<Vec<_>>(), [3, 3, 3]);
     cluster.stop().await;
 }
+
+/// Where there were the fewest there is nothing any more.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_goes_helps_those_who_had_to_wait_for_it() {
+    let cluster = Cluster::start();
+    for (node, zone) in [("a", "z1"), ("b", "z2")] {
+        cluster.node(node, "4").await;
+        let labels = json!({ "metadata": { "labels": { "zone": zone } } });
+        cluster.patch_node(node, labels).await;
+    }
+    let cordoned = json!({ "spec": { "unschedulable": true } });
+    cluster.patch_node("b", cordoned).await;
+    let even = || {
+        json!({ "topologySpreadConstraints": [{
+            "topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": { "matchLabels": { "app": "web" } },
+        }] })
+    };
+    cluster.pod("one", "1", even()).await;
+    cluster.placed_within("one", SECOND).await;
+    cluster.pod("two", "1", even()).await;
+    tokio::time::sleep(20 * SECOND).await;
+    assert_eq!(cluster.place("two").await, "");
+    let nodes = cluster.client.of::<Node>();
+    nodes
+        .delete("", "b", &DeleteOptions::default())
+        .await
+        .unwrap();
+    let (node, took) = cluster.placed_within("two", SECOND).await;
+    assert!(node == "a" && took <= 20 * MS, "{took:?}");
+    cluster.stop().await;
+}
+
+/// Who is its kind's first needs nobody near.
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_leaves_makes_another_the_first() {
+    let cluster = Cluster::start();
+    for (node, zone, cpu) in [("a", "z1", "1"), ("b", "z2", "4")] {
+        cluster.node(node, cpu).await;
+        let labels = json!({ "metadata": { "labels": { "zone": zone } } });
+        cluster.patch_node(node, labels).await;
+    }
+    let at_a = json!({ "nodeSelector": { "zone": "z1" } });
+    cluster.pod("one", "1", at_a).await;
+    cluster.placed_within("one", SECOND).await;
+    cluster
+        .pod("two", "2", required("podAffinity", "zone"))
+        .await;
+    tokio::time::sleep(20 * SECOND).await;
+    assert_eq!(cluster.place("two").await, "");
+    cluster.delete("one").await;
+    let (node, _) = cluster.placed_within("two", SECOND).await;
+    assert_eq!(node, "b");
+    cluster.stop().await;
+}

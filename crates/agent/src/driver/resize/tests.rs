@@ -71,7 +71,7 @@ pub(in crate::driver) fn driver(
         objects: Objects::new(client),
         tls: crate::exec::trust(None).unwrap(),
         health: tokio::sync::watch::Sender::default().subscribe(),
-        heard: tokio::sync::watch::channel(true).1,
+        heard: tokio::sync::watch::channel(None).1,
     })
 }
 
