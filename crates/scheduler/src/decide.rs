@@ -321,7 +321,7 @@ fn wait(
 }
 
 /// Whether pods on their way out make room for this one.
-fn is_awaited(pod: &Pod, snapshot: &Snapshot) -> bool {
+pub(crate) fn is_awaited(pod: &Pod, snapshot: &Snapshot) -> bool {
     let nominated = snapshot.nomination(pod);
     let nominated = nominated.and_then(|node| snapshot.node(node));
     let is_leaving = |other: Arc<Pod>| other.deleting;

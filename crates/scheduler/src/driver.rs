@@ -156,11 +156,7 @@ enum Done {
     Bound(Bound),
     Prepared(Prepared),
     /// This pod was to go, and stays.
-    Spared {
-        victim: Key,
-        /// For whom it was to go.
-        preemptor: Key,
-    },
+    Spared(Key),
     /// It said something that nobody waits for.
     Told,
 }
@@ -321,11 +317,13 @@ impl Driver {
         match done {
             Ok(Done::Bound(bound)) => self.bound(bound),
             Ok(Done::Prepared(prepared)) => self.prepared(prepared),
-            Ok(Done::Spared { victim, preemptor }) => {
-                // That it goes is not believed any more, and nobody would wake whom it was to make room for.
+            Ok(Done::Spared(victim)) => {
+                // That it goes is not believed any more.
                 self.snapshot.remove_pod(&victim);
                 self.look_again(&victim);
-                self.queue.again(&preemptor, Instant::now());
+                if let Some((node, _)) = self.counted(&victim) {
+                    self.seek_more_room(&node);
+                }
             }
             Ok(Done::Told) => {}
             // The task panicked: the pod stays assumed, and is seen to be bound or not when it

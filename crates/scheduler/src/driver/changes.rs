@@ -125,6 +125,7 @@ impl Driver {
             let event = Event::Freed(state, pod);
             self.queue
                 .tell(&event, self.scheduler.plugins(), Instant::now());
+            self.seek_more_room(node);
         }
     }
 

@@ -6,10 +6,11 @@ use client::{Client, DeleteOptions, EventType, Key, Patch};
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::Time};
 use serde_json::json;
+use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
 use super::{Done, Driver, reference};
-use crate::{Budget, Pod, Preemption};
+use crate::{Budget, Pod, Preemption, decide::is_awaited};
 
 impl Driver {
     pub(super) fn budgets_changed(&mut self, keys: impl IntoIterator<Item = Key>) {
@@ -46,14 +47,25 @@ impl Driver {
             let about = reference(&victim);
             self.recorder
                 .event(&about, EventType::Normal, "Preempted", message);
-            let end = end(self.client.clone(), victim, pod.key());
+            let end = end(self.client.clone(), victim);
             self.writes.spawn(end.instrument(span.clone()));
+        }
+    }
+
+    /// Those for whom room is set aside on a node decide anew when nobody is on the way out there any more: it may not
+    /// suffice, as not everybody who was to go has gone.
+    pub(super) fn seek_more_room(&mut self, node: &str) {
+        let there = self.snapshot.nominated().filter(|(_, at)| *at == node);
+        let unsettled = there.filter(|(pod, _)| !is_awaited(pod, &self.snapshot));
+        let keys: Vec<Key> = unsettled.map(|(pod, _)| pod.key()).collect();
+        for key in keys {
+            self.queue.again(&key, Instant::now());
         }
     }
 }
 
 /// Says why a pod goes, and deletes it.
-async fn end(client: Client, victim: Arc<Pod>, preemptor: Key) -> Done {
+async fn end(client: Client, victim: Arc<Pod>) -> Done {
     let condition = json!({
         "type": "DisruptionTarget",
         "status": "True",
@@ -81,10 +93,7 @@ async fn end(client: Client, victim: Arc<Pod>, preemptor: Key) -> Done {
     match deleted {
         Err(error) if !error.is_not_found() => {
             tracing::warn!(pod = %victim.key(), %error, "a pod was not preempted");
-            Done::Spared {
-                victim: victim.key(),
-                preemptor,
-            }
+            Done::Spared(victim.key())
         }
         _ => Done::Told,
     }
