@@ -48,7 +48,8 @@ static TABLE: &[&dyn Plugin] = &[
     &balanced_allocation::NodeResourcesBalancedAllocation,
 ];
 
-/// The plugins by whose rules a pod may be helped by what happens to other pods, to namespaces or to other nodes, without room being made.
+/// The plugins by whose rules a pod may be helped by what happens to other pods, to namespaces or to other nodes, without room
+/// being made.
 pub(crate) const BY_NEIGHBOURS: [&str; 2] = [pod_topology_spread::NAME, inter_pod_affinity::NAME];
 
 /// A rule about where pods may or should go.

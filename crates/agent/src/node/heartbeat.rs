@@ -24,7 +24,8 @@ const HEARD_FOR: Duration = Duration::from_secs(3);
 const SECONDS: i32 = 5;
 
 /// Renews the Lease of `node` for ever: drop it. It shares nothing with the pods' work but the runtime's threads, on
-/// which no guest runs. `heard` says when the last renewal came through.
+/// which no guest runs. `heard` says when the last renewal that came
+/// through was begun: servers have heard of the node no earlier.
 pub(crate) async fn heartbeat(
     client: Client,
     node: String,

@@ -58,8 +58,8 @@ impl Driver {
         self.unnominate(key);
         let node = pod.node_name.clone();
         let before = self.counted(key);
-        let same = before.as_ref().filter(|(_, before)| before.uid == pod.uid);
-        if same.is_some_and(|(_, before)| before.deleting && !pod.deleting) {
+        let is_leaving = |(_, was): &(String, Arc<Pod>)| was.uid == pod.uid && was.deleting;
+        if before.as_ref().is_some_and(is_leaving) && !pod.deleting {
             // It was told to go, and what is seen is older than that: nobody comes back from there.
             Arc::make_mut(&mut pod).deleting = true;
         }

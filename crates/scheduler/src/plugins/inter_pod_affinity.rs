@@ -72,7 +72,7 @@ impl Plugin for InterPodAffinity {
             Event::Placed(other) => speaks(required, other),
             Event::Freed(_, other) => {
                 // Without it this one may be the first of its kind.
-                speaks(required, other)
+                (speaks(required, pod) && speaks(required, other))
                     || speaks(refused, other)
                     || speaks(&other.rules.neighbours.refused, pod)
             }

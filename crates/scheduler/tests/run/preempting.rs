@@ -86,15 +86,21 @@ async fn room_that_does_not_suffice_is_given_back() {
     cluster.stop().await;
 }
 
-/// Whoever was to go and could not be told so is asked again.
-#[tokio::test(start_paused = true)]
-async fn room_that_could_not_be_made_is_made_later() {
+/// A cluster of one node, which two pods of low priority share.
+async fn full() -> Cluster {
     let cluster = Cluster::start();
     cluster.node("a", "4").await;
     for name in ["low-1", "low-2"] {
         cluster.pod(name, "2", json!({ "priority": 1 })).await;
         cluster.placed_within(name, SECOND).await;
     }
+    cluster
+}
+
+/// Whoever was to go and could not be told so is asked again.
+#[tokio::test(start_paused = true)]
+async fn room_that_could_not_be_made_is_made_later() {
+    let cluster = full().await;
     cluster.server.refuse(&Method::PATCH, "/low-1/status", 500);
     cluster.server.refuse(&Method::DELETE, "/low-2", 500);
     cluster.pod("high", "4", json!({ "priority": 100 })).await;
@@ -105,12 +111,7 @@ async fn room_that_could_not_be_made_is_made_later() {
 /// Who is on the way out is nobody's to take once more, though the API does not say yet that it goes.
 #[tokio::test(start_paused = true)]
 async fn nobody_goes_twice() {
-    let cluster = Cluster::start();
-    cluster.node("a", "4").await;
-    for name in ["low-1", "low-2"] {
-        cluster.pod(name, "2", json!({ "priority": 1 })).await;
-        cluster.placed_within(name, SECOND).await;
-    }
+    let cluster = full().await;
     for name in ["high-1", "high-2"] {
         cluster.pod(name, "2", json!({ "priority": 100 })).await;
     }
